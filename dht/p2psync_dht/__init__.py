@@ -1,1 +1,33 @@
 """p2psync_dht: signed records in a Kademlia DHT. A library of its own; it knows nothing of files."""
+
+from p2psync_dht.keys import Identity, node_id_of, verify_signature
+from p2psync_dht.records import (
+    ROLE_HEADS,
+    ROLE_MIRRORS,
+    Delegation,
+    Endpoint,
+    Head,
+    HolderRecord,
+    HolderRole,
+    RecordError,
+    head_key,
+    holders_key,
+    object_key,
+)
+
+__all__ = [
+    "ROLE_HEADS",
+    "ROLE_MIRRORS",
+    "Delegation",
+    "Endpoint",
+    "Head",
+    "HolderRecord",
+    "HolderRole",
+    "Identity",
+    "RecordError",
+    "head_key",
+    "holders_key",
+    "node_id_of",
+    "object_key",
+    "verify_signature",
+]
