@@ -1,0 +1,99 @@
+"""Every error a user can meet, in one place: exception -> exit code -> the sentence that a person reads.
+
+Exit codes are rsync's (rsync(1), EXIT VALUES), since cron jobs already know them.
+
+    P2psyncError
+    ├── UsageError          1   the command line or the configuration is wrong
+    ├── TrustError          5   a signature, a pinned key or the order of heads forbids going on
+    ├── NetworkError       10   a socket failed, or nobody could be reached
+    │   ├── TransferTimeout 30  a connection fell silent
+    │   └── ConnectTimeout  35  a connection did not come about in time
+    ├── FileError          11   a local file or directory could not be read or written
+    ├── FormatError        12   damaged or hostile bytes
+    ├── InterruptedFetch   20   the user or a signal stopped it
+    ├── PartialError       23   some of the work could not be done
+    ├── VanishedWarning    24   files vanished or changed while they were read
+    └── DeleteLimitError   25   a limit on deletions was reached
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class P2psyncError(Exception):
+    """What happened, to what, and what to do about it, in one sentence: ``str(error)`` is shown as it is."""
+
+    exit_code: ClassVar[int] = 1
+
+    def as_event(self) -> dict[str, Any]:
+        """The object that ``--json`` prints for this error."""
+        return {"event": "error", "code": self.exit_code, "message": str(self)}
+
+
+class UsageError(P2psyncError):
+    """A command was called with something it cannot use."""
+
+    exit_code = 1
+
+
+class TrustError(P2psyncError):
+    """Bytes are well formed but must not be believed: wrong signer, expired delegation, older than what is
+    known.
+    """
+
+    exit_code = 5
+
+
+class NetworkError(P2psyncError):
+    """Nothing could be sent to, or received from, somebody."""
+
+    exit_code = 10
+
+
+class TransferTimeout(NetworkError):
+    """A connection was silent for longer than allowed."""
+
+    exit_code = 30
+
+
+class ConnectTimeout(NetworkError):
+    """A connection was not accepted in time."""
+
+    exit_code = 35
+
+
+class FileError(P2psyncError):
+    """The local file system refused something."""
+
+    exit_code = 11
+
+
+class FormatError(P2psyncError):
+    """Bytes do not follow the format, or exceed a limit of it."""
+
+    exit_code = 12
+
+
+class InterruptedFetch(P2psyncError):
+    """Stopped by the user; what was done is kept."""
+
+    exit_code = 20
+
+
+class PartialError(P2psyncError):
+    """Part of the work could not be done; the rest was."""
+
+    exit_code = 23
+
+
+class VanishedWarning(P2psyncError):
+    """Files vanished or kept changing while they were read; they are left out."""
+
+    exit_code = 24
+
+
+class DeleteLimitError(P2psyncError):
+    """More would have been deleted than was allowed."""
+
+    exit_code = 25

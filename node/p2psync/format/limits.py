@@ -1,0 +1,59 @@
+"""The limits of the archive format, with their reasons. Decoders check each before they use what it
+bounds.
+"""
+
+from typing import Final
+
+NAME_MAX: Final = 255
+"""Bytes in one name: what Linux file systems hold (limits.h, NAME_MAX)."""
+
+PATH_MAX: Final = 4095
+"""Bytes in a path below the archive's root: Linux's PATH_MAX less its NUL."""
+
+DEPTH_MAX: Final = 1024
+"""Directories in directories: deeper than any path of PATH_MAX bytes that people make, shallow enough to
+bound a walk.
+"""
+
+SYMLINK_TARGET_MAX: Final = 4095
+"""Bytes in the target of a symbolic link (PATH_MAX)."""
+
+LISTING_ENTRIES_MAX: Final = 1 << 20
+"""Entries in one directory: a million; larger directories do not work well with rsync or a web server
+either.
+"""
+
+LISTING_BYTES_MAX: Final = 256 << 20
+"""Bytes of one directory object: a million entries with short names; a decoder may be made to hold this
+much.
+"""
+
+SINGLE_CHUNK_MAX: Final = 64 << 10
+"""Bytes up to which an object is one chunk, never cut: its chunk id then names it, without a recipe."""
+
+CHUNK_MAX: Final = 4 << 20
+"""Bytes in the largest chunk: four times the largest average (1 MiB)."""
+
+RECIPE_CHUNKS_MAX: Final = 1 << 20
+"""Chunks of one object: at 1.25 MiB each, files of 1.2 TiB; the recipe of such a file is 36 MiB."""
+
+OBJECT_BYTES_MAX: Final = RECIPE_CHUNKS_MAX * CHUNK_MAX
+"""Bytes of one object: no recipe can describe more."""
+
+SNAPSHOT_BYTES_MAX: Final = SINGLE_CHUNK_MAX
+"""Bytes of a snapshot object: it names three things and must stay one chunk."""
+
+PARENTS_MAX: Final = 8
+"""Earlier snapshots that a snapshot names."""
+
+HEAD_PAYLOAD_MAX: Final = 128
+"""Bytes that a head carries for the archive: the reference of its snapshot and little else."""
+
+EXTRA_DEPTH_MAX: Final = 8
+"""Nesting of unknown fields: kept for newer writers, but never deep enough to hurt a decoder."""
+
+ATTRIBUTES_BYTES_MAX: Final = 256 << 20
+"""Bytes of the attributes object of one directory."""
+
+INT64_MAX: Final = (1 << 63) - 1
+UINT32_MAX: Final = (1 << 32) - 1

@@ -1,0 +1,118 @@
+"""URLs of archives: ``p2psync://<52 characters of lower-case base32>[/path][?peer=HOST:PORT&web=URL]``. Pure.
+
+The id is RFC 4648 base32 without padding, in lower case. The path is percent-encoded bytes. ``peer`` and
+``web`` are hints where to begin: they are never trusted, since all that they give is verified under the id.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import parse_qsl, quote, quote_from_bytes, unquote_to_bytes, urlsplit
+
+from p2psync.errors import FormatError, UsageError
+from p2psync.format.limits import PATH_MAX
+from p2psync.format.listing import check_name
+
+SCHEME: Final = "p2psync"
+ARCHIVE_ID_SIZE: Final = 32
+ARCHIVE_TEXT_SIZE: Final = 52
+HINTS_MAX: Final = 32
+"""Hints of each kind in one URL: more would be a list, not a hint."""
+_SAFE: Final = "/~!$&'()*+,;=:@"
+
+
+def archive_text(archive: bytes) -> str:
+    """The 52 characters that stand for an archive id of 32 bytes."""
+    return base64.b32encode(archive).decode().rstrip("=").lower()
+
+
+def parse_archive_text(text: str) -> bytes:
+    """The archive id that ``text`` stands for. Raises UsageError if it is none, or not the one way to write
+    it.
+    """
+    try:
+        archive = base64.b32decode(text.upper() + "====") if len(text) == ARCHIVE_TEXT_SIZE else b""
+    except (binascii.Error, ValueError):
+        archive = b""
+    if len(archive) != ARCHIVE_ID_SIZE or archive_text(archive) != text:
+        raise UsageError(
+            f"{text!r} is not an archive id: it should be {ARCHIVE_TEXT_SIZE} characters of a-z and 2-7, "
+            "as publish prints them"
+        )
+    return archive
+
+
+def host_and_port(text: str, default_port: int | None = None) -> tuple[str, int]:
+    """Split ``HOST:PORT`` (IPv6 in brackets). Raises UsageError if it is not that, or the port is out of
+    range.
+    """
+    host, colon, port = text.rpartition(":")
+    if default_port is not None and (not colon or (host.count(":") > 0 and not host.endswith("]"))):
+        host, port = text, str(default_port)
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        host = ""
+    if not host or not port.isascii() or not port.isdigit() or not 0 <= int(port) <= 65535:
+        raise UsageError(
+            f"{text!r} is not HOST:PORT (an IPv6 address stands in brackets, the port is below 65536)"
+        )
+    return host, int(port)
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveUrl:
+    """An archive, perhaps a path in it (b"" for all; no leading or trailing slash), and hints where to
+    begin.
+    """
+
+    archive: bytes
+    path: bytes = b""
+    peers: tuple[str, ...] = ()
+    webs: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> ArchiveUrl:
+        """Raises UsageError: not such a URL, or a path that leads out of the archive."""
+        try:
+            parts = urlsplit(text)
+            fields = parse_qsl(parts.query, strict_parsing=bool(parts.query), max_num_fields=4 * HINTS_MAX)
+        except ValueError as error:
+            raise UsageError(f"{text!r} is not a {SCHEME}:// URL: {error}") from None
+        if parts.scheme != SCHEME or parts.fragment:
+            raise UsageError(f"{text!r} is not a {SCHEME}:// URL")
+        path = unquote_to_bytes(parts.path).strip(b"/")
+        check_path(path)
+        peers = tuple(value for key, value in fields if key == "peer")
+        webs = tuple(value for key, value in fields if key == "web")
+        if len(peers) > HINTS_MAX or len(webs) > HINTS_MAX:
+            raise UsageError(f"a URL with more than {HINTS_MAX} hints of one kind is not used")
+        for peer in peers:
+            host_and_port(peer)
+        for web in webs:
+            if not web.startswith(("http://", "https://")):
+                raise UsageError(f"the hint web={web} is not an http:// or https:// URL")
+        return cls(parse_archive_text(parts.netloc), path, peers, webs)
+
+    def __str__(self) -> str:
+        path = "/" + quote_from_bytes(self.path, safe=_SAFE) if self.path else ""
+        hints = [f"peer={quote(peer, safe=':[]')}" for peer in self.peers]
+        hints += [f"web={quote(web, safe=':/[]')}" for web in self.webs]
+        return f"{SCHEME}://{archive_text(self.archive)}{path}" + ("?" + "&".join(hints) if hints else "")
+
+
+def check_path(path: bytes) -> None:
+    """Refuse a path below an archive's root that is too long or has a part that no name can be. Raises
+    UsageError.
+    """
+    if len(path) > PATH_MAX:
+        raise UsageError(f"a path of {len(path)} bytes is longer than {PATH_MAX}")
+    if path:
+        try:
+            for part in path.split(b"/"):
+                check_name(part)
+        except FormatError:
+            raise UsageError(f"{path!r} is not a path inside an archive") from None

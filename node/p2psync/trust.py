@@ -1,0 +1,109 @@
+"""The rules by which a head is believed. Pure: no I/O, and the time is an argument.
+
+The rules, in the order in which they are applied:
+
+1. The archive id is the root of trust: a head is signed by it, or by a key that it delegates to, whose
+   delegation has the head's epoch, the role, and covers the time of signing.
+   (``p2psync.format.head.decode_head`` sees to that.)
+2. A head of another archive is not a head of this one.
+3. A head that is signed in the future, beyond the skew that clocks have, is not believed yet.
+4. Order is (epoch, sequence number). What is older than the newest head that was ever accepted is refused:
+   a replayed record, however well signed, takes nothing back.
+5. An equal pair with different bytes means that the archive's key signed twice. It is reported; the greater
+   hash wins, everywhere.
+6. Stale is not dead. Past ``fresh_until`` a head is used with a warning that says how old it is, unless the
+   user demands a fresh one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from p2psync.errors import P2psyncError, TrustError
+from p2psync.format.head import ArchiveHead, decode_head
+from p2psync.format.url import archive_text
+
+CLOCK_SKEW: Final = 600
+"""Seconds by which a signer's clock may be ahead of ours: as much as the nodes that store heads allow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What came of looking at a set of heads: the one to use, and what the user should know about it."""
+
+    head: ArchiveHead | None
+    warnings: tuple[str, ...] = ()
+    refused_older: int = 0
+    """Valid heads that were older than the newest known one."""
+
+
+def judge(
+    archive: bytes,
+    candidates: Iterable[bytes],
+    remembered: ArchiveHead | None,
+    now: float,
+    *,
+    require_fresh: bool = False,
+) -> Judgement:
+    """Choose the newest acceptable head among ``candidates`` (raw, from anybody) and the ``remembered`` one.
+
+    Args:
+        archive: id of the archive that is wanted.
+        remembered: the newest head that was ever accepted here, or None.
+        now: seconds since 1970.
+
+    Raises:
+        TrustError: ``require_fresh`` and the best head is past its freshness.
+    """
+    best = remembered
+    warnings: list[str] = []
+    older = 0
+    for raw in dict.fromkeys(candidates):
+        try:
+            head = decode_head(raw)
+        except P2psyncError as error:
+            warnings.append(f"ignored a head from the network: {error}")
+            continue
+        if head.archive != archive:
+            warnings.append("ignored a head of another archive")
+        elif head.signed_at > now + CLOCK_SKEW:
+            warnings.append(
+                f"ignored a head that is signed {_age(head.signed_at - now)} in the future; check the clocks"
+            )
+        elif best is None or head.order > best.order:
+            _report_conflict(head, best, warnings)
+            best = head
+        elif head.order < best.order:
+            if (head.epoch, head.seq) < (best.epoch, best.seq):
+                older += 1
+            _report_conflict(head, best, warnings)
+    if best is not None and now > best.fresh_until:
+        text = (
+            f"the newest head of {archive_text(archive)} that could be found (sequence number {best.seq}) is "
+            f"{_age(now - best.signed_at)} old; "
+            f"its publisher vouched for it until {_age(now - best.fresh_until)} ago"
+        )
+        if require_fresh:
+            raise TrustError(text + ", and --require-fresh forbids using it")
+        warnings.append(text)
+    return Judgement(best, tuple(warnings), older)
+
+
+def _report_conflict(head: ArchiveHead, other: ArchiveHead | None, warnings: list[str]) -> None:
+    if other is None or (head.epoch, head.seq) != (other.epoch, other.seq) or head.snapshot == other.snapshot:
+        return
+    warnings.append(
+        f"{archive_text(head.archive)} has two different heads with epoch {head.epoch} and sequence number "
+        f"{head.seq}: its key was used in two places, or is stolen; tell its publisher"
+    )
+
+
+def _age(seconds: float) -> str:
+    """A span of time for people: the largest whole unit."""
+    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= length:
+            count = int(seconds // length)
+            return f"{count} {unit}{'s' if count != 1 else ''}"
+    return f"{max(int(seconds), 0)} seconds"
