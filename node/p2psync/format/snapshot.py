@@ -9,14 +9,14 @@ object). Keys that this version does not know are kept.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from p2psync.errors import FormatError
 from p2psync.format.canonical import decode, encode, integer, mapping, row
 from p2psync.format.ids import Ref
 from p2psync.format.limits import INT64_MAX, LISTING_BYTES_MAX, PARENTS_MAX, SNAPSHOT_BYTES_MAX
-from p2psync.format.listing import MODE_MAX, NO_EXTRA, Entry, decode_totals, dir_entry
+from p2psync.format.listing import MODE_MAX, Entry, decode_totals, dir_entry
 
 VERSION: Final = 1
 _KNOWN: Final = frozenset({"v", "root", "time", "parents", "attrs"})
@@ -39,7 +39,7 @@ class Snapshot:
     created_ns: int
     parents: tuple[ParentSnapshot, ...] = ()
     attributes: Ref | None = None
-    extra: Mapping[str, Any] = NO_EXTRA
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     def encode(self) -> bytes:
         root = self.root
@@ -73,7 +73,7 @@ class Snapshot:
             attributes=None
             if attributes is None
             else Ref.from_row(attributes, "the attributes of a snapshot"),
-            extra={key: item for key, item in value.items() if key not in _KNOWN} or NO_EXTRA,
+            extra={key: item for key, item in value.items() if key not in _KNOWN},
         )
 
 

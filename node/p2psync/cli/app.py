@@ -1,0 +1,145 @@
+"""The program ``p2psync``: finds the command, runs it, and turns whatever happened into an exit code and one sentence.
+
+Importing this module loads click and nothing heavier. A command's module is imported when the command is used, and
+what the command works with (aiohttp, rich, sqlite3, ...) only when it runs: ``p2psync --help`` stays instant.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import click
+
+from p2psync import __version__
+from p2psync.cli.output import print_json
+from p2psync.cli.signals import Stopped, stop_on_sigterm
+from p2psync.errors import FileError, InterruptedFetch, P2psyncError, UsageError
+from p2psync.ui.text import clean_text
+
+# Command -> (module, first line of its help). The line stands here as well so that `p2psync --help` imports no
+# command; tests/node/test_cli_frame.py holds the two against each other.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "publish": ("publish_cmd", "Publish a directory, or a new snapshot of it, and print its URL."),
+    "fetch": ("fetch_cmd", "Make a directory equal to an archive."),
+    "mirror": ("mirror_cmd", "Fetch an archive, keep it up to date, serve it and announce it."),
+    "node": ("node_cmd", "Run the daemon: serve and announce everything in the state directory."),
+    "ls": ("ls_cmd", "List an archive without fetching it."),
+    "mirrors": ("mirrors_cmd", "Show who holds an archive, how much of it and how fresh."),
+    "verify": ("verify_cmd", "Check a directory against its manifest."),
+    "key": ("key_cmd", "Make, show, move and delegate archive keys."),
+    "demo": ("demo_cmd", "Run a whole network on this machine and lose its origin."),
+}
+
+REPORT_HINT = "this is a defect in p2psync: please report it with the output of the same command and -v"
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are looked up."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"p2psync.cli.{COMMANDS[cmd_name][0]}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
+        from click.shell_completion import CompletionItem  # noqa: PLC0415 - only while completing
+
+        items = [CompletionItem(n, help=t) for n, (_, t) in COMMANDS.items() if n.startswith(incomplete)]
+        return [*items, *click.Command.shell_complete(self, ctx, incomplete)]
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "P2PSYNC"},
+    epilog="Every option can also stand in p2psync.toml or in P2PSYNC_<COMMAND>_<OPTION>.",
+)
+@click.version_option(__version__, "-V", "--version", prog_name="p2psync", message="%(prog)s %(version)s")
+def app() -> None:
+    """Mirror archives like rsync, spread the load like BitTorrent.
+
+    An archive is a directory that somebody published under a key; its URL is p2psync://ID. Whoever mirrors or
+    fetches it can serve it too, so it stays available when its origin is gone.
+    """
+
+
+def main(args: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and end the process with rsync's exit codes (docs/exit-codes.md)."""
+    argv = list(sys.argv[1:] if args is None else args)
+    sys.exit(run(argv))
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one command line in this process and return its exit code. Never raises for what a command met."""
+    stop_on_sigterm()
+    try:
+        result = app.main(args=list(argv), prog_name="p2psync", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Exit as exit_:
+        return exit_.exit_code
+    except click.ClickException as error:
+        return _fail(argv, UsageError(_usage_sentence(error)))
+    except P2psyncError as error:
+        return _fail(argv, error)
+    except (KeyboardInterrupt, click.Abort, Stopped):
+        return _fail(argv, InterruptedFetch("stopped by a signal; run the same command again to go on from here"))
+    except BrokenPipeError:
+        # Whoever read our output went away (`p2psync ls ... | head`): nobody is left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UsageError.exit_code
+    except OSError as error:
+        return _fail(argv, _from_os_error(error))
+    except Exception as error:
+        if _verbose(argv):
+            traceback.print_exc()
+        kind = type(error).__name__
+        return _fail(argv, P2psyncError(f"unexpected {kind}: {error or 'no details'}; {REPORT_HINT}"))
+
+
+def _usage_sentence(error: click.ClickException) -> str:
+    context = getattr(error, "ctx", None)
+    message = error.format_message().rstrip(".")
+    message = message[:1].lower() + message[1:]
+    return f"{message}; see '{context.command_path} --help'" if context is not None else message
+
+
+def _from_os_error(error: OSError) -> P2psyncError:
+    where = f" ({os.fsdecode(error.filename)!r})" if isinstance(error.filename, str | bytes) else ""
+    return FileError(f"{error.strerror or error}{where}")
+
+
+def _fail(argv: Sequence[str], error: P2psyncError) -> int:
+    if _wants_json(argv):
+        print_json(error.as_event())
+    print(f"p2psync: {clean_text(str(error))}", file=sys.stderr, flush=True)
+    return error.exit_code
+
+
+def _command_flags(argv: Sequence[str]) -> list[str]:
+    return list(argv[: argv.index("--")] if "--" in argv else argv)
+
+
+def _wants_json(argv: Sequence[str]) -> bool:
+    """Whether this command line speaks JSON, known even when it could not be parsed."""
+    words = [word.upper().replace("-", "_") for word in argv[:2] if not word.startswith("-")]
+    variables = ("_".join(["P2PSYNC", *words[:depth], "JSON"]) for depth in (1, 2))
+    set_in_environment = any(os.environ.get(v, "").lower() in {"1", "true", "yes", "on"} for v in variables)
+    return "--json" in _command_flags(argv) or set_in_environment
+
+
+def _verbose(argv: Sequence[str]) -> bool:
+    return any(word == "--verbose" or (word[:1] == "-" and word.strip("v") == "-") for word in _command_flags(argv))

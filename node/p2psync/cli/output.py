@@ -1,0 +1,73 @@
+"""What a command prints: results on standard output, messages on standard error, JSON objects for machines.
+
+Progress is the business of ``p2psync.ui``. The JSON objects are described in docs/json.md and are stable.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+from p2psync.ui.text import clean_text
+
+
+def name_fields(name: bytes, field_name: str = "name") -> dict[str, str]:
+    """A byte string as JSON fields: always the text, and ``<field>_b64`` with the exact bytes when it is not UTF-8.
+
+    >>> name_fields(b"caf\\xc3\\xa9")
+    {'name': 'café'}
+    >>> name_fields(b"caf\\xe9") == {'name': 'caf\\ufffd', 'name_b64': 'Y2Fm6Q=='}
+    True
+    """
+    try:
+        return {field_name: name.decode()}
+    except UnicodeDecodeError:
+        exact = base64.b64encode(name).decode()
+        return {field_name: name.decode(errors="replace"), f"{field_name}_b64": exact}
+
+
+def print_json(event: dict[str, Any]) -> None:
+    """One object, one line, at once. What is not UTF-8 in a message becomes U+FFFD: JSON has no other bytes."""
+    text = json.dumps(event, ensure_ascii=False, separators=(",", ":"))
+    safe = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    sys.stdout.buffer.write(safe.encode() + b"\n")
+    sys.stdout.buffer.flush()
+
+
+@dataclass
+class Output:
+    """Where the words of one command go. ``warnings`` keeps what was warned about, for the command's last words."""
+
+    json: bool = False
+    quiet: bool = False
+    verbose: int = 0
+    warnings: list[str] = field(default_factory=list)
+
+    def event(self, kind: str, **fields: Any) -> None:
+        """Tell a machine; people see nothing of it."""
+        if self.json:
+            print_json({"event": kind, **fields})
+
+    def result(self, text: str) -> None:
+        """What the command was asked for; shown even with --quiet, replaced by events with --json."""
+        if not self.json:
+            print(text, flush=True)
+
+    def say(self, text: str) -> None:
+        """Something good to know, on standard output; not with --quiet or --json."""
+        if not (self.json or self.quiet):
+            print(clean_text(text), flush=True)
+
+    def warn(self, text: str) -> None:
+        """Something that may matter. Shown with --quiet too: cron mails it."""
+        self.warnings.append(text)
+        self.event("warning", message=text)
+        print(f"p2psync: warning: {clean_text(text)}", file=sys.stderr, flush=True)
+
+    def detail(self, text: str) -> None:
+        """Something only -v asks for."""
+        if self.verbose:
+            print(f"p2psync: {clean_text(text)}", file=sys.stderr, flush=True)

@@ -1,0 +1,61 @@
+"""How a command is stopped from outside: SIGINT and SIGTERM end it in order, with rsync's exit code 20.
+
+A command that computes is stopped by an exception in its main thread, one that runs an event loop by cancelling its
+task, so that ``finally`` blocks and task groups leave the disk clean either way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Coroutine
+from types import FrameType
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class Stopped(BaseException):
+    """SIGTERM arrived. No Exception, as KeyboardInterrupt is none: only the program's frame may catch it."""
+
+
+def stop_on_sigterm() -> None:
+    """Make SIGTERM raise Stopped in the main thread, as SIGINT raises KeyboardInterrupt."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        raise Stopped
+
+    signal.signal(signal.SIGTERM, stop)
+
+
+def run_async(main: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end; SIGINT or SIGTERM cancels it, and the second one is not waited for.
+
+    Raises Stopped when a signal ended it. A coroutine that finishes in spite of being cancelled returns normally:
+    that is how a daemon whose work is to run until told to stop ends well.
+    """
+
+    async def guarded() -> T:
+        loop = asyncio.get_running_loop()
+        task = asyncio.ensure_future(main)
+        stopped = False
+
+        def stop() -> None:
+            nonlocal stopped
+            stopped = True
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
+            stop_on_sigterm()
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            task.cancel()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            if stopped:
+                raise Stopped from None
+            raise
+
+    return asyncio.run(guarded())
