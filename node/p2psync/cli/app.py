@@ -1,12 +1,15 @@
-"""The program ``p2psync``: finds the command, runs it, and turns whatever happened into an exit code and one sentence.
+"""The program ``p2psync``: finds the command, runs it, and turns whatever happened into an exit code and one
+sentence.
 
-Importing this module loads click and nothing heavier. A command's module is imported when the command is used, and
-what the command works with (aiohttp, rich, sqlite3, ...) only when it runs: ``p2psync --help`` stays instant.
+Importing this module loads click and nothing heavier. A command's module is imported when the command is
+used, and what the command works with (aiohttp, rich, sqlite3, ...) only when it runs: ``p2psync --help``
+stays instant.
 """
 
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -21,8 +24,8 @@ from p2psync.cli.signals import Stopped, stop_on_sigterm
 from p2psync.errors import FileError, InterruptedFetch, P2psyncError, UsageError
 from p2psync.ui.text import clean_text
 
-# Command -> (module, first line of its help). The line stands here as well so that `p2psync --help` imports no
-# command; tests/node/test_cli_frame.py holds the two against each other.
+# Command -> (module, first line of its help). The line stands here as well so that `p2psync --help` imports
+# no command; tests/node/test_cli_frame.py holds the two against each other.
 COMMANDS: dict[str, tuple[str, str]] = {
     "publish": ("publish_cmd", "Publish a directory, or a new snapshot of it, and print its URL."),
     "fetch": ("fetch_cmd", "Make a directory equal to an archive."),
@@ -56,7 +59,7 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
-        from click.shell_completion import CompletionItem  # noqa: PLC0415 - only while completing
+        from click.shell_completion import CompletionItem
 
         items = [CompletionItem(n, help=t) for n, (_, t) in COMMANDS.items() if n.startswith(incomplete)]
         return [*items, *click.Command.shell_complete(self, ctx, incomplete)]
@@ -85,29 +88,45 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
 def run(argv: Sequence[str]) -> int:
     """Run one command line in this process and return its exit code. Never raises for what a command met."""
     stop_on_sigterm()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # No name may break a terminal that is not UTF-8.
     try:
         result = app.main(args=list(argv), prog_name="p2psync", standalone_mode=False)
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except click.exceptions.Exit as exit_:
         return exit_.exit_code
-    except click.ClickException as error:
-        return _fail(argv, UsageError(_usage_sentence(error)))
-    except P2psyncError as error:
-        return _fail(argv, error)
-    except (KeyboardInterrupt, click.Abort, Stopped):
-        return _fail(argv, InterruptedFetch("stopped by a signal; run the same command again to go on from here"))
     except BrokenPipeError:
         # Whoever read our output went away (`p2psync ls ... | head`): nobody is left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UsageError.exit_code
-    except OSError as error:
-        return _fail(argv, _from_os_error(error))
-    except Exception as error:
-        if _verbose(argv):
+    except (Exception, KeyboardInterrupt, Stopped) as error:
+        if _verbose(argv) and not isinstance(error, click.ClickException):
             traceback.print_exc()
-        kind = type(error).__name__
-        return _fail(argv, P2psyncError(f"unexpected {kind}: {error or 'no details'}; {REPORT_HINT}"))
+        explained = explain(error)
+        if _wants_json(argv):
+            print_json(explained.as_event())
+        print(f"p2psync: {clean_text(str(explained))}", file=sys.stderr, flush=True)
+        return explained.exit_code
+
+
+def explain(error: BaseException) -> P2psyncError:
+    """What a person and a script are told of any exception."""
+    if isinstance(error, P2psyncError):
+        return error
+    if isinstance(error, BaseExceptionGroup):
+        # A task group wraps what ended it: one explained error says more than the wrapping.
+        known, _ = error.split(P2psyncError)
+        return explain((known or error).exceptions[0])
+    if isinstance(error, click.ClickException):
+        return UsageError(_usage_sentence(error))
+    if isinstance(error, KeyboardInterrupt | click.Abort | Stopped):
+        return InterruptedFetch("stopped by a signal; run the same command again to go on from here")
+    if isinstance(error, OSError):
+        where = f" ({os.fsdecode(error.filename)!r})" if isinstance(error.filename, str | bytes) else ""
+        return FileError(f"{error.strerror or error}{where}")
+    return P2psyncError(f"unexpected {type(error).__name__}: {error or 'no details'}; {REPORT_HINT}")
 
 
 def _usage_sentence(error: click.ClickException) -> str:
@@ -115,18 +134,6 @@ def _usage_sentence(error: click.ClickException) -> str:
     message = error.format_message().rstrip(".")
     message = message[:1].lower() + message[1:]
     return f"{message}; see '{context.command_path} --help'" if context is not None else message
-
-
-def _from_os_error(error: OSError) -> P2psyncError:
-    where = f" ({os.fsdecode(error.filename)!r})" if isinstance(error.filename, str | bytes) else ""
-    return FileError(f"{error.strerror or error}{where}")
-
-
-def _fail(argv: Sequence[str], error: P2psyncError) -> int:
-    if _wants_json(argv):
-        print_json(error.as_event())
-    print(f"p2psync: {clean_text(str(error))}", file=sys.stderr, flush=True)
-    return error.exit_code
 
 
 def _command_flags(argv: Sequence[str]) -> list[str]:
@@ -142,4 +149,6 @@ def _wants_json(argv: Sequence[str]) -> bool:
 
 
 def _verbose(argv: Sequence[str]) -> bool:
-    return any(word == "--verbose" or (word[:1] == "-" and word.strip("v") == "-") for word in _command_flags(argv))
+    return any(
+        word == "--verbose" or (word[:1] == "-" and word.strip("v") == "-") for word in _command_flags(argv)
+    )

@@ -15,7 +15,8 @@ from p2psync.ui.text import clean_text
 
 
 def name_fields(name: bytes, field_name: str = "name") -> dict[str, str]:
-    """A byte string as JSON fields: always the text, and ``<field>_b64`` with the exact bytes when it is not UTF-8.
+    """A byte string as JSON fields: always the text, and ``<field>_b64`` with the exact bytes when it is not
+    UTF-8.
 
     >>> name_fields(b"caf\\xc3\\xa9")
     {'name': 'café'}
@@ -30,7 +31,9 @@ def name_fields(name: bytes, field_name: str = "name") -> dict[str, str]:
 
 
 def print_json(event: dict[str, Any]) -> None:
-    """One object, one line, at once. What is not UTF-8 in a message becomes U+FFFD: JSON has no other bytes."""
+    """One object, one line, at once. What is not UTF-8 in a message becomes U+FFFD: JSON has no other
+    bytes.
+    """
     text = json.dumps(event, ensure_ascii=False, separators=(",", ":"))
     safe = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     sys.stdout.buffer.write(safe.encode() + b"\n")
@@ -39,7 +42,9 @@ def print_json(event: dict[str, Any]) -> None:
 
 @dataclass
 class Output:
-    """Where the words of one command go. ``warnings`` keeps what was warned about, for the command's last words."""
+    """Where the words of one command go. ``warnings`` keeps what was warned about, for the command's last
+    words.
+    """
 
     json: bool = False
     quiet: bool = False

@@ -1,7 +1,7 @@
 """How a command is stopped from outside: SIGINT and SIGTERM end it in order, with rsync's exit code 20.
 
-A command that computes is stopped by an exception in its main thread, one that runs an event loop by cancelling its
-task, so that ``finally`` blocks and task groups leave the disk clean either way.
+A command that computes is stopped by an exception in its main thread, one that runs an event loop by
+cancelling its task, so that ``finally`` blocks and task groups leave the disk clean either way.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def stop_on_sigterm() -> None:
 def run_async(main: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end; SIGINT or SIGTERM cancels it, and the second one is not waited for.
 
-    Raises Stopped when a signal ended it. A coroutine that finishes in spite of being cancelled returns normally:
-    that is how a daemon whose work is to run until told to stop ends well.
+    Raises Stopped when a signal ended it. A coroutine that finishes in spite of being cancelled returns
+    normally: that is how a daemon whose work is to run until told to stop ends well.
     """
 
     async def guarded() -> T:

@@ -1,0 +1,89 @@
+# Everything a developer or a curious user runs. Needs: make, Python 3.11 or newer, pip. See README.md.
+#
+#   make demo    a whole network on this machine: publish, mirror, kill the origin, fetch from the survivors
+#   make test    the whole test suite        (make test ARGS="-k filters -x" passes arguments to pytest)
+#   make lint    ruff and mypy --strict
+#   make bench   benchmarks
+#   make man     man pages into build/man, shell completion into build/completion
+#   make dist    wheel and source distribution into dist/
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+BIN := $(VENV)/bin
+# program:Debian package. Tests compare with these programs; without one, the tests that need it fail and name the package.
+PROGRAMS := rsync:rsync nginx:nginx curl:curl chromium:chromium ip:iproute2
+
+.PHONY: demo test lint format bench man dist clean programs
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help:
+	@sed -n 's/^#   //p' Makefile
+
+# ---- virtual environments -------------------------------------------------------------------------------------
+# A distribution may ship venv without ensurepip (Debian without python3-venv): then the outer pip fills the environment.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "p2psync needs Python 3.11 or newer; '$(PYTHON)' is older or missing. Try: make PYTHON=python3.11 ..." >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || $(PYTHON) -m venv --clear --without-pip $(VENV)
+
+PIP_INSTALL = if $(BIN)/python -m pip --version >/dev/null 2>&1; \
+  then $(BIN)/python -m pip install --quiet --disable-pip-version-check $(1); \
+  else $(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check $(1); fi
+
+# Stamps: installed again only when pyproject.toml changed. The demo needs no development tools.
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	$(call PIP_INSTALL,-e .)
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+	$(call PIP_INSTALL,-e '.[dev]')
+	@touch $@ $(VENV)/.installed
+
+# ---- what people run ------------------------------------------------------------------------------------------
+demo: $(VENV)/.installed
+	$(BIN)/p2psync demo $(ARGS)
+
+test: $(VENV)/.installed-dev programs
+	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.installed-dev
+	$(BIN)/python -m bench $(ARGS)
+
+man: $(VENV)/.installed-dev
+	@rm -rf build/man build/completion; mkdir -p build/man build/completion
+	$(BIN)/click-man p2psync --target build/man
+	@for shell in bash zsh fish; do \
+	  _P2PSYNC_COMPLETE=$${shell}_source $(BIN)/p2psync > build/completion/p2psync.$$shell || exit 1; done
+	@ls build/man build/completion
+
+dist: $(VENV)/.installed-dev
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+
+# Programs that the tests run beside p2psync. Root on a Debian system gets them installed (APT=no: never);
+# everybody else is told what to install, and the tests that need what is missing fail.
+programs:
+	@missing=; for pair in $(PROGRAMS); do \
+	  PATH="$$PATH:/usr/sbin:/sbin" command -v "$${pair%%:*}" >/dev/null 2>&1 || missing="$$missing $${pair##*:}"; done; \
+	if [ -n "$$missing" ]; then \
+	  if [ "$$(id -u)" = 0 ] && [ "$(APT)" != no ] && command -v apt-get >/dev/null 2>&1; then \
+	    echo "Installing what the tests need:$$missing"; \
+	    export DEBIAN_FRONTEND=noninteractive; \
+	    apt-get update -q >/dev/null && apt-get install -q -y --no-install-recommends $$missing >/dev/null; \
+	  else \
+	    echo "Some tests will fail: install their programs with  apt-get install$$missing" >&2; \
+	  fi; fi
+
+clean:
+	rm -rf build dist .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,253 @@
+"""Options that commands share, and the command class that knows where options come from.
+
+Precedence: command line, then ``P2PSYNC_<COMMAND>_<OPTION>``, then ``p2psync.toml``, then the default.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from p2psync.cli.output import Output
+from p2psync.cli.types import ADDRESS, EVERYWHERE, LISTEN, RATE, RULE, SECONDS, SOURCE, Address
+
+if TYPE_CHECKING:
+    from p2psync.config import Schema, Setting
+    from p2psync.state import State
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+NODE_LISTEN = "0.0.0.0:8730"
+FETCH_LISTEN = "0.0.0.0:0"
+"""Port 0: a fetch may run beside a node."""
+RULE_OPTIONS = ("filter", "include", "exclude")
+
+
+class Command(click.Command):
+    """A command whose ``--filter``, ``--include`` and ``--exclude`` keep their order among each other.
+
+    It matters, as in rsync: the first rule that matches decides. The parameter ``rules`` is the list of
+    ``(option, text)``, for example ``("exclude", "*.tmp")``. Rules from the environment or from the
+    configuration come as filter, then include, then exclude; each option on the command line replaces what
+    they say for it.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        names = {option.name for option in self.params} & set(RULE_OPTIONS)
+        if not names:
+            return super().parse_args(ctx, args)
+        _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        rest = super().parse_args(ctx, args)
+        given = {name: list(ctx.params.pop(name) or ()) for name in RULE_OPTIONS}
+        rules = [(p.name, given[p.name].pop(0)) for p in order if p.name in names and given[p.name]]
+        rules += [(name, text) for name in RULE_OPTIONS for text in given[name]]
+        ctx.params["rules"] = rules
+        return rest
+
+
+@dataclass(frozen=True)
+class Common:
+    """What every command has: where its state is and how it speaks."""
+
+    state_path: Path | None
+    out: Output
+
+    def open_state(self) -> State:
+        """Open the state directory, making it when needed. Raises FileError."""
+        from p2psync.state import State
+
+        return State.open(self.state_path)
+
+
+@dataclass(frozen=True)
+class Network:
+    """Where to listen and whom to ask."""
+
+    listen: Address
+    bootstrap: tuple[Address, ...]
+    sources: tuple[str, ...]
+
+
+def _stack(function: F, *decorators: Callable[[F], F]) -> F:
+    """Apply decorators so that the first is listed first in the help."""
+    for decorator in reversed(decorators):
+        function = decorator(function)
+    return function
+
+
+def common_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``--state --config --json --quiet -v``; the command receives ``common: Common`` as its first
+    argument.
+    """
+
+    @functools.wraps(function)
+    def command(*args: Any, state: Path | None, json: bool, quiet: bool, verbose: int, **others: Any) -> Any:
+        return function(Common(state, Output(json, quiet, verbose)), *args, **others)
+
+    return _stack(
+        command,
+        click.option(
+            "--state",
+            type=click.Path(path_type=Path, file_okay=False),
+            metavar="DIR",
+            help="State directory. Default: $STATE_DIRECTORY, else p2psync in the XDG state directory.",
+        ),
+        click.option(
+            "--config",
+            type=click.Path(path_type=Path, dir_okay=False),
+            metavar="FILE",
+            is_eager=True,
+            expose_value=False,
+            callback=_configure,
+            help="Read this configuration instead of /etc/p2psync.toml and the user's p2psync.toml.",
+        ),
+        click.option("--json", is_flag=True, help="One JSON object per line on standard output."),
+        click.option("-q", "--quiet", is_flag=True, help="No progress and no summary."),
+        click.option("-v", "--verbose", count=True, help="Say more; -vv still more."),
+    )
+
+
+def network_options(
+    *, listen: str | None = None, sources: bool = True
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """``--listen --bootstrap --source``; the command receives ``network: Network``."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def command(*args: Any, bootstrap: tuple[Address, ...], **others: Any) -> Any:
+            where = others.pop("listen", None) or Address(EVERYWHERE, 0)
+            network = Network(where, bootstrap, others.pop("source", ()))
+            return function(*args, network=network, **others)
+
+        decorators = [
+            click.option(
+                "--bootstrap",
+                type=ADDRESS,
+                multiple=True,
+                metavar="HOST:PORT",
+                help="A node to join the network by, repeatable. Needed once; then nodes are remembered.",
+            )
+        ]
+        if listen is not None:
+            described = "a free port" if listen.endswith(":0") else listen
+            decorators.append(
+                click.option(
+                    "--listen",
+                    type=LISTEN,
+                    default=listen,
+                    metavar="HOST:PORT",
+                    help=f"Where to listen, UDP and TCP. Default: {described}. Port 0 picks a free one.",
+                )
+            )
+        if sources:
+            decorators.append(
+                click.option(
+                    "--source",
+                    type=SOURCE,
+                    multiple=True,
+                    metavar="HOST:PORT|URL",
+                    help="A node or mirror to begin with; may be repeated. Others are learnt from it.",
+                )
+            )
+        return _stack(command, *decorators)
+
+    return decorate
+
+
+def filter_options(function: F) -> F:
+    """``--filter --include --exclude``; the command receives ``rules``, in the order of the command line."""
+    return _stack(
+        function,
+        _rule_option("--filter", "RULE", "An rsync filter rule, for example '- *.tmp'; may be repeated."),
+        _rule_option("--include", "PATTERN", "Do not leave out what matches."),
+        _rule_option("--exclude", "PATTERN", "Leave out what matches. The first matching rule decides."),
+    )
+
+
+def _rule_option(name: str, metavar: str, text: str) -> Callable[[F], F]:
+    return click.option(name, type=RULE, multiple=True, metavar=metavar, help=text)
+
+
+def transfer_options(function: F) -> F:
+    """What a fetch and a mirror have in common: rates, timeouts, trust, sharing, how DEST is treated."""
+    return _stack(
+        function,
+        click.option(
+            "--bwlimit",
+            type=RATE,
+            default="0",
+            metavar="RATE",
+            help="Limit receiving, as rsync: KiB/s, or with a suffix (1.5m, 2MB); 0 is no limit.",
+        ),
+        click.option("--share/--no-share", default=True, help="Serve what is already here while it runs."),
+        click.option("--require-fresh", is_flag=True, help="Refuse an archive whose publisher is overdue."),
+        click.option(
+            "--checksum", is_flag=True, help="Read every file here instead of trusting size and time."
+        ),
+        click.option(
+            "--delete/--no-delete",
+            default=False,
+            help="Delete files here that the archive does not have.",
+        ),
+        click.option(
+            "--timeout", type=SECONDS, default="60", metavar="SECONDS", help="Give up on a silent connection."
+        ),
+        click.option(
+            "--contimeout", type=SECONDS, default="10", metavar="SECONDS", help="Give up on connecting."
+        ),
+    )
+
+
+def settings_of(command: click.Command) -> dict[str, Setting]:
+    """The configuration keys of a command: its options by long name, without the dashes."""
+    from p2psync.config import Setting
+
+    settings = {}
+    for param in command.params:
+        if isinstance(param, click.Option) and param.name not in ("config", "help", "yes"):
+            key = max(param.opts, key=len).lstrip("-")
+            settings[key] = Setting(key, param.multiple, param.is_flag)
+    return settings
+
+
+def schema_of(root: click.Group, ctx: click.Context) -> Schema:
+    """Every command's settings. Imports every command, so only a configuration file that exists asks for
+    it.
+    """
+    schema: dict[str, dict[str, Setting]] = {}
+    for name in root.list_commands(ctx):
+        command = root.get_command(ctx, name)
+        if isinstance(command, click.Group):
+            for sub in command.list_commands(ctx):
+                found = command.get_command(ctx, sub)
+                if found is not None:
+                    schema[f"{name}.{sub}"] = settings_of(found)
+        elif command is not None:
+            schema[name] = settings_of(command)
+    return schema
+
+
+def _configure(ctx: click.Context, _param: click.Parameter, file: Path | None) -> None:
+    """Let the configuration supply defaults for this command."""
+    from p2psync.config import default_files, load
+    from p2psync.errors import UsageError
+
+    if ctx.resilient_parsing:
+        return
+    if file is not None and not file.exists():
+        raise UsageError(f"there is no configuration file {os.fspath(file)!r}")
+    files = [file] if file is not None else [f for f in default_files() if os.access(f, os.F_OK)]
+    if not files:
+        return
+    path = ctx.command_path.split()[1:]
+    root = ctx.find_root().command
+    if isinstance(root, click.Group) and path:
+        values = load(files, schema_of(root, ctx.find_root()))[".".join(path)]
+        by_key = {max(p.opts, key=len).lstrip("-"): p.name for p in ctx.command.params}
+        ctx.default_map = {by_key[key]: value for key, value in values.items() if by_key.get(key)}

@@ -1,0 +1,89 @@
+"""``p2psync publish DIR``: index, sign and announce a directory; again, a new snapshot of what changed."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import click
+
+from p2psync.cli.options import Command, Common, Network, common_options, filter_options, network_options
+
+
+@click.command("publish", cls=Command)
+@click.argument("directory", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=str))
+@click.option(
+    "--archive",
+    metavar="ID",
+    help="Publish under this archive's key. Default: the one DIR had, or a new one.",
+)
+@filter_options
+@network_options(sources=False)
+@common_options
+def command(
+    common: Common, network: Network, directory: str, archive: str | None, rules: list[tuple[str, str]]
+) -> int:
+    """Publish a directory, or a new snapshot of it, and print its URL.
+
+    DIR is published in place: nothing is copied and nothing in it is changed. Run again, publish reads only
+    what changed. A node that runs on the same state directory serves the new snapshot at once; without one,
+    start `p2psync node`.
+
+    Files that vanish or change while they are read are left out with a warning, and the exit code is 24.
+    """
+    from p2psync.cli.rules import build_filter
+    from p2psync.errors import VanishedWarning
+    from p2psync.format.url import ArchiveUrl, archive_text
+    from p2psync.publish import publish
+    from p2psync.ui.observer import observing
+    from p2psync.ui.text import count, duration, size
+
+    out = common.out
+    started = time.monotonic()
+    with common.open_state() as state:
+        key = _archive_id(archive) if archive is not None else None
+        with observing(out) as observer:
+            done = publish(
+                state, os.fsencode(directory), archive=key, rules=build_filter(rules), observer=observer
+            )
+        seconds = time.monotonic() - started
+        url = f"p2psync://{archive_text(done.archive)}"
+        if network.bootstrap:
+            _announce(common, network, done.archive)
+        out.event(
+            "published",
+            archive=url,
+            seq=done.head.seq,
+            root=done.root,
+            files=done.files,
+            bytes=done.bytes,
+            read_bytes=done.read_bytes,
+            seconds=round(seconds, 3),
+        )
+        out.say(
+            f"published {count(done.files, 'file')}, {size(done.bytes)} as snapshot {done.head.seq}; "
+            f"read {size(done.read_bytes)} in {duration(seconds)}"
+        )
+        out.result(str(ArchiveUrl(done.archive)))
+    return VanishedWarning.exit_code if done.vanished else 0
+
+
+def _archive_id(text: str) -> bytes:
+    from p2psync.format.url import ArchiveUrl, parse_archive_text
+
+    return ArchiveUrl.parse(text).archive if "://" in text else parse_archive_text(text)
+
+
+def _announce(common: Common, network: Network, archive: bytes) -> None:
+    """Put the head into the DHT now, for a state directory on which no node runs."""
+    from p2psync.cli.signals import run_async
+    from p2psync.daemon import announce_published
+
+    with common.open_state() as state:
+        copies = run_async(announce_published(state, archive, network.bootstrap))
+    if copies:
+        common.out.detail(f"announced to {copies} nodes")
+    else:
+        common.out.warn(
+            "nobody could be reached to announce the new snapshot to; a running node will announce it"
+        )

@@ -1,0 +1,90 @@
+"""Parameter types of the command line: addresses, rates, seconds, sources. They refuse early, with the
+remedy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from p2psync.cli.units import parse_rate, parse_seconds
+from p2psync.errors import UsageError
+
+if TYPE_CHECKING:
+    _ParamType = click.ParamType[Any]
+else:  # Generic only since click 8.4.
+    _ParamType = click.ParamType
+
+DEFAULT_PORT = 8730
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - a node is there to be reached
+
+
+class Address(NamedTuple):
+    """A host name or IP address, and a port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class _Parsed(_ParamType):
+    """A type made from a function that raises ValueError or UsageError."""
+
+    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._parse(value)
+        except (ValueError, UsageError) as error:
+            self.fail(str(error), param, ctx)
+
+
+def parse_address(text: str) -> Address:
+    """``HOST:PORT``, ``[IPv6]:PORT``, or a host alone for port 8730. Raises UsageError."""
+    from p2psync.format.url import host_and_port
+
+    return Address(*host_and_port(text, DEFAULT_PORT))
+
+
+def parse_listen(text: str) -> Address:
+    """As an address; ``:PORT`` alone listens everywhere."""
+    return parse_address(f"{EVERYWHERE}{text}" if text.startswith(":") else text)
+
+
+def parse_source(text: str) -> str:
+    """A source to begin with: ``HOST:PORT`` of a node, or the ``http(s)://`` URL of a node or of a web
+    mirror.
+    """
+    if text.startswith(("http://", "https://")):
+        return text
+    if "://" in text:
+        raise UsageError(f"{text!r} is no source: give HOST:PORT, or an http:// or https:// URL")
+    return str(parse_address(text))
+
+
+class RuleText(_ParamType):
+    """A filter rule or pattern. In an environment variable, rules stand one a line, since they may hold
+    spaces.
+    """
+
+    name = "rule"
+    envvar_list_splitter = "\n"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return str(value)
+
+
+ADDRESS = _Parsed("host:port", parse_address)
+LISTEN = _Parsed("host:port", parse_listen)
+SOURCE = _Parsed("host:port|url", parse_source)
+RATE = _Parsed("rate", parse_rate)
+SECONDS = _Parsed("seconds", parse_seconds)
+RULE = RuleText()

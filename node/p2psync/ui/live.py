@@ -1,0 +1,104 @@
+"""The display on a terminal: one bar for all, one line for each source, redrawn in place. The only user of
+rich.
+"""
+
+from __future__ import annotations
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from p2psync.ui.progress import Progress, Snapshot, SourceLine
+from p2psync.ui.text import clean_text, duration, printable_name, rate, share, size
+
+REDRAWS_PER_SECOND = 8
+"""Fast enough to look alive, slow enough to cost nothing and to go over a slow ssh line."""
+OTHER_ROWS = 4
+"""Rows of the terminal that the list of sources leaves free."""
+SOURCE_NAME_WIDTH = 44
+
+
+class LiveDisplay:
+    """Shows a Progress on standard error while the block runs; afterwards the terminal is as before."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._console = Console(stderr=True, highlight=False)
+        self._live = Live(
+            get_renderable=self._draw,
+            console=self._console,
+            refresh_per_second=REDRAWS_PER_SECOND,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+
+    def start(self) -> None:
+        self._live.start()
+
+    def stop(self) -> None:
+        self._live.stop()
+
+    def print(self, text: str) -> None:
+        """A line above the display."""
+        self._console.print(Text(clean_text(text)), soft_wrap=True)
+
+    def _draw(self) -> RenderableType:
+        return render(self._progress.snapshot(), max(1, self._console.size.height - OTHER_ROWS))
+
+
+def render(now: Snapshot, max_sources: int) -> RenderableType:
+    """The whole display as a rich renderable. Names are hostile: they come as plain text, never as markup."""
+    rows: list[RenderableType] = [_overall(now)]
+    if now.files_total:
+        rows.append(Text(f"  {now.files_done:,} of {now.files_total:,} files"))
+    elif now.files_done:
+        rows.append(Text(f"  {now.files_done:,} files"))
+    if now.sources:
+        rows.append(_sources(now.sources, max_sources))
+    return Group(*rows)
+
+
+def _overall(now: Snapshot) -> RenderableType:
+    line = Table.grid(padding=(0, 1), expand=True)
+    line.add_column(no_wrap=True)
+    line.add_column(ratio=1, min_width=8)
+    line.add_column(justify="right", no_wrap=True)
+    known = bool(now.bytes_total or now.files_total)
+    bar = ProgressBar(total=1.0 if known else None, completed=now.fraction, pulse=not known)
+    figures = size(now.bytes_done)
+    if now.bytes_total:
+        figures = f"{share(now.bytes_done, now.bytes_total)}  {figures} of {size(now.bytes_total)}"
+    figures += f"  {rate(now.rate)}"
+    if now.seconds_left is not None:
+        figures += f"  {duration(now.seconds_left)} left"
+    line.add_row(Text(clean_text(now.phase), style="bold"), bar, Text(figures))
+    return line
+
+
+def _sources(lines: list[SourceLine], max_sources: int) -> RenderableType:
+    """One row a source, the busiest when there is no room for all."""
+    total = sum(line.received for line in lines)
+    shown = lines
+    if len(lines) > max_sources:
+        busiest = sorted(lines, key=lambda line: (line.rate, line.received), reverse=True)[: max_sources - 1]
+        shown = [line for line in lines if line in busiest]
+    table = Table.grid(padding=(0, 2))
+    table.add_column(max_width=SOURCE_NAME_WIDTH, no_wrap=True, overflow="ellipsis")
+    for _ in range(3):
+        table.add_column(justify="right", no_wrap=True)
+    table.add_column(no_wrap=True)
+    for line in shown:
+        style = "red" if line.state == "banned" else "yellow" if line.state else ""
+        table.add_row(
+            Text("  " + printable_name(line.name), style=style),
+            Text(share(line.received, total)),
+            Text(size(line.received)),
+            Text(rate(line.rate)),
+            Text(printable_name(line.state), style=style),
+        )
+    if len(shown) < len(lines):
+        table.add_row(Text(f"  and {len(lines) - len(shown)} more"), "", "", "", "")
+    return table

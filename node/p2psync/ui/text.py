@@ -1,0 +1,90 @@
+"""Text for people: names that cannot harm a terminal, sizes, rates and durations. Pure; knows no terminal."""
+
+from __future__ import annotations
+
+KIB = 1024
+UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+
+
+def printable_name(name: bytes | str) -> str:
+    """A file name as rsync prints it: every byte of what is not printable stands as ``\\#ooo`` (octal).
+
+    A name can then neither move the cursor nor end the line. Exact names are in the JSON output.
+    """
+    text = name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name
+    return "".join(c if c.isprintable() else _octal(c) for c in text)
+
+
+def clean_text(text: str) -> str:
+    """A message that may quote hostile names: one line, nothing that a terminal would obey."""
+    return printable_name(text.replace("\n", " "))
+
+
+def _octal(character: str) -> str:
+    return "".join(f"\\#{byte:03o}" for byte in character.encode("utf-8", "surrogateescape"))
+
+
+def size(count: float) -> str:
+    """Bytes in binary units, three significant digits.
+
+    >>> size(999), size(1536), size(5 * 1024**3)
+    ('999 B', '1.50 KiB', '5.00 GiB')
+    """
+    if abs(count) < KIB:
+        return f"{count:.0f} B"
+    value = float(count)
+    unit = UNITS[0]
+    for unit in UNITS:  # noqa: B007 - the unit reached is used below
+        value /= KIB
+        if abs(value) < 999.5:
+            break
+    digits = 2 if abs(value) < 9.995 else 1 if abs(value) < 99.95 else 0
+    return f"{value:.{digits}f} {unit}"
+
+
+def rate(bytes_per_second: float) -> str:
+    """Bytes a second.
+
+    >>> rate(2 * 1024 * 1024)
+    '2.00 MiB/s'
+    """
+    return f"{size(bytes_per_second)}/s"
+
+
+def duration(seconds: float | None) -> str:
+    """A time span as people read it; ``None`` is unknown.
+
+    >>> duration(5), duration(75), duration(3 * 3600 + 120), duration(200_000), duration(None)
+    ('5 s', '1:15', '3:02:00', '2 d 7 h', '-')
+    """
+    if seconds is None:
+        return "-"
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, second = divmod(whole, 60)
+    hours, minute = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+    days, hour = divmod(hours, 24)
+    return f"{days} d {hour} h"
+
+
+def count(number: int, noun: str) -> str:
+    """A counted noun.
+
+    >>> count(1, "file"), count(12345, "file")
+    ('1 file', '12,345 files')
+    """
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def share(part: float, whole: float) -> str:
+    """A percentage that says 100 only when it is all.
+
+    >>> share(999, 1000), share(1000, 1000), share(0, 0)
+    ('99 %', '100 %', '0 %')
+    """
+    if whole <= 0:
+        return "0 %"
+    return "100 %" if part >= whole else f"{min(99, int(100 * part / whole))} %"
