@@ -140,7 +140,8 @@ class Connection(asyncio.BufferedProtocol):
         try:
             return await exchange.future
         except asyncio.CancelledError:
-            if exchange in self._queue:
+            exchange.sink = UNWANTED  # further back in the queue, the answers in front need not suffer
+            if self._queue and exchange is self._queue[0]:
                 self._fail(
                     Dropped(f"{self.name}: the connection was closed, as a request on it was given up")
                 )

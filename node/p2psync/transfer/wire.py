@@ -1,0 +1,215 @@
+"""The bodies and paths of the node's HTTP interface: pure codecs, bounded on both sides.
+
+The specification with examples is docs/spec/wire.md. Bodies are msgpack but need not be canonical: nothing
+is signed or named by them. Verifying what the bytes say (signatures, hashes) is the callers'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgpack
+
+from p2psync.errors import FormatError, UsageError
+from p2psync.format.ids import DIGEST_SIZE
+from p2psync.format.limits import OBJECT_BYTES_MAX, RECIPE_CHUNKS_MAX, UINT32_MAX
+from p2psync.format.url import ARCHIVE_TEXT_SIZE, archive_text, parse_archive_text
+
+PREFIX: Final = "/p2psync/v1"
+INFO_PATH: Final = f"{PREFIX}/info"
+BATCH_PATH: Final = f"{PREFIX}/batch"
+HAVE_PATH: Final = f"{PREFIX}/have"
+OCTETS: Final = "application/octet-stream"
+MSGPACK: Final = "application/vnd.msgpack"
+
+BATCH_ROWS_MAX: Final = 4096
+"""Rows of one batch request: bounds the look-ups that one request may cost."""
+BATCH_BYTES_MAX: Final = 8 << 20
+"""Bytes that the rows of one batch ask for in all: what a client may have to hold at once for it."""
+BATCH_BODY_MAX: Final = BATCH_ROWS_MAX * 64
+"""Bytes of a batch request: a row takes at most 51."""
+HAVE_DIGESTS_MAX: Final = 1024
+"""Objects that one have request may ask about."""
+HAVE_BODY_MAX: Final = HAVE_DIGESTS_MAX * (DIGEST_SIZE + 2) + 16
+HAVE_ANSWER_MAX: Final = 8 << 20
+"""Bytes of a have answer: a few bitmaps of the largest objects (128 KiB each), thousands of usual ones."""
+BITMAP_MAX: Final = RECIPE_CHUNKS_MAX // 8
+HOLDERS_MAX: Final = 200
+"""Holder records in one answer: a random sample beyond."""
+HOLDER_BYTES_MAX: Final = 250
+"""Bytes of one holder record (docs/spec/records.md)."""
+HOLDERS_ANSWER_MAX: Final = HOLDERS_MAX * (HOLDER_BYTES_MAX + 2) + 16
+HEAD_BYTES_MAX: Final = 450
+"""Bytes of a signed head (docs/spec/records.md)."""
+INFO_ARCHIVES_MAX: Final = 1000
+"""Archives that a node lists about itself."""
+INFO_ANSWER_MAX: Final = 64 << 10
+VERSION_MAX: Final = 64
+"""Characters of a version that are looked at: it is shown to people, never acted on."""
+
+Have = bool | bytes
+"""What a node has of an object: False nothing, True all, or a bitmap over its chunks, most significant bit
+first (BEP 3)."""
+Row = tuple[bytes, int, int]
+"""One row of a batch: digest, offset and length in bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """What a node says about itself: node id (hex), public key (32 bytes), version, ids of archives (32
+    bytes each)."""
+
+    node: str
+    key: bytes
+    version: str
+    archives: tuple[bytes, ...]
+
+
+def object_path(digest: bytes) -> str:
+    return f"{PREFIX}/object/{digest.hex()}"
+
+
+def recipe_path(digest: bytes) -> str:
+    return f"{PREFIX}/recipe/{digest.hex()}"
+
+
+def head_path(archive: bytes) -> str:
+    return f"{PREFIX}/archive/{archive_text(archive)}/head"
+
+
+def holders_path(archive: bytes) -> str:
+    return f"{PREFIX}/archive/{archive_text(archive)}/holders"
+
+
+def parse_digest(text: str) -> bytes:
+    """The digest in a path: 64 hex digits in lower case. Raises FormatError."""
+    if len(text) != 2 * DIGEST_SIZE or text.strip("0123456789abcdef"):
+        raise FormatError("a digest is 64 hex digits in lower case")
+    return bytes.fromhex(text)
+
+
+def _unpack(raw: bytes | bytearray, limit: int, what: str) -> Any:
+    if len(raw) > limit:
+        raise FormatError(f"{what} is longer than {limit} bytes")
+    try:
+        return msgpack.unpackb(raw, raw=False, strict_map_key=True, max_ext_len=0, use_list=True)
+    except (ValueError, msgpack.exceptions.UnpackException, RecursionError) as error:
+        raise FormatError(f"{what} is damaged: {error}") from None
+
+
+def _array(value: Any, limit: int, what: str) -> list[Any]:
+    if type(value) is not list or len(value) > limit:
+        raise FormatError(f"{what} must be an array of at most {limit} items")
+    return value
+
+
+def _digest(value: Any, what: str) -> bytes:
+    if type(value) is not bytes or len(value) != DIGEST_SIZE:
+        raise FormatError(f"{what} holds something else than a digest of {DIGEST_SIZE} bytes")
+    return value
+
+
+def encode_batch(rows: Sequence[Row]) -> bytes:
+    return _pack([list(row) for row in rows])
+
+
+def decode_batch(raw: bytes | bytearray) -> list[Row]:
+    """Rows of a batch request, each of at least one byte and all within the limits. Raises FormatError."""
+    what = "a batch request"
+    rows: list[Row] = []
+    total = 0
+    for item in _array(_unpack(raw, BATCH_BODY_MAX, what), BATCH_ROWS_MAX, what):
+        if type(item) is not list or len(item) != 3:
+            raise FormatError(f"{what} has a row that is not digest, offset, length")
+        digest, offset, length = item
+        if type(offset) is not int or not 0 <= offset <= OBJECT_BYTES_MAX:
+            raise FormatError(f"{what} has an offset that no object reaches")
+        if type(length) is not int or not 0 < length < UINT32_MAX:
+            raise FormatError(f"{what} has a length that is none")
+        total += length
+        if total > BATCH_BYTES_MAX:
+            raise FormatError(f"{what} asks for more than {BATCH_BYTES_MAX} bytes")
+        rows.append((_digest(digest, what), offset, length))
+    return rows
+
+
+def encode_have(digests: Sequence[bytes]) -> bytes:
+    return _pack(list(digests))
+
+
+def decode_have(raw: bytes | bytearray) -> list[bytes]:
+    """Raises FormatError."""
+    what = "a have request"
+    items = _array(_unpack(raw, HAVE_BODY_MAX, what), HAVE_DIGESTS_MAX, what)
+    return [_digest(item, what) for item in items]
+
+
+def encode_have_answer(answers: Sequence[Have]) -> bytes:
+    return _pack([item if isinstance(item, bytes) else int(item) for item in answers])
+
+
+def decode_have_answer(raw: bytes | bytearray, count: int) -> list[Have]:
+    """As many answers as there were digests. Raises FormatError."""
+    what = "a have answer"
+    items = _array(_unpack(raw, HAVE_ANSWER_MAX, what), count, what)
+    if len(items) != count:
+        raise FormatError(f"{what} has {len(items)} items where {count} were asked about")
+    answers: list[Have] = []
+    for item in items:
+        if type(item) is int and item in (0, 1):
+            answers.append(bool(item))
+        elif type(item) is bytes and 0 < len(item) <= BITMAP_MAX:
+            answers.append(item)
+        else:
+            raise FormatError(f"{what} has an item that is neither 0, 1 nor a bitmap")
+    return answers
+
+
+def encode_holders(records: Sequence[bytes]) -> bytes:
+    return _pack(list(records))
+
+
+def decode_holders(raw: bytes | bytearray) -> list[bytes]:
+    """Holder records as they came: not decoded, not verified. Raises FormatError."""
+    what = "a list of holders"
+    items = _array(_unpack(raw, HOLDERS_ANSWER_MAX, what), HOLDERS_MAX, what)
+    for item in items:
+        if type(item) is not bytes or not 0 < len(item) <= HOLDER_BYTES_MAX:
+            raise FormatError(f"{what} holds something else than holder records")
+    return items
+
+
+def encode_info(info: Info) -> bytes:
+    archives = [archive_text(archive) for archive in info.archives[:INFO_ARCHIVES_MAX]]
+    return _pack({"node": info.node, "key": info.key, "version": info.version, "archives": archives})
+
+
+def decode_info(raw: bytes | bytearray) -> Info:
+    """What a node says about itself; further keys are ignored. Raises FormatError."""
+    what = "a node's description of itself"
+    value = _unpack(raw, INFO_ANSWER_MAX, what)
+    if type(value) is not dict:
+        raise FormatError(f"{what} must be a map")
+    node, version = value.get("node"), value.get("version")
+    if not isinstance(node, str) or len(node) != 40 or node.strip("0123456789abcdef"):
+        raise FormatError(f"{what} has no node id of 40 hex digits")
+    if not isinstance(version, str) or len(version) > VERSION_MAX or not version.isprintable():
+        raise FormatError(f"{what} has no version")
+    key = _digest(value.get("key"), what)
+    archives = _array(value.get("archives"), INFO_ARCHIVES_MAX, f"the archives of {what}")
+    return Info(node, key, version, tuple(_archive(item, what) for item in archives))
+
+
+def _archive(value: Any, what: str) -> bytes:
+    if not isinstance(value, str) or len(value) != ARCHIVE_TEXT_SIZE:
+        raise FormatError(f"{what} lists something else than archives")
+    try:
+        return parse_archive_text(value)
+    except UsageError as error:
+        raise FormatError(f"{what} lists something else than archives: {error}") from None
+
+
+def _pack(value: Any) -> bytes:
+    return bytes(msgpack.packb(value, use_bin_type=True))
