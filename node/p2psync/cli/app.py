@@ -67,6 +67,7 @@ class LazyGroup(click.Group):
 
 @click.group(
     cls=LazyGroup,
+    no_args_is_help=False,
     context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "P2PSYNC"},
     epilog="Every option can also stand in p2psync.toml or in P2PSYNC_<COMMAND>_<OPTION>.",
 )

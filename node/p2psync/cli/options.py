@@ -192,14 +192,22 @@ def transfer_options(function: F) -> F:
         ),
         click.option(
             "--delete/--no-delete",
-            default=False,
-            help="Delete files here that the archive does not have.",
+            default=None,
+            help="Delete what the archive does not have. Default: only what an earlier snapshot of it had.",
         ),
         click.option(
-            "--timeout", type=SECONDS, default="60", metavar="SECONDS", help="Give up on a silent connection."
+            "--timeout",
+            type=SECONDS,
+            default="0",
+            metavar="SECONDS",
+            help="Give up when nobody sends anything for so long; 0 never.",
         ),
         click.option(
-            "--contimeout", type=SECONDS, default="10", metavar="SECONDS", help="Give up on connecting."
+            "--contimeout",
+            type=SECONDS,
+            default="0",
+            metavar="SECONDS",
+            help="Give up on one connection after this; 0 is the default time.",
         ),
     )
 

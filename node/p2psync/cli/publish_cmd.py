@@ -8,6 +8,7 @@ import time
 import click
 
 from p2psync.cli.options import Command, Common, Network, common_options, filter_options, network_options
+from p2psync.cli.types import url_of
 
 
 @click.command("publish", cls=Command)
@@ -21,7 +22,7 @@ from p2psync.cli.options import Command, Common, Network, common_options, filter
 @network_options(sources=False)
 @common_options
 def command(
-    common: Common, network: Network, directory: str, archive: str | None, rules: list[tuple[str, str]]
+    common: Common, network: Network, directory: str, archive: bytes | None, rules: list[tuple[str, str]]
 ) -> int:
     """Publish a directory, or a new snapshot of it, and print its URL.
 
@@ -33,7 +34,7 @@ def command(
     """
     from p2psync.cli.rules import build_filter
     from p2psync.errors import VanishedWarning
-    from p2psync.format.url import ArchiveUrl, archive_text
+    from p2psync.format.url import ArchiveUrl
     from p2psync.publish import publish
     from p2psync.ui.observer import observing
     from p2psync.ui.text import count, duration, size
@@ -41,13 +42,12 @@ def command(
     out = common.out
     started = time.monotonic()
     with common.open_state() as state:
-        key = _archive_id(archive) if archive is not None else None
         with observing(out) as observer:
             done = publish(
-                state, os.fsencode(directory), archive=key, rules=build_filter(rules), observer=observer
+                state, os.fsencode(directory), archive=archive, rules=build_filter(rules), observer=observer
             )
         seconds = time.monotonic() - started
-        url = f"p2psync://{archive_text(done.archive)}"
+        url = url_of(done.archive)
         if network.bootstrap:
             _announce(common, network, done.archive)
         out.event(
@@ -66,12 +66,6 @@ def command(
         )
         out.result(str(ArchiveUrl(done.archive)))
     return VanishedWarning.exit_code if done.vanished else 0
-
-
-def _archive_id(text: str) -> bytes:
-    from p2psync.format.url import ArchiveUrl, parse_archive_text
-
-    return ArchiveUrl.parse(text).archive if "://" in text else parse_archive_text(text)
 
 
 def _announce(common: Common, network: Network, archive: bytes) -> None:

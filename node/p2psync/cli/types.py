@@ -13,6 +13,8 @@ from p2psync.cli.units import parse_rate, parse_seconds
 from p2psync.errors import UsageError
 
 if TYPE_CHECKING:
+    from p2psync.format.url import ArchiveUrl
+
     _ParamType = click.ParamType[Any]
 else:  # Generic only since click 8.4.
     _ParamType = click.ParamType
@@ -70,6 +72,27 @@ def parse_source(text: str) -> str:
     return str(parse_address(text))
 
 
+def parse_archive(text: str) -> bytes:
+    """The id, 32 bytes, in ``ID`` or ``p2psync://ID``. Raises UsageError."""
+    from p2psync.format.url import ArchiveUrl, parse_archive_text
+
+    return ArchiveUrl.parse(text).archive if "://" in text else parse_archive_text(text)
+
+
+def parse_url(text: str) -> ArchiveUrl:
+    """Where an archive is found: ``p2psync://ID[/PATH][?peer=HOST:PORT&web=URL]``. Raises UsageError."""
+    from p2psync.format.url import ArchiveUrl
+
+    return ArchiveUrl.parse(text)
+
+
+def url_of(archive: bytes) -> str:
+    """The URL of an archive, without hints."""
+    from p2psync.format.url import archive_text
+
+    return f"p2psync://{archive_text(archive)}"
+
+
 class RuleText(_ParamType):
     """A filter rule or pattern. In an environment variable, rules stand one a line, since they may hold
     spaces.
@@ -87,4 +110,6 @@ LISTEN = _Parsed("host:port", parse_listen)
 SOURCE = _Parsed("host:port|url", parse_source)
 RATE = _Parsed("rate", parse_rate)
 SECONDS = _Parsed("seconds", parse_seconds)
+ARCHIVE = _Parsed("archive", parse_archive)
+URL = _Parsed("src", parse_url)
 RULE = RuleText()
