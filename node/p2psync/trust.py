@@ -9,8 +9,8 @@ The rules, in the order in which they are applied:
 3. A head that is signed in the future, beyond the skew that clocks have, is not believed yet.
 4. Order is (epoch, sequence number). What is older than the newest head that was ever accepted is refused:
    a replayed record, however well signed, takes nothing back.
-5. An equal pair with different bytes means that the archive's key signed twice. It is reported; the greater
-   hash wins, everywhere.
+5. An equal pair with different bytes means that the archive's key signed twice. The greater hash wins,
+   everywhere; it is reported, unless both name the same snapshot and nothing is in dispute.
 6. Stale is not dead. Past ``fresh_until`` a head is used with a warning that says how old it is, unless the
    user demands a fresh one.
 """

@@ -6,11 +6,12 @@ for them pays nothing, and a change of owners changes no content id. Encoded lik
 values one after another:
 
     [1]                                  version
-    [name, attributes]                   ``attributes``: map of text to value; name b"" is the directory
+    [name, attributes]                   ``attributes``: map of text to value
     [name, attributes, [size, digest]]   a directory, with the attributes object of what it holds
 
-Only names that have attributes are listed. What the keys mean is the business of those who write and apply
-them; unknown ones are kept.
+Only names that have attributes, or directories with any below, are listed. The root of the archive is in no
+directory: its own attributes are the row with the empty name, first in the object that the snapshot names.
+What the keys mean is the business of those who write and apply them; unknown ones are kept.
 """
 
 from __future__ import annotations
@@ -18,12 +19,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
-import msgpack
-
 from p2psync.errors import FormatError
-from p2psync.format.canonical import check_plain, encode, mapping
+from p2psync.format.canonical import (
+    Value,
+    check_plain,
+    decode_sequence,
+    encode,
+    integer,
+    mapping,
+    row,
+)
 from p2psync.format.ids import Ref
-from p2psync.format.limits import ATTRIBUTES_BYTES_MAX, LISTING_ENTRIES_MAX
+from p2psync.format.limits import (
+    ATTRIBUTES_BYTES_MAX,
+    ATTRIBUTES_ROW_MAX,
+    EXTRA_VALUES_MAX,
+    LISTING_ENTRIES_MAX,
+)
 from p2psync.format.listing import check_name
 
 VERSION: Final = 1
@@ -38,13 +50,21 @@ class Attributes(NamedTuple):
 
 
 def encode_attributes(rows: Iterable[Attributes]) -> bytes:
-    """The bytes of an attributes object; ``rows`` in any order, names distinct."""
-    parts = [encode([VERSION])]
-    for name, values, inner in sorted(rows, key=lambda r: r.name):
+    """The bytes of an attributes object; ``rows`` in any order, names distinct.
+
+    Raises:
+        FormatError: a row is not one that ``decode_attributes`` would take.
+    """
+    parts = [_HEADER]
+    for name, values, inner in sorted(rows, key=_name_of):
         parts.append(encode([name, values] if inner is None else [name, values, inner.to_row()]))
     raw = b"".join(parts)
     decode_attributes(raw)
     return raw
+
+
+def _name_of(item: Attributes) -> bytes:
+    return item.name
 
 
 def decode_attributes(raw: bytes) -> list[Attributes]:
@@ -54,40 +74,42 @@ def decode_attributes(raw: bytes) -> list[Attributes]:
         FormatError: damaged, not canonical, over a limit, unsorted or a name twice.
     """
     if len(raw) > ATTRIBUTES_BYTES_MAX:
-        raise FormatError(
-            f"an attributes object of {len(raw)} bytes is over the limit of {ATTRIBUTES_BYTES_MAX}"
-        )
+        raise FormatError(f"{_WHAT} of {len(raw)} bytes is over the limit of {ATTRIBUTES_BYTES_MAX}")
+    if not raw.startswith(_HEADER):
+        raise FormatError(f"{_WHAT} is damaged, or of a version that this p2psync does not know; update it")
     rows: list[Attributes] = []
-    again: list[bytes] = []
-    try:
-        unpacker = msgpack.Unpacker(
-            raw=False, strict_map_key=True, max_ext_len=0, max_buffer_size=len(raw) or 1
-        )
-        unpacker.feed(raw)
-        version = next(unpacker, None)
-        if version != [VERSION]:
-            raise FormatError(
-                "an attributes object is of a version that this p2psync does not know; update it"
-            )
-        again.append(encode(version))
-        for item in unpacker:
-            if type(item) is not list or len(item) not in (2, 3) or type(item[0]) is not bytes:
-                raise FormatError(
-                    "a row of an attributes object must be a name, its attributes, and perhaps a reference"
-                )
-            if item[0]:
-                check_name(item[0])
-            if rows and item[0] <= rows[-1].name:
-                raise FormatError("an attributes object is not sorted, or has a name twice")
-            if len(rows) > LISTING_ENTRIES_MAX:
-                raise FormatError(f"an attributes object has more than {LISTING_ENTRIES_MAX} rows")
-            check_plain(item, "an attributes object")
-            values = mapping(item[1], "the attributes of a name")
-            inner = Ref.from_row(item[2], "the attributes object of a directory") if len(item) == 3 else None
-            rows.append(Attributes(item[0], values, inner))
-            again.append(encode(item))
-    except (ValueError, msgpack.exceptions.UnpackException, UnicodeDecodeError, RecursionError) as error:
-        raise FormatError(f"an attributes object is damaged: {error}") from None
-    if b"".join(again) != raw:
-        raise FormatError("an attributes object is not in canonical form")
+    values = 0
+    for item in decode_sequence(raw, len(_HEADER), ATTRIBUTES_ROW_MAX, _WHAT):
+        made = _from_row(item)
+        if rows and made.name <= rows[-1].name:
+            raise FormatError(f"{_WHAT} is not sorted, or has a name twice")
+        if len(rows) > LISTING_ENTRIES_MAX:  # one more than a listing has: the directory itself
+            raise FormatError(f"{_WHAT} has more than {LISTING_ENTRIES_MAX} names")
+        values += check_plain(made.values, _WHAT)
+        if values > EXTRA_VALUES_MAX:
+            raise FormatError(f"{_WHAT} has more than {EXTRA_VALUES_MAX} values")
+        rows.append(made)
     return rows
+
+
+_WHAT: Final = "an attributes object"
+_HEADER: Final = encode([VERSION])
+
+
+def _from_row(item: Value) -> Attributes:
+    fields = row(item, 2, "a row of an attributes object")
+    if len(fields) > 3 or type(fields[0]) is not bytes:
+        raise FormatError(
+            "a row of an attributes object must be a name, its attributes, and perhaps a reference"
+        )
+    name = fields[0]
+    if name:
+        check_name(name)
+    values = mapping(fields[1], "the attributes of a name")
+    if len(fields) == 2:
+        return Attributes(name, values)
+    inner = Ref.from_row(fields[2], "the attributes object of a directory")
+    integer(inner.size, 1, ATTRIBUTES_BYTES_MAX, "the size of an attributes object")
+    if not name:
+        raise FormatError("an attributes object names another for the directory that it is about")
+    return Attributes(name, values, inner)

@@ -5,33 +5,41 @@ text, and maps whose keys are text in ascending order of their UTF-8 bytes. A va
 way decodes to an error, because two encodings of one listing would be two objects. Floats and extension types
 do not occur.
 
+A container is allocated when its length is read, before its content is there, and an empty container takes
+eighty times its encoding: so lengths are bounded, and long sequences are decoded one bounded item at a time.
+
 Leaves to its callers what a value means; they check types and bounds with the helpers at the end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from io import BytesIO
+from typing import Any, Final
 
 import msgpack
 
 from p2psync.errors import FormatError
-from p2psync.format.limits import EXTRA_DEPTH_MAX
+from p2psync.format.limits import CONTAINER_ITEMS_MAX, EXTRA_DEPTH_MAX
 
 Value = Any
 """None, bool, int, bytes, str, or lists and string-keyed maps of these."""
 
+_DAMAGED: Final = (ValueError, msgpack.exceptions.UnpackException, RecursionError)
+"""What ``msgpack`` raises for bytes that are none; UnicodeDecodeError is a ValueError."""
+
 
 def encode(value: Value) -> bytes:
     """The canonical bytes of ``value``; maps are sorted here, so callers need not."""
-    return bytes(msgpack.packb(_sorted(value), use_bin_type=True))
+    return bytes(msgpack.packb(sort_maps(value), use_bin_type=True))
 
 
-def _sorted(value: Value) -> Value:
+def sort_maps(value: Value) -> Value:
+    """``value`` with the keys of every map in it in canonical order."""
     if isinstance(value, Mapping):
-        return {key: _sorted(value[key]) for key in sorted(value, key=lambda k: k.encode())}
+        return {key: sort_maps(value[key]) for key in sorted(value)}  # order of code points is that of UTF-8
     if isinstance(value, (list, tuple)):
-        return [_sorted(item) for item in value]
+        return [sort_maps(item) for item in value]
     return value
 
 
@@ -44,40 +52,99 @@ def decode(raw: bytes | memoryview, limit: int, what: str) -> Value:
     if len(raw) > limit:
         raise FormatError(f"{what} is {len(raw)} bytes long; at most {limit} are allowed")
     try:
-        value = msgpack.unpackb(
-            raw, raw=False, strict_map_key=True, max_ext_len=0, object_pairs_hook=_unique_map, use_list=True
-        )
-    except (ValueError, msgpack.exceptions.UnpackException, UnicodeDecodeError, RecursionError) as error:
-        raise FormatError(f"{what} is damaged: {error}") from None
+        value = msgpack.unpackb(raw, **_STRICT)
+        again = msgpack.packb(value, use_bin_type=True)
+    except _DAMAGED as error:
+        raise _damaged(what, error) from None
+    if again != raw:
+        raise _not_canonical(what)
     check_plain(value, what)
-    if encode(value) != bytes(raw):
-        raise FormatError(f"{what} is not in canonical form")
     return value
 
 
-def _unique_map(pairs: Sequence[tuple[Any, Any]]) -> dict[Any, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        raise ValueError("a key stands twice in a map")
-    return made
+def decode_sequence(raw: bytes, begin: int, item_limit: int, what: str) -> Iterator[Value]:
+    """The canonical values of at most ``item_limit`` bytes each that stand one after another in ``raw`` from
+    ``begin`` on.
+
+    What is in them, ``check_plain`` has still to see. At most one item is in memory beyond those that the
+    caller keeps.
+
+    Raises:
+        FormatError: as ``decode``, when the damaged item is reached.
+    """
+    room = 2 * item_limit
+    lengths = msgpack.Unpacker(BytesIO(raw), read_size=item_limit, max_buffer_size=room)
+    values = msgpack.Unpacker(BytesIO(raw), read_size=item_limit, max_buffer_size=room, **_STRICT)
+    packer = msgpack.Packer(use_bin_type=True)
+    if begin:
+        lengths.read_bytes(begin)
+        values.read_bytes(begin)
+    while begin < len(raw):
+        try:
+            lengths.skip()  # finds the end without making anything
+            end = lengths.tell()
+            if end - begin > item_limit:
+                raise FormatError(
+                    f"{what} has an item of {end - begin} bytes; at most {item_limit} are allowed"
+                )
+            value = values.unpack()
+            again = packer.pack(value)
+        except _DAMAGED as error:
+            raise _damaged(what, error) from None
+        if again != raw[begin:end]:
+            raise _not_canonical(what)
+        begin = end
+        yield value
 
 
-def check_plain(value: Value, what: str, depth: int = EXTRA_DEPTH_MAX) -> None:
-    """Refuse what the format has no use for: floats, non-text keys, and nesting deeper than ``depth``."""
+def _damaged(what: str, error: Exception) -> FormatError:
+    return FormatError(f"{what} is damaged: {str(error) or type(error).__name__}")
+
+
+def _not_canonical(what: str) -> FormatError:
+    return FormatError(f"{what} is not in canonical form")
+
+
+def _ordered_map(pairs: Sequence[tuple[Any, Any]]) -> dict[str, Any]:
+    last = None
+    for key, _ in pairs:
+        if type(key) is not str or (last is not None and key <= last):
+            raise ValueError("the keys of a map are not text in ascending order, each once")
+        last = key
+    return dict(pairs)
+
+
+_STRICT: Final[dict[str, Any]] = {
+    "raw": False,
+    "strict_map_key": True,
+    "max_ext_len": 0,
+    "max_array_len": CONTAINER_ITEMS_MAX,
+    "max_map_len": CONTAINER_ITEMS_MAX,
+    "object_pairs_hook": _ordered_map,
+}
+
+
+def check_plain(value: Value, what: str, depth: int = EXTRA_DEPTH_MAX) -> int:
+    """Refuse what the format has no use for: floats, non-text keys, and nesting deeper than ``depth``.
+
+    Returns how many values there are, itself included, for callers that bound them.
+    """
     if value is None or isinstance(value, (bool, int, bytes, str)):
-        return
+        return 1
     if depth == 0:
         raise FormatError(f"{what} is nested too deeply")
-    if isinstance(value, list):
+    count = 1
+    if type(value) is list:
         for item in value:
-            check_plain(item, what, depth - 1)
-    elif isinstance(value, dict):
+            count += check_plain(item, what, depth - 1)
+    elif type(value) is dict:
         for key, item in value.items():
-            if not isinstance(key, str):
+            if type(key) is not str:
                 raise FormatError(f"{what} has a map key that is not text")
-            check_plain(item, what, depth - 1)
+            count += 1 + check_plain(item, what, depth - 1)
     else:
         raise FormatError(f"{what} holds a value of a type that the format does not have")
+    return count
 
 
 def integer(value: Value, low: int, high: int, what: str) -> int:

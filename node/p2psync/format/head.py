@@ -97,6 +97,7 @@ def sign_head(
 
     Raises:
         TrustError: the key may not sign this head (its delegation's epoch, roles or time do not cover it).
+        FormatError: ``snapshot`` cannot be one.
     """
     try:
         record = Head.sign(
@@ -113,4 +114,4 @@ def sign_head(
         raise TrustError(
             f"cannot sign the head: it would be {error}; renew the delegation with the root key"
         ) from None
-    return ArchiveHead(record, snapshot)
+    return from_record(record)

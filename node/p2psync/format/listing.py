@@ -16,15 +16,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from enum import IntEnum
-from io import BytesIO
 from typing import Any, Final, NamedTuple
 
 import msgpack
 
 from p2psync.errors import FormatError
-from p2psync.format.canonical import Value, check_plain, encode, integer, octets
+from p2psync.format.canonical import Value, check_plain, decode_sequence, encode, integer, octets, sort_maps
 from p2psync.format.ids import DIGEST_SIZE, Ref
 from p2psync.format.limits import (
+    ENTRY_BYTES_MAX,
+    EXTRA_VALUES_MAX,
     INT64_MAX,
     LISTING_BYTES_MAX,
     LISTING_ENTRIES_MAX,
@@ -59,6 +60,7 @@ class Totals(NamedTuple):
 
 
 NO_EXTRA: Final[Mapping[str, Any]] = {}
+NO_TOTALS: Final = Totals()
 
 
 class Entry(NamedTuple):
@@ -74,7 +76,7 @@ class Entry(NamedTuple):
     size: int = 0
     digest: bytes = b""
     target: bytes = b""
-    totals: Totals = Totals()
+    totals: Totals = NO_TOTALS
     extra: Mapping[str, Any] = NO_EXTRA
 
     @property
@@ -125,26 +127,51 @@ def check_name(name: bytes) -> None:
 def encode_listing(entries: Iterable[Entry]) -> bytes:
     """The bytes of a directory object; ``entries`` in any order, names distinct.
 
+    Each entry is read back as ``decode_listing`` would read it, so nothing is published that readers refuse;
+    msgpack itself is trusted to invert itself.
+
     Raises:
         FormatError: an entry is not one that ``decode_listing`` would take.
     """
-    ordered = sorted(entries)
-    raw = b"".join([encode([VERSION]), *(encode(_to_row(entry)) for entry in ordered)])
-    if decode_listing(raw) != ordered:  # pragma: no cover - a check of this module against itself
-        raise FormatError("a listing does not survive its own encoding")
+    ordered = sorted(entries, key=_name_of)
+    if len(ordered) > LISTING_ENTRIES_MAX:
+        raise FormatError(f"a directory object cannot have more than {LISTING_ENTRIES_MAX} entries")
+    packer = msgpack.Packer(use_bin_type=True)
+    parts = [_HEADER]
+    last = b""
+    values = 0
+    for entry in ordered:
+        item = _to_row(entry)
+        again = _from_row(item)
+        if again != entry or again.name <= last:
+            raise FormatError(f"{entry.name!r} stands twice in a directory, or is not an entry of one")
+        last = again.name
+        if again.extra:
+            values += check_plain(again.extra, _FURTHER)
+        parts.append(packer.pack(item))
+        if len(parts[-1]) > ENTRY_BYTES_MAX:
+            raise FormatError(f"the entry {entry.name!r} is longer than {ENTRY_BYTES_MAX} bytes")
+    raw = b"".join(parts)
+    if len(raw) > LISTING_BYTES_MAX or values > EXTRA_VALUES_MAX:
+        raise FormatError(f"a directory object of {len(raw)} bytes and {values} further values is too large")
     return raw
 
 
+def _name_of(entry: Entry) -> bytes:
+    return entry.name
+
+
 def _to_row(entry: Entry) -> list[Value]:
-    made: list[Value] = [entry.name, int(entry.kind), entry.mode, entry.mtime_ns]
-    if entry.kind == Kind.SYMLINK:
+    kind = int(entry.kind)
+    made: list[Value] = [entry.name, kind, entry.mode, entry.mtime_ns]
+    if kind == Kind.SYMLINK:
         made.append(entry.target)
     else:
         made += [entry.size, entry.digest]
-        if entry.kind == Kind.DIR:
+        if kind == Kind.DIR:
             made.append(list(entry.totals))
     if entry.extra:
-        made.append(entry.extra)
+        made.append(sort_maps(entry.extra))
     return made
 
 
@@ -156,70 +183,72 @@ def decode_listing(raw: bytes) -> list[Entry]:
         elsewhere.
     """
     if len(raw) > LISTING_BYTES_MAX:
-        raise FormatError(f"a directory object of {len(raw)} bytes is over the limit of {LISTING_BYTES_MAX}")
+        raise FormatError(f"{_WHAT} of {len(raw)} bytes is over the limit of {LISTING_BYTES_MAX}")
+    if not raw.startswith(_HEADER):  # compared as bytes: to Python, the numbers 1 and 1.0 and true are equal
+        raise FormatError(f"{_WHAT} is damaged, or of a version that this p2psync does not know; update it")
     entries: list[Entry] = []
-    packer = msgpack.Packer(use_bin_type=True)
-    again = BytesIO()
     last = b""
-    try:
-        unpacker = msgpack.Unpacker(
-            raw=False, strict_map_key=True, max_ext_len=0, max_buffer_size=len(raw) or 1
-        )
-        unpacker.feed(raw)
-        version = next(unpacker, None)
-        if version != [VERSION]:
-            raise FormatError("a directory object is of a version that this p2psync does not know; update it")
-        again.write(packer.pack(version))
-        for item in unpacker:
-            entry = _from_row(item)
-            if entry.name <= last:
-                raise FormatError("a directory object is not sorted, or has a name twice")
-            last = entry.name
-            if len(entries) == LISTING_ENTRIES_MAX:
-                raise FormatError(f"a directory object has more than {LISTING_ENTRIES_MAX} entries")
-            entries.append(entry)
-            again.write(encode(item) if entry.extra else packer.pack(item))
-    except (ValueError, msgpack.exceptions.UnpackException, UnicodeDecodeError, RecursionError) as error:
-        raise FormatError(f"a directory object is damaged: {error}") from None
-    if again.getbuffer() != raw:
-        raise FormatError("a directory object is not in canonical form")
+    values = 0
+    for item in decode_sequence(raw, len(_HEADER), ENTRY_BYTES_MAX, _WHAT):
+        entry = _from_row(item)
+        if entry.name <= last:
+            raise FormatError(f"{_WHAT} is not sorted, or has a name twice")
+        last = entry.name
+        if len(entries) == LISTING_ENTRIES_MAX:
+            raise FormatError(f"{_WHAT} has more than {LISTING_ENTRIES_MAX} entries")
+        if entry.extra:
+            values += check_plain(entry.extra, _FURTHER)
+            if values > EXTRA_VALUES_MAX:
+                raise FormatError(f"{_WHAT} has more than {EXTRA_VALUES_MAX} values in further fields")
+        entries.append(entry)
     return entries
 
 
+_WHAT: Final = "a directory object"
+_FURTHER: Final = "the further fields of an entry"
+_HEADER: Final = encode([VERSION])
+_KINDS: Final = {int(kind): kind for kind in Kind}
 _FIELDS: Final = {Kind.FILE: 6, Kind.DIR: 7, Kind.SYMLINK: 5}
 
 
 def _from_row(item: Value) -> Entry:
+    """The entry in an item of a listing; what its further fields hold, the caller has to see.
+
+    Called for every entry of every directory that is compared, hence without the helpers of ``canonical``
+    where nearly all entries pass.
+    """
     if type(item) is not list or len(item) < 5:
         raise FormatError("an entry of a directory object is too short")
-    name, kind_number, mode, mtime_ns = item[:4]
-    if type(kind_number) is not int or not 0 <= kind_number < len(Kind):
+    name, number, mode, mtime_ns, size = item[:5]
+    kind = _KINDS.get(number) if type(number) is int else None
+    if kind is None:
         raise FormatError("an entry of a directory object is of an unknown kind; a newer p2psync may know it")
-    kind = Kind(kind_number)
-    fields = _FIELDS[kind]
     extra = NO_EXTRA
-    if len(item) == fields + 1 and type(item[-1]) is dict and item[-1]:
+    if len(item) != _FIELDS[kind]:
+        if len(item) != _FIELDS[kind] + 1 or type(item[-1]) is not dict or not item[-1]:
+            raise FormatError("an entry of a directory object has a wrong number of fields")
         extra = item[-1]
-        check_plain(extra, "an entry's further fields")
-    elif len(item) != fields:
-        raise FormatError("an entry of a directory object has a wrong number of fields")
     if type(name) is not bytes:
         raise FormatError("a name must be a byte string")
     check_name(name)
-    integer(mode, 0, MODE_MAX, "a mode")
-    integer(mtime_ns, -INT64_MAX, INT64_MAX, "a modification time")
-    if kind == Kind.SYMLINK:
-        target = octets(item[4], 1, SYMLINK_TARGET_MAX, "the target of a symbolic link")
-        if b"\0" in target:
-            raise FormatError("the target of a symbolic link has a NUL byte")
-        return Entry(name, kind, mode, mtime_ns, target=target, extra=extra)
-    size = integer(item[4], 0, OBJECT_BYTES_MAX, "a size")
-    wanted = DIGEST_SIZE if size else 0
-    digest = octets(item[5], wanted, wanted, "a digest")
-    if kind == Kind.FILE:
-        return Entry(name, kind, mode, mtime_ns, size, digest, extra=extra)
-    integer(size, 1, LISTING_BYTES_MAX, "the size of a directory object")
-    return Entry(name, kind, mode, mtime_ns, size, digest, totals=decode_totals(item[6]), extra=extra)
+    if type(mode) is not int or not 0 <= mode <= MODE_MAX:
+        raise FormatError(f"a mode must be a whole number from 0 to {MODE_MAX}")
+    if type(mtime_ns) is not int or not -INT64_MAX <= mtime_ns <= INT64_MAX:
+        raise FormatError(f"a modification time must be a whole number of at most {INT64_MAX} ns")
+    if kind is Kind.SYMLINK:
+        target = octets(size, 1, SYMLINK_TARGET_MAX, "the target of a symbolic link")
+        if b"\0" in target or mode != SYMLINK_MODE:
+            raise FormatError("a symbolic link has a NUL byte in its target, or a mode of its own")
+        return Entry(name, kind, mode, mtime_ns, 0, b"", target, NO_TOTALS, extra)
+    digest = item[5]
+    if type(size) is not int or not 0 <= size <= OBJECT_BYTES_MAX:
+        raise FormatError(f"a size must be a whole number from 0 to {OBJECT_BYTES_MAX}")
+    if type(digest) is not bytes or len(digest) != (DIGEST_SIZE if size else 0):
+        raise FormatError(f"a digest must be {DIGEST_SIZE} bytes, or none for an empty file")
+    if kind is Kind.FILE:
+        return Entry(name, kind, mode, mtime_ns, size, digest, b"", NO_TOTALS, extra)
+    integer(size, len(_HEADER), LISTING_BYTES_MAX, "the size of a directory object")
+    return Entry(name, kind, mode, mtime_ns, size, digest, b"", decode_totals(item[6]), extra)
 
 
 def decode_totals(value: Value) -> Totals:

@@ -13,12 +13,19 @@ from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate, islice
 from typing import Final
 
 from p2psync.errors import FormatError
-from p2psync.format.canonical import decode, encode, integer, octets, row
+from p2psync.format.canonical import encode, integer, octets
 from p2psync.format.ids import EMPTY, Ref, object_id
-from p2psync.format.limits import CHUNK_MAX, OBJECT_BYTES_MAX, RECIPE_CHUNKS_MAX, SINGLE_CHUNK_MAX
+from p2psync.format.limits import (
+    CHUNK_MAX,
+    CHUNK_MIN,
+    OBJECT_BYTES_MAX,
+    RECIPE_CHUNKS_MAX,
+    SINGLE_CHUNK_MAX,
+)
 
 WHOLE: Final = 0
 """Chunker of an object that is one chunk."""
@@ -27,7 +34,10 @@ FASTCDC_2020: Final = 1
 
 ROW_SIZE: Final = 36
 _ROW: Final = struct.Struct(">32sI")
-RECIPE_BYTES_MAX: Final = RECIPE_CHUNKS_MAX * ROW_SIZE + 16
+CHUNKER_MAX: Final = 127
+"""Greatest number of a chunker: those that take one byte."""
+RECIPE_BYTES_MAX: Final = RECIPE_CHUNKS_MAX * ROW_SIZE + 7
+"""The rows, and 7 bytes that say what they are."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +76,7 @@ class Recipe:
     @cached_property
     def offsets(self) -> array[int]:
         """Where each chunk begins, and last the size of the object: ``len(self) + 1`` numbers of 64 bits."""
-        made = array("Q", [0])
-        position = 0
-        for _, length in self:
-            position += length
-            made.append(position)
-        return made
+        return array("Q", accumulate((length for _, length in self), initial=0))
 
     @property
     def size(self) -> int:
@@ -98,16 +103,37 @@ class Recipe:
             FormatError: damaged, over a limit, or not the recipe of that object.
         """
         what = "a recipe"
+        if len(raw) > RECIPE_BYTES_MAX:
+            raise FormatError(f"{what} is {len(raw)} bytes long; at most {RECIPE_BYTES_MAX} are allowed")
         if object_id(raw) != ref.digest:
             raise FormatError(f"{what} does not have the hash that names it")
-        items = row(decode(raw, RECIPE_BYTES_MAX, what), 2, what)
-        chunker = integer(items[0], FASTCDC_2020, 255, "the chunker of a stored recipe")
-        rows = octets(items[1], 2 * ROW_SIZE, RECIPE_CHUNKS_MAX * ROW_SIZE, "the chunks of a recipe")
-        if len(items) != 2 or len(rows) % ROW_SIZE:
+        made = _parse(raw)
+        integer(made.chunker, FASTCDC_2020, CHUNKER_MAX, "the chunker of a stored recipe")
+        octets(made.rows, 2 * ROW_SIZE, RECIPE_CHUNKS_MAX * ROW_SIZE, "the chunks of a recipe")
+        if len(made.rows) % ROW_SIZE:
             raise FormatError(f"{what} has a broken row")
-        made = cls(chunker, rows)
-        if any(not 0 < length <= CHUNK_MAX for _, length in made):
-            raise FormatError(f"{what} has a chunk that is empty or longer than {CHUNK_MAX} bytes")
+        if made.encode() != raw:
+            raise FormatError(f"{what} is not in canonical form")
+        shortest = min(length for _, length in islice(made, len(made) - 1))
+        longest = max(length for _, length in made)
+        if shortest < CHUNK_MIN or longest > CHUNK_MAX or not made.chunk(len(made) - 1)[1]:
+            raise FormatError(
+                f"{what} has a chunk shorter than {CHUNK_MIN} bytes, or longer than {CHUNK_MAX}"
+            )
         if made.size != ref.size or not SINGLE_CHUNK_MAX < made.size <= OBJECT_BYTES_MAX:
             raise FormatError(f"{what} describes {made.size} bytes where {ref.size} were named")
         return made
+
+
+_BIN_HEADERS: Final = {0xC4: 2, 0xC5: 3, 0xC6: 5}
+"""Bytes in front of a msgpack byte string, by the first of them."""
+
+
+def _parse(raw: bytes) -> Recipe:
+    """Take ``raw`` apart without a msgpack decoder, which would turn 36 MiB of nested empty arrays into
+    gigabytes before anyone could object. Whether it is canonical, encoding it again tells.
+    """
+    header = _BIN_HEADERS.get(raw[2], 0) if len(raw) > 2 and raw[0] == 0x92 else 0
+    if not header:
+        raise FormatError("a recipe is damaged: it is not a number and a byte string")
+    return Recipe(raw[1], raw[2 + header :])

@@ -22,6 +22,8 @@ ARCHIVE_TEXT_SIZE: Final = 52
 HINTS_MAX: Final = 32
 """Hints of each kind in one URL: more would be a list, not a hint."""
 _SAFE: Final = "/~!$&'()*+,;=:@"
+_NEVER_IN_A_HOST: Final = frozenset(' /?#@\\"<>[]')
+"""What would end or change the host when it is put into a URL or a request."""
 
 
 def archive_text(archive: bytes) -> str:
@@ -56,7 +58,8 @@ def host_and_port(text: str, default_port: int | None = None) -> tuple[str, int]
         host = host[1:-1]
     elif ":" in host:
         host = ""
-    if not host or not port.isascii() or not port.isdigit() or not 0 <= int(port) <= 65535:
+    port_ok = port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65535
+    if not host or not host.isprintable() or set(host) & _NEVER_IN_A_HOST or not port_ok:
         raise UsageError(
             f"{text!r} is not HOST:PORT (an IPv6 address stands in brackets, the port is below 65536)"
         )
@@ -77,6 +80,9 @@ class ArchiveUrl:
     @classmethod
     def parse(cls, text: str) -> ArchiveUrl:
         """Raises UsageError: not such a URL, or a path that leads out of the archive."""
+        if not text.isprintable():
+            # urlsplit would take line breaks out; bytes of a path that are not UTF-8 must be percent-encoded.
+            raise UsageError(f"{text!r} is not a {SCHEME}:// URL: it has characters that cannot be printed")
         try:
             parts = urlsplit(text)
             fields = parse_qsl(parts.query, strict_parsing=bool(parts.query), max_num_fields=4 * HINTS_MAX)
@@ -93,8 +99,10 @@ class ArchiveUrl:
         for peer in peers:
             host_and_port(peer)
         for web in webs:
-            if not web.startswith(("http://", "https://")):
-                raise UsageError(f"the hint web={web} is not an http:// or https:// URL")
+            # A line break would end the request line that a client makes of it, and begin another.
+            plain = web.isascii() and web.isprintable() and " " not in web
+            if not plain or not web.startswith(("http://", "https://")):
+                raise UsageError(f"the hint web={web!r} is not an http:// or https:// URL")
         return cls(parse_archive_text(parts.netloc), path, peers, webs)
 
     def __str__(self) -> str:
