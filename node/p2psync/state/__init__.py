@@ -1,0 +1,30 @@
+"""The state directory: what this machine knows and holds. One SQLite index, keys as files, locks as files.
+
+`State` opens it and leads to the stores: `trees` (directories on disk and the files in them), `meta`
+(directory objects, snapshots, recipes), `heads`, `holders`, `keys`. Several processes and threads may use
+one state directory at the same time. What is trusted is decided elsewhere: stores keep what they are given.
+"""
+
+from p2psync.state.database import Database
+from p2psync.state.heads import HeadStore
+from p2psync.state.holders import MAX_HOLDERS_PER_ARCHIVE, HolderStore
+from p2psync.state.keys import KeyStore
+from p2psync.state.meta import MetaStore
+from p2psync.state.state import State, default_path
+from p2psync.state.trees import DirRow, FileRow, Located, Tree, Trees
+
+__all__ = [
+    "MAX_HOLDERS_PER_ARCHIVE",
+    "Database",
+    "DirRow",
+    "FileRow",
+    "HeadStore",
+    "HolderStore",
+    "KeyStore",
+    "Located",
+    "MetaStore",
+    "State",
+    "Tree",
+    "Trees",
+    "default_path",
+]

@@ -1,0 +1,209 @@
+"""The SQLite index of a state directory: connections, transactions, schema. The stores beside it write the
+queries.
+
+Write-ahead logging lets readers go on while somebody writes (sqlite.org/wal.html). Each thread has a
+connection of its own; a writer begins with BEGIN IMMEDIATE, so it waits for its turn before it has read
+anything and can never be told to start again half way.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from p2psync.errors import FileError
+
+SCHEMA_VERSION: Final = 1
+BUSY_SECONDS: Final = (
+    60.0  # the longest wait for another writer; a garbage collection of a large index takes seconds
+)
+CACHE_KIB: Final = 8192  # page cache of each connection: a few threads of it stay far below the memory target
+# How many variables one statement may carry: below the smallest limit of any SQLite build (999 before 3.32).
+MAX_VARIABLES: Final = 500
+
+_SCHEMA: Final = """
+CREATE TABLE trees (
+    id INTEGER PRIMARY KEY,
+    path BLOB NOT NULL UNIQUE,
+    archive BLOB,
+    role TEXT NOT NULL,
+    epoch INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    snapshot_size INTEGER,
+    snapshot BLOB,
+    source TEXT NOT NULL,
+    options BLOB NOT NULL
+);
+CREATE INDEX trees_archive ON trees (archive);
+CREATE TABLE files (
+    tree INTEGER NOT NULL REFERENCES trees (id) ON DELETE CASCADE,
+    dir BLOB NOT NULL,
+    name BLOB NOT NULL,
+    size INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL,
+    ctime_ns INTEGER NOT NULL,
+    ino INTEGER NOT NULL,
+    digest BLOB NOT NULL,
+    hashed_ns INTEGER NOT NULL,
+    PRIMARY KEY (tree, dir, name)
+) WITHOUT ROWID;
+CREATE INDEX files_digest ON files (digest);
+CREATE TABLE dirs (
+    tree INTEGER NOT NULL REFERENCES trees (id) ON DELETE CASCADE,
+    parent BLOB NOT NULL,
+    name BLOB NOT NULL,
+    stamp BLOB NOT NULL,
+    size INTEGER NOT NULL,
+    digest BLOB NOT NULL,
+    files INTEGER NOT NULL,
+    dirs INTEGER NOT NULL,
+    symlinks INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,
+    PRIMARY KEY (tree, parent, name)
+) WITHOUT ROWID;
+CREATE TABLE objects (
+    digest BLOB PRIMARY KEY,
+    size INTEGER NOT NULL,
+    added INTEGER NOT NULL,
+    data BLOB NOT NULL
+);
+CREATE TABLE recipes (digest BLOB PRIMARY KEY, added INTEGER NOT NULL, data BLOB NOT NULL);
+CREATE TABLE snapshots (
+    archive BLOB NOT NULL,
+    epoch INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    digest BLOB NOT NULL,
+    PRIMARY KEY (archive, digest)
+) WITHOUT ROWID;
+CREATE TABLE heads (
+    archive BLOB PRIMARY KEY,
+    epoch INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    hash BLOB NOT NULL,
+    raw BLOB NOT NULL,
+    source TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE holders (
+    archive BLOB NOT NULL,
+    node_key BLOB NOT NULL,
+    issued INTEGER NOT NULL,
+    expires INTEGER NOT NULL,
+    raw BLOB NOT NULL,
+    PRIMARY KEY (archive, node_key)
+) WITHOUT ROWID;
+CREATE INDEX holders_expires ON holders (expires);
+"""
+
+
+class Database:
+    """One index file, used by any number of threads. Safe beside other processes that do the same."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or create the index. The caller sees to it that no two processes create it at once.
+
+        Raises FileError: the file cannot be opened, is no index, or is of a newer version.
+        """
+        self.path = path
+        self._local = threading.local()
+        self._guard = threading.Lock()
+        self._connections: list[tuple[weakref.ref[threading.Thread], sqlite3.Connection]] = []
+        self._closed = False
+        self._watch_guard = threading.Lock()
+        try:
+            connection = self.connection
+            connection.execute("PRAGMA journal_mode = WAL")
+            self._create(connection)
+            self._watch = self._connect()
+        except sqlite3.Error as error:
+            raise FileError(f"The index {path} cannot be used: {error}.") from error
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """This thread's connection, in autocommit mode outside `transaction`."""
+        made: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if made is not None:
+            return made
+        if self._closed:
+            raise FileError(f"The index {self.path} is closed.")
+        made = self._connect()
+        with self._guard:
+            alive = []
+            for thread, connection in self._connections:
+                owner = thread()
+                if owner is None or not owner.is_alive():
+                    connection.close()
+                else:
+                    alive.append((thread, connection))
+            alive.append((weakref.ref(threading.current_thread()), made))
+            self._connections = alive
+        self._local.connection = made
+        return made
+
+    @contextmanager
+    def transaction(self, *, durable: bool = False) -> Iterator[sqlite3.Connection]:
+        """Commit all that is written within, or nothing. Inside another one of this thread: part of that one.
+
+        With `durable` the commit has reached the disk on return; otherwise a power cut may take back the last
+        commits (never half of one).
+        """
+        connection = self.connection
+        if connection.in_transaction:
+            yield connection
+            return
+        if durable:
+            connection.execute("PRAGMA synchronous = FULL")
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+        finally:
+            if durable:
+                connection.execute("PRAGMA synchronous = NORMAL")
+
+    def data_version(self) -> int:
+        """A number that changes whenever any connection, of this process or another, has committed a
+        change.
+        """
+        with self._watch_guard:
+            return int(self._watch.execute("PRAGMA data_version").fetchone()[0])
+
+    def close(self) -> None:
+        """Close every thread's connection. No thread may be using one."""
+        self._closed = True
+        with self._guard:
+            for _, connection in self._connections:
+                connection.close()
+            self._connections = []
+        with self._watch_guard:
+            self._watch.close()
+        self._local = threading.local()
+
+    def _connect(self) -> sqlite3.Connection:
+        # Each connection is used by one thread, but closed by whoever closes the state.
+        made = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        made.execute("PRAGMA synchronous = NORMAL")
+        made.execute("PRAGMA foreign_keys = ON")
+        made.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+        return made
+
+    def _create(self, connection: sqlite3.Connection) -> None:
+        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+        if version > SCHEMA_VERSION:
+            raise FileError(
+                f"The index {self.path} was written by a newer p2psync (schema {version}, known: "
+                f"{SCHEMA_VERSION}): use that one, or another state directory."
+            )
+        if version == 0:
+            script = f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+            connection.executescript(script)

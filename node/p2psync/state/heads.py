@@ -1,0 +1,47 @@
+"""The newest head of each archive that was ever accepted here: the memory that refuses a rollback.
+
+`p2psync.trust` decides what is accepted; this store keeps only the greater by order, whoever writes first.
+"""
+
+from __future__ import annotations
+
+from p2psync.format.head import ArchiveHead, decode_head
+from p2psync.state.database import Database
+
+
+class HeadStore:
+    """One head per archive."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def newest(self, archive: bytes) -> ArchiveHead | None:
+        """The newest accepted head. Raises FormatError or TrustError if the index was damaged."""
+        row = self._db.connection.execute("SELECT raw FROM heads WHERE archive = ?", (archive,)).fetchone()
+        return None if row is None else decode_head(row[0])
+
+    def put(self, head: ArchiveHead, source: str = "") -> bool:
+        """Keep a head if it is newer than the one that is here; whether it was. `source` says where it came
+        from.
+        """
+        epoch, seq, digest = head.order
+        with self._db.transaction() as connection:
+            done = connection.execute(
+                "INSERT INTO heads (archive, epoch, seq, hash, raw, source) VALUES (?,?,?,?,?,?) "
+                "ON CONFLICT (archive) DO UPDATE SET epoch = excluded.epoch, seq = excluded.seq, "
+                "hash = excluded.hash, raw = excluded.raw, source = excluded.source "
+                "WHERE (epoch, seq, hash) < (excluded.epoch, excluded.seq, excluded.hash)",
+                (head.archive, epoch, seq, digest, head.raw, source),
+            )
+            return done.rowcount > 0
+
+    def source(self, archive: bytes) -> str | None:
+        """Where the newest head came from."""
+        row = self._db.connection.execute("SELECT source FROM heads WHERE archive = ?", (archive,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def all(self) -> list[ArchiveHead]:
+        return [
+            decode_head(row[0])
+            for row in self._db.connection.execute("SELECT raw FROM heads ORDER BY archive")
+        ]

@@ -1,0 +1,48 @@
+"""Locks between processes: flock(2) on files in the state directory. The system releases them when a
+process dies.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from p2psync.errors import FileError
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+@contextmanager
+def lock(folder: Path, name: str, *, wait: bool = False) -> Iterator[None]:
+    """Hold the lock `name` in `folder` for the length of the block.
+
+    Two holders exclude each other also within one process. Raises FileError if it is held and `wait` is
+    off, naming the process that holds it; ValueError for a name that is no plain file name.
+    """
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{name!r} cannot name a lock")
+    path = folder / name
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise FileError(f"The lock {path} cannot be opened: {error.strerror}.") from error
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            raise FileError(
+                f"Another p2psync (process {holder}) is at work on this: wait until it ends, or stop it "
+                f"(lock {path})."
+            ) from None
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, b"%d\n" % os.getpid(), 0)
+        # The file stays: removing it would let a third process lock a file that nobody else sees.
+        yield
+    finally:
+        os.close(fd)
