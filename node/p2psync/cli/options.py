@@ -174,10 +174,44 @@ def _rule_option(name: str, metavar: str, text: str) -> Callable[[F], F]:
     return click.option(name, type=RULE, multiple=True, metavar=metavar, help=text)
 
 
-def transfer_options(function: F) -> F:
-    """What a fetch and a mirror have in common: rates, timeouts, trust, sharing, how DEST is treated."""
+@dataclass(frozen=True)
+class Transfer:
+    """How to fetch. Rates in bytes a second, times in seconds; 0 is no limit."""
+
+    bwlimit: int
+    share: bool
+    require_fresh: bool
+    checksum: bool
+    delete: bool | None
+    timeout: int
+    contimeout: int
+
+    def as_arguments(self) -> dict[str, Any]:
+        """As FetchOptions wants them."""
+        from p2psync.fetch.options import Delete
+
+        kinds = {None: Delete.OWN, True: Delete.ALL, False: Delete.NONE}
+        return {
+            "bwlimit": self.bwlimit or None,
+            "share": self.share,
+            "require_fresh": self.require_fresh,
+            "checksum": self.checksum,
+            "delete": kinds[self.delete],
+            "timeout": float(self.timeout) or None,
+            "contimeout": float(self.contimeout) or None,
+        }
+
+
+def transfer_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What fetch and mirror have in common; the command receives ``transfer: Transfer``."""
+
+    @functools.wraps(function)
+    def command(*args: Any, **others: Any) -> Any:
+        mine = {name: others.pop(name) for name in Transfer.__dataclass_fields__}
+        return function(*args, transfer=Transfer(**mine), **others)
+
     return _stack(
-        function,
+        command,
         click.option(
             "--bwlimit",
             type=RATE,

@@ -8,10 +8,14 @@ from __future__ import annotations
 import base64
 import json
 import sys
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from p2psync.ui.text import clean_text
+
+if TYPE_CHECKING:
+    from p2psync.ui.observer import ProgressObserver
 
 
 def name_fields(name: bytes, field_name: str = "name") -> dict[str, str]:
@@ -71,6 +75,12 @@ class Output:
         self.warnings.append(text)
         self.event("warning", message=text)
         print(f"p2psync: warning: {clean_text(text)}", file=sys.stderr, flush=True)
+
+    def observing(self) -> AbstractContextManager[ProgressObserver]:
+        """A display of progress for as long as the block runs, as this command's options want it."""
+        from p2psync.ui.observer import observing
+
+        return observing(self.warn, quiet=self.quiet, json=self.json)
 
     def detail(self, text: str) -> None:
         """Something only -v asks for."""

@@ -36,13 +36,12 @@ def command(
     from p2psync.errors import VanishedWarning
     from p2psync.format.url import ArchiveUrl
     from p2psync.publish import publish
-    from p2psync.ui.observer import observing
     from p2psync.ui.text import count, duration, size
 
     out = common.out
     started = time.monotonic()
     with common.open_state() as state:
-        with observing(out) as observer:
+        with out.observing() as observer:
             done = publish(
                 state, os.fsencode(directory), archive=archive, rules=build_filter(rules), observer=observer
             )

@@ -1,1 +1,3 @@
-"""What people see while p2psync works. ``make_observer`` picks the display; nothing else imports rich."""
+"""What people see while p2psync works. ``observer.observing`` picks the display; only ``live`` imports
+rich.
+"""

@@ -4,6 +4,8 @@ rich.
 
 from __future__ import annotations
 
+import sys
+
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -31,8 +33,8 @@ class LiveDisplay:
             console=self._console,
             refresh_per_second=REDRAWS_PER_SECOND,
             transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
+            redirect_stdout=sys.stdout.isatty(),  # What is printed meanwhile scrolls above the display.
+            redirect_stderr=True,
         )
 
     def start(self) -> None:
@@ -40,10 +42,6 @@ class LiveDisplay:
 
     def stop(self) -> None:
         self._live.stop()
-
-    def print(self, text: str) -> None:
-        """A line above the display."""
-        self._console.print(Text(clean_text(text)), soft_wrap=True)
 
     def _draw(self) -> RenderableType:
         return render(self._progress.snapshot(), max(1, self._console.size.height - OTHER_ROWS))

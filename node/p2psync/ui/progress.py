@@ -85,31 +85,26 @@ class Progress:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._started = clock()
+        self._started = self._phase_started = clock()
         self._phase = ""
         self._files_done = self._files_total = self._bytes_total = 0
         self._meter = Meter(self._started)
         self._sources: dict[str, tuple[Meter, str]] = {}
 
-    def phase(self, name: str) -> None:
-        """A new phase: amounts start again, sources stay."""
+    def phase(self, name: str, total_bytes: int, total_files: int) -> None:
+        """A new phase: amounts start again, sources stay. A total of 0 is not known."""
         with self._lock:
             self._phase = name
-            self._files_done = self._files_total = self._bytes_total = 0
+            self._files_done = 0
+            self._files_total, self._bytes_total = total_files, total_bytes
             self._meter = Meter(self._clock())
+            self._phase_started = self._clock()
 
-    def totals(self, files: int, bytes_: int) -> None:
-        with self._lock:
-            self._files_total, self._bytes_total = files, bytes_
-
-    def advance(self, count: int) -> None:
-        """Bytes of this phase done."""
+    def advance(self, count: int, files: int) -> None:
+        """Bytes and files of this phase that were done since the last call."""
         with self._lock:
             self._meter.add(count, self._clock())
-
-    def file_done(self) -> None:
-        with self._lock:
-            self._files_done += 1
+            self._files_done += files
 
     def source_bytes(self, name: str, count: int) -> None:
         """Bytes more from a source."""
@@ -129,7 +124,7 @@ class Progress:
             now = self._clock()
             rate = self._meter.rate(now)
             remaining = self._bytes_total - self._meter.total
-            known = rate > 0 and remaining > 0 and now - self._started >= ETA_AFTER
+            known = rate > 0 and remaining > 0 and now - self._phase_started >= ETA_AFTER
             lines = [SourceLine(n, m.total, m.rate(now), state) for n, (m, state) in self._sources.items()]
             return Snapshot(
                 self._phase,

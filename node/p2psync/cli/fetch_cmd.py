@@ -1,0 +1,55 @@
+"""``p2psync fetch SRC DEST``: make a directory equal to an archive."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from p2psync.cli.options import (
+    FETCH_LISTEN,
+    Common,
+    Network,
+    Transfer,
+    common_options,
+    network_options,
+    transfer_options,
+)
+from p2psync.cli.types import URL
+
+if TYPE_CHECKING:
+    from p2psync.format.url import ArchiveUrl
+
+
+@click.command("fetch")
+@click.argument("src", type=URL)
+@click.argument("dest", type=click.Path(file_okay=False, path_type=str))
+@transfer_options
+@network_options(listen=FETCH_LISTEN)
+@common_options
+def command(common: Common, network: Network, transfer: Transfer, src: ArchiveUrl, dest: str) -> int:
+    """Make a directory equal to an archive.
+
+    SRC is p2psync://ID, as publish prints it, with /PATH for a part of the archive and ?peer=HOST:PORT for
+    somebody to ask. Everything that DEST already has is used; every chunk that comes from elsewhere is
+    verified. Interrupted, it leaves old or new files, never half ones: run it again to go on.
+
+    Ends with 0 if DEST equals the newest snapshot, 23 if some of it could not be had.
+    """
+    from p2psync.cli.signals import run_async
+    from p2psync.cli.transfers import report
+    from p2psync.fetch import run_fetch
+    from p2psync.fetch.options import FetchOptions
+
+    options = FetchOptions(
+        url=src,
+        dest=os.fsencode(dest),
+        sources=network.sources,
+        bootstrap=tuple(map(str, network.bootstrap)),
+        listen=network.listen,
+        **transfer.as_arguments(),
+    )
+    with common.open_state() as state, common.out.observing() as observer:
+        summary = run_async(run_fetch(options, state, observer))
+    return report(common.out, summary)

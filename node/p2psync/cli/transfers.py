@@ -1,0 +1,49 @@
+"""What ``fetch`` and ``mirror`` say when a transfer is done."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from p2psync.errors import PartialError
+from p2psync.ui.text import count, duration, printable_name, rate, share, size
+
+if TYPE_CHECKING:
+    from p2psync.cli.output import Output
+    from p2psync.fetch.options import FetchSummary
+
+MISSING_SHOWN_MAX = 20
+"""Missing paths that are named on standard error; -v names them all."""
+
+
+def report(out: Output, summary: FetchSummary) -> int:
+    """Print the summary, the missing paths if any, and the last event; returns the exit code."""
+    shown = summary.missing if out.verbose else summary.missing[:MISSING_SHOWN_MAX]
+    for path in shown:
+        out.warn(f"no source had {printable_name(path)}")
+    if len(shown) < len(summary.missing):
+        out.warn(f"and {count(len(summary.missing) - len(shown), 'more path')}; -v names them all")
+    for line in describe(summary):
+        out.say(line)
+    event = summary.as_event()
+    out.event(event.pop("event"), **event)
+    return PartialError.exit_code if summary.missing else 0
+
+
+def describe(summary: FetchSummary) -> list[str]:
+    """The result for people: one line, and one more if anything was taken from several sources."""
+    changed = count(summary.changed, "file") if summary.changed else "nothing"
+    head = f"snapshot {summary.seq}: {count(summary.files, 'file')}, {size(summary.bytes)}; changed {changed}"
+    flow = [f"received {size(summary.received)}"]
+    if summary.reused:
+        flow.append(f"reused {size(summary.reused)}")
+    if summary.deleted:
+        flow.append(f"deleted {count(summary.deleted, 'name')}")
+    speed = f" ({rate(summary.received / summary.seconds)})" if summary.seconds >= 1 else ""
+    lines = [f"{head}; {', '.join(flow)} in {duration(summary.seconds)}{speed}"]
+    total = sum(summary.sources.values())
+    if total:
+        largest = sorted(summary.sources.items(), key=lambda item: item[1], reverse=True)
+        lines.append("from " + ", ".join(f"{name} {share(sent, total)}" for name, sent in largest if sent))
+    if summary.banned:
+        lines.append(f"banned for wrong bytes: {', '.join(summary.banned)}")
+    return lines
