@@ -1,0 +1,201 @@
+"""The node's own requests below /p2psync/v1 (docs/spec/wire.md): objects, recipes, batches, heads, holders.
+
+Thin handlers: sizes are checked here, what is held is the library's, verification is the records' own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from struct import pack
+from typing import Final, ParamSpec, TypeVar
+
+from aiohttp import web
+from blake3 import blake3
+
+from p2psync.content.library import Library
+from p2psync.content.nominate import Nominations, Refused
+from p2psync.content.send import Counters, abort, send_content, write
+from p2psync.errors import FormatError, TrustError, UsageError
+from p2psync.format.url import parse_archive_text
+from p2psync.transfer import wire
+from p2psync.transfer.sinks import NOT_HERE
+
+BODY_TIMEOUT: Final = 30.0
+"""Seconds for a request's body to arrive: the largest is 256 KiB."""
+BATCH_BUFFER: Final = 256 << 10
+"""Bytes of a batch response that are gathered before they are written: bounds memory, and saves a write for
+each small row."""
+IMMUTABLE: Final = "public, max-age=31536000, immutable"
+"""What a digest names never changes."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Api:
+    """The handlers, over one library. ``info`` is asked for each time, as archives come and go."""
+
+    def __init__(
+        self,
+        library: Library,
+        info: Callable[[], wire.Info],
+        nominations: Nominations,
+        counters: Counters,
+        threads: ThreadPoolExecutor,
+    ) -> None:
+        self._library = library
+        self._info = info
+        self._nominations = nominations
+        self._counters = counters
+        self._threads = threads
+
+    def routes(self) -> list[web.RouteDef]:
+        archive = f"{wire.PREFIX}/archive/{{archive}}"
+        return [
+            web.get(wire.INFO_PATH, self.info),
+            web.get(f"{archive}/head", self.get_head),
+            web.put(f"{archive}/head", self.put_head),
+            web.get(f"{archive}/holders", self.get_holders),
+            web.post(f"{archive}/holders", self.post_holders),
+            web.get(f"{wire.PREFIX}/object/{{digest}}", self.get_object),
+            web.get(f"{wire.PREFIX}/recipe/{{digest}}", self.get_recipe),
+            web.post(wire.BATCH_PATH, self.post_batch),
+            web.post(wire.HAVE_PATH, self.post_have),
+        ]
+
+    async def info(self, request: web.Request) -> web.Response:
+        body = wire.encode_info(await self._threaded(self._info))
+        return web.Response(body=body, content_type=wire.MSGPACK)
+
+    async def get_head(self, request: web.Request) -> web.Response:
+        raw = self._library.head(_archive(request))
+        if raw is None:
+            raise web.HTTPNotFound(text="no head of this archive is known here\n")
+        etag = f'"{blake3(raw).hexdigest()}"'
+        headers = {"ETag": etag, "Cache-Control": "no-cache"}
+        if request.headers.get("If-None-Match") == etag:
+            return web.Response(status=304, headers=headers)
+        return web.Response(body=raw, content_type=wire.OCTETS, headers=headers)
+
+    async def put_head(self, request: web.Request) -> web.Response:
+        archive = _archive(request)
+        raw = await read_body(request, wire.HEAD_BYTES_MAX)
+        try:
+            taken = await self._threaded(self._library.put_head, archive, raw)
+        except KeyError:
+            raise web.HTTPNotFound(text="this archive is not here\n") from None
+        except (FormatError, TrustError) as error:
+            raise web.HTTPBadRequest(text=f"{error}\n") from None
+        return web.Response(status=204 if taken else 200)
+
+    async def get_holders(self, request: web.Request) -> web.Response:
+        archive = _archive(request)
+        records = await self._threaded(self._library.holders, archive)
+        if len(records) > wire.HOLDERS_MAX:
+            records = random.sample(records, wire.HOLDERS_MAX)
+        return web.Response(body=wire.encode_holders(records), content_type=wire.MSGPACK)
+
+    async def post_holders(self, request: web.Request) -> web.Response:
+        archive = _archive(request)
+        raw = await read_body(request, wire.HOLDER_BYTES_MAX)
+        try:
+            await self._nominations.consider(archive, raw, request.remote or "")
+        except Refused as refused:
+            self._counters.refused += 1
+            return web.Response(status=refused.status, text=f"{refused}\n")
+        return web.Response(status=204)
+
+    async def get_object(self, request: web.Request) -> web.StreamResponse:
+        digest = wire.parse_digest(request.match_info["digest"])
+        content = await self._threaded(self._library.open, digest)
+        if content is None:
+            self._counters.missed += 1
+            raise web.HTTPNotFound(text="not here\n")
+        headers = {"Content-Type": wire.OCTETS, "Cache-Control": IMMUTABLE}
+        response, sent = await send_content(request, content, digest.hex(), headers)
+        self._counters.objects += 1
+        self._counters.object_bytes += sent
+        return response
+
+    async def get_recipe(self, request: web.Request) -> web.Response:
+        raw = await self._threaded(self._library.recipe, wire.parse_digest(request.match_info["digest"]))
+        if raw is None:
+            self._counters.missed += 1
+            raise web.HTTPNotFound(text="not here\n")
+        return web.Response(body=raw, content_type=wire.OCTETS, headers={"Cache-Control": IMMUTABLE})
+
+    async def post_have(self, request: web.Request) -> web.Response:
+        digests = wire.decode_have(await read_body(request, wire.HAVE_BODY_MAX))
+        body = wire.encode_have_answer(await self._threaded(self._library.have, digests))
+        if len(body) > wire.HAVE_ANSWER_MAX:
+            raise web.HTTPRequestEntityTooLarge(0, 0, text="ask about fewer large objects at once\n")
+        return web.Response(body=body, content_type=wire.MSGPACK)
+
+    async def post_batch(self, request: web.Request) -> web.StreamResponse:
+        rows = wire.decode_batch(await read_body(request, wire.BATCH_BODY_MAX))
+        response = web.StreamResponse(headers={"Content-Type": wire.OCTETS})
+        await response.prepare(request)
+        framed = _frames(self._library.rows(rows), rows, self._counters)
+        try:
+            while part := await self._threaded(_gather, framed):
+                await write(response, part)
+                self._counters.batch_bytes += len(part)
+        except TimeoutError:
+            abort(request)
+        self._counters.batches += 1
+        return response
+
+    async def _threaded(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, lambda: call(*args, **kwargs))
+
+
+def _frames(
+    contents: Iterator[bytes | None], rows: Sequence[wire.Row], counters: Counters
+) -> Iterator[bytes]:
+    for data, _ in zip(contents, rows, strict=True):
+        if data is None:
+            counters.missed += 1
+            yield pack(">I", NOT_HERE)
+        else:
+            counters.rows += 1
+            yield pack(">I", len(data))
+            yield data
+
+
+def _gather(parts: Iterator[bytes]) -> bytes:
+    """The next ``BATCH_BUFFER`` bytes or a little more; b"" at the end."""
+    gathered: list[bytes] = []
+    size = 0
+    for part in parts:
+        gathered.append(part)
+        size += len(part)
+        if size >= BATCH_BUFFER:
+            break
+    return b"".join(gathered)
+
+
+def _archive(request: web.Request) -> bytes:
+    try:
+        return parse_archive_text(request.match_info["archive"])
+    except UsageError as error:
+        raise web.HTTPNotFound(text=f"{error}\n") from None
+
+
+async def read_body(request: web.Request, limit: int) -> bytes:
+    """The body of a request, of at most ``limit`` bytes and within ``BODY_TIMEOUT``."""
+    if request.content_length is None or request.content_length > limit:
+        status = web.HTTPLengthRequired if request.content_length is None else None
+        if status is not None:
+            raise status(text="a Content-Length is needed\n")
+        raise web.HTTPRequestEntityTooLarge(limit, request.content_length or 0)
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT):
+            return await request.content.readexactly(request.content_length)
+    except TimeoutError:
+        raise web.HTTPRequestTimeout from None
+    except asyncio.IncompleteReadError:
+        raise web.HTTPBadRequest(text="the body is shorter than it said\n") from None

@@ -1,0 +1,111 @@
+"""Holders that nominate themselves: what is checked before their record is kept and re-shared.
+
+The record must be signed by its node for this archive and be current; every endpoint must be the address
+that the request came from; and a node with the record's key must answer there. So nobody can list somebody
+else's address, and a list holds only nodes that were reachable once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import time
+from collections.abc import Callable
+from typing import Final
+
+from p2psync.content.library import Library
+from p2psync.errors import P2psyncError
+from p2psync.transfer.peer import PeerSource
+from p2psync_dht import Endpoint, HolderRecord, RecordError, holders_key
+
+CALLBACKS_MAX: Final = 16
+"""Call-backs under way at once: bounds sockets and memory that nominations can take."""
+CALLBACKS_PER_ADDRESS: Final = 1
+"""Of one address, which pays with its own connections for each."""
+CALLBACK_TIMEOUT: Final = 5.0
+"""Seconds for a node to be reached and to say who it is."""
+
+
+class Refused(Exception):
+    """A nomination that is not taken: the HTTP status, and why."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+def plain_ip(text: str) -> str:
+    """One spelling for an address: IPv4 that came through an IPv6 socket is IPv4; scope ids are left out."""
+    address = ipaddress.ip_address(text.partition("%")[0])
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
+
+
+class Nominations:
+    """Judges nominations for a library."""
+
+    def __init__(
+        self,
+        library: Library,
+        *,
+        own_key: bytes,
+        callback_timeout: float = CALLBACK_TIMEOUT,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._library = library
+        self._own_key = own_key
+        self._timeout = callback_timeout
+        self._clock = clock
+        self._under_way: dict[str, int] = {}
+
+    async def consider(self, archive: bytes, raw: bytes, sender: str) -> None:
+        """Verify and keep ``raw``, which came from the IP address ``sender``. Raises Refused."""
+        address = plain_ip(sender)
+        record, known = await asyncio.to_thread(self._examine, archive, raw, address)
+        if known:
+            return
+        for endpoint in dict.fromkeys(record.endpoints):
+            await self._call_back(endpoint, record.node_key, address)
+        if not await asyncio.to_thread(self._library.keep_holder, archive, record):
+            raise Refused(429, "too many holders of this address are listed already")
+
+    def _examine(self, archive: bytes, raw: bytes, address: str) -> tuple[HolderRecord, bool]:
+        """The record, and whether these very bytes are kept already."""
+        if archive not in self._library.archives():
+            raise Refused(404, "this archive is not here")
+        known = raw in self._library.holders(archive)
+        try:
+            record = HolderRecord.decode(raw)
+            record.check_time(int(self._clock()))
+            if not known:
+                record.verify()
+        except RecordError as error:
+            raise Refused(400, str(error)) from None
+        if record.key != holders_key(archive):
+            raise Refused(400, "the record is for something else")
+        if record.node_key == self._own_key:
+            raise Refused(400, "that is this node itself")
+        if any(endpoint.ip != address for endpoint in record.endpoints):
+            raise Refused(403, f"an endpoint is not the address that this came from ({address})")
+        return record, known
+
+    async def _call_back(self, endpoint: Endpoint, key: bytes, address: str) -> None:
+        under_way = self._under_way
+        if sum(under_way.values()) >= CALLBACKS_MAX or under_way.get(address, 0) >= CALLBACKS_PER_ADDRESS:
+            raise Refused(429, "too many nominations are being checked")
+        under_way[address] = under_way.get(address, 0) + 1
+        source = PeerSource(
+            str(endpoint), connections=1, connect_timeout=self._timeout, idle_timeout=self._timeout
+        )
+        try:
+            async with asyncio.timeout(2 * self._timeout):
+                info = await source.info()
+        except (P2psyncError, TimeoutError) as error:
+            raise Refused(403, f"no node was reached at {endpoint}: {error}") from None
+        finally:
+            await source.close()
+            under_way[address] -= 1
+            if not under_way[address]:
+                del under_way[address]
+        if info.key != key:
+            raise Refused(403, f"another node answers at {endpoint}")

@@ -1,0 +1,207 @@
+"""The archives as plain browsable file trees, for curl, wget and browsers.
+
+Names are bytes: links are percent-encoded byte by byte, text is escaped and shown as well as it can be.
+Nothing on these pages, nor a file that an archive holds, may run as a script of this node.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import mimetypes
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, ParamSpec, TypeVar
+from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+from aiohttp import web
+
+from p2psync.content.library import BytesContent, Content, Found, Library
+from p2psync.content.opener import is_plain
+from p2psync.content.send import Counters, abort, send_content, write
+from p2psync.errors import UsageError
+from p2psync.format.limits import PATH_MAX
+from p2psync.format.listing import Entry, Kind
+from p2psync.format.url import archive_text, parse_archive_text
+
+ENTRIES_PER_WRITE: Final = 500
+"""Rows of a listing that are rendered at once: about 64 KiB, so a directory of 100,000 takes no more memory
+than that."""
+PARTS_MAX: Final = PATH_MAX // 2 + 1
+"""Components of a path: no path of PATH_MAX bytes has more."""
+
+_SECURITY: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "X-Frame-Options": "DENY",
+}
+PAGE_HEADERS: Final = _SECURITY | {
+    "Content-Type": "text/html; charset=utf-8",
+    "Content-Security-Policy": (
+        "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Cache-Control": "no-cache",
+}
+FILE_HEADERS: Final = _SECURITY | {
+    "Content-Security-Policy": (
+        "sandbox; default-src 'none'; style-src 'self' 'unsafe-inline'; "
+        "img-src 'self' data:; font-src 'self'; media-src 'self'"
+    ),
+    "Cache-Control": "no-cache",
+}
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Pages:
+    """The handlers of everything outside /p2psync/."""
+
+    def __init__(self, library: Library, counters: Counters, threads: ThreadPoolExecutor) -> None:
+        self._library = library
+        self._counters = counters
+        self._threads = threads
+
+    def routes(self) -> list[web.RouteDef]:
+        return [web.get("/", self.index), web.get("/{tail:.*}", self.path)]
+
+    async def index(self, request: web.Request) -> web.Response:
+        archives = await self._threaded(self._library.archives)
+        items = "".join(f'<li><a href="/{text}/">{text}</a>\n' for text in map(archive_text, archives))
+        body = f"{_top('Archives')}<ul>\n{items}</ul>\n"
+        return web.Response(body=body.encode(), headers=PAGE_HEADERS)
+
+    async def path(self, request: web.Request) -> web.StreamResponse:
+        archive, parts, slash = parse_target(request.raw_path)
+        found = await self._threaded(self._library.browse, archive, parts)
+        if found is None:
+            self._counters.missed += 1
+            raise web.HTTPNotFound(text="not here\n")
+        entry = found.entry
+        if entry.kind is Kind.DIR:
+            if not slash:
+                raise web.HTTPMovedPermanently(_target(archive, parts) + "/")
+            return await self._listing(request, archive, parts, found)
+        if slash:
+            raise web.HTTPNotFound(text="not a directory\n")
+        if entry.kind is Kind.SYMLINK:
+            inside = resolve(parts, entry.target)
+            if inside is None:
+                raise web.HTTPNotFound(text="a link that leads out of the archive\n")
+            raise web.HTTPFound(_target(archive, inside) + ("" if inside else "/"))
+        return await self._file(request, archive, entry)
+
+    async def _file(self, request: web.Request, archive: bytes, entry: Entry) -> web.StreamResponse:
+        content: Content | None = BytesContent(b"")
+        if entry.size:
+            content = await self._threaded(self._library.open, entry.digest)
+        if content is None:
+            self._counters.missed += 1
+            raise web.HTTPNotFound(text="the file is not here, or was changed since it was published\n")
+        guessed, encoding = mimetypes.guess_type(entry.name.decode("latin-1"))
+        kind = guessed if guessed and not encoding else "application/octet-stream"
+        if kind.startswith("text/"):
+            kind += "; charset=utf-8"
+        etag = entry.digest.hex() or "empty"
+        headers = FILE_HEADERS | {"Content-Type": kind}
+        response, sent = await send_content(request, content, etag, headers, entry.mtime_ns // 1_000_000_000)
+        self._counters.files += 1
+        self._counters.file_bytes[archive] = self._counters.file_bytes.get(archive, 0) + sent
+        return response
+
+    async def _listing(
+        self, request: web.Request, archive: bytes, parts: list[bytes], found: Found
+    ) -> web.StreamResponse:
+        response = web.StreamResponse(headers=PAGE_HEADERS)
+        etag = f'"{found.entry.digest.hex()}"'
+        response.headers["ETag"] = etag
+        if request.headers.get("If-None-Match") == etag:
+            response.set_status(304)
+        await response.prepare(request)
+        if response.status == 304 or request.method == "HEAD":
+            return response
+        title = "/".join([archive_text(archive), *map(_shown, parts)]) + "/"
+        up = '<tr><td><a href="../">../</a><td><td>\n'
+        try:
+            await write(response, f"{_top(title)}<table>\n{up}".encode())
+            for start in range(0, len(found.listing), ENTRIES_PER_WRITE):
+                rows = map(_row, found.listing[start : start + ENTRIES_PER_WRITE])
+                await write(response, "".join(rows).encode())
+                await asyncio.sleep(0)  # others get their turn within a long listing
+            await write(response, b"</table>\n")
+        except TimeoutError:
+            abort(request)
+        return response
+
+    async def _threaded(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, lambda: call(*args, **kwargs))
+
+
+def parse_target(target: str) -> tuple[bytes, list[bytes], bool]:
+    """Archive, names and whether a slash ends it, of a request target. Raises HTTPNotFound for what no
+    archive can have."""
+    path = target.encode("utf-8", "surrogateescape").partition(b"?")[0].partition(b"#")[0]
+    first, *parts = (unquote_to_bytes(part) for part in path.lstrip(b"/").split(b"/", PARTS_MAX))
+    slash = bool(parts) and parts[-1] == b""
+    if slash:
+        parts.pop()
+    try:
+        archive = parse_archive_text(first.decode("ascii"))
+    except (UsageError, UnicodeDecodeError):
+        raise web.HTTPNotFound(text="no such archive\n") from None
+    if not all(map(is_plain, parts)):
+        raise web.HTTPNotFound(text="not a path\n")
+    return archive, parts, slash
+
+
+def resolve(parts: list[bytes], target: bytes) -> list[bytes] | None:
+    """Where a link at ``parts`` leads, as names from the archive's root; None if out of it. Links on the
+    way are not resolved: each of them redirects in turn.
+    """
+    if target.startswith(b"/"):
+        return None
+    at = parts[:-1]
+    for part in target.split(b"/"):
+        if part == b"..":
+            if not at:
+                return None
+            at.pop()
+        elif part not in (b"", b"."):
+            at.append(part)
+    return at
+
+
+def _target(archive: bytes, parts: Iterable[bytes]) -> str:
+    return "/".join(["", archive_text(archive), *(quote_from_bytes(part, safe="") for part in parts)])
+
+
+def _shown(name: bytes) -> str:
+    return "".join(
+        each if each.isprintable() else f"\\x{ord(each):02x}"
+        for each in name.decode("utf-8", "backslashreplace")
+    )
+
+
+def _top(title: str) -> str:
+    shown = html.escape(title)
+    return f"<!doctype html>\n<meta charset=utf-8>\n<title>{shown}</title>\n<h1>{shown}</h1>\n"
+
+
+def _row(entry: Entry) -> str:
+    slash = "/" if entry.kind is Kind.DIR else ""
+    link = quote_from_bytes(entry.name, safe="") + slash
+    shown = html.escape(_shown(entry.name)) + slash
+    if entry.kind is Kind.SYMLINK:
+        shown += " → " + html.escape(_shown(entry.target))
+    size = entry.totals.bytes if entry.kind is Kind.DIR else entry.size
+    return f'<tr><td><a href="./{link}"><bdi>{shown}</bdi></a><td>{_time(entry.mtime_ns)}<td>{size}\n'
+
+
+def _time(ns: int) -> str:
+    try:
+        return time.strftime("%Y-%m-%d %H:%M", time.gmtime(ns // 1_000_000_000))
+    except (ValueError, OverflowError, OSError):
+        return "-"

@@ -1,0 +1,143 @@
+"""Sending content: from disk to wire by sendfile, with the headers that HTTP caches and resuming clients go
+by.
+
+Counts what is sent, and gives up on clients that do not take it. Which content, is the handlers' to find.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass, field
+from typing import Final
+
+from aiohttp import web
+
+from p2psync.content.library import BytesContent, Content
+from p2psync.content.opener import FileContent
+from p2psync.content.ranges import http_date, select
+
+SLICE: Final = 1 << 20
+"""Bytes handed to the kernel at once; between slices it is checked that the file is still the one that was
+hashed."""
+SEND_TIMEOUT: Final = 180.0
+"""Seconds for one slice. A socket becomes writable only when a third of its buffer (up to 4 MiB) is free,
+so a client needs about 8 kB/s to be served; slower ones hold connections that others want."""
+
+
+@dataclass
+class Counters:
+    """What was served, for metrics. Bytes are bytes of bodies."""
+
+    requests: int = 0
+    objects: int = 0
+    files: int = 0
+    batches: int = 0
+    rows: int = 0
+    missed: int = 0
+    refused: int = 0
+    object_bytes: int = 0
+    batch_bytes: int = 0
+    file_bytes: dict[bytes, int] = field(default_factory=dict)
+    """By archive: bytes of its browsable tree."""
+
+    @property
+    def bytes_sent(self) -> int:
+        """All content together."""
+        return self.object_bytes + self.batch_bytes + sum(self.file_bytes.values())
+
+
+class Disconnected(ConnectionResetError):
+    """The client is gone or too slow; nothing more can be said to it."""
+
+
+async def send_content(
+    request: web.Request,
+    content: Content,
+    etag: str,
+    headers: dict[str, str],
+    modified: int | None = None,
+) -> tuple[web.StreamResponse, int]:
+    """Answer a GET or HEAD for ``content``; the response and how many bytes of body went out. Closes
+    ``content``.
+
+    Content that is there in part only answers a range of what is there; anything else of it is 404.
+    ``modified`` in Unix seconds.
+    """
+    try:
+        given = request.headers
+        choice = select(
+            content.size,
+            f'"{etag}"',
+            modified,
+            range_=given.get("Range"),
+            if_range=given.get("If-Range"),
+            if_none_match=given.get("If-None-Match"),
+            if_modified_since=given.get("If-Modified-Since"),
+        )
+        if choice.status in (200, 206) and not content.covers(choice.first, choice.length):
+            raise web.HTTPNotFound(text="not here\n")
+        response = web.StreamResponse(status=choice.status, headers=headers)
+        response.headers["ETag"] = f'"{etag}"'
+        response.headers["Accept-Ranges"] = "bytes"
+        if modified is not None and (date := http_date(modified)) is not None:
+            response.headers["Last-Modified"] = date
+        if choice.status == 206:
+            last = choice.first + choice.length - 1
+            response.headers["Content-Range"] = f"bytes {choice.first}-{last}/{content.size}"
+        elif choice.status == 416:
+            response.headers["Content-Range"] = f"bytes */{content.size}"
+        if choice.status != 304:
+            response.content_length = choice.length
+        await response.prepare(request)
+        if request.method == "HEAD" or choice.length == 0:
+            return response, 0
+        try:
+            if isinstance(content, FileContent):
+                await _send_file(request, content, choice.first, choice.length)
+            else:
+                await _send_bytes(response, content, choice.first, choice.length)
+        except (TimeoutError, Disconnected):
+            abort(request)
+            return response, 0
+        return response, choice.length
+    finally:
+        content.close()
+
+
+def abort(request: web.Request) -> None:
+    """Cut the connection, so that a client cannot take what it got for the whole."""
+    if request.transport is not None:
+        request.transport.abort()
+
+
+async def _send_file(request: web.Request, content: FileContent, first: int, length: int) -> None:
+    loop = asyncio.get_running_loop()
+    transport = request.transport
+    if transport is None:
+        raise Disconnected
+    with os.fdopen(os.dup(content.fd), "rb", buffering=0) as source:
+        end = first + length
+        while first < end:
+            count = min(SLICE, end - first)
+            if not content.unchanged():
+                raise Disconnected
+            async with asyncio.timeout(SEND_TIMEOUT):
+                sent = await loop.sendfile(transport, source, first, count)
+            if sent != count:
+                raise Disconnected
+            first += count
+        if not content.unchanged():
+            raise Disconnected
+
+
+async def _send_bytes(response: web.StreamResponse, content: BytesContent, first: int, length: int) -> None:
+    view = memoryview(content.data)[first : first + length]
+    for start in range(0, length, SLICE):
+        await write(response, view[start : start + SLICE])
+
+
+async def write(response: web.StreamResponse, data: bytes | bytearray | memoryview) -> None:
+    """Write a part of a streamed body. Raises TimeoutError for a client that does not take it."""
+    async with asyncio.timeout(SEND_TIMEOUT):
+        await response.write(data)
