@@ -1,6 +1,10 @@
 """p2psync_dht: signed records in a Kademlia DHT. A library of its own; it knows nothing of files."""
 
+from p2psync_dht.contact import Contact
+from p2psync_dht.counters import Counters
+from p2psync_dht.heads import HeadLookup
 from p2psync_dht.keys import Identity, node_id_of, verify_signature
+from p2psync_dht.node import DhtNode
 from p2psync_dht.records import (
     ROLE_HEADS,
     ROLE_MIRRORS,
@@ -18,9 +22,13 @@ from p2psync_dht.records import (
 __all__ = [
     "ROLE_HEADS",
     "ROLE_MIRRORS",
+    "Contact",
+    "Counters",
     "Delegation",
+    "DhtNode",
     "Endpoint",
     "Head",
+    "HeadLookup",
     "HolderRecord",
     "HolderRole",
     "Identity",

@@ -41,6 +41,7 @@ MAX_ENDPOINTS = 4  # IPv4, IPv6 and two URLs
 MAX_URL = 128  # characters
 MAX_SEQUENCE = 2**63 - 1  # epochs and sequence numbers fit a signed 64-bit column
 MAX_TIME = 2**40  # seconds since 1970: 34,000 years; keeps sums far from overflow
+MAX_FIELDS = 15  # elements of a body: a one-byte array header, so that known fields have fixed offsets
 MAX_HOLDER_LIFETIME = 24 * 3600  # a holder that disappeared without a word is forgotten within a day
 MAX_CLOCK_SKEW = 600  # seconds by which a writer's clock may be ahead of ours
 
@@ -51,9 +52,9 @@ _HEAD_CONTEXT = "p2psync-dht v1 key of an archive head"
 _HOLDERS_CONTEXT = "p2psync-dht v1 key of an archive's holders"
 _OBJECT_CONTEXT = "p2psync-dht v1 key of an object's holders"
 
-_TAG_DELEGATION = 1  # first element of each body: what it is, and its version by its value
-_TAG_HEAD = 2
-_TAG_HOLDER = 3
+TAG_DELEGATION = 1  # first element of each body: what it is, and its version by its value
+TAG_HEAD = 2
+TAG_HOLDER = 3
 
 
 class RecordError(ValueError):
@@ -99,7 +100,9 @@ def _body(raw: bytes, what: str, tag: int, known: int, limit: int) -> tuple[list
         fields = unpack_canonical(raw[:-SIGNATURE_SIZE], limit=limit)
     except CodecError as error:
         raise RecordError(f"a {what} that is {error}") from error
-    if not isinstance(fields, list) or len(fields) < known + 1 or fields[0] != tag or fields[0] is True:
+    if not isinstance(fields, list) or not known < len(fields) <= MAX_FIELDS:
+        raise RecordError(f"not a {what}: wrong number of fields")
+    if type(fields[0]) is not int or fields[0] != tag:
         raise RecordError(f"not a {what}")
     return fields[1 : known + 1], tuple(fields[known + 1 :])
 
@@ -117,7 +120,10 @@ def _number(value: Any, name: str, low: int, high: int) -> int:
 
 
 def _seal(fields: Sequence[Any], signer: Identity, domain: bytes) -> bytes:
-    body = pack(list(fields))
+    try:
+        body = pack(list(fields))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise RecordError(f"fields that cannot be written: {error}") from error
     return body + signer.sign(body, domain=domain)
 
 
@@ -145,13 +151,13 @@ class Delegation:
         cls, root: Identity, key: bytes, *, epoch: int, roles: int, not_before: int, not_after: int
     ) -> Delegation:
         """Sign with the archive's root key; RecordError for values out of range."""
-        fields = (_TAG_DELEGATION, root.public_key, key, epoch, roles, not_before, not_after)
+        fields = (TAG_DELEGATION, root.public_key, key, epoch, roles, not_before, not_after)
         return cls.decode(_seal(fields, root, DOMAIN_DELEGATION))
 
     @classmethod
     def decode(cls, raw: bytes) -> Delegation:
         """Read the form; RecordError if it is wrong. The signature is `verify`'s."""
-        fields, extra = _body(raw, "delegation", _TAG_DELEGATION, 6, MAX_DELEGATION_SIZE)
+        fields, extra = _body(raw, "delegation", TAG_DELEGATION, 6, MAX_DELEGATION_SIZE)
         root, key, epoch, roles, not_before, not_after = fields
         made = cls(
             root=_bytes(root, "root", PUBLIC_KEY_SIZE),
@@ -212,7 +218,7 @@ class Head:
         if signer.public_key != (root if delegation is None else delegation.key):
             raise RecordError("the signing key is neither the archive's root nor the delegated one")
         given = None if delegation is None else delegation.raw
-        fields = (_TAG_HEAD, root, epoch, seq, payload, signed_at, fresh_until, given, *extra)
+        fields = (TAG_HEAD, root, epoch, seq, payload, signed_at, fresh_until, given, *extra)
         made = cls.decode(_seal(fields, signer, DOMAIN_HEAD))
         made.verify()
         return made
@@ -220,7 +226,7 @@ class Head:
     @classmethod
     def decode(cls, raw: bytes) -> Head:
         """Read the form; RecordError if it is wrong. Signatures and delegation are `verify`'s."""
-        fields, extra = _body(raw, "head", _TAG_HEAD, 7, MAX_HEAD_SIZE)
+        fields, extra = _body(raw, "head", TAG_HEAD, 7, MAX_HEAD_SIZE)
         root, epoch, seq, payload, signed_at, fresh_until, delegation = fields
         return cls(
             root=_bytes(root, "root", PUBLIC_KEY_SIZE),
@@ -347,13 +353,13 @@ class HolderRecord:
     ) -> HolderRecord:
         """Sign with the node's key; RecordError for values out of range."""
         places = [endpoint.encode() for endpoint in endpoints]
-        fields = (_TAG_HOLDER, key, identity.public_key, places, issued, expires, int(role), payload, *extra)
+        fields = (TAG_HOLDER, key, identity.public_key, places, issued, expires, int(role), payload, *extra)
         return cls.decode(_seal(fields, identity, DOMAIN_HOLDER))
 
     @classmethod
     def decode(cls, raw: bytes) -> HolderRecord:
         """Read the form; RecordError if it is wrong. The signature is `verify`'s."""
-        fields, extra = _body(raw, "holder record", _TAG_HOLDER, 7, MAX_HOLDER_SIZE)
+        fields, extra = _body(raw, "holder record", TAG_HOLDER, 7, MAX_HOLDER_SIZE)
         key, node_key, places, issued, expires, role, payload = fields
         if not isinstance(places, list) or not 1 <= len(places) <= MAX_ENDPOINTS:
             raise RecordError("a holder record without endpoints, or with too many")

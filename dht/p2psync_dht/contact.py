@@ -1,0 +1,157 @@
+"""Contacts: a node id at a UDP address, their compact form, and which addresses may be contacted at all.
+
+The compact form is BEP 5's and BEP 32's: 20 bytes of id, 4 or 16 of address, 2 of port. Whether a contact
+told the truth about its id is `protocol`'s business, whether it has a place in a table `routing`'s.
+"""
+
+from __future__ import annotations
+
+import socket
+from enum import IntEnum
+from typing import Final
+
+from kademlia.node import Node
+
+from p2psync_dht.keys import ID_SIZE
+
+Address = tuple[str, int]  # IP address as text, port
+
+PORT_SIZE: Final = 2
+COMPACT_SIZE: Final = {socket.AF_INET: ID_SIZE + 4 + PORT_SIZE, socket.AF_INET6: ID_SIZE + 16 + PORT_SIZE}
+_FAMILY_OF_SIZE: Final = {4: socket.AF_INET, 16: socket.AF_INET6}
+_MAPPED: Final = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96
+
+
+class Scope(IntEnum):
+    """How far an address reaches. Nobody is believed who tells of addresses nearer than its own."""
+
+    UNUSABLE = 0
+    LOOPBACK = 1
+    PRIVATE = 2
+    GLOBAL = 3
+
+
+def scope_of(packed: bytes) -> Scope:
+    """The scope of a packed address (4 or 16 bytes). Works on bytes: `ipaddress` takes ten times as long."""
+    if len(packed) == 4:
+        return _scope4(packed)
+    if len(packed) != 16:
+        return Scope.UNUSABLE
+    first = packed[0]
+    if not any(packed[:15]):
+        return Scope.LOOPBACK if packed[15] == 1 else Scope.UNUSABLE
+    # Multicast, link-local (means nothing without an interface) and IPv4 in disguise are no contacts.
+    if first == 0xFF or (first == 0xFE and packed[1] & 0xC0 == 0x80) or packed[:12] == _MAPPED:
+        return Scope.UNUSABLE
+    return Scope.PRIVATE if first & 0xFE == 0xFC else Scope.GLOBAL
+
+
+def _scope4(packed: bytes) -> Scope:
+    first, second = packed[0], packed[1]
+    if first == 127:
+        return Scope.LOOPBACK
+    if first == 0 or first >= 224:
+        return Scope.UNUSABLE
+    private = (
+        first == 10
+        or (first == 172 and second & 0xF0 == 16)
+        or (first == 192 and second == 168)
+        or (first == 169 and second == 254)
+        or (first == 100 and second & 0xC0 == 64)  # RFC 6598, carrier-grade NAT
+    )
+    return Scope.PRIVATE if private else Scope.GLOBAL
+
+
+def pack_ip(ip: str) -> bytes:
+    """4 or 16 bytes; ValueError if `ip` is not a numeric address."""
+    try:
+        return socket.inet_pton(socket.AF_INET6 if ":" in ip else socket.AF_INET, ip)
+    except (OSError, ValueError, TypeError) as error:
+        raise ValueError(f"not an IP address: {ip!r}") from error
+
+
+def pack_address(address: Address) -> bytes:
+    """Address and big-endian port, 6 or 18 bytes; ValueError if it is no UDP address."""
+    ip, port = address
+    if not 0 < port < 65536:
+        raise ValueError(f"not a port: {port}")
+    return pack_ip(ip) + port.to_bytes(PORT_SIZE, "big")
+
+
+def unpack_address(packed: bytes) -> Address:
+    """The inverse of `pack_address`; ValueError for lengths other than 6 and 18 and for port 0."""
+    family = _FAMILY_OF_SIZE.get(len(packed) - PORT_SIZE)
+    port = int.from_bytes(packed[-PORT_SIZE:], "big")
+    if family is None or port == 0:
+        raise ValueError("not a packed address")
+    return socket.inet_ntop(family, packed[:-PORT_SIZE]), port
+
+
+def network_group(packed_ip: bytes, *, diversify_local: bool = False) -> bytes | None:
+    """The network whose addresses one party gets cheaply: the /24 or /64, as its prefix bytes.
+
+    None for loopback and private addresses, where the diversity rule is pointless, unless `diversify_local`.
+    """
+    if not diversify_local and scope_of(packed_ip) != Scope.GLOBAL:
+        return None
+    return packed_ip[:3] if len(packed_ip) == 4 else packed_ip[:8]
+
+
+class Contact(Node):  # type: ignore[misc]  # kademlia has no type hints, so its classes are Any
+    """A node id (20 bytes) at an address. `failures` counts time-outs in a row."""
+
+    # The base class has no slots; declaring its attributes here keeps the instance dictionary from ever
+    # existing.
+    __slots__ = ("failures", "id", "ip", "long_id", "port", "seen")
+
+    id: bytes
+    ip: str
+    port: int
+    long_id: int
+
+    def __init__(self, node_id: bytes, ip: str, port: int) -> None:
+        if len(node_id) != ID_SIZE:
+            raise ValueError("a node id is 20 bytes")
+        self.id = node_id
+        self.ip = ip
+        self.port = port
+        self.long_id = int.from_bytes(node_id, "big")
+        self.failures = 0
+        self.seen = 0.0
+
+    @property
+    def address(self) -> Address:
+        return self.ip, self.port
+
+    @property
+    def family(self) -> socket.AddressFamily:
+        return socket.AF_INET6 if ":" in self.ip else socket.AF_INET
+
+    def pack(self) -> bytes:
+        """The compact form, 26 or 38 bytes."""
+        return self.id + pack_address((self.ip, self.port))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Contact):
+            return NotImplemented
+        return self.id == other.id and self.ip == other.ip and self.port == other.port
+
+    def __hash__(self) -> int:
+        return hash((self.id, self.ip, self.port))
+
+    def __repr__(self) -> str:
+        return f"Contact({self.id.hex()[:12]} at {self.ip} port {self.port})"
+
+
+def unpack_contact(compact: bytes, sender: Scope = Scope.LOOPBACK) -> Contact | None:
+    """The contact of 26 or 38 bytes, or None if nobody should contact it.
+
+    `sender` is the scope of whoever told of it: a host far away cannot make this one talk to its own
+    networks.
+    """
+    packed = compact[ID_SIZE:-PORT_SIZE]
+    port = int.from_bytes(compact[-PORT_SIZE:], "big")
+    scope = scope_of(packed)
+    if port == 0 or scope == Scope.UNUSABLE or scope < sender:
+        return None
+    return Contact(compact[:ID_SIZE], socket.inet_ntop(_FAMILY_OF_SIZE[len(packed)], packed), port)

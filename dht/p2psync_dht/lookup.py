@@ -1,0 +1,318 @@
+"""An iterative lookup: converge on the k nodes nearest to a key, collecting what they have (Kademlia,
+section 2.3).
+
+Asynchronous: alpha queries are under way, and as soon as one is answered or falls silent the next goes out;
+nobody waits for a round. A shortlist is bounded and takes at most two contacts of one network. Only answers
+whose sender proved its id count. What to do with the records that answers bring is the caller's (`heads`,
+`holders`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import bisect
+import socket
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, Final
+
+from p2psync_dht.contact import (
+    COMPACT_SIZE,
+    Address,
+    Contact,
+    network_group,
+    pack_ip,
+    scope_of,
+    unpack_contact,
+)
+from p2psync_dht.keys import ID_SIZE
+from p2psync_dht.routing import MAX_PER_NETWORK
+from p2psync_dht.wire import Want, WireError, field
+
+if TYPE_CHECKING:
+    from p2psync_dht.protocol import DhtProtocol
+    from p2psync_dht.query import Reply
+
+ALPHA: Final = 4  # queries under way whose answer is still expected
+MAX_SHORTLIST: Final = 3  # times k: candidates kept, farthest out first
+MAX_QUERIES: Final = 160  # of one lookup, whatever liars invent; an honest one with 40 % dead needs 60
+MAX_SEEN: Final = 4096  # contacts remembered as heard of: MAX_QUERIES answers of 20, and some
+MAX_TOLD: Final = 24  # contacts believed of one answer: k, and a little
+MAX_UNPROVED_TELLER: Final = 4  # failures among the contacts that one node told of, past its successes
+
+
+class _State(IntEnum):
+    NEW = 0
+    ASKED = 1
+    SLOW = 2  # silent for the soft time-out: does not hold a slot, but may be waited for
+    OVERDUE = 3  # silent for twice that: not waited for
+    ANSWERED = 4
+
+
+class _Entry:
+    __slots__ = ("contact", "distance", "state", "teller")
+
+    def __init__(self, contact: Contact, distance: int, teller: bytes | None) -> None:
+        self.contact = contact
+        self.distance = distance
+        self.state = _State.NEW
+        self.teller = teller
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one node said: its contact, its write token, and the records under the key (None if it has
+    none).
+    """
+
+    contact: Contact
+    distance: int
+    token: bytes
+    value: list[Any] | None
+
+
+class Lookup:
+    """One lookup in one address family. `run` gives the answers of the k closest, nearest first.
+
+    `on_answer` sees every answer as it comes and ends the lookup by returning True.
+    """
+
+    def __init__(
+        self,
+        protocol: DhtProtocol,
+        family: socket.AddressFamily,
+        target: bytes,
+        want: Want = Want.NODES,
+        *,
+        on_answer: Callable[[Answer], bool] | None = None,
+        seeds: Iterable[Contact] = (),
+        count: int | None = None,
+    ) -> None:
+        self._protocol = protocol
+        self._family = family
+        self._target = target
+        self._target_id = int.from_bytes(target, "big")
+        self._want = want
+        self._on_answer = on_answer
+        self._k = count or protocol.tables[family].ksize
+        self._entries: list[_Entry] = []
+        self._deferred: list[_Entry] = []
+        self._seen: set[bytes] = {protocol.identity.node_id}
+        self._groups: Counter[bytes] = Counter()
+        self._strikes: Counter[bytes] = Counter()
+        self._answers: dict[bytes, Answer] = {}
+        self._active = 0
+        self._waiting_for_addresses = 0
+        self._started = False
+        self.queries = 0
+        self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        table = protocol.tables[family]
+        table.bucket_of(self._target_id).touch_last_updated()
+        for contact in [*table.closest(self._target_id, self._k), *seeds]:
+            self._add(contact, None)
+
+    async def run(self) -> list[Answer]:
+        """Ask until the k closest that answer have answered."""
+        self._started = True
+        self._pump()
+        await self._done
+        nearest = sorted(self._answers.values(), key=lambda answer: answer.distance)
+        return nearest[: self._k]
+
+    @property
+    def answered(self) -> int:
+        """How many nodes answered so far, near ones and those on the way."""
+        return len(self._answers)
+
+    # The shortlist
+
+    def _add(self, contact: Contact, teller: bytes | None) -> None:
+        if contact.id in self._seen or len(self._seen) >= MAX_SEEN:
+            return
+        group = network_group(pack_ip(contact.ip), diversify_local=self._protocol.diversify_local)
+        if group is not None and not self._admit_group(group, contact):
+            return
+        self._seen.add(contact.id)
+        entry = _Entry(contact, contact.long_id ^ self._target_id, teller)
+        if self._protocol.is_dead(contact):
+            self._deferred.append(entry)
+            return
+        bisect.insort(self._entries, entry, key=lambda one: one.distance)
+        if len(self._entries) > MAX_SHORTLIST * self._k:
+            self._cut()
+
+    def _admit_group(self, group: bytes, contact: Contact) -> bool:
+        """Two of a network at a time: the count goes down when one of them fails."""
+        if self._groups[group] >= MAX_PER_NETWORK:
+            return False
+        self._groups[group] += 1
+        return True
+
+    def _release_group(self, contact: Contact) -> None:
+        group = network_group(pack_ip(contact.ip), diversify_local=self._protocol.diversify_local)
+        if group is not None:
+            self._groups[group] -= 1
+
+    def _cut(self) -> None:
+        """Drop the farthest entry that nobody has asked."""
+        for index in range(len(self._entries) - 1, -1, -1):
+            if self._entries[index].state == _State.NEW:
+                self._release_group(self._entries[index].contact)
+                del self._entries[index]
+                return
+
+    def _remove(self, entry: _Entry) -> None:
+        index = bisect.bisect_left(self._entries, entry.distance, key=lambda one: one.distance)
+        if index < len(self._entries) and self._entries[index] is entry:
+            del self._entries[index]
+            self._release_group(entry.contact)
+
+    def _next(self) -> _Entry | None:
+        """The nearest node not yet asked, unless k nearer ones have answered or may be about to."""
+        ahead = 0
+        for entry in self._entries:
+            if entry.state == _State.NEW:
+                if self._is_eligible(entry):
+                    return entry
+            elif entry.state in (_State.ASKED, _State.ANSWERED):
+                ahead += 1
+                if ahead >= self._k:
+                    return None
+        return None
+
+    def _is_eligible(self, entry: _Entry) -> bool:
+        """Whether a new entry may be asked: not beyond the bound, nor told of by a node whose contacts keep
+        failing.
+        """
+        if self.queries >= MAX_QUERIES:
+            return False
+        return entry.teller is None or self._strikes[entry.teller] < MAX_UNPROVED_TELLER
+
+    def _is_complete(self) -> bool:
+        """Whether the k nearest have answered, not counting those that keep silent."""
+        answered = 0
+        waiting = self._waiting_for_addresses
+        for entry in self._entries:
+            if entry.state == _State.ANSWERED:
+                answered += 1
+                if answered >= self._k:
+                    return True
+            elif entry.state == _State.OVERDUE:
+                waiting += 1
+            elif entry.state != _State.NEW or self._is_eligible(entry):
+                return False
+        # Fewer nodes than k: complete, unless nobody has answered and somebody still may.
+        return bool(answered) or not waiting
+
+    # The queries
+
+    def _pump(self) -> None:
+        if not self._started or self._done.done():
+            return
+        while self._active < ALPHA:
+            entry = self._next()
+            if entry is None:
+                break
+            self._ask(entry)
+        if not self._is_complete():
+            return
+        if not self._answers and self._deferred:
+            # Everybody known was silent lately. Perhaps the silence was ours.
+            revived, self._deferred = self._deferred, []
+            for entry in revived:
+                bisect.insort(self._entries, entry, key=lambda one: one.distance)
+            self._pump()
+            return
+        self._done.set_result(None)
+
+    def _ask(self, entry: _Entry) -> None:
+        entry.state = _State.ASKED
+        self._active += 1
+        self.queries += 1
+        self._protocol.find(
+            entry.contact,
+            self._target,
+            self._want,
+            lambda reply: self._answered(entry, reply),
+            slow=lambda: self._slow(entry),
+        )
+
+    def hold(self) -> None:
+        """Do not end for want of answers: an address may come yet. `release` takes it back."""
+        self._waiting_for_addresses += 1
+
+    def release(self) -> None:
+        self._waiting_for_addresses -= 1
+        self._pump()
+
+    def ask_address(self, address: Address) -> None:
+        """Ask whoever is there. All addresses at once: a dead one costs no other any time."""
+        self._waiting_for_addresses += 1
+        self.queries += 1
+        stranger = Contact(bytes(ID_SIZE), *address)
+        self._protocol.find(stranger, self._target, self._want, self._address_answered, known_id=False)
+
+    def _address_answered(self, reply: Reply | None) -> None:
+        self._waiting_for_addresses -= 1
+        if reply is not None and not self._done.done():
+            self._add(reply.contact, None)
+            for entry in self._entries:
+                # If it was asked by its id as well, that answer is on its way.
+                if entry.contact.id == reply.contact.id and entry.state == _State.NEW:
+                    entry.state = _State.ANSWERED
+                    self._take(entry, reply)
+                    break
+        self._pump()
+
+    def _slow(self, entry: _Entry) -> None:
+        if entry.state == _State.ASKED:
+            entry.state = _State.SLOW
+            self._active -= 1
+        elif entry.state == _State.SLOW:
+            entry.state = _State.OVERDUE
+        self._pump()
+
+    def _answered(self, entry: _Entry, reply: Reply | None) -> None:
+        if entry.state == _State.ASKED:
+            self._active -= 1
+        if reply is None:
+            if entry.teller is not None:
+                self._strikes[entry.teller] += 1
+            self._remove(entry)
+        else:
+            entry.state = _State.ANSWERED
+            if entry.teller is not None:
+                self._strikes[entry.teller] -= 1
+            self._take(entry, reply)
+        self._pump()
+
+    def _take(self, entry: _Entry, reply: Reply) -> None:
+        if self._done.done():
+            return
+        try:
+            value = field(reply.body, 3, list, optional=True)
+            self._take_contacts(field(reply.body, 2, bytes), reply.contact)
+        except WireError as error:
+            self._protocol.drop(error.reason, reply.contact.address)
+            self._remove(entry)
+            return
+        answer = Answer(reply.contact, entry.distance, reply.token, value)
+        self._answers[reply.contact.id] = answer
+        if self._on_answer is not None and self._on_answer(answer):
+            self._done.set_result(None)
+
+    def _take_contacts(self, blob: bytes, teller: Contact) -> None:
+        size = COMPACT_SIZE[self._family]
+        if len(blob) % size:
+            raise WireError("contacts")
+        scope = scope_of(pack_ip(teller.ip))
+        for at in range(0, min(len(blob), MAX_TOLD * size), size):
+            if blob[at : at + ID_SIZE] in self._seen:
+                continue
+            contact = unpack_contact(blob[at : at + size], scope)
+            if contact is None:
+                self._protocol.counters.drops["contact"] += 1
+                continue
+            self._add(contact, teller.id)

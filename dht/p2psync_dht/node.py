@@ -1,0 +1,233 @@
+"""`DhtNode`: the whole DHT behind one class."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import socket
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+from p2psync_dht import persistence
+from p2psync_dht.contact import Address, Contact
+from p2psync_dht.counters import Counters
+from p2psync_dht.heads import QUORUM, HeadLookup, read_head, write_head
+from p2psync_dht.holders import read_holders, write_holder
+from p2psync_dht.keys import Identity
+from p2psync_dht.maintenance import Maintenance
+from p2psync_dht.protocol import DhtProtocol
+from p2psync_dht.records import HolderRecord
+from p2psync_dht.routing import K
+from p2psync_dht.server import DhtServer
+from p2psync_dht.storage import MAX_RECORDS, RecordStore
+from p2psync_dht.wire import DEFAULT_NETWORK, NETWORK_SIZE
+
+DEFAULT_LIMIT: Final = 256  # holder records that a reader usually has a use for
+
+
+class DhtNode:
+    """A node of the DHT: started by `start`, joined by `join`, ended by `close`.
+
+    All methods run on the event loop that the node was started on. Lookups never raise for what other nodes
+    do; they find less.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        *,
+        server: bool = True,
+        network_id: bytes = DEFAULT_NETWORK,
+        contacts: Iterable[Contact] = (),
+        clock: Callable[[], float] = time.time,
+        rng: random.Random | None = None,
+        ksize: int = K,
+        diversify_local: bool = False,
+        max_records: int = MAX_RECORDS,
+    ) -> None:
+        """See `start`; a node made this way has no socket until `protocol.connection_made` gives it one."""
+        if len(network_id) != NETWORK_SIZE:
+            raise ValueError(f"a network id is {NETWORK_SIZE} bytes")
+        self.identity = identity
+        self._server = DhtServer(
+            identity,
+            server=server,
+            network=network_id,
+            clock=clock,
+            rng=rng if rng is not None else random.SystemRandom(),
+            ksize=ksize,
+            diversify_local=diversify_local,
+            max_records=max_records,
+        )
+        self._cached = list(contacts)
+        self._bootstrap: list[Address] = []
+        self._address: Address = ("", 0)
+        self._maintenance: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def start(
+        cls,
+        identity: Identity,
+        host: str,
+        port: int,
+        *,
+        server: bool = True,
+        network_id: bytes = DEFAULT_NETWORK,
+        contacts: Iterable[Contact] = (),
+        clock: Callable[[], float] = time.time,
+        rng: random.Random | None = None,
+        ksize: int = K,
+        diversify_local: bool = False,
+        max_records: int = MAX_RECORDS,
+    ) -> DhtNode:
+        """Open UDP `port` (0: any) on `host` ("::": IPv6 and IPv4) and start the node's upkeep.
+
+        `server` False makes a client: it asks, answers nobody and enters no table. `network_id` (4 bytes)
+        keeps networks apart. `contacts` are asked by `join`. `clock` gives Unix seconds, `rng` all
+        randomness (the system's by default). The rule of two contacts per /24 or /64 is for global
+        addresses, unless `diversify_local`.
+
+        Raises OSError if the socket cannot be had.
+        """
+        node = cls(
+            identity,
+            server=server,
+            network_id=network_id,
+            contacts=contacts,
+            clock=clock,
+            rng=rng,
+            ksize=ksize,
+            diversify_local=diversify_local,
+            max_records=max_records,
+        )
+        node._address = await node._server.listen(port, host)
+        node.start_maintenance()
+        return node
+
+    def start_maintenance(self) -> None:
+        """Begin the upkeep (`start` does); `close` ends it."""
+        rounds = Maintenance(self._server, lambda: self.join(self._bootstrap))
+        self._maintenance = asyncio.get_running_loop().create_task(rounds.run())
+
+    async def close(self) -> None:
+        """Close the sockets and end what is under way: lookups return what they have found so far."""
+        task, self._maintenance = self._maintenance, None
+        if task is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        self._server.stop()
+        await asyncio.sleep(0)  # the transports close their sockets in the loop's next turn
+
+    async def __aenter__(self) -> DhtNode:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    # What it is
+
+    @property
+    def protocol(self) -> DhtProtocol:
+        """The wire side of the node, for tests and simulations."""
+        return self._server.protocol
+
+    @property
+    def storage(self) -> RecordStore:
+        return self._server.storage
+
+    @property
+    def address(self) -> Address:
+        """Host and port that the socket is bound to."""
+        return self._address
+
+    @property
+    def node_id(self) -> bytes:
+        """20 bytes."""
+        return self.identity.node_id
+
+    @property
+    def is_server(self) -> bool:
+        return self.protocol.server
+
+    @property
+    def counters(self) -> Counters:
+        return self.protocol.counters
+
+    def observed_address(self, family: socket.AddressFamily = socket.AF_INET) -> Address | None:
+        """Our own address as most other nodes see it; None before anybody answered."""
+        return self.protocol.observed(family)
+
+    # The network
+
+    async def join(self, addresses: Sequence[tuple[str, int]] = ()) -> int:
+        """Get to know the network through any of `addresses` and the contacts given or loaded before.
+
+        Returns the number of contacts known afterwards. Names are resolved off the loop; dead addresses
+        cost no time beside living ones, and raise nothing.
+        """
+        self._bootstrap = list(addresses)
+        return await self._server.bootstrap(addresses, self._cached)
+
+    async def get_head(self, root: bytes, *, quorum: int = QUORUM) -> HeadLookup:
+        """The best head of the archive `root` (32 bytes), verified.
+
+        Ends with `quorum` copies of it, or when the closest nodes have answered; 1 takes the first valid
+        one. Nodes that gave an older head are given the newer one.
+        """
+        return await read_head(self.protocol, self.protocol.families(), root, quorum)
+
+    async def put_head(self, raw: bytes) -> int:
+        """Store a head at the k closest nodes; the number of nodes that hold it now, this one included.
+
+        Raises RecordError if it is not valid. Nodes that know a newer head keep that and do not count.
+        """
+        return await write_head(self.protocol, self.protocol.families(), raw)
+
+    async def get_holders(self, key: bytes, *, limit: int = DEFAULT_LIMIT) -> list[HolderRecord]:
+        """Up to `limit` holder records under `key` (20 bytes): verified, current, one per node."""
+        return await read_holders(self.protocol, self.protocol.families(), key, limit)
+
+    async def put_holder(self, raw: bytes) -> int:
+        """Store a holder record at the k closest nodes; the number of nodes that hold it now, this one
+        included.
+
+        Raises RecordError if it is not valid. Nodes refuse one with an IP endpoint that is not the address
+        they see.
+        """
+        return await write_holder(self.protocol, self.protocol.families(), raw)
+
+    # Memory
+
+    def contacts(self) -> list[Contact]:
+        """All proved contacts, those heard from last first."""
+        tables = self.protocol.tables.values()
+        return sorted((one for table in tables for one in table), key=lambda one: -one.seen)
+
+    def save_contacts(self, path: Path) -> int:
+        """Write the contacts atomically; how many. With none known, an older file is left alone. Raises
+        OSError.
+        """
+        known = self.contacts()
+        if known:
+            persistence.save_contacts(Path(path), known)
+        return len(known)
+
+    def load_contacts(self, path: Path) -> int:
+        """Read contacts for the next `join` to ask; how many. A missing or damaged file has none. Raises
+        OSError.
+        """
+        found = persistence.load_contacts(Path(path))
+        self._cached += found
+        return len(found)
+
+    def save_records(self, path: Path) -> int:
+        """Write the stored records atomically; how many. Raises OSError."""
+        return persistence.save_records(Path(path), self.storage)
+
+    async def load_records(self, path: Path) -> int:
+        """Verify and keep the records of a file; how many were kept. A missing or damaged file has none."""
+        return await persistence.load_records(Path(path), self.storage)

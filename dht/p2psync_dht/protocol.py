@@ -1,0 +1,384 @@
+"""The datagram protocol of a node: queries with time-outs, requests answered at once, contacts verified.
+
+A subclass of kademlia's protocol with its wire, its matching of replies and its request handling replaced.
+Requests are served inside `datagram_received`, without a task each; queries report through callbacks, so a
+lookup of thirty queries is one future. Which nodes to ask for what is `lookup`'s; what a request gets is
+`service`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+from kademlia.protocol import KademliaProtocol
+from rpcudp.protocol import RPCProtocol
+
+from p2psync_dht.contact import Address, Contact, network_group, pack_ip, scope_of, unpack_address
+from p2psync_dht.counters import Counters, QuietLog
+from p2psync_dht.keys import DOMAIN_CONTACT, PUBLIC_KEY_SIZE, Identity, node_id_of, verify_signature
+from p2psync_dht.query import Query, Reply
+from p2psync_dht.ratelimit import RateLimiter
+from p2psync_dht.routing import ContactTable
+from p2psync_dht.rtt import RttBook
+from p2psync_dht.service import Service
+from p2psync_dht.storage import RecordStore
+from p2psync_dht.tokens import TOKEN_LIFETIME, TOKEN_SIZE, TokenMint
+from p2psync_dht.wire import (
+    NONCE_SIZE,
+    PADDED_QUERY,
+    PROOF_SIZE,
+    TRANSACTION_SIZE,
+    Kind,
+    Message,
+    Want,
+    WireError,
+    decode,
+    encode,
+    field,
+)
+
+MAX_OUTSTANDING: Final = 2048  # queries without an answer; a sweep and some lookups use a few hundred
+MAX_REMEMBERED: Final = 2048  # addresses whose token, proof or silence is remembered
+PROOF_LIFETIME: Final = 3600.0  # seconds for which a proof of identity from an address is believed
+DEAD_FOR: Final = 60.0  # seconds during which a silent address is asked only as a last resort
+MAX_VERIFYING: Final = 16  # pings to strangers under way, whatever the number of strangers
+VERIFY_AGAIN: Final = 30.0  # seconds until the same stranger is pinged again
+OBSERVATIONS: Final = 32  # latest answers that vote on what our own address is
+
+PROOF_INDEX: Final = {Kind.PING: 2, Kind.FIND: 4}
+
+
+def contact_proof(network: bytes, nonce: bytes, asker: bytes) -> bytes:
+    """What a node signs to prove its id: the asker's nonce (16 bytes) and id (20), in this network."""
+    return network + nonce + asker
+
+
+class _Memory(OrderedDict[Address, Any]):
+    """A bounded dictionary by address; the oldest entry goes first."""
+
+    def remember(self, address: Address, value: Any) -> None:
+        self.pop(address, None)
+        self[address] = value
+        if len(self) > MAX_REMEMBERED:
+            self.popitem(last=False)
+
+
+class DhtProtocol(KademliaProtocol):  # type: ignore[misc]  # kademlia has no type hints: its classes are Any
+    """One node on one or two sockets (IPv4, IPv6). `clock` gives Unix seconds; time-outs use the event
+    loop's clock.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        storage: RecordStore,
+        *,
+        network: bytes,
+        server: bool,
+        clock: Callable[[], float],
+        rng: random.Random,
+        ksize: int,
+        diversify_local: bool = False,
+    ) -> None:
+        # kademlia's own constructor would build its table, which this one replaces.
+        RPCProtocol.__init__(self)
+        self._loop = asyncio.get_running_loop()
+        now = self._loop.time()
+        self.identity = identity
+        self.network = network
+        self.server = server
+        self.clock = clock
+        self.rng = rng
+        self.storage = storage
+        self.diversify_local = diversify_local
+        self.counters = Counters()
+        self.log = QuietLog()
+        self.source_node = Contact(identity.node_id, "", 0)
+        self.tables = {
+            family: ContactTable(
+                self.source_node, self._loop.time, ksize=ksize, diversify_local=diversify_local
+            )
+            for family in (socket.AF_INET, socket.AF_INET6)
+        }
+        self.tokens = TokenMint(rng, now)
+        self.rtts = RttBook()
+        self._limiter = RateLimiter(now)
+        self._service = Service(self)
+        self._transports: dict[socket.AddressFamily, asyncio.DatagramTransport] = {}
+        self._outstanding: dict[bytes, Query] = {}
+        self._known_tokens = _Memory()
+        self._proved = _Memory()
+        self._dead = _Memory()
+        self._verified_lately = _Memory()
+        self._verifying = 0
+        self._observed: dict[socket.AddressFamily, list[Address]] = {family: [] for family in self.tables}
+        self._last_heard = now
+        self.closed = False
+
+    def __getattr__(self, name: str) -> Any:
+        # rpcudp would make a remote call of every misspelt attribute.
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+
+    @property
+    def router(self) -> ContactTable:
+        """kademlia's name for the table: the IPv4 one unless only IPv6 is spoken."""
+        families = self.families()
+        return self.tables[families[0] if families else socket.AF_INET]
+
+    def families(self) -> list[socket.AddressFamily]:
+        """The address families that this node has a socket for, IPv4 first."""
+        return sorted(self._transports)
+
+    def now(self) -> float:
+        """Seconds on the clock that time-outs run on."""
+        return self._loop.time()
+
+    # The sockets
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        own = transport.get_extra_info("sockname")
+        family = socket.AF_INET6 if ":" in own[0] else socket.AF_INET
+        self._transports[family] = cast(asyncio.DatagramTransport, transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if exc is not None:
+            self.log.note(self.now(), "the DHT socket was lost: %s", exc)
+
+    def error_received(self, exc: OSError) -> None:
+        self.counters.events["socket_error"] += 1
+        self.log.note(self.now(), "sending a datagram failed: %s", exc)
+
+    def close(self) -> None:
+        """Close the sockets; every query that is under way fails now."""
+        self.closed = True
+        for transport in self._transports.values():
+            transport.close()
+        waiting, self._outstanding = list(self._outstanding.values()), {}
+        for query in waiting:
+            query.stop()
+            query.fail()
+
+    def send(self, datagram: bytes, address: Address) -> None:
+        transport = self._transports.get(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
+        if transport is None or transport.is_closing():
+            self.counters.events["no_socket"] += 1
+            return
+        self.counters.datagrams_out += 1
+        self.counters.bytes_out += len(datagram)
+        transport.sendto(datagram, address)
+
+    def drop(self, reason: str, address: Address) -> None:
+        """Count something that was not for us or not in order."""
+        self.counters.drops[reason] += 1
+        self.log.note(self.now(), "dropped a datagram from %s port %d: %s", address[0], address[1], reason)
+
+    def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
+        self.counters.datagrams_in += 1
+        self.counters.bytes_in += len(data)
+        address: Address = (addr[0], addr[1])
+        try:
+            message = decode(data, self.network)
+            if message.is_reply:
+                self._take_reply(message, address)
+            else:
+                self._serve(message, address)
+        except WireError as error:
+            self.drop(error.reason, address)
+
+    # Requests
+
+    def _serve(self, message: Message, address: Address) -> None:
+        if not self.server:
+            raise WireError("client")
+        try:
+            packed = pack_ip(address[0])
+        except ValueError as error:  # a link-local address with its interface: nobody to answer
+            raise WireError("source") from error
+        if message.sender == self.identity.node_id:
+            raise WireError("self")
+        if not self._limiter.allow(network_group(packed) or address, self.now()):
+            raise WireError("rate")
+        answer = self._service.answer(message, address)
+        if answer is not None:
+            datagram, budget = answer
+            if len(datagram) > budget:
+                raise WireError("amplification")
+            self.counters.requests_served += 1
+            self.send(datagram, address)
+        if not message.is_client:
+            self._consider(Contact(message.sender, *address))
+
+    def _consider(self, contact: Contact) -> None:
+        """Somebody asked us something: perhaps a contact, once it has proved itself."""
+        table = self.tables[contact.family]
+        if table.wants(contact):
+            self.verify(contact)
+        elif table.is_new_node(contact):
+            table.note_candidate(contact)
+
+    def verify(self, contact: Contact) -> None:
+        """Ping a stranger for its proof; it enters the table when that arrives."""
+        now = self.now()
+        tried = self._verified_lately.get(contact.address)
+        if self._verifying >= MAX_VERIFYING or (tried is not None and now - tried < VERIFY_AGAIN):
+            return
+        self._verified_lately.remember(contact.address, now)
+        self._verifying += 1
+        self.ping(contact, lambda _reply: self._verification_ended())
+
+    def _verification_ended(self) -> None:
+        self._verifying -= 1
+
+    def is_proved(self, contact: Contact) -> bool:
+        """Whether that id was proved from that address lately."""
+        known = self._proved.get(contact.address)
+        return known is not None and known[0] == contact.id and self.now() - known[1] < PROOF_LIFETIME
+
+    def is_dead(self, contact: Contact) -> bool:
+        """Whether that address was silent lately."""
+        since = self._dead.get(contact.address)
+        return since is not None and self.now() - since < DEAD_FOR
+
+    def token_for(self, address: Address) -> bytes | None:
+        """The write token that a node gave us, while it surely is valid."""
+        known = self._known_tokens.get(address)
+        return known[0] if known is not None and self.now() < known[1] else None
+
+    def observed(self, family: socket.AddressFamily) -> Address | None:
+        """Our own address as most of the latest answers name it."""
+        votes = Counter(self._observed[family]).most_common(1)
+        return votes[0][0] if votes else None
+
+    # Queries
+
+    def ping(self, contact: Contact, done: Callable[[Reply | None], None]) -> None:
+        """Ask for a proof of identity; `done` gets None if none came."""
+        nonce = self.rng.randbytes(NONCE_SIZE)
+        self.query(Query(Kind.PING, contact, [nonce, self.token_for(contact.address)], done, nonce=nonce))
+
+    def find(
+        self,
+        contact: Contact,
+        target: bytes,
+        want: Want,
+        done: Callable[[Reply | None], None],
+        *,
+        slow: Callable[[], None] | None = None,
+        offset: int | None = None,
+        known_id: bool = True,
+    ) -> None:
+        """Ask for the contacts nearest to `target` and the records under it, and for a proof unless there
+        was one.
+        """
+        nonce = None if known_id and self.is_proved(contact) else self.rng.randbytes(NONCE_SIZE)
+        token = self.token_for(contact.address)
+        body = [target, int(want), nonce, offset, token]
+        pad = 0 if token else PADDED_QUERY
+        self.query(Query(Kind.FIND, contact, body, done, slow=slow, nonce=nonce, pad=pad, known_id=known_id))
+
+    def query(self, query: Query) -> None:
+        """Send a query; its callback is called exactly once, later."""
+        if self.closed or len(self._outstanding) >= MAX_OUTSTANDING:
+            self.counters.events["query_refused"] += 1
+            self._loop.call_soon(query.fail)
+            return
+        query.transaction = self.rng.randbytes(TRANSACTION_SIZE)
+        query.datagram = encode(
+            self.network,
+            query.kind,
+            query.transaction,
+            self.identity.node_id,
+            query.body,
+            is_client=not self.server,
+            pad_to=query.pad,
+        )
+        self._outstanding[query.transaction] = query
+        self.counters.queries_sent += 1
+        query.start(self)
+
+    def retransmit(self, query: Query) -> None:
+        self.counters.retransmissions += 1
+        self.send(query.datagram, query.contact.address)
+
+    def give_up(self, query: Query) -> None:
+        """No answer came in time."""
+        self._outstanding.pop(query.transaction, None)
+        self.counters.timeouts += 1
+        contact = query.contact
+        # When nobody at all was heard since, our own link is the likelier culprit: nobody is blamed.
+        if self._last_heard >= query.sent_at:
+            self._dead.remember(contact.address, self.now())
+            if query.known_id:
+                candidate = self.tables[contact.family].note_failure(contact)
+                if candidate is not None:
+                    self.verify(candidate)
+        query.fail()
+
+    def _take_reply(self, message: Message, address: Address) -> None:
+        query = self._outstanding.get(message.transaction)
+        if query is None or query.kind != message.kind:
+            raise WireError("unexpected")
+        if query.contact.address != address:
+            raise WireError("address")
+        del self._outstanding[message.transaction]
+        query.stop()
+        now = self.now()
+        self._last_heard = now
+        try:
+            reply = self._check_reply(query, message)
+        except WireError:
+            self.counters.events["bad_reply"] += 1
+            query.fail()
+            raise
+        self.counters.queries_answered += 1
+        if query.sent_times == 1:
+            self.rtts.sample(address, now - query.sent_at)
+        self._dead.pop(address, None)
+        query.succeed(reply)
+
+    def _check_reply(self, query: Query, message: Message) -> Reply:
+        contact = query.contact
+        if not query.known_id:
+            contact = Contact(message.sender, contact.ip, contact.port)
+        elif message.sender != contact.id:
+            self.tables[contact.family].remove_contact(contact)
+            self._proved.pop(contact.address, None)
+            raise WireError("impostor")
+        if message.sender == self.identity.node_id:
+            raise WireError("self")
+        table = self.tables[contact.family]
+        if query.nonce is not None:
+            self._check_proof(query.nonce, message)
+            self._proved.remember(contact.address, (contact.id, self.now()))
+        observed = field(message.body, 0, bytes)
+        token = field(message.body, 1, bytes, size=TOKEN_SIZE)
+        self._note_observed(contact, observed)
+        self._known_tokens.remember(contact.address, (token, self.now() + TOKEN_LIFETIME))
+        table.note_alive(contact)
+        if self.is_proved(contact) and table.get(contact.id) is None and not message.is_client:
+            table.add_verified(contact)
+        return Reply(contact, message.body, token)
+
+    def _check_proof(self, nonce: bytes, message: Message) -> None:
+        proof = field(message.body, PROOF_INDEX[message.kind], bytes, size=PROOF_SIZE)
+        key, signature = proof[:PUBLIC_KEY_SIZE], proof[PUBLIC_KEY_SIZE:]
+        signed = contact_proof(self.network, nonce, self.identity.node_id)
+        if node_id_of(key) != message.sender or not verify_signature(key, DOMAIN_CONTACT, signed, signature):
+            raise WireError("proof")
+
+    def _note_observed(self, contact: Contact, observed: bytes) -> None:
+        try:
+            address = unpack_address(observed)
+        except ValueError as error:
+            raise WireError("field") from error
+        # What a near node sees (a private address) is not what a far one does; both are votes, the majority
+        # wins.
+        if scope_of(observed[:-2]) > 0 and (":" in address[0]) == (":" in contact.ip):
+            votes = self._observed[contact.family]
+            votes.append(address)
+            del votes[:-OBSERVATIONS]

@@ -1,0 +1,187 @@
+"""kademlia's server with its crawls, its state files and its republishing replaced.
+
+Opens the sockets, joins the network, fills the routing table. The public face is `node.DhtNode`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from kademlia.network import Server
+
+from p2psync_dht.contact import Address, Contact, pack_ip
+from p2psync_dht.keys import Identity
+from p2psync_dht.lookup import ALPHA, Lookup
+from p2psync_dht.protocol import DhtProtocol
+from p2psync_dht.routing import KEY_BITS, K
+from p2psync_dht.storage import MAX_RECORDS, RecordStore
+
+RESOLVE_TIMEOUT: Final = 3.0  # seconds for a bootstrap name; other addresses do not wait for it
+MAX_BOOTSTRAP: Final = 16  # addresses asked at once
+# Nodes that a lookup into a far bucket converges on: contacts for a start, more come by themselves.
+FILL_COUNT: Final = 4
+SOCKET_BUFFER: Final = 1024 * 1024  # bytes: a second of bulk stores while the event loop is busy
+ANY_IPV4: Final = "0.0.0.0"  # noqa: S104  # bound only for who asks for "::"
+PORT_TRIES: Final = 16  # to find a port that is free for IPv4 and IPv6
+
+
+class DhtServer(Server):  # type: ignore[misc]  # kademlia has no type hints, so its classes are Any
+    """A protocol on its sockets. `server` False makes a client, which answers nobody."""
+
+    protocol_class = DhtProtocol
+
+    def __init__(
+        self,
+        identity: Identity,
+        *,
+        server: bool,
+        network: bytes,
+        clock: Callable[[], float],
+        rng: random.Random,
+        ksize: int = K,
+        diversify_local: bool = False,
+        max_records: int = MAX_RECORDS,
+    ) -> None:
+        store = RecordStore(clock, rng, max_records=max_records)
+        super().__init__(ksize=ksize, alpha=ALPHA, node_id=identity.node_id, storage=store)
+        self.storage: RecordStore = store  # an empty store is false: the base class would have replaced it
+        self.identity = identity
+        self._settings: dict[str, Any] = {
+            "network": network,
+            "server": server,
+            "clock": clock,
+            "rng": rng,
+            "ksize": ksize,
+            "diversify_local": diversify_local,
+        }
+        self._rng = rng
+        self.protocol: DhtProtocol = self._create_protocol()
+
+    def _create_protocol(self) -> DhtProtocol:
+        return self.protocol_class(self.identity, self.storage, **self._settings)
+
+    async def listen(self, port: int, interface: str = "::") -> Address:
+        """Open the sockets: IPv6 and IPv4 on one port for "::", else one. OSError if that fails."""
+        loop = asyncio.get_running_loop()
+        for sock in open_sockets(interface, port):
+            await loop.create_datagram_endpoint(lambda: self.protocol, sock=sock)
+            bound: Address = sock.getsockname()[:2]
+        return bound
+
+    def stop(self) -> None:
+        self.protocol.close()
+
+    def refresh_table(self, interval: float = 3600) -> None:
+        """kademlia's own refresh is not used: see `maintenance`."""
+        raise NotImplementedError("maintenance.py refreshes the table")
+
+    async def bootstrap(self, addrs: Sequence[Address], seeds: Sequence[Contact] = ()) -> int:
+        """Join by addresses (names are resolved) and by contacts known from before; the number of contacts
+        now.
+
+        Everybody is asked at once, so nobody waits for the dead.
+        """
+        protocol = self.protocol
+        families = protocol.families()
+        own_id = self.identity.node_id
+        lookups = {
+            family: Lookup(protocol, family, own_id, seeds=[seed for seed in seeds if seed.family == family])
+            for family in families
+        }
+        names = []
+        for host, port in list(dict.fromkeys(addrs))[:MAX_BOOTSTRAP]:
+            try:
+                pack_ip(host)
+            except ValueError:
+                names.append((host, port))
+            else:
+                self._add_address(lookups, (host, port))
+        async with asyncio.TaskGroup() as group:
+            resolving = [group.create_task(self._resolve(name, lookups)) for name in names]
+            running = [group.create_task(lookup.run()) for lookup in lookups.values()]
+            await asyncio.wait(running) if running else None
+            for task in resolving:
+                task.cancel()
+        await asyncio.gather(*(self.fill(family) for family in families))
+        return sum(len(protocol.tables[family]) for family in families)
+
+    def _add_address(self, lookups: dict[socket.AddressFamily, Lookup], address: Address) -> None:
+        lookup = lookups.get(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
+        if lookup is not None and 0 < address[1] < 65536:
+            lookup.ask_address(address)
+
+    async def _resolve(self, name: Address, lookups: dict[socket.AddressFamily, Lookup]) -> None:
+        """Resolve off the loop; the lookups hold on meanwhile if nobody else answers."""
+        for lookup in lookups.values():
+            lookup.hold()
+        found: list[Any] = []
+        try:
+            with contextlib.suppress(TimeoutError, OSError, UnicodeError):
+                async with asyncio.timeout(RESOLVE_TIMEOUT):
+                    loop = asyncio.get_running_loop()
+                    found = await loop.getaddrinfo(*name, type=socket.SOCK_DGRAM)
+            if not found:
+                self.protocol.counters.events["unresolved"] += 1
+            for address in {entry[4][:2] for entry in found}:
+                self._add_address(lookups, address)
+        finally:
+            for lookup in lookups.values():
+                lookup.release()
+
+    async def fill(self, family: socket.AddressFamily) -> None:
+        """Look into every bucket farther than the nearest contact, so that each has some contacts."""
+        protocol = self.protocol
+        table = protocol.tables[family]
+        nearest = table.closest(protocol.source_node.long_id, 1)
+        if not nearest:
+            return
+        depth = KEY_BITS - (nearest[0].long_id ^ protocol.source_node.long_id).bit_length()
+        targets = [self._id_at_depth(bits) for bits in range(depth)]
+        await asyncio.gather(
+            *(Lookup(protocol, family, target, count=FILL_COUNT).run() for target in targets)
+        )
+
+    def _id_at_depth(self, bits: int) -> bytes:
+        """A random id that shares exactly `bits` leading bits with ours."""
+        low_bits = KEY_BITS - bits - 1
+        flipped = self.protocol.source_node.long_id ^ (1 << low_bits)
+        chosen = flipped >> low_bits << low_bits | self._rng.getrandbits(low_bits or 1) & (
+            (1 << low_bits) - 1
+        )
+        return chosen.to_bytes(KEY_BITS // 8, "big")
+
+
+def open_sockets(interface: str, port: int) -> list[socket.socket]:
+    """Bound UDP sockets, that of `interface` last; for "::" an IPv4 one on the same port first. OSError."""
+    if interface != "::":
+        return [_bind(socket.AF_INET6 if ":" in interface else socket.AF_INET, interface, port)]
+    for attempt in range(PORT_TRIES):
+        first = _bind(socket.AF_INET6, interface, port)
+        try:
+            second = _bind(socket.AF_INET, ANY_IPV4, first.getsockname()[1])
+        except OSError:
+            first.close()
+            if port or attempt == PORT_TRIES - 1:
+                raise
+        else:
+            return [second, first]
+    raise OSError("no port is free for both IPv4 and IPv6")
+
+
+def _bind(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        sock.setblocking(False)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER)
+        sock.bind((host, port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock

@@ -1,0 +1,202 @@
+"""What a server answers: the requests of `wire.Kind`, each served at once and within the asker's budget.
+
+The budget is a whole datagram for who has proved its address with a write token, and three times the
+request for all others, so that a forged source address never draws more traffic than QUIC allows (RFC 9000,
+section 8).
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING, Any, Final
+
+from p2psync_dht.contact import COMPACT_SIZE, Address, pack_address
+from p2psync_dht.keys import DOMAIN_CONTACT, ID_SIZE, SIGNATURE_SIZE
+from p2psync_dht.records import MAX_HOLDER_SIZE, TAG_HOLDER
+from p2psync_dht.storage import source_of
+from p2psync_dht.tokens import TOKEN_SIZE
+from p2psync_dht.wire import (
+    AMPLIFICATION,
+    HEADER_SIZE,
+    MAX_DATAGRAM,
+    MAX_STORE_BATCH,
+    NONCE_SIZE,
+    PROOF_SIZE,
+    Kind,
+    Message,
+    Status,
+    Want,
+    WireError,
+    encode,
+    field,
+)
+
+if TYPE_CHECKING:
+    from p2psync_dht.protocol import DhtProtocol
+
+CONTACTS_WITH_HOLDERS: Final = 8  # beside holder records, contacts that lead nearer are enough
+MAX_PER_PAGE: Final = 16  # holder records; a datagram has room for seven
+_REPLY_OVERHEAD: Final = HEADER_SIZE + 16  # msgpack headers of the array and its five elements
+_RECORD_OVERHEAD: Final = 2  # msgpack header of a byte string under 256 bytes
+
+_Answer = tuple[bytes, int]  # the datagram and how large it may be
+
+
+class Service:
+    """Answers requests from a node's table and store."""
+
+    def __init__(self, protocol: DhtProtocol) -> None:
+        self._protocol = protocol
+        self._handlers = {
+            Kind.PING: self._ping,
+            Kind.FIND: self._find,
+            Kind.STORE: self._store,
+            Kind.STORE_BATCH: self._store_batch,
+        }
+
+    def answer(self, message: Message, address: Address) -> _Answer | None:
+        """The reply datagram and its budget; WireError for a malformed request."""
+        handler = self._handlers.get(message.kind)
+        if handler is None:
+            raise WireError("kind")
+        body, budget = handler(message, address)
+        protocol = self._protocol
+        sender = protocol.identity.node_id
+        return encode(
+            protocol.network, message.kind, message.transaction, sender, body, is_reply=True
+        ), budget
+
+    def _budget(self, message: Message, token: Any, address: Address) -> int:
+        proved = self._protocol.tokens.check(token, address, self._protocol.now())
+        return MAX_DATAGRAM if proved else min(AMPLIFICATION * message.size, MAX_DATAGRAM)
+
+    def _opening(self, address: Address) -> list[Any]:
+        """Every reply begins with the asker's address as seen here, and a write token for it."""
+        return [pack_address(address), self._protocol.tokens.make(address, self._protocol.now())]
+
+    def _proof(self, nonce: bytes | None, asker: bytes) -> bytes | None:
+        if nonce is None:
+            return None
+        identity = self._protocol.identity
+        return identity.public_key + identity.sign(
+            self._protocol.network + nonce + asker, domain=DOMAIN_CONTACT
+        )
+
+    def _ping(self, message: Message, address: Address) -> tuple[list[Any], int]:
+        nonce = field(message.body, 0, bytes, size=NONCE_SIZE, optional=True)
+        token = field(message.body, 1, bytes, size=TOKEN_SIZE, optional=True)
+        body = [*self._opening(address), self._proof(nonce, message.sender)]
+        return body, self._budget(message, token, address)
+
+    def _find(self, message: Message, address: Address) -> tuple[list[Any], int]:
+        target = field(message.body, 0, bytes, size=ID_SIZE)
+        want = field(message.body, 1, int)
+        nonce = field(message.body, 2, bytes, size=NONCE_SIZE, optional=True)
+        offset = field(message.body, 3, int, optional=True)
+        token = field(message.body, 4, bytes, size=TOKEN_SIZE, optional=True)
+        if offset is not None and not 0 <= offset < 2**32:
+            raise WireError("field")
+        budget = self._budget(message, token, address)
+        opening = self._opening(address)
+        proof_size = PROOF_SIZE if nonce else 0
+        room = budget - _REPLY_OVERHEAD - len(opening[0]) - TOKEN_SIZE - proof_size
+        if room < 0:
+            raise WireError("amplification")
+        value, contacts = self._value(target, want, offset, room, address)
+        body = [*opening, contacts, value, self._proof(nonce, message.sender)]
+        return body, budget
+
+    def _value(
+        self, target: bytes, want: int, offset: int | None, room: int, address: Address
+    ) -> tuple[list[Any] | None, bytes]:
+        """The records asked for as far as they fit, and packed contacts in what room is left."""
+        storage = self._protocol.storage
+        value: list[Any] | None = None
+        many = self._protocol.tables[socket.AF_INET].ksize
+        if want == Want.HEAD and (head := storage.head(target)) is not None:
+            size = len(head[0]) + 9
+            if size <= room:
+                value = [head[0], head[1]]
+                room -= size
+        elif want == Want.HOLDERS:
+            value, used, many = self._holders(target, offset, room, address)
+            room -= used
+        return value, self._contacts(target, min(many, room // self._contact_size(address)), address)
+
+    def _contact_size(self, address: Address) -> int:
+        return COMPACT_SIZE[socket.AF_INET6 if ":" in address[0] else socket.AF_INET]
+
+    def _holders(
+        self, target: bytes, offset: int | None, room: int, address: Address
+    ) -> tuple[list[Any] | None, int, int]:
+        """[number kept, records], the bytes that they take, and how many contacts should go with them."""
+        storage = self._protocol.storage
+        ksize = self._protocol.tables[socket.AF_INET].ksize
+        count, records = storage.holders(target, MAX_PER_PAGE, offset)
+        if not count:
+            return None, 0, ksize
+        # A page asked for by offset comes without contacts: its reader has them.
+        many = 0 if offset is not None else CONTACTS_WITH_HOLDERS
+        room -= many * self._contact_size(address) + 8
+        fitting, used = [], 8
+        for raw in records:
+            if used + len(raw) + _RECORD_OVERHEAD > room:
+                break
+            fitting.append(raw)
+            used += len(raw) + _RECORD_OVERHEAD
+        return [count, fitting], used, many
+
+    def _contacts(self, target: bytes, count: int, address: Address) -> bytes:
+        if count <= 0:
+            return b""
+        table = self._protocol.tables[socket.AF_INET6 if ":" in address[0] else socket.AF_INET]
+        near = table.closest(int.from_bytes(target, "big"), count + 1, working=True)
+        # Nobody needs to be told of itself.
+        return b"".join([contact.pack() for contact in near if contact.address != address][:count])
+
+    def _store(self, message: Message, address: Address) -> tuple[list[Any], int]:
+        token = field(message.body, 0, bytes, size=TOKEN_SIZE)
+        records = field(message.body, 1, list)
+        if len(records) > MAX_STORE_BATCH or any(type(raw) is not bytes for raw in records):
+            raise WireError("field")
+        return self._keep(token, records, message, address)
+
+    def _store_batch(self, message: Message, address: Address) -> tuple[list[Any], int]:
+        """Holder records that differ in key and signature only: token, bytes before the key, bytes after
+        it, rows.
+
+        A row is key + signature. One node's announcements share all else: this way twice as many fit a
+        datagram.
+        """
+        token = field(message.body, 0, bytes, size=TOKEN_SIZE)
+        before = field(message.body, 1, bytes)
+        after = field(message.body, 2, bytes)
+        rows = field(message.body, 3, bytes)
+        width = ID_SIZE + SIGNATURE_SIZE
+        if (
+            len(rows) % width
+            or len(rows) > MAX_STORE_BATCH * width
+            or len(before) + len(after) > MAX_HOLDER_SIZE
+        ):
+            raise WireError("field")
+        if before[1:2] != bytes([TAG_HOLDER]):
+            raise WireError("field")
+        records = [
+            before + rows[at : at + ID_SIZE] + after + rows[at + ID_SIZE : at + width]
+            for at in range(0, len(rows), width)
+        ]
+        return self._keep(token, records, message, address)
+
+    def _keep(
+        self, token: bytes, records: list[bytes], message: Message, address: Address
+    ) -> tuple[list[Any], int]:
+        protocol = self._protocol
+        budget = self._budget(message, token, address)
+        if not protocol.tokens.check(token, address, protocol.now()):
+            protocol.drop("token", address)
+            return [*self._opening(address), None], budget
+        source = source_of(address[0])
+        statuses = [protocol.storage.put(raw, source=source, sender_ip=address[0]) for raw in records]
+        protocol.counters.stores_accepted += statuses.count(Status.STORED)
+        protocol.counters.events["store_refused"] += statuses.count(Status.REFUSED)
+        return [*self._opening(address), bytes(statuses)], budget
