@@ -1,0 +1,11 @@
+"""Publishing: scan -> chunk and hash -> directory objects -> signed head. Announcing the head is the node's
+business.
+
+`publish` is the way in. The state directory keeps what is needed to serve the tree and to publish it again
+quickly.
+"""
+
+from p2psync.publish.publisher import FRESHNESS, Published, publish
+from p2psync.publish.report import show_path
+
+__all__ = ["FRESHNESS", "Published", "publish", "show_path"]

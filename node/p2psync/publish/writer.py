@@ -1,0 +1,78 @@
+"""What a walk found out, on its way into the state directory in few, short transactions.
+
+Everything that is written here is a fact about the disk or an object named by its hash, true whether or not a
+snapshot ever names it: a process that is killed between two transactions has lost time, not consistency.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from p2psync.format.ids import Ref
+from p2psync.state import DirRow, FileRow, State
+
+FLUSH_ROWS: Final = 5000  # rows in one transaction: tens of milliseconds, so that other writers hardly wait
+FLUSH_BYTES: Final = 4 << 20  # bytes of listings and recipes that wait in memory
+
+
+class Writer:
+    """Buffers what belongs to one tree; `flush` writes it. What is put in together is written together."""
+
+    def __init__(self, state: State, tree_id: int) -> None:
+        self._state = state
+        self._tree = tree_id
+        self._writes: list[Callable[[], None]] = []
+        self._objects: list[tuple[Ref, bytes]] = []
+        self._recipes: list[tuple[bytes, bytes]] = []
+        self._rows = 0
+        self._bytes = 0
+
+    def add_object(self, ref: Ref, raw: bytes) -> None:
+        self._objects.append((ref, raw))
+        self._bytes += len(raw)
+
+    def add_recipe(self, digest: bytes, raw: bytes) -> None:
+        self._recipes.append((digest, raw))
+        self._bytes += len(raw)
+
+    def add_directory(
+        self,
+        directory: bytes,
+        row: DirRow,
+        files: list[FileRow],
+        dropped_files: Iterable[bytes],
+        dropped_dirs: Iterable[bytes],
+    ) -> None:
+        """A directory that was read: its row, the new rows of its files, and the names that are gone from
+        it.
+        """
+        trees, tree = self._state.trees, self._tree
+        gone = list(dropped_files)
+        below = list(dropped_dirs)
+
+        def write() -> None:
+            if gone:
+                trees.drop_files(tree, directory, gone)
+            for path in below:
+                trees.drop_dir(tree, path)
+            if files:
+                trees.put_files(tree, directory, files)
+            trees.put_dir(tree, directory, row)
+
+        self._writes.append(write)
+        self._rows += 1 + len(files) + len(gone) + len(below)
+        if self._rows >= FLUSH_ROWS or self._bytes >= FLUSH_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is buffered, in one transaction."""
+        if not (self._writes or self._objects or self._recipes):
+            return
+        with self._state.transaction():
+            self._state.meta.put_many(self._objects)
+            self._state.meta.put_recipes(self._recipes)
+            for write in self._writes:
+                write()
+        self._writes, self._objects, self._recipes = [], [], []
+        self._rows = self._bytes = 0
