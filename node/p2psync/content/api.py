@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from struct import pack
 from typing import Final, ParamSpec, TypeVar
@@ -25,7 +25,7 @@ from p2psync.transfer.sinks import NOT_HERE
 
 BODY_TIMEOUT: Final = 30.0
 """Seconds for a request's body to arrive: the largest is 256 KiB."""
-BATCH_BUFFER: Final = 256 << 10
+BATCH_BUFFER: Final = 512 << 10
 """Bytes of a batch response that are gathered before they are written: bounds memory, and saves a write for
 each small row."""
 IMMUTABLE: Final = "public, max-age=31536000, immutable"
@@ -138,44 +138,35 @@ class Api:
         rows = wire.decode_batch(await read_body(request, wire.BATCH_BODY_MAX))
         response = web.StreamResponse(headers={"Content-Type": wire.OCTETS})
         await response.prepare(request)
-        framed = _frames(self._library.rows(rows), rows, self._counters)
+        reader = await self._threaded(self._library.rows, rows)
         try:
-            while part := await self._threaded(_gather, framed):
-                await write(response, part)
-                self._counters.batch_bytes += len(part)
+            while reader.left:
+                # What is in memory is read right here: handing over to a thread and back costs more than
+                # the reading.
+                taken = reader.take(BATCH_BUFFER, wait=False)
+                if not taken:
+                    taken = await self._threaded(reader.take, BATCH_BUFFER, wait=True)
+                await write(response, self._framed(taken))
         except TimeoutError:
             abort(request)
         self._counters.batches += 1
         return response
 
+    def _framed(self, taken: Sequence[bytes | bytearray | None]) -> bytes:
+        parts: list[bytes | bytearray] = []
+        for data in taken:
+            parts.append(pack(">I", NOT_HERE if data is None else len(data)))
+            if data is not None:
+                parts.append(data)
+        made = b"".join(parts)
+        self._counters.rows += len(taken)
+        self._counters.missed += sum(data is None for data in taken)
+        self._counters.batch_bytes += len(made)
+        return made
+
     async def _threaded(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, lambda: call(*args, **kwargs))
-
-
-def _frames(
-    contents: Iterator[bytes | None], rows: Sequence[wire.Row], counters: Counters
-) -> Iterator[bytes]:
-    for data, _ in zip(contents, rows, strict=True):
-        if data is None:
-            counters.missed += 1
-            yield pack(">I", NOT_HERE)
-        else:
-            counters.rows += 1
-            yield pack(">I", len(data))
-            yield data
-
-
-def _gather(parts: Iterator[bytes]) -> bytes:
-    """The next ``BATCH_BUFFER`` bytes or a little more; b"" at the end."""
-    gathered: list[bytes] = []
-    size = 0
-    for part in parts:
-        gathered.append(part)
-        size += len(part)
-        if size >= BATCH_BUFFER:
-            break
-    return b"".join(gathered)
 
 
 def _archive(request: web.Request) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -27,6 +27,8 @@ from p2psync_dht import HolderRecord, RecordError
 LISTINGS_CACHED: Final = 32 << 10
 """Entries of decoded listings kept in memory, all listings together: about 15 MB. Larger listings are
 decoded for each request."""
+ROWS_AT_ONCE: Final = 128
+"""Rows of a batch that are looked up and read without a break: about 3 ms."""
 HOLDERS_PER_ADDRESS_MAX: Final = 16
 """Nominated holders kept of one IP address and archive: several nodes behind one address are normal,
 hundreds are one liar."""
@@ -47,7 +49,7 @@ class BytesContent:
     def covers(self, offset: int, length: int) -> bool:
         return offset + length <= self.size
 
-    def read(self, offset: int, length: int) -> bytes | None:
+    def read(self, offset: int, length: int, *, wait: bool = True) -> bytes | None:
         return self.data[offset : offset + length] if self.covers(offset, length) else None
 
     def close(self) -> None:
@@ -63,6 +65,21 @@ class Found:
 
     entry: Entry
     listing: Sequence[Entry] = ()
+
+
+class Rows(Protocol):
+    """Reads the rows of one batch in order."""
+
+    @property
+    def left(self) -> int:
+        """Rows not taken yet."""
+
+    def take(self, size: int, *, wait: bool) -> list[bytes | bytearray | None]:
+        """The next rows, until they have ``size`` bytes or are many; None for one that is not here.
+
+        Without ``wait``, stops in front of a row that is not in memory (so there may be none), and never
+        blocks for long.
+        """
 
 
 class Library(Protocol):
@@ -81,8 +98,8 @@ class Library(Protocol):
     def open(self, digest: bytes) -> Content | None:
         """An object's bytes. None: not here, or no longer as it was hashed."""
 
-    def rows(self, rows: Sequence[Row]) -> Iterator[bytes | None]:
-        """The bytes of each row of a batch, lazily; None where they are not here."""
+    def rows(self, rows: Sequence[Row]) -> Rows:
+        """A reader of the bytes of each row of a batch."""
 
     def recipe(self, digest: bytes) -> bytes | None:
         """The encoded recipe of an object of several chunks."""
@@ -159,21 +176,8 @@ class StateLibrary:
             at.tree_path, at.dir, at.name, Stamp(at.size, at.mtime_ns, at.ctime_ns, at.ino)
         )
 
-    def rows(self, rows: Sequence[Row]) -> Iterator[bytes | None]:
-        located = self._state.trees.find_many(digest for digest, _, _ in rows)
-        for digest, offset, length in rows:
-            try:
-                content = self._open(digest, located.get(digest))
-                if content is None:
-                    yield None
-                    continue
-                try:
-                    data = content.read(offset, length)
-                finally:
-                    content.close()
-            except OSError:  # a disk that fails here may be fine elsewhere: for the client, not here
-                data = None
-            yield data
+    def rows(self, rows: Sequence[Row]) -> Rows:
+        return _StateRows(self._state, self._open, rows)
 
     def recipe(self, digest: bytes) -> bytes | None:
         return self._state.meta.get_recipe(digest) or self.partial.recipe(digest)
@@ -236,6 +240,52 @@ class StateLibrary:
                 while self._listed > LISTINGS_CACHED:
                     self._listed -= len(self._listings.popitem(last=False)[1])
         return listing
+
+
+class _StateRows:
+    """The rows of one batch out of a state directory."""
+
+    def __init__(
+        self, state: State, open_: Callable[[bytes, Located | None], Content | None], rows: Sequence[Row]
+    ) -> None:
+        self._state = state
+        self._open = open_
+        self._rows = rows
+        self._next = 0
+        self._located: dict[bytes, Located] = {}
+        self._located_to = 0
+
+    @property
+    def left(self) -> int:
+        return len(self._rows) - self._next
+
+    def take(self, size: int, *, wait: bool) -> list[bytes | bytearray | None]:
+        taken: list[bytes | bytearray | None] = []
+        while self.left and size > 0 and len(taken) < ROWS_AT_ONCE:
+            if self._next == self._located_to:
+                self._located_to = min(len(self._rows), self._next + ROWS_AT_ONCE)
+                some = self._rows[self._next : self._located_to]
+                self._located = self._state.trees.find_many(digest for digest, _, _ in some)
+            try:
+                data = self._read(self._rows[self._next], wait)
+            except BlockingIOError:
+                break
+            except OSError:  # a disk that fails here may be fine elsewhere: for the client, not here
+                data = None
+            taken.append(data)
+            size -= 0 if data is None else len(data)
+            self._next += 1
+        return taken
+
+    def _read(self, row: Row, wait: bool) -> bytes | bytearray | None:
+        digest, offset, length = row
+        content = self._open(digest, self._located.get(digest))
+        if content is None:
+            return None
+        try:
+            return content.read(offset, length, wait=wait)
+        finally:
+            content.close()
 
 
 def _shares(record: HolderRecord, addresses: set[str]) -> bool:

@@ -12,8 +12,7 @@ import threading
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 FOLDERS_CACHED: Final = 256
 """Directories kept open: a batch asks for many files of few directories. Costs as many descriptors."""
@@ -21,10 +20,10 @@ _FOLDER_FLAGS: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.
 _FILE_FLAGS: Final = (
     os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 )  # a FIFO that was swapped in must not block
+_NOWAIT: Final[int] = getattr(os, "RWF_NOWAIT", 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Stamp:
+class Stamp(NamedTuple):
     """What tells a file that was hashed from one that was changed since. Times in ns."""
 
     size: int
@@ -68,12 +67,26 @@ class FileContent:
         last = bisect_right(offsets, offset + length - 1) - 1
         return all(bitmap[index >> 3] & (0x80 >> (index & 7)) for index in range(first, last + 1))
 
-    def read(self, offset: int, length: int) -> bytes | None:
-        """These bytes; None if they are not there, or the file has changed."""
+    def read(self, offset: int, length: int, *, wait: bool = True) -> bytes | bytearray | None:
+        """These bytes; None if they are not there, or the file has changed.
+
+        Without ``wait``, BlockingIOError where the kernel would have to read from the disk (preadv2(2),
+        RWF_NOWAIT).
+        """
         if not self.covers(offset, length):
             return None
-        data = os.pread(self.fd, length, offset)
+        data = os.pread(self.fd, length, offset) if wait else self._read_cached(offset, length)
         return data if len(data) == length and self.unchanged() else None
+
+    def _read_cached(self, offset: int, length: int) -> bytearray:
+        data = bytearray(length)
+        try:
+            count = os.preadv(self.fd, [data], offset, _NOWAIT) if _NOWAIT else 0
+        except OSError:  # not cached, or a file system that cannot tell
+            count = 0
+        if count != length:
+            raise BlockingIOError
+        return data
 
     def close(self) -> None:
         if self.fd >= 0:
