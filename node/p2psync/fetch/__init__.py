@@ -1,0 +1,6 @@
+"""Fetching: make a directory like an archive, from many sources at once. ``engine`` runs it; see there."""
+
+from p2psync.fetch.engine import run_fetch
+from p2psync.fetch.options import Delete, FetchOptions, FetchSummary
+
+__all__ = ["Delete", "FetchOptions", "FetchSummary", "run_fetch"]

@@ -1,0 +1,139 @@
+"""Directories beneath DEST, opened without ever following a symbolic link.
+
+A manifest cannot lead out of DEST by its names (the format refuses them); this keeps links that stand in
+DEST, or are put there while a fetch runs, from doing so: each component is opened with O_NOFOLLOW from the
+one above (openat(2)).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections import OrderedDict
+from typing import Final
+
+from p2psync.errors import FileError
+
+OPEN_DIRS_MAX: Final = 64
+"""Directories kept open: deep trees are walked in order, so the next file is nearly always in one of
+these.
+"""
+_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Beneath:
+    """Opens directories below one root; used from one thread at a time."""
+
+    def __init__(self, root: bytes) -> None:
+        """``root`` must exist; it may itself be reached through symbolic links, as the user named it."""
+        self.root = root
+        self._open: OrderedDict[bytes, int] = OrderedDict()
+        self._root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def close(self) -> None:
+        self.forget(b"")
+        os.close(self._root_fd)
+
+    def forget(self, path: bytes) -> None:
+        """Close what is open at or below ``path`` (it is about to be removed or replaced)."""
+        below = path + b"/"
+        for known in list(self._open):
+            if not path or known == path or known.startswith(below):
+                os.close(self._open.pop(known))
+
+    def dir(self, path: bytes) -> int:
+        """A descriptor of the directory ``path`` (b"": the root), valid until the next call.
+
+        Raises:
+            FileNotFoundError, NotADirectoryError: it is not there, or something on the way is not a
+            directory.
+        """
+        if not path:
+            return self._root_fd
+        found = self._open.get(path)
+        if found is not None:
+            self._open.move_to_end(path)
+            return found
+        parent, _, name = path.rpartition(b"/")
+        try:
+            made = os.open(name, _FLAGS, dir_fd=self.dir(parent))
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise NotADirectoryError(errno.ENOTDIR, "a symbolic link stands in the way", path) from None
+            raise
+        self._open[path] = made
+        while len(self._open) > OPEN_DIRS_MAX:
+            os.close(self._open.popitem(last=False)[1])
+        return made
+
+    def make_dir(self, path: bytes) -> int:
+        """Like ``dir``, but the directory, and those above it, are made, and what else stands there is
+        removed.
+        """
+        try:
+            return self.dir(path)
+        except FileNotFoundError:
+            pass
+        except NotADirectoryError:
+            self._clear_way(path)
+        parent, _, name = path.rpartition(b"/")
+        parent_fd = self.make_dir(parent)
+        try:
+            # Writable for us until its own mode is set, when all that is in it is in place.
+            os.mkdir(name, 0o700, dir_fd=parent_fd)
+        except FileExistsError:
+            self.remove(parent, name)
+            os.mkdir(name, 0o700, dir_fd=self.dir(parent))
+        return self.dir(path)
+
+    def _clear_way(self, path: bytes) -> None:
+        """Remove the first component of ``path`` that is not a directory."""
+        parts = path.split(b"/")
+        for depth in range(len(parts)):
+            parent = b"/".join(parts[:depth])
+            try:
+                found = os.stat(parts[depth], dir_fd=self.dir(parent), follow_symlinks=False)
+            except FileNotFoundError:
+                return
+            if not stat.S_ISDIR(found.st_mode):
+                os.unlink(parts[depth], dir_fd=self.dir(parent))
+                return
+
+    def remove(self, parent: bytes, name: bytes) -> int:
+        """Remove ``name`` in ``parent``, with all that is below it; how many names went."""
+        path = parent + b"/" + name if parent else name
+        parent_fd = self.dir(parent)
+        found = os.stat(name, dir_fd=parent_fd, follow_symlinks=False)
+        if not stat.S_ISDIR(found.st_mode):
+            os.unlink(name, dir_fd=parent_fd)
+            return 1
+        count = 1
+        inner = self.dir(path)
+        if not found.st_mode & stat.S_IWUSR or not found.st_mode & stat.S_IXUSR:
+            os.fchmod(inner, stat.S_IMODE(found.st_mode) | stat.S_IRWXU)
+        for below in os.listdir(inner):
+            count += self.remove(path, os.fsencode(below))
+        self.forget(path)
+        os.rmdir(name, dir_fd=self.dir(parent))
+        return count
+
+
+def join(parent: bytes, name: bytes) -> bytes:
+    """The path of ``name`` in the directory ``parent`` (b"": the root)."""
+    return parent + b"/" + name if parent else name
+
+
+def file_error(error: OSError, path: bytes, doing: str) -> FileError:
+    """The error a person reads for an ``OSError`` met while ``doing`` something to ``path``."""
+    where = os.fsdecode(path)
+    if error.errno == errno.ENOSPC:
+        return FileError(
+            f"no space left on the device while {doing} {where!r}; free some and run again, "
+            "what is there is kept"
+        )
+    if error.errno == errno.EDQUOT:
+        return FileError(f"the disk quota is used up while {doing} {where!r}; free some space and run again")
+    if error.errno == errno.EROFS:
+        return FileError(f"{where!r} is on a file system mounted read-only; mount it writable and run again")
+    return FileError(f"{doing} {where!r} failed: {os.strerror(error.errno or 0)}")

@@ -1,0 +1,245 @@
+"""Compare DEST with a snapshot: what is the same is never looked at again, what differs becomes the plan.
+
+A file counts as the same if its size and modification time (in ns) are those of the entry (rsync's quick
+check), unless the index knows its content from when it was hashed here: then that decides, and a file that
+was touched since is hashed again. ``checksum`` hashes every file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from typing import Final, NamedTuple
+
+from p2psync.errors import FormatError
+from p2psync.fetch.beneath import Beneath, file_error, join
+from p2psync.fetch.manifest import Manifest
+from p2psync.fetch.plan import DirWork, Plan
+from p2psync.format.ids import EMPTY, Ref
+from p2psync.format.limits import DEPTH_MAX, PATH_MAX
+from p2psync.format.listing import RESERVED_NAMES, Entry, Kind
+from p2psync.publish.ingest import Truncated, hash_file
+from p2psync.state import State
+from p2psync.state.trees import FileRow, Tree
+
+DIRS_AT_ONCE: Final = 256
+"""Directories whose listings are got in one go, and that are compared without returning to the event loop."""
+
+
+class _Dir(NamedTuple):
+    """A directory that is still to be compared."""
+
+    path: bytes
+    entry: Entry
+    exists: bool
+    depth: int
+
+
+class Comparison:
+    """One comparison of the directory behind ``beneath`` with a snapshot."""
+
+    def __init__(
+        self,
+        state: State,
+        manifest: Manifest,
+        tree: Tree,
+        beneath: Beneath | None,
+        *,
+        checksum: bool = False,
+        verify_unknown: bool = False,
+    ) -> None:
+        """``beneath`` is None where DEST does not exist yet.
+
+        ``verify_unknown`` hashes files that the index does not know instead of trusting their times: a mirror
+        must not announce what it has not seen.
+        """
+        self._state = state
+        self._manifest = manifest
+        self._tree = tree
+        self._beneath = beneath
+        self._checksum = checksum
+        self._verify_unknown = verify_unknown
+
+    async def run(self, root: Entry, previous: Entry | None) -> Plan:
+        """Compare all below ``root``; ``previous`` is the root that DEST had before, if that is known."""
+        plan = Plan(root)
+        older = {} if previous is None else {b"": previous.ref}
+        waiting = [_Dir(b"", root, self._beneath is not None, 0)]
+        while waiting:
+            batch = [waiting.pop() for _ in range(min(DIRS_AT_ONCE, len(waiting)))]
+            batch.sort(key=lambda item: item.path)
+            await self._read_listings(batch, older, plan)
+            found = await asyncio.to_thread(self._compare_batch, batch, plan, older)
+            waiting.extend(reversed(found))
+        return plan
+
+    async def _read_listings(self, batch: list[_Dir], older: dict[bytes, Ref], plan: Plan) -> None:
+        predecessors = {item.entry.ref: older[item.path] for item in batch if item.path in older}
+        missing = set(await self._manifest.load((item.entry.ref for item in batch), predecessors))
+        for item in [item for item in batch if item.entry.ref in missing]:
+            plan.unread.append(item.path)
+            batch.remove(item)
+
+    def _compare_batch(self, batch: list[_Dir], plan: Plan, older: dict[bytes, Ref]) -> list[_Dir]:
+        inner: list[_Dir] = []
+        checked: list[tuple[bytes, list[FileRow]]] = []
+        for item in batch:
+            found, rows = self._compare_dir(item, plan, older)
+            inner += found
+            if rows:
+                checked.append((item.path, rows))
+        if checked:
+            # Only now, so that no other writer waits while files are hashed.
+            with self._state.transaction():
+                for path, rows in checked:
+                    self._state.trees.put_files(self._tree.id, path, rows)
+        return inner
+
+    def _compare_dir(
+        self, item: _Dir, plan: Plan, older: dict[bytes, Ref]
+    ) -> tuple[list[_Dir], list[FileRow]]:
+        path, entry, exists, depth = item
+        if depth > DEPTH_MAX or len(path) > PATH_MAX:
+            raise FormatError(
+                f"the archive nests directories deeper than {DEPTH_MAX}, or has paths over {PATH_MAX} bytes"
+            )
+        entries = self._manifest.listing(entry.ref)
+        if not path and any(e.name in RESERVED_NAMES for e in entries):
+            raise FormatError(
+                "the archive has a folder at its root that p2psync keeps for itself; nothing was fetched"
+            )
+        on_disk = self._scan(path) if exists else {}
+        own = on_disk.pop(b"", None)
+        work = DirWork(path, entry.ref, entry.mode, entry.mtime_ns, exists)
+        work.retouch = own is None or not self._same_metadata(own, entry)
+        inner: list[_Dir] = []
+        rows = self._state.trees.files_in(self._tree.id, path) if on_disk else {}
+        checked: list[FileRow] = []
+        for position, wanted in enumerate(entries):
+            found = on_disk.pop(wanted.name, None)
+            if wanted.kind == Kind.DIR:
+                there = found is not None and stat.S_ISDIR(found.st_mode)
+                work.retouch = work.retouch or not there
+                inner.append(_Dir(join(path, wanted.name), wanted, there, depth + 1))
+                continue
+            if found is not None and stat.S_ISDIR(found.st_mode):
+                work.conflicts.append(wanted.name)
+            if wanted.kind == Kind.SYMLINK:
+                if not self._same_symlink(path, wanted, found):
+                    work.symlinks.append(position)
+            else:
+                self._compare_file(work, position, wanted, found, rows.get(wanted.name), checked, plan)
+        work.extraneous = sorted(on_disk)
+        if work.changes or work.retouch:
+            plan.dirs.append(work)
+        self._note_predecessors(path, older, inner)
+        return inner, checked
+
+    def _note_predecessors(self, path: bytes, older: dict[bytes, Ref], inner: list[_Dir]) -> None:
+        """Hand the known older listings on, from a directory to those in it."""
+        was = older.pop(path, None)
+        if was is None or not self._state.meta.has(was.digest):
+            return
+        before = {e.name: e.ref for e in self._manifest.listing(was) if e.kind == Kind.DIR}
+        for item in inner:
+            ref = before.get(item.entry.name)
+            if ref is not None:
+                older[item.path] = ref
+
+    def _scan(self, path: bytes) -> dict[bytes, os.stat_result]:
+        """What is in a directory of DEST; under the name b"" the directory itself."""
+        if self._beneath is None:
+            return {}
+        try:
+            fd = self._beneath.dir(path)
+            made = {b"": os.fstat(fd)}
+            with os.scandir(fd) as entries:
+                for found in entries:
+                    name = os.fsencode(found.name)
+                    if not path and name in RESERVED_NAMES:
+                        continue
+                    made[name] = found.stat(follow_symlinks=False)
+        except OSError as error:
+            raise file_error(error, join(self._beneath.root, path), "reading the directory") from None
+        return made
+
+    def _same_symlink(self, path: bytes, wanted: Entry, found: os.stat_result | None) -> bool:
+        if found is None or not stat.S_ISLNK(found.st_mode) or self._beneath is None:
+            return False
+        target = os.fsencode(os.readlink(wanted.name, dir_fd=self._beneath.dir(path)))
+        return target == wanted.target and found.st_mtime_ns == wanted.mtime_ns
+
+    def _same_metadata(self, found: os.stat_result, wanted: Entry) -> bool:
+        return stat.S_IMODE(found.st_mode) == wanted.mode and found.st_mtime_ns == wanted.mtime_ns
+
+    def _compare_file(
+        self,
+        work: DirWork,
+        position: int,
+        wanted: Entry,
+        found: os.stat_result | None,
+        row: FileRow | None,
+        checked: list[FileRow],
+        plan: Plan,
+    ) -> None:
+        if found is None or not stat.S_ISREG(found.st_mode):
+            same = False
+        else:
+            same = self._same_content(work.path, wanted, found, row, checked)
+            if not same and found.st_size:
+                work.replaced.append(position)
+        if not same:
+            work.content.append(position)
+            plan.files += 1
+            plan.size += wanted.size
+            return
+        plan.kept_files += 1
+        plan.kept_bytes += wanted.size
+        if found is not None and not self._same_metadata(found, wanted):
+            work.metadata.append(position)
+
+    def _same_content(
+        self, path: bytes, wanted: Entry, found: os.stat_result, row: FileRow | None, checked: list[FileRow]
+    ) -> bool:
+        if found.st_size != wanted.size:
+            return False
+        untouched = row is not None and (row.size, row.mtime_ns, row.ctime_ns, row.ino) == (
+            found.st_size,
+            found.st_mtime_ns,
+            found.st_ctime_ns,
+            found.st_ino,
+        )
+        if untouched and row is not None and not self._checksum:
+            return row.digest == wanted.digest
+        if row is None and not (self._checksum or self._verify_unknown):
+            if found.st_mtime_ns != wanted.mtime_ns:
+                return False
+            digest = wanted.digest
+        else:
+            digest = self._hash(path, wanted.name, found.st_size)
+        checked.append(file_row(wanted.name, found, digest))
+        return digest == wanted.digest
+
+    def _hash(self, path: bytes, name: bytes, size: int) -> bytes:
+        assert self._beneath is not None  # noqa: S101 - there is a file to hash
+        if not size:
+            return EMPTY.digest
+        try:
+            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._beneath.dir(path))
+        except OSError as error:
+            raise file_error(error, join(self._beneath.root, join(path, name)), "reading") from None
+        try:
+            ref, recipe = hash_file(fd, size)
+        except Truncated:
+            return b""  # It is being written to; it is not what is wanted.
+        finally:
+            os.close(fd)
+        if recipe is not None:
+            self._state.meta.put_recipe(ref.digest, recipe)
+        return ref.digest
+
+
+def file_row(name: bytes, found: os.stat_result, digest: bytes) -> FileRow:
+    """The index row of a file whose content is known."""
+    return FileRow(name, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, digest)

@@ -1,0 +1,452 @@
+"""Work through a plan: make what can be made from this machine, ask the sources for the rest, verify, put in
+place.
+
+One task per request lane of a source takes work from the queue when it is free; one thread does all that
+touches the disk. A request that fails, lacks something or brings wrong bytes goes back to the queue, and its
+source bears the consequences (``swarm``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from p2psync.errors import FormatError, NetworkError, TransferTimeout
+from p2psync.fetch.beneath import file_error
+from p2psync.fetch.jobs import Job, Part, Target
+from p2psync.fetch.manifest import Manifest
+from p2psync.fetch.plan import DirWork, Plan
+from p2psync.fetch.queue import Piece, Queue
+from p2psync.fetch.reuse import LocalChunks
+from p2psync.fetch.swarm import REQUEST_MAX, Member, Swarm
+from p2psync.fetch.workspace import Workspace, job_for
+from p2psync.format.ids import Ref, chunk_id
+from p2psync.format.limits import SINGLE_CHUNK_MAX
+from p2psync.format.listing import Entry
+from p2psync.observer import Observer
+from p2psync.transfer.source import NotHere, NotOffered
+
+LANES: Final = 3
+"""Requests under way to one source: one on the wire, one waiting there, one being verified and written
+here.
+"""
+BUFFERS_MAX: Final = 48 << 20
+"""Bytes of all request buffers together: with many sources, each asks for less at a time."""
+WINDOW_BYTES: Final = 96 << 20
+"""Bytes of objects that are under construction at once, beyond the first."""
+WINDOW_JOBS: Final = 4096
+WINDOW_FILES: Final = 192
+"""Unfinished files of several chunks that are open at once: well below the usual limit of 1,024
+descriptors.
+"""
+BATCH_FILES: Final = 1024
+BATCH_BYTES: Final = 2 << 30
+"""Files and bytes whose recipes are asked for together: hides the delay of sources, holds some MiB of
+recipes.
+"""
+SLICE_FILES: Final = 256
+SLICE_BYTES: Final = 16 << 20
+"""Files and bytes that are prepared in one go by the disk thread: short turns, so that it also writes what
+comes.
+"""
+WAIT: Final = 0.1
+"""Seconds between looks at the clock by those who wait."""
+HOPELESS_SECONDS: Final = 10.0
+"""How long a fetch without any usable source waits for one to be found."""
+STUCK_ROUNDS: Final = 3
+"""How often sources and the head are looked for again before what nobody has counts as missing."""
+STUCK_PAUSE: Final = 2.0
+"""Seconds between these."""
+STALL_SECONDS: Final = 60.0
+"""Silence of all sources after which a fetch gives up, unless --timeout says otherwise."""
+
+
+class Share(Protocol):
+    """Who offers the chunks of unfinished objects to others while the fetch runs."""
+
+    def offer(self, job: Job) -> None: ...
+    def withdraw(self, job: Job) -> None: ...
+
+
+class Nothing:
+    """The share of a fetch that does not share."""
+
+    def offer(self, job: Job) -> None:
+        return
+
+    def withdraw(self, job: Job) -> None:
+        return
+
+
+@dataclass
+class Result:
+    """What a download leaves."""
+
+    missing: list[bytes] = field(default_factory=list)
+    """Paths that nobody had."""
+    failed: list[str] = field(default_factory=list)
+    """Paths that could not be put in place, each with its reason."""
+    changed: int = 0
+    superseded: bool = False
+    """Stopped early, because a newer snapshot has come while something of this one is missing."""
+
+
+class Download:
+    """One run through a plan."""
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        swarm: Swarm,
+        workspace: Workspace,
+        local: LocalChunks,
+        observer: Observer,
+        disk: ThreadPoolExecutor,
+        *,
+        share: Share,
+        look_again: Callable[[], Awaitable[bool]],
+        timeout: float | None = None,
+    ) -> None:
+        """``look_again`` searches for sources and a newer head; True if the head is newer than the one
+        fetched.
+        """
+        self._manifest = manifest
+        self._swarm = swarm
+        self._workspace = workspace
+        self._local = local
+        self._observer = observer
+        self._disk = disk
+        self._share = share
+        self._look_again = look_again
+        self._timeout = timeout or STALL_SECONDS
+        self._queue = Queue(swarm, time.monotonic)
+        self._jobs: dict[bytes, Job] = {}
+        self._open_bytes = 0
+        self._open_files = 0
+        self._stuck_rounds = 0
+        self._last_byte = time.monotonic()
+        self._lanes: dict[str, list[asyncio.Task[None]]] = {}
+        self._over = False
+        self.result = Result()
+
+    async def run(self, plan: Plan) -> Result:
+        """Returns when all is in place, or nobody has what is missing.
+
+        Raises:
+            NetworkError: no source is left. FileError: the disk is full or refuses. What is done is kept.
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                producer = group.create_task(self._produce(plan))
+                supervisor = group.create_task(self._supervise(group))
+                await producer
+                self._queue.closed = True
+                await supervisor
+        except BaseExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+        finally:
+            for job in self._jobs.values():
+                self._share.withdraw(job)
+                self._workspace.release(job)
+        return self.result
+
+    async def _on_disk(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._disk, work, *arguments)
+
+    # Making jobs.
+
+    async def _produce(self, plan: Plan) -> None:
+        batch: list[Target] = []
+        size = 0
+        for work in plan.dirs:
+            entries = await asyncio.to_thread(self._manifest.listing, work.listing)
+            if not work.exists or work.content or work.symlinks or work.metadata:
+                await self._on_disk(self._make_dir, work, entries)
+            for target in _targets(work, entries):
+                batch.append(target)
+                size += target.entry.size
+                if len(batch) >= BATCH_FILES or size >= BATCH_BYTES:
+                    await self._produce_batch(batch)
+                    batch, size = [], 0
+            if self._over:
+                return
+        await self._produce_batch(batch)
+
+    async def _produce_batch(self, batch: list[Target]) -> None:
+        several = [ref for ref in (target.entry.ref for target in batch) if ref.size > SINGLE_CHUNK_MAX]
+        recipes = await self._manifest.recipes(several) if several else {}
+        for group in _slices(batch):
+            while self._full() and not self._over:  # noqa: ASYNC110 - any of many lanes makes room
+                await asyncio.sleep(WAIT / 20)
+            if self._over:
+                return
+            for job in await self._on_disk(self._prepare, group, recipes):
+                self._add(job)
+
+    def _full(self) -> bool:
+        return (
+            self._open_bytes > WINDOW_BYTES
+            or len(self._jobs) > WINDOW_JOBS
+            or self._open_files > WINDOW_FILES
+        )
+
+    def _add(self, job: Job) -> None:
+        self._jobs[job.ref.digest] = job
+        self._open_bytes += job.ref.size
+        if job.fd is not None:
+            self._open_files += 1
+            self._share.offer(job)
+        self._queue.add(job)
+
+    def _make_dir(self, work: DirWork, entries: list[Entry]) -> None:
+        """A directory, its links, and the files that lack nothing but their metadata. In the disk thread."""
+        try:
+            self._workspace.open_dir(work)
+        except OSError as error:
+            raise file_error(error, work.path or b".", "making the directory") from None
+        for position in work.symlinks:
+            self._guarded(self._workspace.make_symlink, Target(work.path, entries[position]))
+        for position in work.metadata:
+            self._guarded(self._workspace.set_metadata, Target(work.path, entries[position]))
+
+    def _prepare(self, targets: list[Target], recipes: dict[Ref, Any]) -> list[Job]:
+        """Make what can be made without the network; the jobs for the rest. In the disk thread."""
+        made: list[Job] = []
+        fresh: dict[bytes, Job] = {}
+        for target in targets:
+            entry = target.entry
+            if not entry.size:
+                self._guarded(self._workspace.place_empty, target, self._local)
+                self._count(target)
+                continue
+            under_way = fresh.get(entry.digest) or self._jobs.get(entry.digest)
+            if under_way is not None and under_way.left:
+                under_way.targets.append(target)
+                continue
+            recipe = recipes.get(entry.ref)
+            if recipe is None and not entry.ref.is_single:
+                self.result.missing.append(target.path)
+                continue
+            job = job_for(target, recipe)
+            self._begin(job)
+            if job.left:
+                made.append(job)
+                fresh[entry.digest] = job
+            else:
+                self._finish(job)
+        return made
+
+    def _begin(self, job: Job) -> None:
+        try:
+            if not job.ref.is_single:
+                self._workspace.open_job(job)
+            before = self._workspace.reused
+            self._workspace.fill(job, self._local)
+        except OSError as error:
+            raise file_error(error, job.targets[0].path, "making") from None
+        self._observer.advance(self._workspace.reused - before, 0)
+
+    def _finish(self, job: Job) -> None:
+        """All chunks are in place. In the disk thread."""
+        targets = list(job.targets)
+        self._guarded(self._workspace.finish, job, self._local)
+        for target in targets:
+            self._count(target)
+
+    def _count(self, target: Target) -> None:
+        self.result.changed += 1
+        self._observer.advance(0, 1)
+
+    def _guarded(self, work: Callable[..., None], *arguments: Any) -> None:
+        """Do one thing in DEST; what concerns one path alone does not stop the others."""
+        first = arguments[0]
+        path = first.path if isinstance(first, Target) else first.targets[0].path
+        try:
+            work(*arguments)
+        except (IsADirectoryError, NotADirectoryError, PermissionError) as error:
+            self.result.failed.append(f"{path!r}: {error.strerror}")
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                self.result.failed.append(f"{path!r}: a directory that is not empty is in the way")
+            else:
+                raise file_error(error, path, "writing") from None
+
+    # Asking sources.
+
+    async def _supervise(self, group: asyncio.TaskGroup) -> None:
+        """Keep lanes running for every usable source; end when there is nothing left to do."""
+        hopeless_since: float | None = None
+        parked_checked = -1.0
+        while True:
+            for member in self._swarm.alive():
+                if member.name not in self._lanes:
+                    self._lanes[member.name] = [group.create_task(self._lane(member)) for _ in range(LANES)]
+            now = time.monotonic()
+            self._queue.unpark()
+            if self._queue.closed and not self._jobs:
+                break
+            if self._queue.parked and now - parked_checked > STUCK_PAUSE:
+                parked_checked = now
+                if await self._stuck():
+                    break
+            if not self._jobs:
+                self._last_byte = now
+            hopeless_since = (hopeless_since or now) if self._swarm.hopeless() and self._jobs else None
+            if hopeless_since is not None and now - hopeless_since > HOPELESS_SECONDS:
+                raise NetworkError(self._nobody())
+            if now - self._last_byte > self._timeout:
+                raise TransferTimeout(
+                    f"no source has sent anything for {self._timeout:.0f} seconds; "
+                    "what is there is kept, run again"
+                )
+            await asyncio.sleep(WAIT)
+        self._over = True
+        for lanes in self._lanes.values():
+            for lane in lanes:
+                lane.cancel()
+
+    def _nobody(self) -> str:
+        reasons = "; ".join(m.last_error for m in self._swarm.members if m.last_error)[:500]
+        return (
+            f"no source is left that could be asked ({reasons or 'none was found'}); "
+            "what is there is kept, run again"
+        )
+
+    async def _stuck(self) -> bool:
+        """Something is parked: look for more sources and a newer head. True: this download is over."""
+        version = self._swarm.version
+        if await self._look_again():
+            self.result.superseded = True
+            return True
+        if self._swarm.version != version or not (self._queue.closed and self._queue.idle):
+            return False
+        self._stuck_rounds += 1
+        if self._stuck_rounds < STUCK_ROUNDS:
+            return False
+        self._give_up_parked()
+        return not self._jobs
+
+    def _give_up_parked(self) -> None:
+        """Nobody has it, again and again: it is missing."""
+        parked, self._queue.parked = self._queue.parked, []
+        for job in {id(part.job): part.job for part in parked}.values():
+            self.result.missing += [target.path for target in job.targets]
+            job.targets.clear()
+            self._close_job(job)
+            self._workspace.release(job)
+
+    def _close_job(self, job: Job) -> None:
+        if self._jobs.pop(job.ref.digest, None) is not None:
+            self._open_bytes -= job.ref.size
+            if not job.ref.is_single:
+                self._open_files -= 1
+                self._share.withdraw(job)
+
+    async def _lane(self, member: Member) -> None:
+        buffer = bytearray()
+        while not (self._over or member.banned or member.dead):
+            pause = member.retry_at - time.monotonic()
+            if pause > 0:
+                await asyncio.sleep(min(pause, 1.0))
+                continue
+            alive = max(len(self._swarm.alive()), 1)
+            piece = self._queue.take(member, min(REQUEST_MAX, BUFFERS_MAX // (alive * LANES)))
+            if piece is None:
+                await asyncio.sleep(WAIT / 5)
+                continue
+            if len(buffer) < piece.size:
+                buffer = bytearray(piece.size)
+            try:
+                await self._ask(member, piece, memoryview(buffer)[: piece.size])
+            finally:
+                self._queue.done(piece)
+
+    async def _ask(self, member: Member, piece: Piece, view: memoryview) -> None:
+        before = member.source.received
+        try:
+            there = await member.source.read(piece.spans(), view)
+        except NotHere:
+            there = [False] * len(piece.parts)
+        except NotOffered as error:
+            member.dead = True
+            self._observer.warning(str(error))
+            return
+        except FormatError:
+            self._swarm.lied(member, piece.parts[0].job.ref.digest, -1)
+            return
+        except NetworkError as error:
+            self._swarm.failed(member, str(error))
+            return
+        finally:
+            if member.source.received != before:
+                self._last_byte = time.monotonic()
+        seconds = time.monotonic() - piece.started
+        good = await self._on_disk(self._deliver, member, piece, view, there)
+        if good:
+            self._stuck_rounds = 0
+        self._swarm.succeeded(member, good, seconds)
+        for job in {id(part.job): part.job for part in piece.parts}.values():
+            if not job.left:
+                self._close_job(job)
+
+    def _deliver(self, member: Member, piece: Piece, view: memoryview, there: Sequence[bool]) -> int:
+        """Verify what came and put it in place; bytes that were right and new. In the disk thread."""
+        good = 0
+        position = 0
+        for part, here in zip(piece.parts, there, strict=True):
+            data = view[position : position + part.size]
+            position += part.size
+            if not here:
+                self._swarm.missed(member, part.job.ref.digest)
+                continue
+            good += self._deliver_part(member, part, data)
+        if good:
+            self._observer.advance(good, 0)
+            self._observer.source(member.name, good)
+        return good
+
+    def _deliver_part(self, member: Member, part: Part, data: memoryview) -> int:
+        job = part.job
+        start = part.offset
+        good = 0
+        for index in range(part.first, part.last):
+            if job.has(index):
+                continue
+            digest, length = job.recipe.chunk(index)
+            at = job.recipe.offsets[index] - start
+            chunk = data[at : at + length]
+            if chunk_id(chunk) != digest:
+                self._swarm.lied(member, job.ref.digest, index)
+                continue
+            try:
+                self._workspace.write(job, index, chunk)
+            except OSError as error:
+                raise file_error(error, job.targets[0].path, "writing") from None
+            good += length
+        if good and not job.left:
+            self._finish(job)
+        return good
+
+
+def _targets(work: DirWork, entries: list[Entry]) -> Iterator[Target]:
+    replaced = set(work.replaced)
+    return (Target(work.path, entries[i], i in replaced) for i in work.content)
+
+
+def _slices(batch: list[Target]) -> Iterator[list[Target]]:
+    """Parts of ``batch`` that are prepared in one go."""
+    group: list[Target] = []
+    size = 0
+    for target in batch:
+        group.append(target)
+        size += target.entry.size
+        if len(group) == SLICE_FILES or size >= SLICE_BYTES:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group

@@ -1,0 +1,379 @@
+"""One fetch from beginning to end: head, comparison, download, removal, finishing touches.
+
+    head -> snapshot -> compare with DEST -> plan -> chunks from sources -> verify -> temporary file -> rename
+
+A snapshot that is replaced while it is fetched is followed: when something is missing everywhere and a newer
+head has come, the plan is made anew, and what is in DEST by then counts like anything else that is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import stat
+import time
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from blake3 import blake3
+
+from p2psync.chunking import cut_object
+from p2psync.dht import open_dht
+from p2psync.errors import FileError, PartialError, UsageError
+from p2psync.fetch.beneath import Beneath, file_error
+from p2psync.fetch.compare import Comparison
+from p2psync.fetch.discovery import Discovery
+from p2psync.fetch.download import Download, Nothing, Result, Share
+from p2psync.fetch.manifest import Manifest
+from p2psync.fetch.options import FetchOptions, FetchSummary
+from p2psync.fetch.plan import DirWork, Plan
+from p2psync.fetch.removal import Removal
+from p2psync.fetch.reuse import LocalChunks
+from p2psync.fetch.share import Sharing
+from p2psync.fetch.swarm import Swarm
+from p2psync.fetch.workspace import Workspace
+from p2psync.format.coverage import Coverage
+from p2psync.format.head import ArchiveHead
+from p2psync.format.ids import Ref
+from p2psync.format.listing import Entry, Kind, dir_entry, encode_listing
+from p2psync.format.snapshot import Snapshot
+from p2psync.observer import Observer
+from p2psync.state import State
+from p2psync.state.trees import Tree
+from p2psync_dht import DhtNode
+
+REPLANS_MAX: Final = 50
+"""How often a snapshot that goes away is followed; an archive that changes faster than it can be fetched ends
+here.
+"""
+MISSING_SHOWN: Final = 20
+"""Missing paths that are named; the rest is counted."""
+
+
+async def run_fetch(options: FetchOptions, state: State, observer: Observer) -> FetchSummary:
+    """Make ``options.dest`` like the archive.
+
+    Returns a summary; its ``exit_code`` is 23 where something could not be had.
+
+    Raises:
+        P2psyncError: nothing could be done, or not gone on with; what was done is kept, and the next run goes
+        on.
+    """
+    fetch = Fetch(options, state, observer)
+    name = "dest-" + blake3(fetch.dest).hexdigest(length=8)
+    with state.lock(name):
+        return await fetch.run()
+
+
+class Fetch:
+    """The state of one run."""
+
+    def __init__(self, options: FetchOptions, state: State, observer: Observer) -> None:
+        self._options = options
+        self._state = state
+        self._observer = observer
+        self.dest = os.path.realpath(options.dest)
+        self._summary = FetchSummary(options.url.archive)
+        self._swarm = Swarm(time.monotonic, observer.warning)
+
+    async def run(self) -> FetchSummary:
+        started = time.monotonic()
+        observer = self._observer
+        archive = self._options.url.archive
+        observer.phase("looking up", None, None)
+        async with open_dht(self._state, bootstrap=self._options.bootstrap, archive=archive) as dht:
+            discovery = Discovery(self._state, self._options, dht, self._swarm, observer.warning)
+            try:
+                await self._follow(discovery)
+            finally:
+                for member in self._swarm.members:
+                    await member.source.close()
+                self._account(dht, started)
+        return self._summary
+
+    def _account(self, dht: DhtNode, started: float) -> None:
+        received = {member.name: member.source.received for member in self._swarm.members}
+        self._summary.sources = {name: count for name, count in received.items() if count}
+        self._summary.received = sum(received.values()) + dht.counters.bytes_in
+        self._summary.banned = [member.name for member in self._swarm.members if member.banned]
+        self._summary.seconds = time.monotonic() - started
+
+    async def _follow(self, discovery: Discovery) -> None:
+        """Fetch the newest snapshot, and the one that replaces it where that one goes away."""
+        manifest = Manifest(self._state, self._swarm, discovery.start)
+        for _ in range(REPLANS_MAX):
+            head = await discovery.newest_head()
+            superseded = await self._fetch_snapshot(head, manifest, discovery)
+            if not superseded:
+                return
+            self._observer.warning(
+                "the archive was published again meanwhile; going on with the newer snapshot"
+            )
+        raise PartialError(
+            f"the archive was published {REPLANS_MAX} times while it was fetched; run again when it rests"
+        )
+
+    async def _fetch_snapshot(self, head: ArchiveHead, manifest: Manifest, discovery: Discovery) -> bool:
+        """Make DEST like one snapshot; True if a newer one should be taken instead."""
+        self._summary.missing, self._summary.failed = [], []
+        self._summary.seq = head.seq
+        try:
+            snapshot = await manifest.snapshot(head.snapshot)
+        except PartialError:
+            if await discovery.look_again(head):
+                return True
+            raise
+        root, single = await self._wanted(snapshot, manifest)
+        tree, previous = self._tree(head, single)
+        self._observer.phase("comparing", None, root.totals.files)
+        beneath = self._open_dest(create=False, single=single)
+        try:
+            compare = Comparison(
+                self._state,
+                manifest,
+                tree,
+                beneath,
+                checksum=self._options.checksum,
+                verify_unknown=self._options.mirror,
+            )
+            plan = await compare.run(root, await self._known_root(previous, manifest))
+            if single:
+                _only_the_file(plan)
+            if plan.dirs:
+                beneath = beneath or self._open_dest(create=True, single=single)
+                assert beneath is not None  # noqa: S101 - created, or raised
+                earlier = [] if single else await self._earlier_roots(snapshot, previous, manifest)
+                superseded = await self._carry_out(plan, tree, beneath, manifest, discovery, head, earlier)
+                if superseded:
+                    return True
+            else:
+                self._summary.missing = list(plan.unread)
+        finally:
+            if beneath is not None:
+                beneath.close()
+        self._summary.files, self._summary.bytes = root.totals.files, root.totals.bytes
+        self._summary.reused += plan.kept_bytes
+        if not self._summary.exit_code:
+            self._remember(tree, head, single)
+        return False
+
+    # What is wanted, and where.
+
+    async def _wanted(self, snapshot: Snapshot, manifest: Manifest) -> tuple[Entry, bool]:
+        """The directory to fetch as the root of DEST; True where it stands for a single file or link."""
+        entry = snapshot.root
+        for name in self._options.url.path.split(b"/") if self._options.url.path else []:
+            inner: Entry | None = None
+            if entry.kind == Kind.DIR and not await manifest.load([entry.ref]):
+                inner = next((e for e in manifest.listing(entry.ref) if e.name == name), None)
+            if inner is None:
+                raise PartialError(
+                    f"the archive has no {os.fsdecode(self._options.url.path)!r}; p2psync ls tells"
+                )
+            entry = inner
+        if entry.kind == Kind.DIR:
+            return entry._replace(name=b""), False
+        if os.path.isdir(self._options.dest):
+            name = entry.name
+        else:
+            self.dest, name = os.path.split(self.dest)
+        raw = encode_listing([entry._replace(name=name)])
+        ref, _ = cut_object(raw)
+        self._state.meta.put(ref, raw)
+        return dir_entry(b"", 0o755, 0, ref, entry.below), True
+
+    def _tree(self, head: ArchiveHead, single: bool) -> tuple[Tree, Ref | None]:
+        """The tree at DEST, and the snapshot that it had when it was last complete."""
+        known = self._state.trees.get(self.dest)
+        if known is not None and known.role == "publish" and not single:
+            raise UsageError(f"{os.fsdecode(self.dest)} is published from here; fetch into another directory")
+        role = known.role if known is not None else "fetch"
+        if self._options.mirror:
+            role = "mirror"
+        tree = self._state.trees.ensure(self.dest, role, None if single else head.archive)
+        before = tree.options.get("complete")
+        same_path = tree.options.get("path", b"") == self._options.url.path
+        return tree, Ref(*before) if before and same_path and not single else None
+
+    async def _known_root(self, previous: Ref | None, manifest: Manifest) -> Entry | None:
+        if previous is None or not self._state.meta.has(previous.digest):
+            return None
+        snapshot = Snapshot.decode(self._state.meta.get(previous.digest) or b"")
+        with contextlib.suppress(PartialError):
+            root, single = await self._wanted(snapshot, manifest)
+            return None if single else root
+        return None
+
+    async def _earlier_roots(
+        self, snapshot: Snapshot, previous: Ref | None, manifest: Manifest
+    ) -> list[Entry]:
+        """The roots of snapshots before this one, as far as they can be had."""
+        roots: list[Entry] = []
+        refs = [parent.ref for parent in snapshot.parents]
+        for ref in dict.fromkeys([previous, *refs] if previous is not None else refs):
+            if not await manifest.load([ref]):
+                root = await self._known_root(ref, manifest)
+                roots += [root] if root is not None else []
+        return roots
+
+    def _open_dest(self, *, create: bool, single: bool) -> Beneath | None:
+        """DEST, opened; None where it does not exist and ``create`` is off."""
+        try:
+            return Beneath(self.dest)
+        except FileNotFoundError:
+            if not create and not single:
+                return None
+            if single:
+                raise FileError(
+                    f"there is no directory {os.fsdecode(self.dest)!r} to put the file in; make it first"
+                ) from None
+        except OSError as error:
+            raise file_error(error, self.dest, "opening the directory") from None
+        try:
+            os.mkdir(self.dest)
+            return Beneath(self.dest)
+        except OSError as error:
+            raise file_error(error, self.dest, "making the directory") from None
+
+    def _remember(self, tree: Tree, head: ArchiveHead, single: bool) -> None:
+        """DEST equals the snapshot now."""
+        if single:
+            return
+        whole = not self._options.url.path
+        tree.options["path"] = self._options.url.path
+        tree.options["complete"] = head.snapshot.to_row()
+        if self._options.mirror:
+            tree.source = str(self._options.url)
+            tree.options["interval"] = self._options.mirror_interval
+            tree.options["sources"] = list(self._options.sources)
+            tree.options["delete"] = str(self._options.delete)
+        if whole:
+            tree.epoch, tree.seq, tree.snapshot = head.epoch, head.seq, head.snapshot
+        known = self._state.trees.get(self.dest)
+        if known != tree:
+            with self._state.transaction():
+                self._state.trees.update(tree)
+                self._state.meta.add_snapshot(head.archive, head.epoch, head.seq, head.snapshot)
+
+    # Doing it.
+
+    async def _carry_out(
+        self,
+        plan: Plan,
+        tree: Tree,
+        beneath: Beneath,
+        manifest: Manifest,
+        discovery: Discovery,
+        head: ArchiveHead,
+        earlier: list[Entry],
+    ) -> bool:
+        """Work through the plan; True if a newer snapshot should be taken instead."""
+        disk = ThreadPoolExecutor(1, thread_name_prefix="disk")
+        local = LocalChunks(self._state, tree, beneath)
+        workspace = Workspace(self._state, tree, beneath)
+        removal = Removal(self._state, tree, manifest, beneath, self._options.delete, earlier)
+        complete = False
+        try:
+            if plan.files and plan.has_old_content:
+                self._observer.phase("looking for chunks that are here", None, None)
+                await asyncio.get_running_loop().run_in_executor(disk, local.scan, plan)
+            await removal.make_way(plan)
+            self._observer.phase("fetching", plan.size, plan.files)
+            async with self._background(discovery, head) as share:
+                if plan.files:
+                    await discovery.start()
+                download = Download(
+                    manifest,
+                    self._swarm,
+                    workspace,
+                    local,
+                    self._observer,
+                    disk,
+                    share=share,
+                    look_again=lambda: discovery.look_again(head),
+                    timeout=self._options.timeout,
+                )
+                result = await download.run(plan)
+            complete = self._take_result(result, plan)
+            if complete and not result.superseded:
+                self._observer.phase("finishing", None, None)
+                await removal.run(plan)
+        finally:
+            disk.shutdown(wait=True, cancel_futures=True)
+            self._summary.reused += workspace.reused
+            self._summary.deleted += removal.deleted
+            local.close()
+            workspace.close(complete=complete)
+        self._summary.kept = removal.kept
+        await asyncio.to_thread(_dress_directories, beneath, plan)
+        return result.superseded
+
+    def _take_result(self, result: Result, plan: Plan) -> bool:
+        """Note what came of the download; True if everything is in place."""
+        self._summary.changed += result.changed
+        self._summary.missing = sorted(
+            {*result.missing, *(path + b"/" if path else b"./" for path in plan.unread)}
+        )
+        self._summary.failed = result.failed
+        if not result.superseded:
+            for path in self._summary.missing[:MISSING_SHOWN]:
+                self._observer.warning(f"no source has {os.fsdecode(path)!r}")
+            if len(self._summary.missing) > MISSING_SHOWN:
+                self._observer.warning(f"… and {len(self._summary.missing) - MISSING_SHOWN} more are missing")
+            for failure in result.failed:
+                self._observer.warning(failure)
+        return not (self._summary.missing or result.failed or result.superseded)
+
+    @contextlib.asynccontextmanager
+    async def _background(self, discovery: Discovery, head: ArchiveHead) -> AsyncIterator[Share]:
+        """What goes on beside a download: the search for sources, and sharing."""
+        async with contextlib.AsyncExitStack() as stack:
+            share: Share = Nothing()
+            tasks = [asyncio.ensure_future(discovery.keep_looking())]
+            if self._options.share:
+                sharing = Sharing(self._state, self._state.identity(), head.archive, self.dest)
+                stack.push_async_callback(sharing.close)
+                await sharing.start(*self._options.listen)
+                tasks.append(
+                    asyncio.ensure_future(
+                        sharing.nominate(self._swarm, Coverage(False, head.epoch, head.seq))
+                    )
+                )
+                share = sharing
+            try:
+                yield share
+            finally:
+                for task in tasks:
+                    task.cancel()
+                for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+                    if isinstance(outcome, Exception):
+                        raise outcome
+
+
+def _only_the_file(plan: Plan) -> None:
+    """Of a plan for a single file: leave alone everything else in the directory that it is in."""
+    for work in plan.dirs:
+        work.extraneous, work.retouch = [], False
+    plan.dirs = [work for work in plan.dirs if work.content or work.symlinks or work.metadata]
+    plan.root = plan.root._replace(mtime_ns=-1)
+
+
+def _dress_directories(beneath: Beneath, plan: Plan) -> None:
+    """Mode and time of the directories that were worked in, the inner ones first."""
+    works = list(plan.dirs)
+    if plan.root.mtime_ns >= 0 and not any(work.path == b"" for work in works):
+        works.insert(0, DirWork(b"", plan.root.ref, plan.root.mode, plan.root.mtime_ns, exists=True))
+    for work in reversed(works):
+        if work.path == b"" and plan.root.mtime_ns < 0:
+            continue
+        try:
+            fd = beneath.dir(work.path)
+            if stat.S_IMODE(os.fstat(fd).st_mode) != work.mode:
+                os.fchmod(fd, work.mode)
+            os.utime(fd, ns=(time.time_ns(), work.mtime_ns))
+        except FileNotFoundError:
+            continue  # It could not be made, which was said.
+        except OSError as error:
+            raise file_error(error, work.path, "setting the times of") from None

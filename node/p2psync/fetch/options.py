@@ -1,0 +1,98 @@
+"""What a fetch is asked to do, and what it says when it is done. Pure values; the command line fills them
+in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from p2psync.errors import PartialError
+from p2psync.format.url import ArchiveUrl, archive_text
+
+PathBytes = bytes
+"""A path in DEST (the summary has a field of the name ``bytes``)."""
+
+
+class Delete(StrEnum):
+    """What becomes of names in DEST that the snapshot does not have."""
+
+    OWN = "own"
+    """Removed if an earlier snapshot of the archive had them and they are as it had them; all else stays."""
+    ALL = "all"
+    """Removed, as rsync's --delete does."""
+    NONE = "none"
+    """Kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class FetchOptions:
+    """One fetch of ``url`` into the directory ``dest``."""
+
+    url: ArchiveUrl
+    dest: bytes
+    sources: tuple[str, ...] = ()
+    """Sources given by hand, ``HOST:PORT`` or the URL of a web mirror, beside the hints of ``url``."""
+    bootstrap: tuple[str, ...] = ()
+    bwlimit: int | None = None
+    """Bytes per second, over all sources."""
+    share: bool = True
+    """Serve what is there already while the fetch runs, and say so to the sources."""
+    listen: tuple[str, int] = ("0.0.0.0", 0)  # noqa: S104 - peers reach us on whichever address they see
+    require_fresh: bool = False
+    checksum: bool = False
+    """Hash every file in DEST instead of trusting equal size and modification time."""
+    delete: Delete = Delete.OWN
+    timeout: float | None = None
+    """Seconds without a byte from anybody after which the fetch gives up (rsync's --timeout)."""
+    contimeout: float | None = None
+    """Seconds that one connection may take to come about."""
+    mirror: bool = False
+    """Record DEST as a mirror, which nodes on this state directory serve, announce and update."""
+    mirror_interval: float = 3600.0
+    """Seconds between updates of a mirror."""
+
+
+@dataclass(slots=True)
+class FetchSummary:
+    """The result; ``received`` counts every byte read from sockets, metadata and protocol included."""
+
+    archive: bytes
+    seq: int = 0
+    files: int = 0
+    bytes: int = 0
+    received: int = 0
+    reused: int = 0
+    deleted: int = 0
+    sources: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    changed: int = 0
+    """Files that were made or replaced."""
+    banned: list[str] = field(default_factory=list)
+    missing: list[PathBytes] = field(default_factory=list)
+    """Paths that no source had."""
+    failed: list[str] = field(default_factory=list)
+    """Paths that could not be put in place, each with its reason."""
+    kept: list[PathBytes] = field(default_factory=list)
+    """Names in DEST that are not in the archive, and were left alone."""
+
+    @property
+    def exit_code(self) -> int:
+        """0, or rsync's 23 if something of the snapshot is not in DEST."""
+        return PartialError.exit_code if self.missing or self.failed else 0
+
+    def as_event(self) -> dict[str, Any]:
+        """The last line of ``--json``; keys are stable."""
+        return {
+            "event": "done",
+            "archive": f"p2psync://{archive_text(self.archive)}",
+            "seq": self.seq,
+            "files": self.files,
+            "bytes": self.bytes,
+            "received": self.received,
+            "reused": self.reused,
+            "deleted": self.deleted,
+            "sources": self.sources,
+            "seconds": round(self.seconds, 3),
+        }

@@ -1,0 +1,170 @@
+"""What is still to be asked of the network, and how it is cut into requests. Pure but for the clock that is
+handed in.
+
+Requests are cut when a source is free, to the size that suits it: so the fast get more and the slow less,
+without a plan made ahead. When nothing is left to ask, the oldest requests still under way are asked of
+others too (endgame, as BitTorrent clients do).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import chain
+from typing import Final
+
+from p2psync.fetch.jobs import Job, Part
+from p2psync.fetch.swarm import Member, Swarm
+from p2psync.transfer.source import Span
+
+RANGE_SIZE: Final = 256 << 10
+"""A run of chunks this long is a request of its own, a range that a server sends straight from its disk."""
+PARTS_MAX: Final = 1024
+"""Small objects in one request: beyond that the request itself takes as long as its answer."""
+LOOK_AHEAD: Final = 512
+"""Parts looked at for one that a source has, when it lacks those at the front."""
+ENDGAME_AGE: Final = 1.0
+"""Seconds that a request may be under way before it is asked of another source too, once nothing else is
+left.
+"""
+COPIES_MAX: Final = 2
+"""Requests for the same bytes at the same time."""
+
+
+@dataclass(eq=False)
+class Piece:
+    """One request: ``parts`` asked of ``member``."""
+
+    member: Member
+    parts: list[Part]
+    started: float
+    duplicate_of: Piece | None = None
+    copies: int = 1
+
+    @property
+    def size(self) -> int:
+        return sum(part.size for part in self.parts)
+
+    def spans(self) -> list[Span]:
+        made: list[Span] = []
+        for part in self.parts:
+            target = part.job.targets[0]
+            made.append(Span(part.job.ref.digest, part.offset, part.size, target.path, part.job.ref.size))
+        return made
+
+
+class Queue:
+    """Parts that wait, requests under way, and parts that nobody has at the moment."""
+
+    def __init__(self, swarm: Swarm, clock: Callable[[], float]) -> None:
+        self._swarm = swarm
+        self._clock = clock
+        self._waiting: deque[Part] = deque()
+        self._under_way: list[Piece] = []
+        self.parked: list[Part] = []
+        """Parts that every usable source lacks."""
+        self.closed = False
+        """Nothing new will be added: requests may be doubled."""
+
+    def add(self, job: Job) -> None:
+        self._waiting.extend(job.parts())
+
+    @property
+    def idle(self) -> bool:
+        """Nothing waits and nothing is under way (something may be parked)."""
+        return not self._waiting and not self._under_way
+
+    def take(self, member: Member, size_limit: int) -> Piece | None:
+        """Cut a request for ``member``; None if there is nothing for it now."""
+        parts = self._cut(member, min(member.request_size, size_limit))
+        if parts:
+            piece = Piece(member, parts, self._clock())
+        else:
+            doubled = self._endgame(member, size_limit) if self.closed and not self._waiting else None
+            if doubled is None:
+                return None
+            piece = doubled
+        self._under_way.append(piece)
+        return piece
+
+    def _cut(self, member: Member, size: int) -> list[Part]:
+        parts: list[Part] = []
+        passed: list[Part] = []
+        left = size
+        while self._waiting and left > 0 and len(parts) < PARTS_MAX and len(passed) < LOOK_AHEAD:
+            part = self._waiting.popleft()
+            fresh = part.unfinished()
+            if len(fresh) != 1 or fresh[0] != part:
+                self._waiting.extendleft(reversed(fresh))
+                continue
+            if self._swarm.lacks(member, part.job.ref.digest):
+                passed.append(part)
+                continue
+            large = part.size >= RANGE_SIZE
+            if parts and (large or part.size > left):
+                self._waiting.appendleft(part)
+                break
+            taken, rest = part.split(max(size, 1))
+            if rest is not None:
+                self._waiting.appendleft(rest)
+            parts.append(taken)
+            left -= taken.size
+            if large:
+                break
+        for part in reversed(passed):
+            self._again(part)
+        return parts
+
+    def _endgame(self, member: Member, size_limit: int) -> Piece | None:
+        now = self._clock()
+        for piece in sorted(self._under_way, key=lambda p: p.started):
+            if now - piece.started < ENDGAME_AGE:
+                return None
+            if piece.member is member or piece.copies >= COPIES_MAX or piece.duplicate_of is not None:
+                continue
+            parts: list[Part] = []
+            size = 0
+            for part in chain.from_iterable(asked.unfinished() for asked in piece.parts):
+                if not self._swarm.lacks(member, part.job.ref.digest) and size + part.size <= size_limit:
+                    parts.append(part)
+                    size += part.size
+            if parts:
+                piece.copies += 1
+                return Piece(member, parts, now, duplicate_of=piece)
+        return None
+
+    def done(self, piece: Piece) -> None:
+        """The request has ended; what of it is still missing waits again, unless another request is at it."""
+        self._under_way.remove(piece)
+        original = piece.duplicate_of or piece
+        if piece is not original:
+            original.copies -= 1
+        others = [
+            part
+            for other in self._under_way
+            if other is original or other.duplicate_of is original
+            for part in other.parts
+        ]
+        for part in piece.parts:
+            for fresh in part.unfinished():
+                if not any(_covers(other, fresh) for other in others):
+                    self._again(fresh)
+
+    def _again(self, part: Part) -> None:
+        if not part.job.targets:
+            return  # Given up, and said so.
+        if self._swarm.nobody_has(part.job.ref.digest):
+            self.parked.append(part)
+        else:
+            self._waiting.appendleft(part)
+
+    def unpark(self) -> None:
+        """Sources came, or may have got what they lacked: look at the parked parts again."""
+        parked, self.parked = self.parked, []
+        for part in parked:
+            self._again(part)
+
+
+def _covers(other: Part, part: Part) -> bool:
+    return other.job is part.job and other.first <= part.first and part.last <= other.last

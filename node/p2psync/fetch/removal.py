@@ -1,0 +1,137 @@
+"""Names in DEST that the snapshot does not have: which may go, and their removal.
+
+A directory that somebody gives as DEST may hold more than the archive. Unless the user says otherwise
+(``Delete.ALL``, ``Delete.NONE``), only that is removed which an earlier snapshot of the archive had at the
+same path, and which is still as that snapshot had it: it came from there, and it has not been touched since.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+
+from p2psync.fetch.beneath import Beneath, file_error, join
+from p2psync.fetch.manifest import Manifest
+from p2psync.fetch.options import Delete
+from p2psync.fetch.plan import Plan
+from p2psync.format.listing import Entry, Kind
+from p2psync.state import State
+from p2psync.state.trees import Tree
+
+Listing = dict[bytes, Entry]
+
+
+class Removal:
+    """Removes what is extraneous, as far as the policy allows."""
+
+    def __init__(
+        self,
+        state: State,
+        tree: Tree,
+        manifest: Manifest,
+        beneath: Beneath,
+        policy: Delete,
+        earlier: Sequence[Entry],
+    ) -> None:
+        """``earlier`` are the roots of earlier snapshots of the archive, whose listings are read when
+        needed.
+        """
+        self._state = state
+        self._tree = tree
+        self._manifest = manifest
+        self._beneath = beneath
+        self._policy = policy
+        self._earlier = earlier
+        self.deleted = 0
+        self.kept: list[bytes] = []
+        """The names, at the highest level, that stay although the snapshot does not have them."""
+
+    async def make_way(self, plan: Plan) -> None:
+        """Remove directories that stand where the snapshot has a file or a link."""
+        for work in plan.dirs:
+            await self._remove_names(work.path, work.conflicts)
+
+    async def run(self, plan: Plan) -> None:
+        """Remove what is extraneous."""
+        for work in plan.dirs:
+            await self._remove_names(work.path, work.extraneous)
+
+    async def _remove_names(self, path: bytes, names: Sequence[bytes]) -> None:
+        if not names:
+            return
+        if self._policy == Delete.NONE:
+            self.kept += [join(path, name) for name in names]
+            return
+        listings = await self._earlier_listings(path) if self._policy == Delete.OWN else []
+        for name in names:
+            try:
+                gone = await self._remove(path, name, listings)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise file_error(error, join(path, name), "removing") from None
+            if not gone:
+                self.kept.append(join(path, name))
+
+    async def _earlier_listings(self, path: bytes) -> list[Listing]:
+        """What earlier snapshots had in the directory ``path``."""
+        made: list[Listing] = []
+        for root in self._earlier:
+            entry: Entry | None = root
+            for part in path.split(b"/") if path else []:
+                listing = await self._listing(entry) if entry is not None else {}
+                entry = listing.get(part)
+            if entry is not None:
+                made.append(await self._listing(entry))
+        return [listing for listing in made if listing]
+
+    async def _listing(self, entry: Entry) -> Listing:
+        if entry.kind != Kind.DIR or await self._manifest.load([entry.ref]):
+            return {}
+        return {inner.name: inner for inner in self._manifest.listing(entry.ref)}
+
+    async def _remove(self, path: bytes, name: bytes, listings: Sequence[Listing]) -> bool:
+        """Remove one name with all below it; False if something of it stays."""
+        if self._policy == Delete.ALL:
+            self.deleted += self._beneath.remove(path, name)
+            self._forget(path, name)
+            return True
+        known = [listing[name] for listing in listings if name in listing]
+        found = os.stat(name, dir_fd=self._beneath.dir(path), follow_symlinks=False)
+        if stat.S_ISDIR(found.st_mode):
+            below = [listing for entry in known if (listing := await self._listing(entry))]
+            return bool(below) and await self._remove_dir(path, name, below)
+        if not any(self._untouched(path, entry, found) for entry in known):
+            return False
+        os.unlink(name, dir_fd=self._beneath.dir(path))
+        self._forget(path, name)
+        self.deleted += 1
+        return True
+
+    async def _remove_dir(self, path: bytes, name: bytes, listings: Sequence[Listing]) -> bool:
+        inner = join(path, name)
+        whole = True
+        for below in os.listdir(self._beneath.dir(inner)):
+            whole = await self._remove(inner, os.fsencode(below), listings) and whole
+        if whole:
+            self._beneath.forget(inner)
+            os.rmdir(name, dir_fd=self._beneath.dir(path))
+            self._forget(path, name)
+            self.deleted += 1
+        return whole
+
+    def _untouched(self, path: bytes, entry: Entry, found: os.stat_result) -> bool:
+        if entry.kind == Kind.FILE:
+            return stat.S_ISREG(found.st_mode) and (found.st_size, found.st_mtime_ns) == (
+                entry.size,
+                entry.mtime_ns,
+            )
+        if entry.kind == Kind.SYMLINK and stat.S_ISLNK(found.st_mode):
+            return os.fsencode(os.readlink(entry.name, dir_fd=self._beneath.dir(path))) == entry.target
+        return False
+
+    def _forget(self, path: bytes, name: bytes) -> None:
+        with self._state.transaction():
+            self._state.trees.drop_files(self._tree.id, path, [name])
+            self._state.trees.drop_dir(self._tree.id, join(path, name))

@@ -1,0 +1,110 @@
+"""Serving while fetching: the content server of a running fetch, and its nomination to the sources.
+
+Others then get from us what we have already. Nominations go to our sources only, for the length of the run,
+and never into the DHT: nobody's downloads are written into a public table unasked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import time
+from typing import Final
+
+from p2psync.content.library import StateLibrary
+from p2psync.content.partial import PartialObjects
+from p2psync.content.server import ContentServer
+from p2psync.errors import P2psyncError
+from p2psync.fetch.beneath import join
+from p2psync.fetch.jobs import Job
+from p2psync.fetch.reuse import PARTIAL
+from p2psync.fetch.swarm import Member, Swarm
+from p2psync.format.coverage import Coverage
+from p2psync.format.url import host_and_port
+from p2psync.state import State
+from p2psync_dht import Endpoint, HolderRecord, HolderRole, Identity, holders_key
+
+LIFETIME: Final = 900
+"""Seconds that a nomination lasts: a fetch that dies without a word is forgotten soon."""
+RENEW: Final = 300.0
+"""Seconds after which it is handed in again."""
+ROUND: Final = 1.0
+"""Seconds between looks for sources that do not know us yet."""
+
+
+class Sharing:
+    """The sharing side of one fetch."""
+
+    def __init__(self, state: State, identity: Identity, archive: bytes, dest: bytes) -> None:
+        self._identity = identity
+        self._archive = archive
+        self._dest = dest
+        self._partial = PartialObjects()
+        self._library = StateLibrary(state, self._partial)
+        self._server: ContentServer | None = None
+        self._told: dict[str, float] = {}
+
+    async def start(self, host: str, port: int) -> None:
+        """Begin to serve. Raises NetworkError if the address cannot be used."""
+        key = self._identity.public_key
+        self._server = await ContentServer.start(self._library, host, port, node_key=key)
+
+    async def close(self) -> None:
+        if self._server is not None:
+            await self._server.close()
+        self._library.close()
+
+    def offer(self, job: Job) -> None:
+        """Offer the chunks of an unfinished object."""
+        path = join(self._dest, join(PARTIAL, job.ref.digest.hex().encode()))
+        self._partial.register(job.ref.digest, path, job.recipe, job.have)
+
+    def withdraw(self, job: Job) -> None:
+        """It is whole and found by the index, or was given up."""
+        self._partial.drop(job.ref.digest)
+
+    async def nominate(self, swarm: Swarm, coverage: Coverage) -> None:
+        """Keep the sources told that we are here, until cancelled."""
+        while True:
+            now = time.monotonic()
+            for member in swarm.alive():
+                if member.metadata and now - self._told.get(member.name, -RENEW) >= RENEW:
+                    self._told[member.name] = now
+                    await self._tell(member, coverage)
+            await asyncio.sleep(ROUND)
+
+    async def _tell(self, member: Member, coverage: Coverage) -> None:
+        """Hand our record to one source, with the address of ours that it sees."""
+        assert self._server is not None  # noqa: S101 - started before
+        ip = local_address(member.name)
+        if ip is None:
+            return
+        now = int(time.time())
+        record = HolderRecord.sign(
+            self._identity,
+            holders_key(self._archive),
+            endpoints=[Endpoint(ip, self._server.address[1])],
+            issued=now,
+            expires=now + LIFETIME,
+            role=HolderRole.PEER,
+            payload=coverage.encode(),
+        )
+        # A source that cannot reach us, or keeps no list, is a source all the same.
+        with contextlib.suppress(P2psyncError):
+            await member.source.nominate(self._archive, record.raw)
+
+
+def local_address(peer: str) -> str | None:
+    """Our IP address on the way to ``peer`` (HOST:PORT), or None if there is no way.
+
+    Connecting a datagram socket sends nothing; it makes the kernel choose the address (ip(7)).
+    """
+    host, port = host_and_port(peer)
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect(address)
+            return str(probe.getsockname()[0])
+    except OSError:
+        return None

@@ -1,0 +1,168 @@
+"""The sources of one fetch: how fast each is, what it lacks, whether it lied, when it may be tried again.
+
+Policy without I/O beyond the clock that is handed in: the downloader and the metadata reader ask here whom to
+turn to and report here what came of it. Finding sources is ``p2psync.fetch.discovery``'s.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from p2psync.transfer.source import Source
+
+STRIKES_MAX: Final = 3
+"""Distinct chunks with wrong bytes before a source is banned for the run: one may be a broken disk block,
+three are a habit.
+"""
+FAILURES_MAX: Final = 6
+"""Failures in a row after which a source is given up: with the back-off below that is about half a minute."""
+BACKOFF_FIRST: Final = 0.5
+BACKOFF_MAX: Final = 15.0
+LACK_SECONDS: Final = 5.0
+"""How long a source that has only parts is not asked again for what it did not have: it may be fetching it
+itself.
+"""
+SOURCES_MAX: Final = 24
+"""Sources used at once; more would not be faster and cost each of them."""
+REQUEST_MIN: Final = 64 << 10
+REQUEST_MAX: Final = 4 << 20
+REQUEST_FIRST: Final = 256 << 10
+"""Bytes asked of a source before its rate is known."""
+REQUEST_SECONDS: Final = 0.5
+"""A request is sized to take about this long: long enough to hide the delay, short enough to react."""
+RATE_WEIGHT: Final = 0.3
+"""Weight of the newest measurement in a source's rate."""
+
+
+@dataclass(eq=False)
+class Member:
+    """One source and what is known of it."""
+
+    source: Source
+    whole: bool
+    """It claims to have all: what it lacks once, it is not asked for again."""
+    metadata: bool = True
+    """It answers for heads, directory objects and recipes, as nodes do and plain web servers do not."""
+    node_key: bytes | None = None
+    rate: float = 0.0
+    """Bytes a second and request, smoothed."""
+    delivered: int = 0
+    """Verified bytes."""
+    failures: int = 0
+    retry_at: float = 0.0
+    banned: bool = False
+    dead: bool = False
+    last_error: str = ""
+    lacking: dict[bytes, float] = field(default_factory=dict)
+    """Digest of an object -> when it may be asked for it again."""
+    strikes: set[tuple[bytes, int]] = field(default_factory=set)
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+    @property
+    def request_size(self) -> int:
+        """Bytes to ask for in one request."""
+        if not self.rate:
+            return REQUEST_FIRST
+        return int(min(max(self.rate * REQUEST_SECONDS, REQUEST_MIN), REQUEST_MAX))
+
+
+class Swarm:
+    """All sources of a fetch."""
+
+    def __init__(self, clock: Callable[[], float], warn: Callable[[str], None]) -> None:
+        self._clock = clock
+        self._warn = warn
+        self._members: dict[str, Member] = {}
+        self._random = random.Random()  # noqa: S311 - spreads load, guards nothing
+        self.version = 0
+        """Grows with every source that joins, so that those who wait for one can tell."""
+
+    @property
+    def members(self) -> list[Member]:
+        return list(self._members.values())
+
+    def knows(self, name: str, node_key: bytes | None) -> bool:
+        """Whether this source is in, under this address or another one of the same node."""
+        return name in self._members or (
+            node_key is not None and any(member.node_key == node_key for member in self._members.values())
+        )
+
+    def has_room(self) -> bool:
+        return sum(not (m.banned or m.dead) for m in self._members.values()) < SOURCES_MAX
+
+    def add(self, member: Member) -> None:
+        self._members[member.name] = member
+        self.version += 1
+
+    def alive(self) -> list[Member]:
+        """Sources that may be asked now or later, the fastest first, equals in random order."""
+        usable = [m for m in self._members.values() if not (m.banned or m.dead)]
+        self._random.shuffle(usable)
+        return sorted(usable, key=lambda m: (m.failures, -m.rate))
+
+    def ready(self) -> list[Member]:
+        """Those of ``alive`` that are not waiting out a failure."""
+        now = self._clock()
+        return [member for member in self.alive() if member.retry_at <= now]
+
+    def lacks(self, member: Member, digest: bytes) -> bool:
+        """Whether ``member`` said that it does not have the object, so recently that asking again is
+        pointless.
+        """
+        until = member.lacking.get(digest)
+        return until is not None and until > self._clock()
+
+    def nobody_has(self, digest: bytes) -> bool:
+        """Whether every usable source lacks the object."""
+        return all(self.lacks(member, digest) for member in self.alive())
+
+    def hopeless(self) -> bool:
+        """Whether no source is left that could be asked, now or later."""
+        return not self.alive()
+
+    # What came of a request.
+
+    def succeeded(self, member: Member, size: int, seconds: float) -> None:
+        """``size`` verified bytes came in ``seconds``."""
+        member.failures = 0
+        member.delivered += size
+        if size and seconds > 0:
+            rate = size / seconds
+            member.rate = rate if not member.rate else member.rate + RATE_WEIGHT * (rate - member.rate)
+
+    def failed(self, member: Member, reason: str) -> None:
+        """A request broke off; the source is left alone for a while that doubles."""
+        member.failures += 1
+        member.last_error = reason
+        member.rate /= 2
+        pause = min(BACKOFF_FIRST * 2 ** (member.failures - 1), BACKOFF_MAX)
+        member.retry_at = self._clock() + pause * self._random.uniform(0.75, 1.25)
+        if member.failures >= FAILURES_MAX and not member.dead:
+            member.dead = True
+            self._warn(f"gave up on {member.name} after {member.failures} failures: {reason}")
+
+    def missed(self, member: Member, digest: bytes) -> None:
+        """The source does not have the object (any more, or yet)."""
+        if member.whole and not member.lacking:
+            self._warn(f"{member.name} lacks something that it should have; taken from elsewhere")
+        member.lacking[digest] = float("inf") if member.whole else self._clock() + LACK_SECONDS
+
+    def lied(self, member: Member, digest: bytes, chunk: int) -> None:
+        """Wrong bytes under an id: a strike; distinct ones ban the source for the run."""
+        member.strikes.add((digest, chunk))
+        member.lacking[digest] = float("inf")
+        if member.banned:
+            return
+        if len(member.strikes) >= STRIKES_MAX:
+            member.banned = True
+            self._warn(
+                f"{member.name} is banned for this run: it sent wrong bytes for {len(member.strikes)} chunks"
+            )
+        else:
+            self._warn(f"{member.name} sent wrong bytes for a chunk; refused, and taken from elsewhere")

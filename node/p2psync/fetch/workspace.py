@@ -1,0 +1,339 @@
+"""Where files of DEST are made: written beside the tree, verified, and renamed into place when they are
+whole.
+
+The folder ``.p2psync.partial`` at the root of DEST holds objects of several chunks under their ids, with
+their full size and holes where chunks are missing, so that a later run finds them; small files are there for
+a moment. Whoever looks at DEST at any time, or pulls the plug, sees an old file or a new one. Everything here
+runs in one thread, the one that touches the disk.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from itertools import count
+from typing import Final
+
+from p2psync.fetch.beneath import Beneath, join
+from p2psync.fetch.compare import file_row
+from p2psync.fetch.jobs import Job, Target
+from p2psync.fetch.plan import DirWork
+from p2psync.fetch.reuse import PARTIAL, LocalChunks
+from p2psync.format.ids import Ref, chunk_id
+from p2psync.format.listing import Entry
+from p2psync.format.recipe import Recipe
+from p2psync.state import State
+from p2psync.state.trees import FileRow, Tree
+
+ROWS_WAITING_MAX: Final = 1000
+"""Index rows kept until they are written in one go; a crash costs only that the next run compares these files
+again.
+"""
+COPY_BUFFER: Final = 1 << 20
+_CREATE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Workspace:
+    """Makes files, links and directories in DEST."""
+
+    def __init__(self, state: State, tree: Tree, beneath: Beneath) -> None:
+        self._state = state
+        self._tree = tree
+        self._beneath = beneath
+        self._numbers = count()
+        self._rows: dict[bytes, list[FileRow]] = {}
+        self._recent: dict[bytes, bytes] = {}
+        self._waiting = 0
+        self.reused = 0
+        """Bytes taken from this machine instead of the network."""
+        self._partial_fd = self._open_folder()
+
+    def _open_folder(self) -> int:
+        fd = self._beneath.make_dir(PARTIAL)
+        for name in map(os.fsencode, os.listdir(fd)):
+            if name.startswith(b"tmp-"):
+                os.unlink(name, dir_fd=fd)
+        return os.dup(fd)
+
+    def close(self, *, complete: bool) -> None:
+        """Write what is waiting; after a complete fetch nothing unfinished is kept."""
+        self.flush()
+        if complete:
+            for name in map(os.fsencode, os.listdir(self._partial_fd)):
+                os.unlink(name, dir_fd=self._partial_fd)
+        os.close(self._partial_fd)
+        try:
+            self._beneath.forget(PARTIAL)
+            os.rmdir(PARTIAL, dir_fd=self._beneath.dir(b""))
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+
+    # The index.
+
+    def _note(self, directory: bytes, row: FileRow) -> None:
+        self._rows.setdefault(directory, []).append(row)
+        self._recent[row.digest] = join(directory, row.name)
+        self._waiting += 1
+        if self._waiting >= ROWS_WAITING_MAX:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the rows of the files that were made, so that they are served and found again."""
+        if not self._rows:
+            return
+        with self._state.transaction():
+            for directory, rows in self._rows.items():
+                self._state.trees.put_files(self._tree.id, directory, rows)
+        self._rows.clear()
+        self._recent.clear()
+        self._waiting = 0
+
+    # Objects of several chunks.
+
+    def open_job(self, job: Job) -> None:
+        """Open the file of an unfinished object and mark the chunks that it has: each is read and
+        verified.
+        """
+        name = job.ref.digest.hex().encode()
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        job.fd = os.open(name, flags, 0o600, dir_fd=self._partial_fd)
+        found = os.fstat(job.fd)
+        if found.st_size != job.ref.size:
+            os.ftruncate(job.fd, job.ref.size)
+        if found.st_size and found.st_blocks:
+            self._verify_partial(job)
+
+    def _verify_partial(self, job: Job) -> None:
+        assert job.fd is not None  # noqa: S101 - opened by the caller
+        offsets = job.recipe.offsets
+        for index, (digest, length) in enumerate(job.recipe):
+            if _is_hole(job.fd, offsets[index], length):
+                continue
+            data = os.pread(job.fd, length, offsets[index])
+            if len(data) == length and chunk_id(data) == digest:
+                job.mark(index)
+                self.reused += length
+
+    def fill(self, job: Job, local: LocalChunks) -> None:
+        """Take the chunks of ``job`` that are on this machine."""
+        fd = self._open_recent(job.ref) if job.ref.digest in self._recent else local.whole(job.ref)
+        offsets = job.recipe.offsets
+        try:
+            for index in job.missing():
+                digest, length = job.recipe.chunk(index)
+                data = None if fd is None else os.pread(fd, length, offsets[index])
+                if data is None or len(data) != length or chunk_id(data) != digest:
+                    data = local.read(digest, length)
+                if data is not None:
+                    self.write(job, index, memoryview(data))
+                    self.reused += length
+        finally:
+            if fd is not None:
+                os.close(fd)
+
+    def _open_recent(self, ref: Ref) -> int | None:
+        """The file that this run made of the same object a moment ago, before the index knows it."""
+        parent, _, name = self._recent[ref.digest].rpartition(b"/")
+        try:
+            return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._beneath.dir(parent))
+        except OSError:
+            return None
+
+    def write(self, job: Job, index: int, data: memoryview) -> None:
+        """Put verified chunk ``index`` of ``job`` in its place."""
+        if job.fd is None:
+            job.data = bytes(data)
+        else:
+            _pwrite_all(job.fd, data, job.recipe.offsets[index])
+        job.mark(index)
+
+    def finish(self, job: Job, local: LocalChunks) -> None:
+        """All chunks are there: put the object in the place of each target."""
+        first, *others = job.targets
+        if job.fd is None:
+            for target in job.targets:
+                self._place_bytes(target, job.data, local)
+            job.data = b""
+            return
+        name = job.ref.digest.hex().encode()
+        for target in others:
+            copy = self._copy(job.fd)
+            self._dress(copy[0], target.entry)
+            os.close(copy[0])
+            self._rename(copy[1], target, local)
+        self._dress(job.fd, first.entry)
+        self.release(job)
+        self._rename(name, first, local)
+
+    def release(self, job: Job) -> None:
+        """Close the file of a job; what it has stays for a later run."""
+        if job.fd is not None:
+            os.close(job.fd)
+            job.fd = None
+
+    # Placing files.
+
+    def open_dir(self, work: DirWork) -> None:
+        """Make a directory, or make it writable until its own mode is set at the end."""
+        fd = self._beneath.make_dir(work.path)
+        mode = stat.S_IMODE(os.fstat(fd).st_mode)
+        if os.geteuid() and mode & stat.S_IRWXU != stat.S_IRWXU:
+            os.fchmod(fd, mode | stat.S_IRWXU)
+            work.retouch = True
+
+    def place_empty(self, target: Target, local: LocalChunks) -> None:
+        self._place_bytes(target, b"", local)
+
+    def _place_bytes(self, target: Target, data: bytes, local: LocalChunks) -> None:
+        name = b"tmp-%d" % next(self._numbers)
+        fd = os.open(name, _CREATE, 0o600, dir_fd=self._partial_fd)
+        try:
+            if data:
+                _pwrite_all(fd, memoryview(data), 0)
+            self._dress(fd, target.entry)
+        finally:
+            os.close(fd)
+        self._rename(name, target, local)
+
+    def _copy(self, fd: int) -> tuple[int, bytes]:
+        """A second file with the same bytes, and its name in the folder."""
+        name = b"tmp-%d" % next(self._numbers)
+        made = os.open(name, _CREATE, 0o600, dir_fd=self._partial_fd)
+        position = 0
+        while data := os.pread(fd, COPY_BUFFER, position):
+            _pwrite_all(made, memoryview(data), position)
+            position += len(data)
+        return made, name
+
+    def _dress(self, fd: int, entry: Entry) -> None:
+        os.fchmod(fd, entry.mode)
+        os.utime(fd, ns=(time.time_ns(), entry.mtime_ns))
+
+    def _rename(self, name: bytes, target: Target, local: LocalChunks) -> None:
+        directory = self._beneath.make_dir(target.directory)
+        self._put_aside(target, directory, local)
+        entry = target.entry
+        try:
+            os.rename(name, entry.name, src_dir_fd=self._partial_fd, dst_dir_fd=directory)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            self._rename_across(name, directory, entry)
+        found = os.stat(entry.name, dir_fd=directory, follow_symlinks=False)
+        self._note(target.directory, file_row(entry.name, found, entry.digest))
+
+    def _rename_across(self, name: bytes, directory: int, entry: Entry) -> None:
+        """Another file system is mounted within DEST: the last step is a copy beside the target, then a
+        rename.
+        """
+        beside = b".p2psync-%d-%d" % (os.getpid(), next(self._numbers))
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._partial_fd)
+        made = os.open(beside, _CREATE, 0o600, dir_fd=directory)
+        try:
+            position = 0
+            while data := os.pread(fd, COPY_BUFFER, position):
+                _pwrite_all(made, memoryview(data), position)
+                position += len(data)
+            self._dress(made, entry)
+            os.rename(beside, entry.name, src_dir_fd=directory, dst_dir_fd=directory)
+        except OSError:
+            os.unlink(beside, dir_fd=directory)
+            raise
+        finally:
+            os.close(made)
+            os.close(fd)
+        os.unlink(name, dir_fd=self._partial_fd)
+
+    def _put_aside(self, target: Target, directory: int, local: LocalChunks) -> None:
+        """Make way. An old file that others may still want chunks of is kept under another name until the
+        end.
+        """
+        try:
+            found = os.stat(target.entry.name, dir_fd=directory, follow_symlinks=False)
+        except FileNotFoundError:
+            return
+        if stat.S_ISDIR(found.st_mode):
+            # Emptied before, as far as the rules on deletion allow; if it is not empty this fails and says
+            # so.
+            self._beneath.forget(target.path)
+            os.rmdir(target.entry.name, dir_fd=directory)
+        elif target.replaces and stat.S_ISREG(found.st_mode) and found.st_size:
+            aside = b"old-%d-%d" % (os.getpid(), next(self._numbers))
+            try:
+                os.link(
+                    target.entry.name,
+                    aside,
+                    src_dir_fd=directory,
+                    dst_dir_fd=self._partial_fd,
+                    follow_symlinks=False,
+                )
+            except OSError:
+                return  # No hard links here: those chunks are asked of the network instead.
+            local.moved(target.path, join(PARTIAL, aside))
+
+    def make_symlink(self, target: Target) -> None:
+        """A symbolic link, replaced in one step where something stands already."""
+        entry = target.entry
+        directory = self._beneath.make_dir(target.directory)
+        name = b"tmp-%d" % next(self._numbers)
+        os.symlink(entry.target, name, dir_fd=self._partial_fd)
+        os.utime(name, ns=(time.time_ns(), entry.mtime_ns), dir_fd=self._partial_fd, follow_symlinks=False)
+        try:
+            found = os.stat(entry.name, dir_fd=directory, follow_symlinks=False)
+            if stat.S_ISDIR(found.st_mode):
+                self._beneath.forget(target.path)
+                os.rmdir(entry.name, dir_fd=directory)
+        except FileNotFoundError:
+            pass
+        try:
+            os.rename(name, entry.name, src_dir_fd=self._partial_fd, dst_dir_fd=directory)
+        except OSError as error:
+            os.unlink(name, dir_fd=self._partial_fd)
+            if error.errno != errno.EXDEV:
+                raise
+            beside = b".p2psync-%d-%d" % (os.getpid(), next(self._numbers))
+            os.symlink(entry.target, beside, dir_fd=directory)
+            os.utime(beside, ns=(time.time_ns(), entry.mtime_ns), dir_fd=directory, follow_symlinks=False)
+            os.rename(beside, entry.name, src_dir_fd=directory, dst_dir_fd=directory)
+
+    def set_metadata(self, target: Target) -> None:
+        """Mode and time of a file whose content is right already."""
+        entry = target.entry
+        directory = self._beneath.dir(target.directory)
+        try:
+            fd = os.open(entry.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+        except PermissionError:
+            # Ours, but unreadable: compared a moment ago as a regular file, so the name is safe to use.
+            os.chmod(entry.name, entry.mode | stat.S_IRUSR, dir_fd=directory)
+            fd = os.open(entry.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+        try:
+            self._dress(fd, entry)
+            found = os.fstat(fd)
+        finally:
+            os.close(fd)
+        self._note(target.directory, file_row(entry.name, found, entry.digest))
+
+
+def job_for(target: Target, recipe: Recipe | None) -> Job:
+    """The job that makes ``target``; ``recipe`` is needed for an object of several chunks."""
+    entry = target.entry
+    ref = Ref(entry.size, entry.digest)
+    return Job(ref, Recipe.single(ref) if recipe is None else recipe, [target])
+
+
+def _is_hole(fd: int, offset: int, length: int) -> bool:
+    """Whether the file system knows that nothing was ever written there (lseek(2), SEEK_DATA)."""
+    try:
+        return os.lseek(fd, offset, os.SEEK_DATA) >= offset + length
+    except OSError as error:
+        return error.errno == errno.ENXIO
+
+
+def _pwrite_all(fd: int, data: memoryview, offset: int) -> None:
+    while data:
+        written = os.pwrite(fd, data, offset)
+        data = data[written:]
+        offset += written
