@@ -30,10 +30,12 @@ def command(
     what changed. A node that runs on the same state directory serves the new snapshot at once; without one,
     start `p2psync node`.
 
-    Files that vanish or change while they are read are left out with a warning, and the exit code is 24.
+    Filter rules are kept: publishing again without any uses the last ones.
+
+    Files that vanish or change while they are read are left out with a warning, and the exit code is 24;
+    files that cannot be read are left out too, and it is 23.
     """
     from p2psync.cli.rules import build_filter
-    from p2psync.errors import VanishedWarning
     from p2psync.format.url import ArchiveUrl
     from p2psync.publish import publish
     from p2psync.ui.text import count, duration, size
@@ -43,7 +45,11 @@ def command(
     with common.open_state() as state:
         with out.observing() as observer:
             done = publish(
-                state, os.fsencode(directory), archive=archive, rules=build_filter(rules), observer=observer
+                state,
+                os.fsencode(directory),
+                archive=archive,
+                rules=build_filter(rules) if rules else None,
+                observer=observer,
             )
         seconds = time.monotonic() - started
         url = url_of(done.archive)
@@ -59,12 +65,13 @@ def command(
             read_bytes=done.read_bytes,
             seconds=round(seconds, 3),
         )
+        what = "published" if done.changed else "unchanged:"
         out.say(
-            f"published {count(done.files, 'file')}, {size(done.bytes)} as snapshot {done.head.seq}; "
-            f"read {size(done.read_bytes)} in {duration(seconds)}"
+            f"{what} {count(done.files, 'file')}, {size(done.bytes)} as "
+            f"snapshot {done.head.seq}; read {size(done.read_bytes)} in {duration(seconds)}"
         )
         out.result(str(ArchiveUrl(done.archive)))
-    return VanishedWarning.exit_code if done.vanished else 0
+    return done.exit_code
 
 
 def _announce(common: Common, network: Network, archive: bytes) -> None:

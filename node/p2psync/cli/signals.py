@@ -6,7 +6,6 @@ cancelling its task, so that ``finally`` blocks and task groups leave the disk c
 
 from __future__ import annotations
 
-import asyncio
 import signal
 from collections.abc import Coroutine
 from types import FrameType
@@ -34,6 +33,8 @@ def run_async(main: Coroutine[Any, Any, T]) -> T:
     Raises Stopped when a signal ended it. A coroutine that finishes in spite of being cancelled returns
     normally: that is how a daemon whose work is to run until told to stop ends well.
     """
+
+    import asyncio  # a third of the time that --help takes
 
     async def guarded() -> T:
         loop = asyncio.get_running_loop()

@@ -1,0 +1,100 @@
+"""``p2psync mirror SRC DIR``: fetch an archive, keep it up to date, serve it and announce it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from p2psync.cli.options import (
+    NODE_LISTEN,
+    Common,
+    Network,
+    Transfer,
+    common_options,
+    network_options,
+    transfer_options,
+)
+from p2psync.cli.types import SECONDS, URL
+
+if TYPE_CHECKING:
+    from p2psync.fetch.options import FetchOptions, FetchSummary
+    from p2psync.format.url import ArchiveUrl
+
+INTERVAL = 3600
+
+
+@click.command("mirror")
+@click.argument("src", type=URL)
+@click.argument("directory", metavar="DIR", type=click.Path(file_okay=False, path_type=str))
+@click.option("--once", is_flag=True, help="Bring DIR up to date and end; for cron, beside a running node.")
+@click.option(
+    "--interval",
+    type=SECONDS,
+    default=str(INTERVAL),
+    metavar="SECONDS",
+    show_default=True,
+    help="How often to look for a new snapshot.",
+)
+@transfer_options
+@network_options(listen=NODE_LISTEN)
+@common_options
+def command(
+    common: Common,
+    network: Network,
+    transfer: Transfer,
+    src: ArchiveUrl,
+    directory: str,
+    once: bool,
+    interval: int,
+) -> int:
+    """Fetch an archive, keep it up to date, serve it and announce it.
+
+    DIR becomes a mirror of SRC on this state directory: from now on every `p2psync node` on it serves and
+    announces DIR and keeps it up to date. Without --once this command is such a node itself and runs until it
+    is stopped.
+    """
+    from p2psync.cli.signals import run_async
+    from p2psync.cli.transfers import report
+    from p2psync.errors import UsageError
+    from p2psync.fetch import run_fetch
+    from p2psync.fetch.options import FetchOptions
+
+    if interval == 0:
+        raise UsageError("--interval 0 would ask without a pause; give at least one second")
+    options = FetchOptions(
+        url=src,
+        dest=os.fsencode(directory),
+        sources=network.sources,
+        bootstrap=tuple(map(str, network.bootstrap)),
+        mirror=True,
+        mirror_interval=float(interval),
+        **transfer.as_arguments(),
+    )
+    if not once:
+        return _stay(common, network, options)
+    with common.open_state() as state, common.out.observing() as observer:
+        summary = run_async(run_fetch(options, state, observer))
+    return report(common.out, summary)
+
+
+def _stay(common: Common, network: Network, options: FetchOptions) -> int:
+    """Serve from the start, fetch, and stay: what is here already is useful to others at once."""
+    from p2psync.cli.signals import run_async
+    from p2psync.cli.transfers import report
+    from p2psync.daemon import NodeOptions, run_mirror
+
+    out = common.out
+
+    def ready(listen: str, node: str) -> None:
+        out.event("ready", listen=listen, node=node)
+        out.say(f"node {node} serves at {listen}")
+
+    def done(summary: FetchSummary) -> None:
+        report(out, summary)
+
+    node = NodeOptions(listen=network.listen, bootstrap=options.bootstrap, bwlimit=options.bwlimit)
+    with common.open_state() as state, out.observing() as observer:
+        run_async(run_mirror(options, node, state, observer, on_ready=ready, on_done=done, detail=out.detail))
+    return 0

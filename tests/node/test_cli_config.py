@@ -1,0 +1,247 @@
+"""Where options come from: the command line, then the environment, then p2psync.toml; mistakes name file and
+line.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from p2psync.cli.app import app, run
+from p2psync.cli.options import (
+    Command,
+    Common,
+    Network,
+    Transfer,
+    common_options,
+    filter_options,
+    network_options,
+    schema_of,
+    transfer_options,
+)
+from p2psync.cli.types import Address
+from p2psync.config import Setting, default_files, line_of, load
+from p2psync.errors import UsageError
+
+SCHEMA = {
+    "fetch": {
+        "bwlimit": Setting("bwlimit"),
+        "source": Setting("source", multiple=True),
+        "checksum": Setting("checksum", switch=True),
+    },
+    "node": {"listen": Setting("listen"), "source": Setting("source", multiple=True)},
+    "key.delegate": {"days": Setting("days")},
+}
+
+
+def parse(tmp_path: Path, text: str) -> dict[str, dict[str, Any]]:
+    file = tmp_path / "p2psync.toml"
+    file.write_text(text)
+    return load([file], SCHEMA)
+
+
+def test_a_top_key_holds_for_every_command_that_has_it_and_a_table_for_one(tmp_path: Path) -> None:
+    values = parse(
+        tmp_path,
+        'source = "a:1"\n[fetch]\nbwlimit = 500\nchecksum = true\n[node]\nsource = ["b:2", "c:3"]\n'
+        "[key.delegate]\ndays = 30\n",
+    )
+    assert values["fetch"] == {"source": ["a:1"], "bwlimit": "500", "checksum": True}
+    assert values["node"] == {"source": ["b:2", "c:3"]}
+    assert values["key.delegate"] == {"days": "30"}
+
+
+def test_later_files_win_and_missing_files_are_no_error(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text('[fetch]\nbwlimit = "1m"\nchecksum = true\n')
+    (tmp_path / "b").write_text('[fetch]\nbwlimit = "2m"\n')
+    values = load([tmp_path / "a", tmp_path / "none", tmp_path / "b"], SCHEMA)
+    assert values["fetch"] == {"bwlimit": "2m", "checksum": True}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "# c\n[fetch]\nbwlimt = 1\n",
+            r"p2psync.toml, line 3: unknown key 'bwlimt' in \[fetch\]; did you mean 'bwlimit'",
+        ),
+        ("\nsauce = 1\n", r"line 2: unknown key 'sauce'; did you mean 'source'"),
+        ("[fetsch]\n", r"line 1: unknown command 'fetsch'; did you mean 'fetch'"),
+        ("[key]\ndays = 1\n", r"line 2: unknown key 'days' in \[key\]; known are: delegate"),
+        ("[key.delegate]\ndaze = 1\n", r"line 2: unknown key 'daze' in \[key.delegate\]"),
+        ("[key.nothing]\n", r"line 1: unknown key 'nothing' in \[key\]"),
+        ('[fetch]\nchecksum = "yes"\n', r"line 2: 'checksum' should be true or false"),
+        ("[fetch]\nbwlimit = true\n", r"line 2: 'bwlimit' should be a text or a number"),
+        ("[node]\nsource = [1]\n", r"line 2: 'source' should be a text or a list of texts"),
+        ("[fetch\n", r"p2psync.toml: "),
+        ("\xff", r"not UTF-8"),
+    ],
+)
+def test_mistakes_name_file_line_and_remedy(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "p2psync.toml").write_bytes(text.encode("latin-1"))
+    with pytest.raises(UsageError, match=message):
+        load([tmp_path / "p2psync.toml"], SCHEMA)
+
+
+def test_a_directory_is_no_configuration(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot read"):
+        load([tmp_path], SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("text", "table", "key", "line"),
+    [
+        ("a = 1\n[t]\na = 2\n", "", "a", 1),
+        ("a = 1\n[t]\na = 2\n", "t", "a", 3),
+        ('\n["t"]\n"a" = 2\n', "t", "a", 3),
+        ("t.a = 2\n", "t", "a", 1),
+        ("t = {a = 2}\n", "t", "a", 0),
+        ("[t.u]\n", "t", "u", 1),
+    ],
+)
+def test_lines_are_found(text: str, table: str, key: str, line: int) -> None:
+    assert line_of(text, table, key) == line
+
+
+def test_configuration_is_looked_for_where_xdg_says() -> None:
+    files = default_files({"XDG_CONFIG_HOME": "/x"})
+    assert files == [Path("/etc/p2psync.toml"), Path("/x/p2psync/p2psync.toml")]
+
+
+# ---- through the program: a command of our own with all shared options
+# --------------------------------------------
+
+seen: dict[str, Any] = {}
+
+
+@click.command("probe", cls=Command)
+@filter_options
+@transfer_options
+@network_options(listen="0.0.0.0:8730")
+@common_options
+def probe(common: Common, network: Network, transfer: Transfer, rules: list[tuple[str, str]]) -> None:
+    """Note what came in."""
+    seen.update(common=common, network=network, transfer=transfer, rules=rules)
+
+
+@pytest.fixture
+def probe_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """Run ``p2psync publish`` with `probe` in its place; returns what it saw."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setattr("p2psync.cli.publish_cmd.command", probe)
+
+    def call(*argv: str) -> dict[str, Any]:
+        seen.clear()
+        assert run(["publish", *argv]) == 0
+        return seen
+
+    return call
+
+
+def configure(tmp_path: Path, text: str) -> None:
+    folder = tmp_path / "config" / "p2psync"
+    folder.mkdir(parents=True)
+    (folder / "p2psync.toml").write_text(text)
+
+
+def test_defaults(probe_run: Any) -> None:
+    found = probe_run()
+    assert found["network"] == Network(Address("0.0.0.0", 8730), (), ())
+    assert found["transfer"] == Transfer(0, True, False, False, None, 0, 0)
+    assert found["rules"] == []
+    assert found["common"].state_path is None
+
+
+def test_command_line_beats_environment_beats_file(
+    probe_run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure(
+        tmp_path, '[publish]\nbwlimit = 1\ntimeout = 2\ncontimeout = 3\nbootstrap = "a"\nshare = false\n'
+    )
+    monkeypatch.setenv("P2PSYNC_PUBLISH_BWLIMIT", "10")
+    monkeypatch.setenv("P2PSYNC_PUBLISH_TIMEOUT", "20")
+    transfer = probe_run("--bwlimit=100")["transfer"]
+    assert (transfer.bwlimit, transfer.timeout, transfer.contimeout) == (102400, 20, 3)
+    assert transfer.share is False
+    assert seen["network"].bootstrap == (Address("a", 8730),)
+
+
+def test_a_configuration_given_by_hand_is_the_only_one(probe_run: Any, tmp_path: Path) -> None:
+    configure(tmp_path, "[publish]\nbwlimit = 1\n")
+    other = tmp_path / "other.toml"
+    other.write_text("[publish]\ntimeout = 7\n")
+    transfer = probe_run("--config", str(other))["transfer"]
+    assert (transfer.bwlimit, transfer.timeout) == (0, 7)
+
+
+def test_a_missing_configuration_given_by_hand_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["publish", "--config", str(tmp_path / "none"), str(tmp_path)]) == 1
+    assert "none" in capsys.readouterr().err
+
+
+def test_a_wrong_value_in_the_configuration_is_an_error(
+    probe_run: Any, tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    configure(tmp_path, '[publish]\nbwlimit = "fast"\n')
+    assert run(["publish", "--json"]) == 1
+    assert "'fast' is not a rate" in json.loads(capsysbinary.readouterr().out)["message"]
+
+
+def test_lists_in_the_environment(probe_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("P2PSYNC_PUBLISH_BOOTSTRAP", "a:1 [::1]:2")
+    monkeypatch.setenv("P2PSYNC_PUBLISH_EXCLUDE", "a b\n*.tmp")
+    found = probe_run()
+    assert found["network"].bootstrap == (Address("a", 1), Address("::1", 2))
+    assert found["rules"] == [("exclude", "a b"), ("exclude", "*.tmp")]
+
+
+def test_filter_rules_keep_the_order_of_the_command_line(probe_run: Any) -> None:
+    words = (
+        "--include=a --exclude b --filter=-_c --include d --json --exclude=--include --bwlimit 5 --exclude e"
+    )
+    assert probe_run(*words.split())["rules"] == [
+        ("include", "a"),
+        ("exclude", "b"),
+        ("filter", "-_c"),
+        ("include", "d"),
+        ("exclude", "--include"),
+        ("exclude", "e"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "field", "value"),
+    [
+        ("--listen :9", "listen", Address("0.0.0.0", 9)),
+        ("--listen [::]:9", "listen", Address("::", 9)),
+        ("--listen host", "listen", Address("host", 8730)),
+        ("--source https://x/y --source h:1 --source i", "sources", ("https://x/y", "h:1", "i:8730")),
+    ],
+)
+def test_addresses(probe_run: Any, words: str, field: str, value: Any) -> None:
+    assert getattr(probe_run(*words.split())["network"], field) == value
+
+
+@pytest.mark.parametrize("words", ["--listen a:b", "--bootstrap x:99999", "--source ftp://x", "--source ::1"])
+def test_bad_addresses_are_usage_errors(
+    words: str, probe_run: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["publish", *words.split()]) == 1
+    assert capsys.readouterr().err.startswith("p2psync: invalid value for")
+
+
+def test_every_option_has_a_key_in_the_configuration() -> None:
+    schema = schema_of(app, click.Context(app))
+    assert {"publish", "fetch", "mirror", "node", "ls", "mirrors", "verify", "key.delegate", "demo"} <= set(
+        schema
+    )
+    assert schema["fetch"]["bwlimit"] == Setting("bwlimit")
+    assert schema["fetch"]["source"].multiple
+    assert schema["fetch"]["delete"].switch
+    assert "config" not in schema["fetch"]

@@ -1,0 +1,241 @@
+"""The command line as a program: help, exit codes, errors, JSON, what it imports."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from p2psync.cli import app as frame
+from p2psync.cli.app import COMMANDS, app, explain, run
+from p2psync.cli.signals import Stopped
+from p2psync.errors import FileError, PartialError, TrustError
+
+HEAVY = [
+    "aiohttp",
+    "rich",
+    "msgpack",
+    "blake3",
+    "cryptography",
+    "sqlite3",
+    "pyfastcdc",
+    "kademlia",
+    "asyncio",
+    "ssl",
+]
+
+
+def imported_by(*argv: str) -> set[str]:
+    """Modules that a fresh process has loaded after it ran a command line."""
+    program = (
+        "import sys, json; from p2psync.cli.app import run; run(sys.argv[1:]); "
+        "print(json.dumps(sorted(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *argv], capture_output=True, check=True)
+    return set(json.loads(done.stderr.splitlines()[-1]))
+
+
+def test_help_loads_nothing_heavy() -> None:
+    loaded = imported_by("--help")
+    assert "click" in loaded
+    assert loaded.isdisjoint(HEAVY)
+    assert not any(name.endswith("_cmd") for name in loaded), "help imports no command"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_commands_help_loads_nothing_heavy(command: str) -> None:
+    assert imported_by(command, "--help").isdisjoint(HEAVY)
+
+
+def command_paths() -> list[str]:
+    context = click.Context(app)
+    paths = []
+    for name in COMMANDS:
+        command = app.get_command(context, name)
+        paths.append(name)
+        if isinstance(command, click.Group):
+            paths += [f"{name} {sub}" for sub in command.list_commands(context)]
+    return paths
+
+
+def find(path: str) -> click.Command:
+    context = click.Context(app)
+    command: click.Command = app
+    for word in path.split():
+        assert isinstance(command, click.Group)
+        found = command.get_command(context, word)
+        assert found is not None
+        command = found
+    return command
+
+
+def test_the_table_of_commands_says_what_the_commands_say() -> None:
+    for name, (_, line) in COMMANDS.items():
+        assert find(name).help is not None
+        assert str(find(name).help).splitlines()[0] == line
+
+
+@pytest.mark.parametrize("path", command_paths())
+def test_every_command_has_the_common_options(path: str) -> None:
+    command = find(path)
+    if not isinstance(command, click.Group):
+        options = {name for p in command.params if isinstance(p, click.Option) for name in p.opts}
+        assert {"--state", "--config", "--json", "--quiet", "-q", "--verbose", "-v"} <= options
+        for param in command.params:
+            if isinstance(param, click.Option):
+                assert param.help or param.show_default, f"{path} {param.opts} is not explained"
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == "p2psync 0.1.0\n"
+
+
+@pytest.mark.parametrize("argv", [[], ["nonsense"], ["key"], ["publish"], ["publish", "--nonsense", "."]])
+def test_usage_errors_end_with_1_and_one_sentence(
+    argv: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(argv) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("p2psync: ")
+    assert err.count("\n") == 1
+    assert "--help" in err
+
+
+def test_an_error_is_told_to_machines_and_to_people(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    assert run(["publish", "--json", "/does/not/exist"]) == 1
+    out, err = capsysbinary.readouterr()
+    event = json.loads(out)
+    assert (event["event"], event["code"]) == ("error", 1)
+    assert "/does/not/exist" in event["message"]
+    assert err.startswith(b"p2psync: ")
+
+
+def test_json_may_be_asked_for_by_the_environment(
+    monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    monkeypatch.setenv("P2PSYNC_PUBLISH_JSON", "1")
+    assert run(["publish", "/does/not/exist"]) == 1
+    assert json.loads(capsysbinary.readouterr().out)["event"] == "error"
+
+
+def fail_with(error: BaseException, monkeypatch: pytest.MonkeyPatch, *argv: str) -> int:
+    def main(**_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(frame.app, "main", main)
+    return run(list(argv))
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (TrustError("x"), 5),
+        (FileError("x"), 11),
+        (PartialError("x"), 23),
+        (KeyboardInterrupt(), 20),
+        (Stopped(), 20),
+        (click.Abort(), 20),
+        (PermissionError(13, "Permission denied", "/etc/shadow"), 11),
+        (
+            ExceptionGroup(
+                "tasks", [ValueError("noise"), ExceptionGroup("inner", [TrustError("the cause")])]
+            ),
+            5,
+        ),
+        (ZeroDivisionError("oops"), 1),
+    ],
+)
+def test_exit_codes(
+    error: BaseException, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fail_with(error, monkeypatch) == code
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_defect_asks_for_a_report_and_shows_its_traceback_with_v(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fail_with(ZeroDivisionError("oops"), monkeypatch) == 1
+    assert "report" in (quiet := capsys.readouterr().err)
+    assert "Traceback" not in quiet
+    assert fail_with(ZeroDivisionError("oops"), monkeypatch, "fetch", "-v") == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_messages_cannot_steer_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fail_with(FileError("name \x1b[2J\nwith\udcff tricks"), monkeypatch)
+    err = capsys.readouterr().err
+    assert err == "p2psync: name \\#033[2J with\\#377 tricks\n"
+
+
+def test_explain_names_the_file_of_a_system_error() -> None:
+    assert (
+        str(explain(OSError(28, "No space left on device", b"/srv/x")))
+        == "No space left on device ('/srv/x')"
+    )
+
+
+def test_a_reader_that_goes_away_is_no_error_to_talk_about() -> None:
+    program = "import sys; from p2psync.cli.app import run; sys.exit(run(['--help']))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    said = process.stderr.read()
+    process.stderr.close()
+    assert process.wait() == 1
+    assert said == b""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("body", ["run_async(asyncio.sleep(60))", "time.sleep(60)"])
+def test_signals_end_with_20_after_cleaning_up(number: signal.Signals, body: str, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(f"""
+import asyncio, sys, time
+from p2psync.cli import app as frame
+from p2psync.cli.signals import run_async
+def main(**_):
+    try:
+        print("started", flush=True)
+        {body}
+    finally:
+        print("cleaned", flush=True)
+frame.app.main = main
+sys.exit(frame.run([]))
+""")
+    process = subprocess.Popen(
+        [sys.executable, program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "started\n"
+    process.send_signal(number)
+    out, err = process.communicate()
+    assert (process.returncode, out) == (20, "cleaned\n")
+    assert err.startswith("p2psync: stopped")
+
+
+def test_shell_completion_knows_commands_and_options() -> None:
+    def complete(words: str, index: int) -> str:
+        env = {
+            "_P2PSYNC_COMPLETE": "bash_complete",
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(index),
+            "PATH": "",
+        }
+        program = [sys.executable, "-c", "from p2psync.cli import app; app.app.main(prog_name='p2psync')"]
+        return subprocess.run(program, env=env, capture_output=True, text=True, check=False).stdout
+
+    assert "plain,publish" in complete("p2psync pub", 1)
+    assert "plain,--bwlimit" in complete("p2psync fetch --bw", 2)
