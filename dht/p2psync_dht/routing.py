@@ -232,7 +232,7 @@ class ContactTable(RoutingTable):  # type: ignore[misc]  # kademlia has no type 
             del self._by_address[known.address]
 
     def closest(self, target: int, count: int | None = None, *, working: bool = False) -> list[Contact]:
-        """The `count` (k) contacts nearest to `target`, exactly, nearest first; `working`: none that failed."""
+        """The `count` (k) contacts nearest to `target`, exactly, nearest first; `working`: none failing."""
         count = self.ksize if count is None else count
         found: list[Contact] = []
         for bucket in sorted(self.buckets, key=lambda bucket: bucket.distance_rank(target)):

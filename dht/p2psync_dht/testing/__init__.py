@@ -1,0 +1,1 @@
+"""Networks to test against: on real sockets (`loopback`), and on a virtual clock without any (`virtual`)."""

@@ -1,0 +1,57 @@
+"""Shared makers of keys and records."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from p2psync_dht import Delegation, Endpoint, Head, HolderRecord, HolderRole, Identity, holders_key
+
+HeadMaker = Callable[..., Head]
+HolderMaker = Callable[..., HolderRecord]
+
+
+def identity(number: int) -> Identity:
+    return Identity.from_seed(bytes([number]) * 32)
+
+
+@pytest.fixture
+def root() -> Identity:
+    return identity(200)
+
+
+@pytest.fixture
+def make_head(root: Identity) -> HeadMaker:
+    def make(seq: int = 1, *, signer: Identity | None = None, **fields: Any) -> Head:
+        now = int(time.time())
+        values: dict[str, Any] = {
+            "epoch": 0,
+            "payload": b"snapshot",
+            "signed_at": now,
+            "fresh_until": now + 3600,
+            "delegation": None,
+        } | fields
+        by: Delegation | None = values["delegation"]
+        assert by is None or signer is not None
+        return Head.sign(signer or root, root.public_key, seq=seq, **values)
+
+    return make
+
+
+@pytest.fixture
+def make_holder(root: Identity) -> HolderMaker:
+    def make(holder: Identity, *, key: bytes | None = None, **fields: Any) -> HolderRecord:
+        now = int(time.time())
+        values: dict[str, Any] = {
+            "endpoints": [Endpoint("127.0.0.1", 8730)],
+            "issued": now,
+            "expires": now + 3600,
+            "role": HolderRole.MIRROR,
+            "payload": b"",
+        } | fields
+        return HolderRecord.sign(holder, holders_key(root.public_key) if key is None else key, **values)
+
+    return make

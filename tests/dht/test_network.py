@@ -1,0 +1,273 @@
+"""Nodes on real sockets: small networks, dead nodes, clients, caches."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from p2psync_dht import DhtNode, Endpoint, HolderRole, Identity, RecordError, head_key, holders_key
+from p2psync_dht.testing.loopback import loopback_network, start_node
+
+from .conftest import HeadMaker, HolderMaker, identity
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 10])
+async def test_small_networks_find_what_was_stored(count: int, root: Identity, make_head: HeadMaker) -> None:
+    async with loopback_network(count) as nodes:
+        head = make_head()
+        assert await nodes[-1].put_head(head.raw) == count
+        for node in nodes:
+            found = await node.get_head(root.public_key)
+            assert found.best is not None
+            assert found.best.raw == head.raw
+            assert found.copies == min(count, found.copies) >= min(count, 3)
+        assert (await nodes[0].get_head(identity(9).public_key)).best is None
+
+
+async def test_first_valid_record_is_enough_when_asked_for(root: Identity, make_head: HeadMaker) -> None:
+    async with loopback_network(6) as nodes:
+        await nodes[1].put_head(make_head().raw)
+        client = await start_node(99, server=False)
+        await client.join([nodes[0].address])
+        found = await client.get_head(root.public_key, quorum=1)
+        assert found.best is not None
+        assert found.copies >= 1
+        await client.close()
+
+
+async def test_half_of_ten_nodes_die_without_a_word(root: Identity, make_head: HeadMaker) -> None:
+    async with loopback_network(10) as nodes:
+        head = make_head()
+        await nodes[0].put_head(head.raw)
+        for node in nodes[:5]:
+            node.protocol.close()  # as with kill -9: the sockets are gone, nobody was told
+        for node in nodes[5:]:
+            found = await node.get_head(root.public_key)
+            assert found.best is not None
+            assert found.copies >= 3
+        newer = make_head(2)
+        assert await nodes[7].put_head(newer.raw) == 5
+
+
+async def test_forty_percent_of_thirty_nodes_die(root: Identity, make_head: HeadMaker) -> None:
+    async with loopback_network(30) as nodes:
+        head = make_head()
+        assert await nodes[3].put_head(head.raw) == 20
+        for node in random.Random(1).sample(nodes[4:], 12):
+            node.protocol.close()
+        alive = [node for node in nodes if not node.protocol.closed]
+        found = [await node.get_head(root.public_key) for node in alive]
+        assert all(one.best is not None and one.best.raw == head.raw for one in found)
+
+
+async def test_a_quorum_read_prefers_the_newest_and_hands_it_on(root: Identity, make_head: HeadMaker) -> None:
+    async with loopback_network(8) as nodes:
+        old, new = make_head(1), make_head(2)
+        for node in nodes[:6]:
+            node.storage.put(old.raw)
+        nodes[7].storage.put(new.raw)
+        found = await nodes[6].get_head(root.public_key, quorum=8)
+        assert found.best is not None
+        assert found.best.seq == 2
+        assert (found.copies, found.older, found.answered) == (1, 6, 7)
+        async with asyncio.timeout(5):
+            while (again := await nodes[6].get_head(root.public_key, quorum=8)).older:
+                await asyncio.sleep(0.01)  # other nodes decide when they have stored it
+        assert again.copies == 7
+
+
+async def test_heads_never_go_back(root: Identity, make_head: HeadMaker) -> None:
+    async with loopback_network(5) as nodes:
+        old, new = make_head(1), make_head(2)
+        assert await nodes[0].put_head(new.raw) == 5
+        assert await nodes[1].put_head(old.raw) == 0
+        found = await nodes[2].get_head(root.public_key)
+        assert found.best is not None
+        assert found.best.seq == 2
+
+
+async def test_equal_numbers_the_greater_hash_wins_everywhere(root: Identity, make_head: HeadMaker) -> None:
+    async with loopback_network(4) as nodes:
+        greater = max(
+            (make_head(1, payload=bytes([number])) for number in range(6)), key=lambda head: head.order
+        )
+        for payload in random.Random(3).sample(range(6), 6):
+            await nodes[payload % 4].put_head(make_head(1, payload=bytes([payload])).raw)
+        for node in nodes:
+            found = await node.get_head(root.public_key)
+            assert found.best is not None
+            assert found.best.raw[:-64] == greater.raw[:-64] or found.best.order >= greater.order
+
+
+async def test_an_invalid_record_is_not_even_sent(make_head: HeadMaker) -> None:
+    async with loopback_network(2) as nodes:
+        with pytest.raises(RecordError):
+            await nodes[0].put_head(make_head().raw[:-1] + b"x")
+        with pytest.raises(RecordError):
+            await nodes[0].put_holder(b"nothing")
+
+
+async def test_holders_of_one_key_are_all_found(root: Identity, make_holder: HolderMaker) -> None:
+    async with loopback_network(5) as nodes:
+        key = holders_key(root.public_key)
+        records = [
+            make_holder(identity(number), endpoints=[Endpoint("127.0.0.1", number)])
+            for number in range(1, 61)
+        ]
+        for record in records:
+            assert await nodes[0].put_holder(record.raw) == 5
+        client = await start_node(99, server=False)
+        await client.join([nodes[1].address])
+        found = await client.get_holders(key)
+        assert {one.node_key for one in found} == {one.node_key for one in records}
+        some = await client.get_holders(key, limit=10)
+        assert len(some) == 10
+        assert await client.get_holders(holders_key(b"nobody")) == []
+        await client.close()
+
+
+async def test_a_later_holder_record_replaces_the_earlier(root: Identity, make_holder: HolderMaker) -> None:
+    async with loopback_network(3) as nodes:
+        now = int(time.time())
+        first = make_holder(identity(1), issued=now - 10, role=HolderRole.PEER)
+        second = make_holder(identity(1), issued=now, role=HolderRole.MIRROR)
+        assert await nodes[0].put_holder(second.raw) == 3
+        assert await nodes[0].put_holder(first.raw) == 0
+        (found,) = await nodes[1].get_holders(holders_key(root.public_key))
+        assert found.role == HolderRole.MIRROR
+
+
+async def test_somebody_elses_address_cannot_be_announced(root: Identity, make_holder: HolderMaker) -> None:
+    async with loopback_network(3) as nodes:
+        forged = make_holder(identity(1), endpoints=[Endpoint("192.0.2.1", 80)])
+        client = await start_node(99, server=False)
+        await client.join([nodes[0].address])
+        assert await client.put_holder(forged.raw) == 0
+        assert await client.get_holders(holders_key(root.public_key)) == []
+        web = make_holder(identity(2), endpoints=[Endpoint(url="https://mirror.example/")])
+        assert await client.put_holder(web.raw) == 3
+        await client.close()
+
+
+async def test_a_client_asks_but_answers_nobody_and_enters_no_table(
+    root: Identity, make_head: HeadMaker
+) -> None:
+    async with loopback_network(4) as nodes:
+        client = await start_node(99, server=False)
+        assert await client.join([nodes[0].address]) == 4
+        assert await client.put_head(make_head().raw) == 4
+        other = await start_node(98, server=False)
+        assert await other.join([client.address]) == 0
+        assert client.counters.drops["client"]
+        for node in nodes:
+            assert client.node_id not in {contact.id for contact in node.contacts()}
+        assert (await client.get_head(root.public_key)).copies >= 3
+        await client.close()
+        await other.close()
+
+
+async def test_dead_bootstrap_addresses_are_no_obstacle() -> None:
+    async with loopback_network(3) as nodes:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+            silent.bind(("127.0.0.1", 0))
+            dead = [
+                silent.getsockname(),
+                ("127.0.0.1", 1),
+                ("no-such-name.invalid", 80),
+                ("127.0.0.1", 99999),
+            ]
+            newcomer = await start_node(99)
+            assert await newcomer.join([*dead, nodes[1].address]) == 3
+            lonely = await start_node(98)
+            assert await lonely.join(dead[:2]) == 0
+            await newcomer.close()
+            await lonely.close()
+
+
+async def test_the_cache_of_contacts_replaces_bootstrap(
+    tmp_path: Path, root: Identity, make_head: HeadMaker
+) -> None:
+    async with loopback_network(5) as nodes:
+        await nodes[0].put_head(make_head().raw)
+        first = await start_node(99, server=False)
+        await first.join([nodes[0].address])
+        assert first.save_contacts(tmp_path / "contacts") == 5
+        await first.close()
+        nodes[0].protocol.close()
+        second = await start_node(99, server=False)
+        assert second.load_contacts(tmp_path / "contacts") == 5
+        assert await second.join() == 4
+        assert (await second.get_head(root.public_key)).best is not None
+        await second.close()
+
+
+async def test_records_survive_a_restart(
+    tmp_path: Path, root: Identity, make_head: HeadMaker, make_holder: HolderMaker
+) -> None:
+    async with loopback_network(1) as (node,):
+        head = make_head()
+        await node.put_head(head.raw)
+        await node.put_holder(make_holder(identity(1)).raw)
+        assert node.save_records(tmp_path / "records") == 2
+    async with loopback_network(1) as (node,):
+        assert await node.load_records(tmp_path / "records") == 2
+        assert node.storage.get(head_key(root.public_key)) == [head.raw]
+        assert len(await node.get_holders(holders_key(root.public_key))) == 1
+
+
+async def test_a_network_restarts_from_its_records(root: Identity, make_head: HeadMaker) -> None:
+    """A node that comes back at its address with its key is a contact again."""
+    async with loopback_network(4) as nodes:
+        await nodes[0].put_head(make_head().raw)
+        port = nodes[3].address[1]
+        await nodes[3].close()
+        again = await DhtNode.start(nodes[3].identity, "127.0.0.1", port)
+        await again.join([nodes[0].address])
+        assert (await again.get_head(root.public_key)).copies >= 3
+        await again.close()
+
+
+async def test_other_networks_are_strangers() -> None:
+    async with loopback_network(2) as nodes:
+        stranger = await start_node(99, network_id=b"test")
+        assert await stranger.join([nodes[0].address]) == 0
+        assert nodes[0].counters.drops["network"]
+        await stranger.close()
+
+
+async def test_a_node_learns_its_address_from_others() -> None:
+    async with loopback_network(3) as nodes:
+        assert nodes[2].observed_address() == nodes[2].address
+
+
+async def test_closing_ends_lookups() -> None:
+    async with loopback_network(3) as nodes:
+        for node in nodes[:2]:
+            node.protocol.close()
+        lookup = asyncio.ensure_future(nodes[2].get_head(bytes(32)))
+        await asyncio.sleep(0)
+        await nodes[2].close()
+        assert (await lookup).best is None
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="this machine speaks no IPv6")
+async def test_both_families_have_their_own_table(root: Identity, make_head: HeadMaker) -> None:
+    try:
+        nodes = [await DhtNode.start(identity(number), "::", 0) for number in range(1, 4)]
+    except OSError:
+        pytest.skip("this machine has no IPv6 address")
+    ports = [node.address[1] for node in nodes]
+    for node in nodes[1:]:
+        assert await node.join([("127.0.0.1", ports[0]), ("::1", ports[0])]) >= 2
+    assert await nodes[2].put_head(make_head().raw) >= 3
+    six = await DhtNode.start(identity(9), "::1", 0, server=False)
+    assert await six.join([("::1", ports[1])]) == 3
+    assert (await six.get_head(root.public_key)).best is not None
+    assert all(":" in contact.ip for contact in six.contacts())
+    for node in [*nodes, six]:
+        await node.close()
