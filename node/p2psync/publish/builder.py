@@ -240,19 +240,19 @@ class Builder:
             note_error(error, path, self._report)
             self._drop(node, row)
             return
-        if SINGLE_CHUNK_MAX < row.size <= ingest.SPLIT_OVER:
-            future = self._pool.submit(ingest.read_stable, fd, row.name, ingest.hash_file)
+        if ingest.INLINE_MAX < row.size <= ingest.SPLIT_OVER:
+            future = self._pool.submit(ingest.read_stable, fd, row, ingest.hash_file)
             node.waiting += 1
             while len(self._jobs) >= MAX_WAITING:
                 self._collect(self._jobs.popleft())
             self._jobs.append(_Job(node, row, path, fd, future))
             return
         try:
-            if row.size <= SINGLE_CHUNK_MAX:
-                content = ingest.read_stable(fd, row.name, ingest.hash_file)
+            if row.size <= ingest.INLINE_MAX:
+                content = ingest.read_stable(fd, row, ingest.hash_file)
                 self._observer.advance(content.found.size, 1)
             else:
-                content = ingest.read_stable(fd, row.name, self._hash_large)
+                content = ingest.read_stable(fd, row, self._hash_large)
                 self._observer.advance(0, 1)
             self._take(node, content)
         except (OSError, ingest.KeptChanging, ingest.TooLarge) as error:
