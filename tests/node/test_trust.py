@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from tests.node.simulator import DAY, NOW, Publisher, identity
 
 from p2psync.errors import FormatError, TrustError
@@ -365,6 +367,39 @@ def test_rubbish_from_the_network_does_not_hide_a_good_head(publisher: Publisher
     found = judged(publisher, *rubbish, publisher.head.raw)
     assert found.head == publisher.head
     assert len(found.warnings) == len(rubbish)
+
+
+@given(st.data())
+def test_a_head_changed_anywhere_is_refused_with_an_error_of_this_project(data: st.DataObject) -> None:
+    publisher = Publisher()
+    publisher.publish(TREE)
+    publisher.delegate("signer", epoch=1)
+    good = publisher.publish(TREE).raw
+    raw = bytearray(good)
+    begin = data.draw(st.integers(0, len(raw)))
+    end = data.draw(st.integers(begin, min(begin + 3, len(raw))))
+    raw[begin:end] = data.draw(st.binary(max_size=3))
+    assume(raw != good)
+    with pytest.raises((FormatError, TrustError)):
+        decode_head(bytes(raw))
+
+
+@given(st.binary(max_size=500))
+def test_random_bytes_are_no_head(raw: bytes) -> None:
+    with pytest.raises(FormatError):
+        decode_head(raw)
+
+
+@given(st.binary(max_size=130))
+def test_any_payload_that_is_signed_names_a_snapshot_or_is_a_format_error(payload: bytes) -> None:
+    publisher = Publisher()
+    publisher.publish(TREE)
+    raw = publisher.forge_head(publisher.root, payload=payload)
+    try:
+        head = decode_head(raw)
+    except FormatError:
+        return
+    assert head.snapshot.is_single
 
 
 def test_delegations_sign_only_within_their_own_bounds(publisher: Publisher) -> None:
