@@ -18,6 +18,8 @@ from p2psync.state import State
 from p2psync_dht import DhtNode, HolderRecord, RecordError
 
 DEFAULT_PORT: Final = 8730
+RECORDS: Final = "records.msgpack"
+"""The file in the state directory with the records that a node stores for others."""
 JOIN_HOLDERS: Final = 16
 """Known holders that are tried as contacts too: a node's DHT has the port number of its content server."""
 
@@ -36,10 +38,12 @@ async def open_dht(
     port: int = 0,
     server: bool = False,
     archive: bytes | None = None,
+    records: bool = False,
 ) -> AsyncIterator[DhtNode]:
     """A node of the DHT that has joined, or tried to; its contacts are saved at the end.
 
-    ``archive``: its known holders are tried as contacts too.
+    ``archive``: its known holders are tried as contacts too. ``records``: what was stored for others before a
+    restart is stored again.
 
     Raises:
         NetworkError: the address cannot be used. UsageError: a bootstrap address is none.
@@ -53,12 +57,16 @@ async def open_dht(
         ) from None
     try:
         node.load_contacts(state.contacts_path)
+        if records:
+            await node.load_records(state.path / RECORDS)
         known = [] if archive is None else _holder_addresses(state, archive)
         await node.join([*given, *known])
         yield node
     finally:
         with contextlib.suppress(OSError):
             node.save_contacts(state.contacts_path)
+            if records:
+                node.save_records(state.path / RECORDS)
         await node.close()
 
 

@@ -13,8 +13,9 @@ import contextlib
 import os
 import stat
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Final
 
 from blake3 import blake3
@@ -33,6 +34,7 @@ from p2psync.fetch.removal import Removal
 from p2psync.fetch.reuse import LocalChunks
 from p2psync.fetch.share import Sharing
 from p2psync.fetch.swarm import Swarm
+from p2psync.fetch.view import resolve
 from p2psync.fetch.workspace import Workspace
 from p2psync.format.coverage import Coverage
 from p2psync.format.head import ArchiveHead
@@ -52,7 +54,18 @@ MISSING_SHOWN: Final = 20
 """Missing paths that are named; the rest is counted."""
 
 
-async def run_fetch(options: FetchOptions, state: State, observer: Observer) -> FetchSummary:
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A node inside which a fetch runs: its DHT and its content server are used instead of own ones."""
+
+    dht: DhtNode
+    share: Callable[[bytes], Share]
+    """Given DEST, who offers its unfinished objects."""
+
+
+async def run_fetch(
+    options: FetchOptions, state: State, observer: Observer, host: Host | None = None
+) -> FetchSummary:
     """Make ``options.dest`` like the archive.
 
     Returns a summary; its ``exit_code`` is 23 where something could not be had.
@@ -61,7 +74,7 @@ async def run_fetch(options: FetchOptions, state: State, observer: Observer) -> 
         P2psyncError: nothing could be done, or not gone on with; what was done is kept, and the next run goes
         on.
     """
-    fetch = Fetch(options, state, observer)
+    fetch = Fetch(options, state, observer, host)
     name = "dest-" + blake3(fetch.dest).hexdigest(length=8)
     with state.lock(name):
         return await fetch.run()
@@ -70,8 +83,11 @@ async def run_fetch(options: FetchOptions, state: State, observer: Observer) -> 
 class Fetch:
     """The state of one run."""
 
-    def __init__(self, options: FetchOptions, state: State, observer: Observer) -> None:
+    def __init__(
+        self, options: FetchOptions, state: State, observer: Observer, host: Host | None = None
+    ) -> None:
         self._options = options
+        self._host = host
         self._state = state
         self._observer = observer
         self.dest = os.path.realpath(options.dest)
@@ -83,20 +99,29 @@ class Fetch:
         observer = self._observer
         archive = self._options.url.archive
         observer.phase("looking up", None, None)
-        async with open_dht(self._state, bootstrap=self._options.bootstrap, archive=archive) as dht:
+        async with self._dht(archive) as dht:
+            before = dht.counters.bytes_in
             discovery = Discovery(self._state, self._options, dht, self._swarm, observer.warning)
             try:
                 await self._follow(discovery)
             finally:
                 for member in self._swarm.members:
                     await member.source.close()
-                self._account(dht, started)
+                self._account(dht.counters.bytes_in - before, started)
         return self._summary
 
-    def _account(self, dht: DhtNode, started: float) -> None:
+    @contextlib.asynccontextmanager
+    async def _dht(self, archive: bytes) -> AsyncIterator[DhtNode]:
+        if self._host is not None:
+            yield self._host.dht
+        else:
+            async with open_dht(self._state, bootstrap=self._options.bootstrap, archive=archive) as dht:
+                yield dht
+
+    def _account(self, dht_bytes: int, started: float) -> None:
         received = {member.name: member.source.received for member in self._swarm.members}
         self._summary.sources = {name: count for name, count in received.items() if count}
-        self._summary.received = sum(received.values()) + dht.counters.bytes_in
+        self._summary.received = sum(received.values()) + dht_bytes
         self._summary.banned = [member.name for member in self._swarm.members if member.banned]
         self._summary.seconds = time.monotonic() - started
 
@@ -163,16 +188,7 @@ class Fetch:
 
     async def _wanted(self, snapshot: Snapshot, manifest: Manifest) -> tuple[Entry, bool]:
         """The directory to fetch as the root of DEST; True where it stands for a single file or link."""
-        entry = snapshot.root
-        for name in self._options.url.path.split(b"/") if self._options.url.path else []:
-            inner: Entry | None = None
-            if entry.kind == Kind.DIR and not await manifest.load([entry.ref]):
-                inner = next((e for e in manifest.listing(entry.ref) if e.name == name), None)
-            if inner is None:
-                raise PartialError(
-                    f"the archive has no {os.fsdecode(self._options.url.path)!r}; p2psync ls tells"
-                )
-            entry = inner
+        entry = await resolve(snapshot.root, self._options.url.path, manifest)
         if entry.kind == Kind.DIR:
             return entry._replace(name=b""), False
         if os.path.isdir(self._options.dest):
@@ -332,7 +348,9 @@ class Fetch:
         async with contextlib.AsyncExitStack() as stack:
             share: Share = Nothing()
             tasks = [asyncio.ensure_future(discovery.keep_looking())]
-            if self._options.share:
+            if self._host is not None:
+                share = self._host.share(self.dest)
+            elif self._options.share:
                 sharing = Sharing(self._state, self._state.identity(), head.archive, self.dest)
                 stack.push_async_callback(sharing.close)
                 await sharing.start(*self._options.listen)

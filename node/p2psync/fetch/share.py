@@ -33,14 +33,30 @@ ROUND: Final = 1.0
 """Seconds between looks for sources that do not know us yet."""
 
 
-class Sharing:
-    """The sharing side of one fetch."""
+class PartialShare:
+    """Offers the unfinished objects of a fetch through a registry that a content server looks into."""
+
+    def __init__(self, partial: PartialObjects, dest: bytes) -> None:
+        self._partial = partial
+        self._dest = dest
+
+    def offer(self, job: Job) -> None:
+        """Offer the chunks of an unfinished object."""
+        path = join(self._dest, join(PARTIAL, job.ref.digest.hex().encode()))
+        self._partial.register(job.ref.digest, path, job.recipe, job.have)
+
+    def withdraw(self, job: Job) -> None:
+        """It is whole and found by the index, or was given up."""
+        self._partial.drop(job.ref.digest)
+
+
+class Sharing(PartialShare):
+    """The sharing side of one fetch, with a server of its own."""
 
     def __init__(self, state: State, identity: Identity, archive: bytes, dest: bytes) -> None:
+        super().__init__(PartialObjects(), dest)
         self._identity = identity
         self._archive = archive
-        self._dest = dest
-        self._partial = PartialObjects()
         self._library = StateLibrary(state, self._partial)
         self._server: ContentServer | None = None
         self._told: dict[str, float] = {}
@@ -54,15 +70,6 @@ class Sharing:
         if self._server is not None:
             await self._server.close()
         self._library.close()
-
-    def offer(self, job: Job) -> None:
-        """Offer the chunks of an unfinished object."""
-        path = join(self._dest, join(PARTIAL, job.ref.digest.hex().encode()))
-        self._partial.register(job.ref.digest, path, job.recipe, job.have)
-
-    def withdraw(self, job: Job) -> None:
-        """It is whole and found by the index, or was given up."""
-        self._partial.drop(job.ref.digest)
 
     async def nominate(self, swarm: Swarm, coverage: Coverage) -> None:
         """Keep the sources told that we are here, until cancelled."""

@@ -1,0 +1,149 @@
+"""Keeping mirrors up to date: each at its interval, and at once when a newer head is heard of."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import Callable
+from typing import Final
+
+from p2psync.errors import FileError, P2psyncError, UsageError
+from p2psync.fetch.engine import Host, run_fetch
+from p2psync.fetch.options import Delete, FetchOptions, FetchSummary
+from p2psync.format.url import ArchiveUrl, archive_text
+from p2psync.observer import NullObserver, Observer
+from p2psync.state import State
+from p2psync.state.trees import Tree
+
+DEFAULT_INTERVAL: Final = 3600.0
+FIRST_RETRY: Final = 10.0
+"""Seconds until an update that failed is tried again; doubles up to the interval."""
+
+
+class Mirrors:
+    """Updates the mirrors of a state directory, one at a time."""
+
+    def __init__(
+        self,
+        state: State,
+        host: Host,
+        *,
+        bwlimit: int | None,
+        warn: Callable[[str], None],
+        detail: Callable[[str], None],
+    ) -> None:
+        self._state = state
+        self._host = host
+        self._bwlimit = bwlimit
+        self._warn = warn
+        self._detail = detail
+        self._due: dict[int, float] = {}
+        self._failures: dict[int, int] = {}
+
+    async def round(self) -> float:
+        """Update what is due; seconds until something is due again, if nothing changes before."""
+        now = time.monotonic()
+        trees = [tree for tree in self._state.trees.all() if tree.role == "mirror" and tree.source]
+        for tree in trees:
+            if self._due.get(tree.id, 0.0) <= now or self._behind(tree):
+                await self._update(tree)
+        waiting = [self._due[tree.id] for tree in trees if tree.id in self._due]
+        return max(min(waiting, default=now + DEFAULT_INTERVAL) - time.monotonic(), 0.5)
+
+    def _behind(self, tree: Tree) -> bool:
+        """Whether a newer head than the tree's is known, and the last attempt at it did not just fail."""
+        if tree.archive is None or self._failures.get(tree.id):
+            return False
+        head = self._state.heads.newest(tree.archive)
+        return head is not None and (head.epoch, head.seq) > (tree.epoch, tree.seq)
+
+    async def _update(self, tree: Tree) -> None:
+        interval = float(tree.options.get("interval", DEFAULT_INTERVAL))
+        try:
+            options = options_of(tree, self._bwlimit)
+            summary = await run_fetch(options, self._state, _Warnings(self._warn), self._host)
+        except FileError as error:
+            self._failed(tree, interval, error)
+        except P2psyncError as error:
+            self._failed(tree, interval, error)
+        else:
+            if summary.exit_code:
+                self._failed(tree, interval, None)
+                return
+            self._failures.pop(tree.id, None)
+            self._due[tree.id] = time.monotonic() + interval
+            self._detail(
+                f"mirror {os.fsdecode(tree.path)} of {archive_text(summary.archive)} is at snapshot {summary.seq}"
+            )
+
+    def _failed(self, tree: Tree, interval: float, error: P2psyncError | None) -> None:
+        count = self._failures[tree.id] = self._failures.get(tree.id, 0) + 1
+        pause = min(FIRST_RETRY * 2 ** (count - 1), interval)
+        self._due[tree.id] = time.monotonic() + pause
+        reason = "some of it could not be had" if error is None else str(error)
+        self._warn(
+            f"mirror {os.fsdecode(tree.path)} was not updated: {reason}; next try in {pause:.0f} seconds"
+        )
+
+    def updated(self, tree: Tree) -> None:
+        """The mirror was updated by its command just now; its interval begins anew."""
+        self._due[tree.id] = time.monotonic() + float(tree.options.get("interval", DEFAULT_INTERVAL))
+
+
+def options_of(tree: Tree, bwlimit: int | None) -> FetchOptions:
+    """How to update a mirror: as it was made."""
+    delete = Delete.ALL
+    with contextlib.suppress(ValueError):
+        delete = Delete(tree.options.get("delete", Delete.ALL))
+    return FetchOptions(
+        url=ArchiveUrl.parse(tree.source),
+        dest=tree.path,
+        sources=tuple(map(str, tree.options.get("sources", ()))),
+        bwlimit=bwlimit,
+        delete=delete,
+        mirror=True,
+        mirror_interval=float(tree.options.get("interval", DEFAULT_INTERVAL)),
+    )
+
+
+def register(state: State, options: FetchOptions) -> Tree:
+    """Note that a directory is a mirror; every node on this state directory keeps it up to date from now on.
+
+    Raises UsageError: the directory holds something else.
+    """
+    path = os.path.realpath(options.dest)
+    known = state.trees.get(path)
+    if known is not None and known.role == "publish":
+        raise UsageError(f"{os.fsdecode(path)} is published from here; mirror into another directory")
+    tree = state.trees.ensure(path, "mirror", options.url.archive)
+    tree.source = str(options.url)
+    tree.options["interval"] = options.mirror_interval
+    tree.options["sources"] = list(options.sources)
+    tree.options["delete"] = str(options.delete)
+    state.trees.update(tree)
+    return tree
+
+
+class _Warnings(NullObserver):
+    """Watches an update in the background: its warnings only."""
+
+    def __init__(self, warn: Callable[[str], None]) -> None:
+        self._warn = warn
+
+    def warning(self, text: str) -> None:
+        self._warn(text)
+
+
+async def first_update(state: State, host: Host, options: FetchOptions, observer: Observer) -> FetchSummary:
+    """Update a mirror now, before the eyes of its user."""
+    return await run_fetch(options, state, observer, host)
+
+
+async def pause(seconds: float, changed: asyncio.Event) -> None:
+    """Wait for a change of the state, at most ``seconds``."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await changed.wait()
+    changed.clear()

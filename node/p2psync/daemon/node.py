@@ -1,0 +1,216 @@
+"""The node's process: DHT and content server on one port number, and the loops that announce and update.
+
+The state directory is what the node and the commands share: the node looks twice a second whether any process has committed something
+there, and announces and serves what is new.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from p2psync.content.library import StateLibrary
+from p2psync.content.partial import PartialObjects
+from p2psync.content.server import ContentServer
+from p2psync.daemon.announce import Announcer
+from p2psync.daemon.mirrors import Mirrors, first_update, pause, register
+from p2psync.daemon.once import NODE_LOCK, node_runs
+from p2psync.dht import RECORDS, open_dht
+from p2psync.errors import NetworkError, P2psyncError
+from p2psync.fetch.engine import Host, run_fetch
+from p2psync.fetch.options import FetchOptions, FetchSummary
+from p2psync.fetch.share import PartialShare
+from p2psync.observer import Observer
+from p2psync.state import State
+from p2psync_dht import DhtNode
+
+WATCH: Final = 0.5
+"""Seconds between looks at the state directory."""
+SAVE: Final = 300.0
+"""Seconds between savings of the DHT's contacts and records."""
+COLLECT: Final = 24 * 3600.0
+"""Seconds between removals of metadata that nothing refers to any more."""
+PORT_TRIES: Final = 20
+"""Ports tried until one is free for UDP and TCP, where the system is to choose."""
+
+
+class Ready(Protocol):
+    """Called once the node serves and has joined or tried to."""
+
+    def __call__(self, listen: str, node: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class NodeOptions:
+    """How a node runs."""
+
+    listen: tuple[str, int]
+    bootstrap: tuple[str, ...] = ()
+    bwlimit: int | None = None
+    """Bytes a second that updates of mirrors may receive."""
+    advertise: tuple[str, int] | None = None
+    """Where others reach this node, if it cannot see that itself (port forwarding)."""
+
+
+def _silent(_: str) -> None:
+    return
+
+
+async def run_node(
+    options: NodeOptions,
+    state: State,
+    *,
+    on_ready: Ready,
+    warn: Callable[[str], None] = _silent,
+    detail: Callable[[str], None] = _silent,
+) -> None:
+    """Run until cancelled.
+
+    Raises:
+        NetworkError: the address cannot be listened at. FileError: another node runs on this state directory.
+    """
+    async with _running(options, state, warn, detail) as node:
+        on_ready(*node.where)
+        await node.serve()
+
+
+async def run_mirror(
+    mirror: FetchOptions,
+    options: NodeOptions,
+    state: State,
+    observer: Observer,
+    *,
+    on_ready: Ready,
+    on_done: Callable[[FetchSummary], None],
+    detail: Callable[[str], None] = _silent,
+) -> None:
+    """Make a directory a mirror, update it, then stay as the node that serves it.
+
+    Where a node runs on this state directory already, that one serves and updates it, and this returns.
+    """
+    if node_runs(state):
+        register(state, mirror)
+        on_done(await run_fetch(mirror, state, observer))
+        detail("the node that runs on this state directory serves the mirror and keeps it up to date")
+        return
+    async with _running(options, state, observer.warning, detail) as node:
+        on_ready(*node.where)
+        tree = register(state, mirror)
+        node.mirrors.updated(tree)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(node.serve())
+            on_done(await first_update(state, node.host, mirror, observer))
+
+
+class Node:
+    """A running node."""
+
+    def __init__(
+        self,
+        state: State,
+        dht: DhtNode,
+        announcer: Announcer,
+        mirrors: Mirrors,
+        host: Host,
+        where: tuple[str, str],
+        warn: Callable[[str], None],
+    ) -> None:
+        self._state = state
+        self._dht = dht
+        self._announcer = announcer
+        self.mirrors = mirrors
+        self.host = host
+        self.where = where
+        """HOST:PORT and the node id in hex."""
+        self._warn = warn
+        self._announce_now = asyncio.Event()
+        self._update_now = asyncio.Event()
+
+    async def serve(self) -> None:
+        """Watch, announce and update until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._watch())
+            group.create_task(self._save())
+            group.create_task(self._loop(self._announcer.round, self._announce_now))
+            group.create_task(self._loop(self.mirrors.round, self._update_now))
+            group.create_task(self._collect())
+
+    async def _loop(self, work: Callable[[], Coroutine[Any, Any, float]], changed: asyncio.Event) -> None:
+        while True:
+            try:
+                seconds = await work()
+            except P2psyncError as error:
+                self._warn(str(error))
+                seconds = 30.0
+            await pause(seconds, changed)
+
+    async def _watch(self) -> None:
+        version = self._state.data_version()
+        while True:
+            await asyncio.sleep(WATCH)
+            now = self._state.data_version()
+            if now != version:
+                version = now
+                self._announce_now.set()
+                self._update_now.set()
+
+    async def _save(self) -> None:
+        while True:
+            await asyncio.sleep(SAVE)
+            with contextlib.suppress(OSError):
+                self._dht.save_contacts(self._state.contacts_path)
+                self._dht.save_records(self._state.path / RECORDS)
+
+    async def _collect(self) -> None:
+        while True:
+            await asyncio.sleep(COLLECT)
+            self._state.holders.prune(time.time())
+            await asyncio.to_thread(self._state.meta.gc)
+
+
+@contextlib.asynccontextmanager
+async def _running(
+    options: NodeOptions, state: State, warn: Callable[[str], None], detail: Callable[[str], None]
+) -> AsyncIterator[Node]:
+    """A node with its sockets open; everything is closed and saved at the end."""
+    identity = state.identity()
+    async with AsyncExitStack() as stack:
+        stack.enter_context(state.lock(NODE_LOCK))
+        partial = PartialObjects()
+        library = StateLibrary(state, partial)
+        stack.callback(library.close)
+        server, dht = await _listen(options, state, library, stack)
+        host, port = server.address
+        announcer = Announcer(state, identity, dht, (options.listen[0], port), options.advertise)
+        inside = Host(dht, lambda dest: PartialShare(partial, dest))
+        mirrors = Mirrors(state, inside, bwlimit=options.bwlimit, warn=warn, detail=detail)
+        shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        yield Node(state, dht, announcer, mirrors, inside, (shown, identity.node_id.hex()), warn)
+
+
+async def _listen(
+    options: NodeOptions, state: State, library: StateLibrary, stack: AsyncExitStack
+) -> tuple[ContentServer, DhtNode]:
+    """The content server and the DHT on one port number."""
+    host, port = options.listen
+    key = state.identity().public_key
+    for attempt in range(PORT_TRIES):
+        server = await ContentServer.start(library, host, port, node_key=key)
+        opened = open_dht(
+            state, bootstrap=options.bootstrap, host=host, port=server.address[1], server=True, records=True
+        )
+        try:
+            dht = await stack.enter_async_context(opened)
+        except NetworkError:
+            await server.close()
+            if port or attempt == PORT_TRIES - 1:
+                raise
+        else:
+            stack.push_async_callback(server.close)
+            return server, dht
+    raise NetworkError(f"no port at {host} was free for both UDP and TCP; name one with --listen")

@@ -1,0 +1,43 @@
+"""What a command does in the DHT by itself, where no node runs on its state directory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from p2psync.dht import open_dht
+from p2psync.errors import FileError, FormatError
+from p2psync.format.head import ArchiveHead, from_record
+from p2psync.state import State
+
+NODE_LOCK = "node"
+"""Held by the node that runs on a state directory."""
+
+
+def node_runs(state: State) -> bool:
+    """Whether a node runs on this state directory."""
+    try:
+        with state.lock(NODE_LOCK):
+            return False
+    except FileError:
+        return True
+
+
+async def announce_published(state: State, archive: bytes, bootstrap: Sequence[str]) -> int:
+    """Put the newest head into the DHT; how many nodes hold it then. A running node has done so by itself."""
+    head = state.heads.newest(archive)
+    if head is None:
+        return 0
+    async with open_dht(state, bootstrap=bootstrap, archive=archive) as dht:
+        return await dht.put_head(head.raw) if dht.contacts() else 0
+
+
+async def known_heads(state: State, archive: bytes, bootstrap: Sequence[str]) -> list[ArchiveHead]:
+    """The head that the DHT has: a publisher must sign what comes after it, whoever published last."""
+    async with open_dht(state, bootstrap=bootstrap, archive=archive) as dht:
+        best = (await dht.get_head(archive)).best if dht.contacts() else None
+    if best is None:
+        return []
+    try:
+        return [from_record(best)]
+    except FormatError:
+        return []
