@@ -6,14 +6,14 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
-from p2psync.errors import FileError, P2psyncError, UsageError
+from p2psync.errors import P2psyncError, UsageError
 from p2psync.fetch.engine import Host, run_fetch
-from p2psync.fetch.options import Delete, FetchOptions, FetchSummary
+from p2psync.fetch.options import Delete, FetchOptions
 from p2psync.format.url import ArchiveUrl, archive_text
-from p2psync.observer import NullObserver, Observer
+from p2psync.observer import NullObserver
 from p2psync.state import State
 from p2psync.state.trees import Tree
 
@@ -56,6 +56,8 @@ class Mirrors:
         """Whether a newer head than the tree's is known, and the last attempt at it did not just fail."""
         if tree.archive is None or self._failures.get(tree.id):
             return False
+        if self._due.get(tree.id) == float("inf"):
+            return False
         head = self._state.heads.newest(tree.archive)
         return head is not None and (head.epoch, head.seq) > (tree.epoch, tree.seq)
 
@@ -64,8 +66,6 @@ class Mirrors:
         try:
             options = options_of(tree, self._bwlimit)
             summary = await run_fetch(options, self._state, _Warnings(self._warn), self._host)
-        except FileError as error:
-            self._failed(tree, interval, error)
         except P2psyncError as error:
             self._failed(tree, interval, error)
         else:
@@ -75,7 +75,8 @@ class Mirrors:
             self._failures.pop(tree.id, None)
             self._due[tree.id] = time.monotonic() + interval
             self._detail(
-                f"mirror {os.fsdecode(tree.path)} of {archive_text(summary.archive)} is at snapshot {summary.seq}"
+                f"mirror {os.fsdecode(tree.path)} of {archive_text(summary.archive)} "
+                f"is at snapshot {summary.seq}"
             )
 
     def _failed(self, tree: Tree, interval: float, error: P2psyncError | None) -> None:
@@ -87,9 +88,14 @@ class Mirrors:
             f"mirror {os.fsdecode(tree.path)} was not updated: {reason}; next try in {pause:.0f} seconds"
         )
 
-    def updated(self, tree: Tree) -> None:
-        """The mirror was updated by its command just now; its interval begins anew."""
-        self._due[tree.id] = time.monotonic() + float(tree.options.get("interval", DEFAULT_INTERVAL))
+    @contextlib.contextmanager
+    def being_updated(self, tree: Tree) -> Iterator[None]:
+        """The mirror is updated by its command for the length of the block; afterwards its interval begins."""
+        self._due[tree.id] = float("inf")
+        try:
+            yield
+        finally:
+            self._due[tree.id] = time.monotonic() + float(tree.options.get("interval", DEFAULT_INTERVAL))
 
 
 def options_of(tree: Tree, bwlimit: int | None) -> FetchOptions:
@@ -134,11 +140,6 @@ class _Warnings(NullObserver):
 
     def warning(self, text: str) -> None:
         self._warn(text)
-
-
-async def first_update(state: State, host: Host, options: FetchOptions, observer: Observer) -> FetchSummary:
-    """Update a mirror now, before the eyes of its user."""
-    return await run_fetch(options, state, observer, host)
 
 
 async def pause(seconds: float, changed: asyncio.Event) -> None:

@@ -1,7 +1,7 @@
 """The node's process: DHT and content server on one port number, and the loops that announce and update.
 
-The state directory is what the node and the commands share: the node looks twice a second whether any process has committed something
-there, and announces and serves what is new.
+The state directory is what the node and the commands share: the node looks twice a second whether any process
+has committed something there, and announces and serves what is new.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from p2psync.content.library import StateLibrary
 from p2psync.content.partial import PartialObjects
 from p2psync.content.server import ContentServer
 from p2psync.daemon.announce import Announcer
-from p2psync.daemon.mirrors import Mirrors, first_update, pause, register
+from p2psync.daemon.mirrors import Mirrors, pause, register
 from p2psync.daemon.once import NODE_LOCK, node_runs
 from p2psync.dht import RECORDS, open_dht
 from p2psync.errors import NetworkError, P2psyncError
@@ -101,10 +101,18 @@ async def run_mirror(
     async with _running(options, state, observer.warning, detail) as node:
         on_ready(*node.where)
         tree = register(state, mirror)
-        node.mirrors.updated(tree)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(node.serve())
-            on_done(await first_update(state, node.host, mirror, observer))
+        try:
+            async with asyncio.TaskGroup() as group:
+                with node.mirrors.being_updated(tree):
+                    group.create_task(node.serve())
+                    try:
+                        on_done(await run_fetch(mirror, state, observer, node.host))
+                    except P2psyncError as error:
+                        if tree.snapshot is None:
+                            raise  # Never fetched: most likely a mistake that its user should hear of now.
+                        observer.warning(f"{error}; serving what is there, and trying again")
+        except BaseExceptionGroup as failures:
+            raise failures.exceptions[0] from None
 
 
 class Node:

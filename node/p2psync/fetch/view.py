@@ -41,9 +41,8 @@ class View:
     async def listing(self, directory: Entry) -> list[Entry]:
         """The entries of a directory. Raises PartialError if no source has it."""
         if await self._manifest.load([directory.ref]):
-            raise PartialError(
-                f"no source has the listing of {os.fsdecode(directory.name) or 'the root'!r}; try again later"
-            )
+            name = os.fsdecode(directory.name) or "the root"
+            raise PartialError(f"no source has the listing of {name!r}; try again later")
         return self._manifest.listing(directory.ref)
 
 
