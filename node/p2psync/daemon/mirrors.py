@@ -90,7 +90,7 @@ class Mirrors:
 
     @contextlib.contextmanager
     def being_updated(self, tree: Tree) -> Iterator[None]:
-        """The mirror is updated by its command for the length of the block; afterwards its interval begins."""
+        """A command updates the mirror for the length of the block; afterwards its interval begins."""
         self._due[tree.id] = float("inf")
         try:
             yield

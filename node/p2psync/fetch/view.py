@@ -47,7 +47,7 @@ class View:
 
 
 async def resolve(snapshot_root: Entry, path: bytes, manifest: Manifest) -> Entry:
-    """The entry at ``path`` below a root. Raises PartialError if there is none, or a listing cannot be had."""
+    """The entry at ``path`` below a root. Raises PartialError: there is none, or a listing cannot be had."""
     entry = snapshot_root
     for name in path.split(b"/") if path else []:
         inner: Entry | None = None
