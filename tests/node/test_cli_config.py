@@ -151,7 +151,7 @@ def configure(tmp_path: Path, text: str) -> None:
 def test_defaults(probe_run: Any) -> None:
     found = probe_run()
     assert found["network"] == Network(Address("0.0.0.0", 8730), (), ())
-    assert found["transfer"] == Transfer(0, True, False, False, None, 0, 0)
+    assert found["transfer"] == Transfer(0, False, False, False, None, 0, 0)
     assert found["rules"] == []
     assert found["common"].state_path is None
 
@@ -160,13 +160,13 @@ def test_command_line_beats_environment_beats_file(
     probe_run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     configure(
-        tmp_path, '[publish]\nbwlimit = 1\ntimeout = 2\ncontimeout = 3\nbootstrap = "a"\nshare = false\n'
+        tmp_path, '[publish]\nbwlimit = 1\ntimeout = 2\ncontimeout = 3\nbootstrap = "a"\nno-share = true\n'
     )
     monkeypatch.setenv("P2PSYNC_PUBLISH_BWLIMIT", "10")
     monkeypatch.setenv("P2PSYNC_PUBLISH_TIMEOUT", "20")
     transfer = probe_run("--bwlimit=100")["transfer"]
     assert (transfer.bwlimit, transfer.timeout, transfer.contimeout) == (102400, 20, 3)
-    assert transfer.share is False
+    assert transfer.no_share is True
     assert seen["network"].bootstrap == (Address("a", 8730),)
 
 

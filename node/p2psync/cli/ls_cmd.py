@@ -14,9 +14,13 @@ from p2psync.cli.types import URL, url_of
 from p2psync.ui.text import printable_name
 
 if TYPE_CHECKING:
-    from p2psync.fetch import View
+    from p2psync.cli.views import View
     from p2psync.format.listing import Entry
     from p2psync.format.url import ArchiveUrl
+
+# p2psync.format.listing.Kind, which --help does without.
+DIRECTORY, SYMLINK = 1, 2
+TYPES = {0: "file", DIRECTORY: "directory", SYMLINK: "symlink"}
 
 
 @click.command("ls")
@@ -32,19 +36,12 @@ def command(common: Common, network: Network, src: ArchiveUrl, recursive: bool, 
     directory: of all files below it), time, name, and the target of a symlink.
     """
     from p2psync.cli.signals import run_async
-    from p2psync.fetch import open_view
+    from p2psync.cli.views import open_view
 
     out = common.out
 
     async def list_all() -> None:
-        async with open_view(
-            src,
-            state,
-            out.warn,
-            sources=network.sources,
-            bootstrap=tuple(map(str, network.bootstrap)),
-            require_fresh=require_fresh,
-        ) as view:
+        async with open_view(common, network, state, src, require_fresh=require_fresh) as view:
             lister = Lister(out, view, recursive)
             await lister.show(view.entry)
             head = view.head
@@ -75,7 +72,7 @@ class Lister:
         """The thing that the URL names: a file or symlink by its name, a directory as ``.`` with what is in
         it.
         """
-        if is_directory(entry):
+        if entry.kind == DIRECTORY:
             self._line(b".", entry)
             await self._below(b"", entry)
         else:
@@ -85,7 +82,7 @@ class Lister:
         for entry in await self._view.listing(directory):
             path = prefix + entry.name
             self._line(path, entry)
-            if self._recursive and is_directory(entry):
+            if self._recursive and entry.kind == DIRECTORY:
                 await self._below(path + b"/", entry)
 
     def _line(self, path: bytes, entry: Entry) -> None:
@@ -94,43 +91,36 @@ class Lister:
         self._out.event("entry", **entry_fields(path, entry))
 
 
-def is_directory(entry: Entry) -> bool:
-    return bool(entry.totals is not None)
-
-
 def entry_size(entry: Entry) -> int:
     """Bytes: of a file, of all files below a directory, of a symlink's target."""
-    if entry.target is not None:
-        return len(entry.target)
-    return entry.totals.bytes if entry.totals is not None else entry.ref.size
+    return len(entry.target) if entry.kind == SYMLINK else entry.below.bytes
 
 
 def long_line(path: bytes, entry: Entry) -> str:
     """One line as ``rsync --list-only`` prints it; the time is local."""
     when = time.strftime("%Y/%m/%d %H:%M:%S", time.localtime(entry.mtime_ns // 10**9))
     line = f"{stat.filemode(file_mode(entry))} {entry_size(entry):>14,} {when} {printable_name(path)}"
-    return line if entry.target is None else f"{line} -> {printable_name(entry.target)}"
+    return f"{line} -> {printable_name(entry.target)}" if entry.kind == SYMLINK else line
 
 
 def file_mode(entry: Entry) -> int:
     """Type and permissions as st_mode has them. A symlink has no permissions of its own; Linux shows 777."""
-    if entry.target is not None:
+    if entry.kind == SYMLINK:
         return stat.S_IFLNK | 0o777
-    return (stat.S_IFDIR if entry.totals is not None else stat.S_IFREG) | entry.mode
+    return (stat.S_IFDIR if entry.kind == DIRECTORY else stat.S_IFREG) | entry.mode
 
 
 def entry_fields(path: bytes, entry: Entry) -> dict[str, Any]:
     """An entry as JSON fields."""
-    kind = "symlink" if entry.target is not None else "directory" if entry.totals is not None else "file"
     fields: dict[str, Any] = {
         **name_fields(path, "path"),
-        "type": kind,
+        "type": TYPES[entry.kind],
         "mode": f"{stat.S_IMODE(file_mode(entry)):04o}",
         "size": entry_size(entry),
         "mtime_ns": entry.mtime_ns,
     }
-    if entry.target is not None:
+    if entry.kind == SYMLINK:
         fields |= name_fields(entry.target, "target")
     else:
-        fields["id"] = entry.ref.digest.hex()
+        fields["id"] = entry.digest.hex()
     return fields

@@ -12,11 +12,12 @@ from p2psync.cli.options import (
     Common,
     Network,
     Transfer,
+    advertise_option,
     common_options,
     network_options,
     transfer_options,
 )
-from p2psync.cli.types import SECONDS, URL
+from p2psync.cli.types import SECONDS, URL, Address
 
 if TYPE_CHECKING:
     from p2psync.fetch.options import FetchOptions, FetchSummary
@@ -38,6 +39,7 @@ INTERVAL = 3600
     help="How often to look for a new snapshot.",
 )
 @transfer_options
+@advertise_option
 @network_options(listen=NODE_LISTEN)
 @common_options
 def command(
@@ -48,6 +50,7 @@ def command(
     directory: str,
     once: bool,
     interval: int,
+    advertise: Address | None,
 ) -> int:
     """Fetch an archive, keep it up to date, serve it and announce it.
 
@@ -73,13 +76,13 @@ def command(
         **transfer.as_arguments(),
     )
     if not once:
-        return _stay(common, network, options)
+        return _stay(common, network, options, advertise)
     with common.open_state() as state, common.out.observing() as observer:
         summary = run_async(run_fetch(options, state, observer))
     return report(common.out, summary)
 
 
-def _stay(common: Common, network: Network, options: FetchOptions) -> int:
+def _stay(common: Common, network: Network, options: FetchOptions, advertise: Address | None) -> int:
     """Serve from the start, fetch, and stay: what is here already is useful to others at once."""
     from p2psync.cli.signals import run_async
     from p2psync.cli.transfers import report
@@ -94,7 +97,9 @@ def _stay(common: Common, network: Network, options: FetchOptions) -> int:
     def done(summary: FetchSummary) -> None:
         report(out, summary)
 
-    node = NodeOptions(listen=network.listen, bootstrap=options.bootstrap, bwlimit=options.bwlimit)
+    node = NodeOptions(
+        listen=network.listen, bootstrap=options.bootstrap, bwlimit=options.bwlimit, advertise=advertise
+    )
     with common.open_state() as state, out.observing() as observer:
         run_async(run_mirror(options, node, state, observer, on_ready=ready, on_done=done, detail=out.detail))
     return 0

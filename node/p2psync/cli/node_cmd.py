@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import click
 
-from p2psync.cli.options import NODE_LISTEN, Common, Network, common_options, network_options
-from p2psync.cli.types import RATE
+from p2psync.cli.options import (
+    NODE_LISTEN,
+    Common,
+    Network,
+    advertise_option,
+    common_options,
+    network_options,
+)
+from p2psync.cli.types import RATE, Address
 
 
 @click.command("node")
@@ -16,9 +23,10 @@ from p2psync.cli.types import RATE
     metavar="RATE",
     help="Limit what mirrors receive, as rsync: KiB/s, or with a suffix (1.5m, 2MB); 0 is no limit.",
 )
+@advertise_option
 @network_options(listen=NODE_LISTEN, sources=False)
 @common_options
-def command(common: Common, network: Network, bwlimit: int) -> None:
+def command(common: Common, network: Network, bwlimit: int, advertise: Address | None) -> None:
     """Run the daemon: serve and announce everything in the state directory.
 
     Published archives and mirrors are served over HTTP and announced in the DHT, both on the port of
@@ -35,7 +43,10 @@ def command(common: Common, network: Network, bwlimit: int) -> None:
         out.say(f"node {node} serves at {listen}")
 
     options = NodeOptions(
-        listen=network.listen, bootstrap=tuple(map(str, network.bootstrap)), bwlimit=bwlimit or None
+        listen=network.listen,
+        bootstrap=tuple(map(str, network.bootstrap)),
+        bwlimit=bwlimit or None,
+        advertise=advertise,
     )
     with common.open_state() as state:
         try:

@@ -160,6 +160,16 @@ def network_options(
     return decorate
 
 
+def advertise_option(function: F) -> F:
+    """``--advertise``, for commands that run a node."""
+    return click.option(
+        "--advertise",
+        type=ADDRESS,
+        metavar="HOST:PORT",
+        help="The address by which others reach this node, where a router forwards a port to it.",
+    )(function)
+
+
 def filter_options(function: F) -> F:
     """``--filter --include --exclude``; the command receives ``rules``, in the order of the command line."""
     return _stack(
@@ -179,7 +189,7 @@ class Transfer:
     """How to fetch. Rates in bytes a second, times in seconds; 0 is no limit."""
 
     bwlimit: int
-    share: bool
+    no_share: bool
     require_fresh: bool
     checksum: bool
     delete: bool | None
@@ -193,7 +203,7 @@ class Transfer:
         kinds = {None: Delete.OWN, True: Delete.ALL, False: Delete.NONE}
         return {
             "bwlimit": self.bwlimit or None,
-            "share": self.share,
+            "share": not self.no_share,
             "require_fresh": self.require_fresh,
             "checksum": self.checksum,
             "delete": kinds[self.delete],
@@ -219,7 +229,7 @@ def transfer_options(function: Callable[..., Any]) -> Callable[..., Any]:
             metavar="RATE",
             help="Limit receiving, as rsync: KiB/s, or with a suffix (1.5m, 2MB); 0 is no limit.",
         ),
-        click.option("--share/--no-share", default=True, help="Serve what is already here while it runs."),
+        click.option("--no-share", is_flag=True, help="Do not serve to others what is here while it runs."),
         click.option("--require-fresh", is_flag=True, help="Refuse an archive whose publisher is overdue."),
         click.option(
             "--checksum", is_flag=True, help="Read every file here instead of trusting size and time."

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import os
 import time
+from typing import TYPE_CHECKING
 
 import click
 
 from p2psync.cli.options import Command, Common, Network, common_options, filter_options, network_options
 from p2psync.cli.types import url_of
+
+if TYPE_CHECKING:
+    from p2psync.cli.output import Output
+    from p2psync.format.head import ArchiveHead
+    from p2psync.state import State
 
 
 @click.command("publish", cls=Command)
@@ -44,17 +50,19 @@ def command(
     started = time.monotonic()
     with common.open_state() as state:
         with out.observing() as observer:
+            known = _known_heads(state, network, directory, archive)
             done = publish(
                 state,
                 os.fsencode(directory),
                 archive=archive,
                 rules=build_filter(rules) if rules else None,
                 observer=observer,
+                known_heads=known,
             )
         seconds = time.monotonic() - started
         url = url_of(done.archive)
         if network.bootstrap:
-            _announce(common, network, done.archive)
+            _announce(out, state, network, done.archive)
         out.event(
             "published",
             archive=url,
@@ -74,16 +82,25 @@ def command(
     return done.exit_code
 
 
-def _announce(common: Common, network: Network, archive: bytes) -> None:
+def _known_heads(state: State, network: Network, directory: str, archive: bytes | None) -> list[ArchiveHead]:
+    """Heads that others have signed since, for example on another machine with a delegated key."""
+    from p2psync.cli.signals import run_async
+    from p2psync.daemon import known_heads
+
+    tree = state.trees.get(os.fsencode(os.path.realpath(directory)))
+    which = archive or (tree.archive if tree is not None else None)
+    if which is None or not network.bootstrap:
+        return []
+    return run_async(known_heads(state, which, tuple(map(str, network.bootstrap))))
+
+
+def _announce(out: Output, state: State, network: Network, archive: bytes) -> None:
     """Put the head into the DHT now, for a state directory on which no node runs."""
     from p2psync.cli.signals import run_async
     from p2psync.daemon import announce_published
 
-    with common.open_state() as state:
-        copies = run_async(announce_published(state, archive, network.bootstrap))
+    copies = run_async(announce_published(state, archive, tuple(map(str, network.bootstrap))))
     if copies:
-        common.out.detail(f"announced to {copies} nodes")
+        out.detail(f"announced to {copies} nodes")
     else:
-        common.out.warn(
-            "nobody could be reached to announce the new snapshot to; a running node will announce it"
-        )
+        out.warn("nobody could be reached to announce the new snapshot to; a running node will announce it")

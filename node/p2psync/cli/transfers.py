@@ -4,29 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from p2psync.errors import PartialError
-from p2psync.ui.text import count, duration, printable_name, rate, share, size
+from p2psync.ui.text import count, duration, rate, share, size
 
 if TYPE_CHECKING:
     from p2psync.cli.output import Output
     from p2psync.fetch.options import FetchSummary
 
-MISSING_SHOWN_MAX = 20
-"""Missing paths that are named on standard error; -v names them all."""
-
 
 def report(out: Output, summary: FetchSummary) -> int:
-    """Print the summary, the missing paths if any, and the last event; returns the exit code."""
-    shown = summary.missing if out.verbose else summary.missing[:MISSING_SHOWN_MAX]
-    for path in shown:
-        out.warn(f"no source had {printable_name(path)}")
-    if len(shown) < len(summary.missing):
-        out.warn(f"and {count(len(summary.missing) - len(shown), 'more path')}; -v names them all")
+    """Print the summary and the last event; returns the exit code. What is missing was warned about
+    before.
+    """
     for line in describe(summary):
         out.say(line)
     event = summary.as_event()
     out.event(event.pop("event"), **event)
-    return PartialError.exit_code if summary.missing else 0
+    return summary.exit_code
 
 
 def describe(summary: FetchSummary) -> list[str]:
@@ -44,6 +37,11 @@ def describe(summary: FetchSummary) -> list[str]:
     if total:
         largest = sorted(summary.sources.items(), key=lambda item: item[1], reverse=True)
         lines.append("from " + ", ".join(f"{name} {share(sent, total)}" for name, sent in largest if sent))
+    incomplete = len(summary.missing) + len(summary.failed)
+    if incomplete:
+        lines.append(f"NOT complete: {count(incomplete, 'path')} could not be had; run again")
+    if summary.kept:
+        lines.append(f"left alone: {count(len(summary.kept), 'name')} that the archive does not have")
     if summary.banned:
         lines.append(f"banned for wrong bytes: {', '.join(summary.banned)}")
     return lines
