@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from p2psync_dht.query import Reply
 
 ALPHA: Final = 4  # queries under way whose answer is still expected
+MAX_ALPHA: Final = 8  # every silent node adds a slot, up to here: among the dead, four are too slow
 MAX_SHORTLIST: Final = 3  # times k: candidates kept, farthest out first
 MAX_QUERIES: Final = 160  # of one lookup, whatever liars invent; an honest one with 40 % dead needs 60
 MAX_SEEN: Final = 4096  # contacts remembered as heard of: MAX_QUERIES answers of 20, and some
@@ -89,6 +90,7 @@ class Lookup:
         on_answer: Callable[[Answer], bool] | None = None,
         seeds: Iterable[Contact] = (),
         count: int | None = None,
+        alpha: int = ALPHA,
     ) -> None:
         self._protocol = protocol
         self._family = family
@@ -104,6 +106,7 @@ class Lookup:
         self._strikes: Counter[bytes] = Counter()
         self._answers: dict[bytes, Answer] = {}
         self._active = 0
+        self._slots = alpha
         self._waiting_for_addresses = 0
         self._started = False
         self.queries = 0
@@ -199,7 +202,8 @@ class Lookup:
                 answered += 1
                 if answered >= self._k:
                     return True
-            elif entry.state == _State.OVERDUE:
+            elif entry.state == _State.OVERDUE or (entry.state == _State.SLOW and self._want != Want.NODES):
+                # A store wants the true k closest; a read has enough in the others.
                 waiting += 1
             elif entry.state != _State.NEW or self._is_eligible(entry):
                 return False
@@ -211,7 +215,7 @@ class Lookup:
     def _pump(self) -> None:
         if not self._started or self._done.done():
             return
-        while self._active < ALPHA:
+        while self._active < self._slots:
             entry = self._next()
             if entry is None:
                 break
@@ -270,6 +274,7 @@ class Lookup:
         if entry.state == _State.ASKED:
             entry.state = _State.SLOW
             self._active -= 1
+            self._slots = min(self._slots + 1, MAX_ALPHA)
         elif entry.state == _State.SLOW:
             entry.state = _State.OVERDUE
         self._pump()

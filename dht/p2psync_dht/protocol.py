@@ -50,11 +50,13 @@ MAX_VERIFYING: Final = 16  # pings to strangers under way, whatever the number o
 VERIFY_AGAIN: Final = 30.0  # seconds until the same stranger is pinged again
 OBSERVATIONS: Final = 32  # latest answers that vote on what our own address is
 
-PROOF_INDEX: Final = {Kind.PING: 2, Kind.FIND: 4}
+PROOF_INDEX: Final = {Kind.PING: 2, Kind.FIND: 4, Kind.PROVE: 1}
 
 
 def contact_proof(network: bytes, nonce: bytes, asker: bytes) -> bytes:
-    """What a node signs to prove its id: the asker's nonce (16 bytes) and id (20), in this network."""
+    """What a node signs to prove its id: the asker's nonce (16 bytes, or its 8-byte token) and id, in this
+    network.
+    """
     return network + nonce + asker
 
 
@@ -203,23 +205,45 @@ class DhtProtocol(KademliaProtocol):  # type: ignore[misc]  # kademlia has no ty
             raise WireError("self")
         if not self._limiter.allow(network_group(packed) or address, self.now()):
             raise WireError("rate")
-        answer = self._service.answer(message, address)
+        invited = not message.is_client and self._invite(Contact(message.sender, *address))
+        answer = self._service.answer(message, address, wants_proof=invited)
         if answer is not None:
             datagram, budget = answer
             if len(datagram) > budget:
                 raise WireError("amplification")
             self.counters.requests_served += 1
             self.send(datagram, address)
-        if not message.is_client:
-            self._consider(Contact(message.sender, *address))
 
-    def _consider(self, contact: Contact) -> None:
-        """Somebody asked us something: perhaps a contact, once it has proved itself."""
+    def _invite(self, contact: Contact) -> bool:
+        """Somebody asked us something: whether the table has a place for it, once it has proved itself."""
         table = self.tables[contact.family]
         if table.wants(contact):
-            self.verify(contact)
-        elif table.is_new_node(contact):
+            return True
+        if table.is_new_node(contact):
             table.note_candidate(contact)
+        return False
+
+    def _prove(self, contact: Contact, token: bytes) -> None:
+        """Accept an invitation: sign the token, which is a nonce bound to our address. Not answered, not
+        repeated.
+        """
+        signature = self.identity.sign(contact_proof(self.network, token, contact.id), domain=DOMAIN_CONTACT)
+        body = [token, self.identity.public_key + signature]
+        transaction = self.rng.randbytes(TRANSACTION_SIZE)
+        datagram = encode(self.network, Kind.PROVE, transaction, self.identity.node_id, body)
+        self.send(datagram, contact.address)
+
+    def take_proof(self, message: Message, address: Address) -> None:
+        """A server proves its id by our own token: it receives at that address, and has the key."""
+        token = field(message.body, 0, bytes, size=TOKEN_SIZE)
+        contact = Contact(message.sender, *address)
+        if not self.tokens.check(token, address, self.now()):
+            raise WireError("token")
+        if message.is_client or not self.tables[contact.family].wants(contact):
+            return
+        self._check_proof(token, message, self.identity.node_id)
+        self._proved.remember(address, (contact.id, self.now()))
+        self.tables[contact.family].add_verified(contact)
 
     def verify(self, contact: Contact) -> None:
         """Ping a stranger for its proof; it enters the table when that arrives."""
@@ -353,7 +377,7 @@ class DhtProtocol(KademliaProtocol):  # type: ignore[misc]  # kademlia has no ty
             raise WireError("self")
         table = self.tables[contact.family]
         if query.nonce is not None:
-            self._check_proof(query.nonce, message)
+            self._check_proof(query.nonce, message, self.identity.node_id)
             self._proved.remember(contact.address, (contact.id, self.now()))
         observed = field(message.body, 0, bytes)
         token = field(message.body, 1, bytes, size=TOKEN_SIZE)
@@ -362,12 +386,14 @@ class DhtProtocol(KademliaProtocol):  # type: ignore[misc]  # kademlia has no ty
         table.note_alive(contact)
         if self.is_proved(contact) and table.get(contact.id) is None and not message.is_client:
             table.add_verified(contact)
+        if message.wants_proof and self.server:
+            self._prove(contact, token)
         return Reply(contact, message.body, token)
 
-    def _check_proof(self, nonce: bytes, message: Message) -> None:
+    def _check_proof(self, nonce: bytes, message: Message, asker: bytes) -> None:
         proof = field(message.body, PROOF_INDEX[message.kind], bytes, size=PROOF_SIZE)
         key, signature = proof[:PUBLIC_KEY_SIZE], proof[PUBLIC_KEY_SIZE:]
-        signed = contact_proof(self.network, nonce, self.identity.node_id)
+        signed = contact_proof(self.network, nonce, asker)
         if node_id_of(key) != message.sender or not verify_signature(key, DOMAIN_CONTACT, signed, signature):
             raise WireError("proof")
 

@@ -24,7 +24,7 @@ from p2psync_dht.storage import MAX_RECORDS, RecordStore
 RESOLVE_TIMEOUT: Final = 3.0  # seconds for a bootstrap name; other addresses do not wait for it
 MAX_BOOTSTRAP: Final = 16  # addresses asked at once
 # Nodes that a lookup into a far bucket converges on: contacts for a start, more come by themselves.
-FILL_COUNT: Final = 4
+FILL_COUNT: Final = 3
 SOCKET_BUFFER: Final = 1024 * 1024  # bytes: a second of bulk stores while the event loop is busy
 ANY_IPV4: Final = "0.0.0.0"  # noqa: S104  # bound only for who asks for "::"
 PORT_TRIES: Final = 16  # to find a port that is free for IPv4 and IPv6
@@ -134,16 +134,22 @@ class DhtServer(Server):  # type: ignore[misc]  # kademlia has no type hints, so
                 lookup.release()
 
     async def fill(self, family: socket.AddressFamily) -> None:
-        """Look into every bucket farther than the nearest contact, so that each has some contacts."""
+        """Look into the buckets that the join did not pass through, so that each has some contacts."""
         protocol = self.protocol
         table = protocol.tables[family]
-        nearest = table.closest(protocol.source_node.long_id, 1)
+        own = protocol.source_node.long_id
+        nearest = table.closest(own)
         if not nearest:
             return
-        depth = KEY_BITS - (nearest[0].long_id ^ protocol.source_node.long_id).bit_length()
-        targets = [self._id_at_depth(bits) for bits in range(depth)]
+        # All nodes within the distance of the k-th nearest are known by now.
+        depth = KEY_BITS - (nearest[-1].long_id ^ own).bit_length()
+        targets = [
+            target
+            for target in map(self._id_at_depth, range(depth))
+            if len(table.bucket_of(int.from_bytes(target, "big"))) < FILL_COUNT
+        ]
         await asyncio.gather(
-            *(Lookup(protocol, family, target, count=FILL_COUNT).run() for target in targets)
+            *(Lookup(protocol, family, target, count=FILL_COUNT, alpha=2).run() for target in targets)
         )
 
     def _id_at_depth(self, bits: int) -> bytes:

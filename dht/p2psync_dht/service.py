@@ -54,17 +54,29 @@ class Service:
             Kind.STORE_BATCH: self._store_batch,
         }
 
-    def answer(self, message: Message, address: Address) -> _Answer | None:
-        """The reply datagram and its budget; WireError for a malformed request."""
+    def answer(self, message: Message, address: Address, *, wants_proof: bool) -> _Answer | None:
+        """The reply datagram and its budget, None if there is none; WireError for a malformed request.
+
+        With `wants_proof` the asker is invited to prove its id.
+        """
+        if message.kind == Kind.PROVE:
+            self._protocol.take_proof(message, address)
+            return None
         handler = self._handlers.get(message.kind)
         if handler is None:
             raise WireError("kind")
         body, budget = handler(message, address)
         protocol = self._protocol
-        sender = protocol.identity.node_id
-        return encode(
-            protocol.network, message.kind, message.transaction, sender, body, is_reply=True
-        ), budget
+        reply = encode(
+            protocol.network,
+            message.kind,
+            message.transaction,
+            protocol.identity.node_id,
+            body,
+            is_reply=True,
+            wants_proof=wants_proof,
+        )
+        return reply, budget
 
     def _budget(self, message: Message, token: Any, address: Address) -> int:
         proved = self._protocol.tokens.check(token, address, self._protocol.now())

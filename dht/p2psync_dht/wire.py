@@ -4,7 +4,7 @@
          0     4  network id: datagrams of other networks are dropped unread
          4     1  version, 1
          5     1  kind; a reply is its query's kind with the top bit set
-         6     1  flags; bit 0: the sender is a client and answers nobody
+         6     1  flags; bit 0: the sender is a client and answers nobody; bit 1, in replies: prove yourself
          7     8  transaction id, chosen at random by the asker: 64 bits that nobody off the path can guess
         15    20  node id of the sender
         35     2  length of the body, big-endian
@@ -34,6 +34,7 @@ TRANSACTION_SIZE: Final = 8
 NONCE_SIZE: Final = 16
 PROOF_SIZE: Final = PUBLIC_KEY_SIZE + SIGNATURE_SIZE
 FLAG_CLIENT: Final = 1
+FLAG_PROVE: Final = 2
 REPLY_BIT: Final = 0x80
 MAX_STORE_BATCH: Final = 16  # records in one store: what fits one datagram, with room to spare
 
@@ -48,9 +49,7 @@ class Kind(IntEnum):
     FIND = 2
     STORE = 3
     STORE_BATCH = 4
-    PROBE = 5  # have a third node call me back
-    RELAY = 6  # call that node back
-    CALLBACK = 7  # the call
+    PROVE = 5  # here is my proof, over your token; not answered
 
 
 class Want(IntEnum):
@@ -86,6 +85,7 @@ class Message:
     kind: Kind
     is_reply: bool
     is_client: bool
+    wants_proof: bool
     transaction: bytes
     sender: bytes
     body: list[Any]
@@ -104,14 +104,14 @@ def encode(
     *,
     is_reply: bool = False,
     is_client: bool = False,
+    wants_proof: bool = False,
     pad_to: int = 0,
 ) -> bytes:
     """One datagram; ValueError if it would be larger than `MAX_DATAGRAM`."""
     packed = pack(body)
     code = kind | REPLY_BIT if is_reply else kind
-    head = _HEADER.pack(
-        network, VERSION, code, FLAG_CLIENT if is_client else 0, transaction, sender, len(packed)
-    )
+    flags = is_client * FLAG_CLIENT | wants_proof * FLAG_PROVE
+    head = _HEADER.pack(network, VERSION, code, flags, transaction, sender, len(packed))
     datagram = head + packed
     if len(datagram) > MAX_DATAGRAM:
         raise ValueError(f"a datagram of {len(datagram)} bytes")
@@ -139,7 +139,16 @@ def decode(datagram: bytes, network: bytes) -> Message:
         raise WireError("body") from error
     if not isinstance(body, list):
         raise WireError("body")
-    return Message(known[0], known[1], bool(flags & FLAG_CLIENT), transaction, sender, body, size)
+    return Message(
+        known[0],
+        known[1],
+        bool(flags & FLAG_CLIENT),
+        bool(flags & FLAG_PROVE),
+        transaction,
+        sender,
+        body,
+        size,
+    )
 
 
 def field(

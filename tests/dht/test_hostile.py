@@ -53,12 +53,17 @@ BODIES: list[Any] = [
 ]
 
 
+def catch(node: DhtNode, instead: Callable[[bytes, Any], None]) -> None:
+    """Have a node's datagrams passed to `instead`."""
+    vars(node.protocol)["send"] = instead
+
+
 async def lone_node(**options: Any) -> tuple[DhtNode, list[tuple[bytes, Any]]]:
     """A node whose datagrams are caught instead of sent."""
     node = await start_node(1, **options)
     sent: list[tuple[bytes, Any]] = []
     # Type: ignore[method-assign].
-    node.protocol.send = lambda datagram, address: sent.append((datagram, address))
+    catch(node, lambda datagram, address: sent.append((datagram, address)))
     return node, sent
 
 
@@ -114,7 +119,7 @@ async def test_no_reply_exceeds_three_times_its_request_before_the_address_is_pr
         for number in range(1, 40):
             node.storage.put(make_holder(identity(number)).raw)
         sent: list[bytes] = []
-        node.protocol.send = lambda datagram, _address: sent.append(datagram)
+        catch(node, lambda datagram, _address: sent.append(datagram))
         keys = [head_key(head.root), make_holder(identity(1)).key]
         for key in keys:
             for want in Want:
@@ -182,7 +187,7 @@ async def ask_a_liar(answer: Answerer, *, claimed: Identity | None = None) -> tu
         reply = encode(DEFAULT_NETWORK, query.kind, query.transaction, liar.node_id, body, is_reply=True)
         node.protocol._loop.call_soon(node.protocol.datagram_received, reply, address)
 
-    node.protocol.send = caught
+    catch(node, caught)
     found = await node.get_head(identity(200).public_key)
     await node.close()
     return node, found

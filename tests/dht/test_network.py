@@ -76,8 +76,9 @@ async def test_a_quorum_read_prefers_the_newest_and_hands_it_on(root: Identity, 
         assert found.best.seq == 2
         assert (found.copies, found.older, found.answered) == (1, 6, 7)
         async with asyncio.timeout(5):
-            while (again := await nodes[6].get_head(root.public_key, quorum=8)).older:
-                await asyncio.sleep(0.01)  # other nodes decide when they have stored it
+            # Only the other nodes know when they have stored it.
+            while (again := await nodes[6].get_head(root.public_key, quorum=8)).older:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
         assert again.copies == 7
 
 
