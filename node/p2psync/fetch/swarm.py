@@ -145,7 +145,8 @@ class Swarm:
         member.retry_at = self._clock() + pause * self._random.uniform(0.75, 1.25)
         if member.failures >= FAILURES_MAX and not member.dead:
             member.dead = True
-            self._warn(f"gave up on {member.name} after {member.failures} failures: {reason}")
+            if member.whole:  # Peers come and go; a mirror means to stay.
+                self._warn(f"gave up on {member.name} after {member.failures} failures: {reason}")
 
     def missed(self, member: Member, digest: bytes) -> None:
         """The source does not have the object (any more, or yet)."""
