@@ -227,6 +227,15 @@ def _fill(fd: int, view: memoryview, offset: int) -> None:
         offset += count
 
 
+def read_exactly(fd: int, offset: int, length: int) -> memoryview:
+    """Up to CHUNK_MAX bytes of a file, in this thread's buffer: valid until its next call. Raises
+    Truncated, OSError.
+    """
+    view = _local.buffer[:length]
+    _fill(fd, view, offset)
+    return view
+
+
 def make_pool() -> ThreadPoolExecutor:
     """Threads for `hash_large` and for files that are hashed beside the walk."""
     return ThreadPoolExecutor(WORKERS, thread_name_prefix="ingest")

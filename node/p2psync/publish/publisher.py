@@ -94,7 +94,7 @@ def publish(
     path = os.fsencode(os.path.realpath(directory))
     if not os.path.isdir(path):
         raise UsageError(f"{show_path(path)} is not a directory.")
-    hidden = _state_within(state, path)
+    hidden = state_within(state, path)
     with state.lock("publish-" + blake3(path).hexdigest(length=16)):
         tree, signer = _claim(state, path, archive)
         # A second directory with the same archive must wait as well: both would take the same sequence
@@ -166,7 +166,7 @@ def _publish(
     )
 
 
-def _state_within(state: State, path: bytes) -> frozenset[bytes]:
+def state_within(state: State, path: bytes) -> frozenset[bytes]:
     """The state directory as a path in the tree, if it lies there: it holds private keys."""
     own = os.fsencode(os.path.realpath(state.path))
     if path == own or path.startswith(own + b"/"):

@@ -28,6 +28,10 @@ _SPECIAL: Final = {
     stat.S_IFBLK: "a block device",
     stat.S_IFCHR: "a character device",
 }
+# Gone; a link now; no directory now; gone on a server; a pipe or socket now.
+_BECAME_ANOTHER: Final = frozenset(
+    {errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ESTALE, errno.ESPIPE, errno.ENXIO}
+)
 _by_name: Final = itemgetter(0)
 
 
@@ -115,7 +119,7 @@ def note_error(error: OSError, path: bytes, report: Report) -> None:
     """Warn of what could not be opened or read. What has become something else since it was listed has
     vanished.
     """
-    if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ESTALE):
+    if error.errno in _BECAME_ANOTHER:
         report.gone(path)
     else:
         report.refused(path, f"it cannot be read ({error.strerror})")
