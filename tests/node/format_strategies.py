@@ -15,6 +15,7 @@ from p2psync.format.limits import (
     OBJECT_BYTES_MAX,
     PARENTS_MAX,
     SINGLE_CHUNK_MAX,
+    TREE_ENTRIES_MAX,
 )
 from p2psync.format.listing import Entry, Totals, dir_entry, file_entry, symlink_entry
 from p2psync.format.snapshot import ParentSnapshot, Snapshot
@@ -26,7 +27,8 @@ names = st.binary(min_size=1, max_size=NAME_MAX).filter(
 modes = st.integers(0, 0o7777)
 times = st.integers(-INT64_MAX, INT64_MAX)
 counts = st.integers(0, INT64_MAX)
-totals = st.builds(Totals, counts, counts, counts, counts)
+numbers = st.integers(0, TREE_ENTRIES_MAX)
+totals = st.builds(Totals, numbers, numbers, numbers, counts)
 
 
 def refs(low: int, high: int) -> st.SearchStrategy[Ref]:

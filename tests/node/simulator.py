@@ -19,8 +19,10 @@ from p2psync.format.head import ArchiveHead, sign_head
 from p2psync.format.ids import Ref
 from p2psync.format.listing import (
     Entry,
+    Kind,
     Totals,
     add_totals,
+    check_totals,
     decode_listing,
     dir_entry,
     encode_listing,
@@ -163,8 +165,10 @@ class Publisher:
     def _walk(self, path: bytes, entry: Entry) -> Iterator[tuple[bytes, Entry, bytes]]:
         data = b"" if entry.target else self._verified(entry.ref)
         yield path, entry, data
-        if entry.kind.name == "DIR":
-            for inner in decode_listing(data):
+        if entry.kind is Kind.DIR:
+            entries = decode_listing(data)
+            check_totals(entry, entries)
+            for inner in entries:
                 yield from self._walk(path + b"/" + inner.name, inner)
 
     def _verified(self, ref: Ref) -> bytes:

@@ -13,7 +13,7 @@ from tests.node.simulator import MTIME, Publisher, content, pack_rows
 
 from p2psync.chunking import cut_object
 from p2psync.errors import FormatError
-from p2psync.format import limits, listing
+from p2psync.format import listing
 from p2psync.format.ids import Ref
 from p2psync.format.limits import (
     ENTRY_BYTES_MAX,
@@ -22,6 +22,7 @@ from p2psync.format.limits import (
     NAME_MAX,
     OBJECT_BYTES_MAX,
     SYMLINK_TARGET_MAX,
+    TREE_ENTRIES_MAX,
 )
 from p2psync.format.listing import (
     Entry,
@@ -29,6 +30,7 @@ from p2psync.format.listing import (
     Totals,
     add_totals,
     check_name,
+    check_totals,
     decode_listing,
     dir_entry,
     encode_listing,
@@ -182,7 +184,8 @@ def test_a_name_twice_is_refused_where_it_is_written() -> None:
         pytest.param(changed(DIR, 6, [1, 2, 3]), id="three totals"),
         pytest.param(changed(DIR, 6, [1, 2, 3, 4, 5]), id="five totals"),
         pytest.param(changed(DIR, 6, [1, 2, 3, -1]), id="negative total"),
-        pytest.param(changed(DIR, 6, [1, 2, 3, INT64_MAX + 1]), id="total too large"),
+        pytest.param(changed(DIR, 6, [1, 2, 3, INT64_MAX + 1]), id="bytes too many"),
+        pytest.param(changed(DIR, 6, [1, TREE_ENTRIES_MAX + 1, 3, 4]), id="directories too many"),
         pytest.param(changed(DIR, 6, [True, 2, 3, 4]), id="bool as total"),
         pytest.param(changed(DIR, 6, {}), id="totals as map"),
         pytest.param(changed(LINK, 4, b""), id="link to nothing"),
@@ -213,7 +216,7 @@ def test_a_row_that_is_no_entry_is_refused(item: Any) -> None:
         (FILE, 3, [-INT64_MAX, -1, 0, INT64_MAX]),
         (FILE, 4, [1, OBJECT_BYTES_MAX]),
         (DIR, 4, [2, LISTING_BYTES_MAX]),
-        (DIR, 6, [[0, 0, 0, 0], [INT64_MAX] * 4]),
+        (DIR, 6, [[0, 0, 0, 0], [TREE_ENTRIES_MAX] * 3 + [INT64_MAX]]),
         (LINK, 4, [b"x", b"x" * SYMLINK_TARGET_MAX, b"/absolute", b"../up"]),
     ],
 )
@@ -317,16 +320,28 @@ def test_hostile_objects_are_refused_without_much_memory() -> None:
     assert peak < 16 << 20
 
 
-def test_a_directory_bomb_is_known_by_the_totals_of_its_root() -> None:
-    """64 objects that mean 1000 ** 64 directories: their publisher cannot even say so, since totals are
-    bounded; one that can be said is seen in the snapshot, before a directory object is fetched.
-    """
+def test_a_directory_bomb_declares_itself_in_the_snapshot() -> None:
+    """Six objects can mean a thousand million directories; more than any disk holds cannot be said."""
     publisher = Publisher()
-    snapshot = Snapshot.decode(publisher.objects[publisher.directory_bomb(depth=6, width=1000).digest])
-    assert snapshot.root.totals.dirs > 10**18 > limits.LISTING_ENTRIES_MAX
-    assert len(publisher.objects) < 10
+    snapshot = Snapshot.decode(publisher.objects[publisher.directory_bomb(depth=3, width=1000).digest])
+    assert snapshot.root.totals.dirs > 10**9
+    assert len(publisher.objects) < 7
     with pytest.raises(FormatError, match="total"):
-        publisher.directory_bomb(depth=64, width=1000)
+        publisher.directory_bomb(depth=4, width=1000)
+
+
+def test_a_directory_bomb_that_hides_its_size_is_found_at_the_directory_that_hides_it() -> None:
+    inner, ref = [dir_entry(b"%d" % i, 0o755, 0, Ref(5, D), Totals(1, 2, 3, 4)) for i in range(3)], Ref(9, D)
+    check_totals(dir_entry(b"a", 0o755, 0, ref, Totals(3, 9, 9, 12)), inner)
+    for lie in (Totals(), Totals(2, 9, 9, 12), Totals(3, 6, 9, 12), Totals(3, 9, 8, 12), Totals(3, 9, 9, 11)):
+        with pytest.raises(FormatError, match="does not hold"):
+            check_totals(dir_entry(b"a", 0o755, 0, ref, lie), inner)
+
+
+@given(listings)
+def test_totals_that_add_up_are_accepted(some: list[Entry]) -> None:
+    found = add_totals(entry.below for entry in some)
+    check_totals(dir_entry(b"a", 0o755, 0, Ref(9, D), found), some)
 
 
 # Rubbish

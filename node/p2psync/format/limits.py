@@ -21,6 +21,11 @@ LISTING_ENTRIES_MAX: Final = 1 << 20
 either.
 """
 
+TREE_ENTRIES_MAX: Final = 1 << 32
+"""Files, directories or symbolic links below a directory, each: the inodes of the largest file systems in
+use (ext4). Directories may repeat, so a few small objects can mean more than any disk holds.
+"""
+
 LISTING_BYTES_MAX: Final = 256 << 20
 """Bytes of one directory object: a million entries with short names; a decoder may be made to hold this
 much.

@@ -32,6 +32,7 @@ from p2psync.format.limits import (
     NAME_MAX,
     OBJECT_BYTES_MAX,
     SYMLINK_TARGET_MAX,
+    TREE_ENTRIES_MAX,
 )
 
 VERSION: Final = 1
@@ -116,6 +117,32 @@ def add_totals(parts: Iterable[Totals]) -> Totals:
         symlinks += part.symlinks
         size += part.bytes
     return Totals(files, dirs, symlinks, size)
+
+
+def check_totals(entry: Entry, entries: Iterable[Entry]) -> None:
+    """Refuse a directory whose listing, ``entries``, does not add up to the totals in its ``entry``.
+
+    Who checks each directory on the way has the totals of the root as a bound on the whole walk: a bomb of
+    directories that name the same ones again must declare itself in the snapshot.
+
+    Raises:
+        FormatError: they differ.
+    """
+    files = dirs = symlinks = size = 0
+    for inner in entries:
+        if inner.kind is Kind.FILE:
+            files += 1
+            size += inner.size
+        elif inner.kind is Kind.SYMLINK:
+            symlinks += 1
+        else:
+            below = inner.totals
+            files += below.files
+            dirs += below.dirs + 1
+            symlinks += below.symlinks
+            size += below.bytes
+    if (files, dirs, symlinks, size) != entry.totals:
+        raise FormatError(f"the directory {entry.name!r} does not hold as much as its entry says")
 
 
 def check_name(name: bytes) -> None:
@@ -255,6 +282,7 @@ def decode_totals(value: Value) -> Totals:
     """Totals as they stand in an entry: four whole numbers."""
     if type(value) is not list or len(value) != len(Totals._fields):
         raise FormatError("the totals of a directory must be four numbers")
-    for number in value:
-        integer(number, 0, INT64_MAX, "a total")
+    for number in value[:3]:
+        integer(number, 0, TREE_ENTRIES_MAX, "a total")
+    integer(value[3], 0, INT64_MAX, "a total of bytes")
     return Totals(*value)
