@@ -239,7 +239,7 @@ def make_tree(
             b" space ",
             b"x" * 255,
             "ünï".encode(),
-            b"[bold]red[/]",
+            b"[bold]red[x]",
         ]
         names += [os.fsdecode(name) for name in odd]
     for name in names:

@@ -11,7 +11,7 @@ from typing import Any
 import click
 import pytest
 
-from p2psync.cli.app import app, run
+from p2psync.cli.app import program, run
 from p2psync.cli.options import (
     Command,
     Common,
@@ -237,7 +237,7 @@ def test_bad_addresses_are_usage_errors(
 
 
 def test_every_option_has_a_key_in_the_configuration() -> None:
-    schema = schema_of(app, click.Context(app))
+    schema = schema_of(program, click.Context(program))
     assert {"publish", "fetch", "mirror", "node", "ls", "mirrors", "verify", "key.delegate", "demo"} <= set(
         schema
     )

@@ -13,7 +13,7 @@ import click
 import pytest
 
 from p2psync.cli import app as frame
-from p2psync.cli.app import COMMANDS, app, explain, run
+from p2psync.cli.app import COMMANDS, explain, program, run
 from p2psync.cli.signals import Stopped
 from p2psync.errors import FileError, PartialError, TrustError
 
@@ -33,11 +33,11 @@ HEAVY = [
 
 def imported_by(*argv: str) -> set[str]:
     """Modules that a fresh process has loaded after it ran a command line."""
-    program = (
+    script = (
         "import sys, json; from p2psync.cli.app import run; run(sys.argv[1:]); "
         "print(json.dumps(sorted(sys.modules)), file=sys.stderr)"
     )
-    done = subprocess.run([sys.executable, "-c", program, *argv], capture_output=True, check=True)
+    done = subprocess.run([sys.executable, "-c", script, *argv], capture_output=True, check=True)
     return set(json.loads(done.stderr.splitlines()[-1]))
 
 
@@ -54,10 +54,10 @@ def test_a_commands_help_loads_nothing_heavy(command: str) -> None:
 
 
 def command_paths() -> list[str]:
-    context = click.Context(app)
+    context = click.Context(program)
     paths = []
     for name in COMMANDS:
-        command = app.get_command(context, name)
+        command = program.get_command(context, name)
         paths.append(name)
         if isinstance(command, click.Group):
             paths += [f"{name} {sub}" for sub in command.list_commands(context)]
@@ -65,8 +65,8 @@ def command_paths() -> list[str]:
 
 
 def find(path: str) -> click.Command:
-    context = click.Context(app)
-    command: click.Command = app
+    context = click.Context(program)
+    command: click.Command = program
     for word in path.split():
         assert isinstance(command, click.Group)
         found = command.get_command(context, word)
@@ -130,7 +130,7 @@ def fail_with(error: BaseException, monkeypatch: pytest.MonkeyPatch, *argv: str)
     def main(**_: Any) -> None:
         raise error
 
-    monkeypatch.setattr(frame.app, "main", main)
+    monkeypatch.setattr(frame.program, "main", main)
     return run(list(argv))
 
 
@@ -212,7 +212,7 @@ def main(**_):
         {body}
     finally:
         print("cleaned", flush=True)
-frame.app.main = main
+frame.program.main = main
 sys.exit(frame.run([]))
 """)
     process = subprocess.Popen(
@@ -234,7 +234,7 @@ def test_shell_completion_knows_commands_and_options() -> None:
             "COMP_CWORD": str(index),
             "PATH": "",
         }
-        program = [sys.executable, "-c", "from p2psync.cli import app; app.app.main(prog_name='p2psync')"]
+        program = [sys.executable, "-c", "from p2psync.cli import program; program.main(prog_name='p2psync')"]
         return subprocess.run(program, env=env, capture_output=True, text=True, check=False).stdout
 
     assert "plain,publish" in complete("p2psync pub", 1)

@@ -2,6 +2,6 @@
 below.
 """
 
-from p2psync.cli.app import main
+from p2psync.cli.app import main, program
 
-__all__ = ["main"]
+__all__ = ["main", "program"]

@@ -13,7 +13,7 @@ import io
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 from typing import Any, NoReturn
 
 import click
@@ -41,18 +41,35 @@ COMMANDS: dict[str, tuple[str, str]] = {
 REPORT_HINT = "this is a defect in p2psync: please report it with the output of the same command and -v"
 
 
+class LazyCommands(MutableMapping[str, click.Command]):
+    """The commands, each imported when it is looked up. Fixed: nothing is set or deleted."""
+
+    def __getitem__(self, name: str) -> click.Command:
+        module = importlib.import_module(f"p2psync.cli.{COMMANDS[name][0]}")
+        command: click.Command = module.command
+        return command
+
+    def __contains__(self, name: object) -> bool:
+        return name in COMMANDS
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+    def __setitem__(self, name: str, command: click.Command) -> None:
+        raise TypeError("commands stand in COMMANDS")
+
+    def __delitem__(self, name: str) -> None:
+        raise TypeError("commands stand in COMMANDS")
+
+
 class LazyGroup(click.Group):
-    """A group whose commands are imported when they are looked up."""
+    """A group of LazyCommands that shows its help without importing them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        module = importlib.import_module(f"p2psync.cli.{COMMANDS[cmd_name][0]}")
-        command: click.Command = module.command
-        return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -67,12 +84,13 @@ class LazyGroup(click.Group):
 
 @click.group(
     cls=LazyGroup,
+    commands=LazyCommands(),
     no_args_is_help=False,
     context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "P2PSYNC"},
     epilog="Every option can also stand in p2psync.toml or in P2PSYNC_<COMMAND>_<OPTION>.",
 )
 @click.version_option(__version__, "-V", "--version", prog_name="p2psync", message="%(prog)s %(version)s")
-def app() -> None:
+def program() -> None:
     """Mirror archives like rsync, spread the load like BitTorrent.
 
     An archive is a directory that somebody published under a key; its URL is p2psync://ID. Whoever mirrors or
@@ -93,7 +111,7 @@ def run(argv: Sequence[str]) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # No name may break a terminal that is not UTF-8.
     try:
-        result = app.main(args=list(argv), prog_name="p2psync", standalone_mode=False)
+        result = program.main(args=list(argv), prog_name="p2psync", standalone_mode=False)
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except click.exceptions.Exit as exit_:

@@ -1,0 +1,114 @@
+"""What is installed and documented: the wheel's contents, man pages, completion, and docs that name real
+things.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import click
+import pytest
+
+from p2psync.cli.app import COMMANDS, program
+
+ROOT = Path(__file__).parent.parent
+DOCS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(
+    (ROOT / "docs").rglob("*.md")
+)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from the source distribution, as pip would."""
+    out = tmp_path_factory.mktemp("dist")
+    argv: list[str | Path] = [sys.executable, "-m", "build", "--no-isolation", "--outdir", out, ROOT]
+    subprocess.run(argv, check=True, capture_output=True)
+    assert len(list(out.glob("*.tar.gz"))) == 1
+    (found,) = out.glob("*.whl")
+    return found
+
+
+def test_the_wheel_holds_both_packages_whole(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    for top, package in (("dht", "p2psync_dht"), ("node", "p2psync")):
+        sources = {
+            str(path.relative_to(ROOT / top))
+            for path in (ROOT / top / package).rglob("*")
+            if path.is_file() and "__pycache__" not in path.parts
+        }
+        assert sources <= names
+    assert not any(name.startswith(("tests", "docs", "bench")) for name in names)
+    assert any(name.endswith("entry_points.txt") for name in names)
+
+
+def test_every_command_has_a_man_page(tmp_path: Path) -> None:
+    script = Path(sys.executable).with_name("click-man")
+    subprocess.run([script, "p2psync", "--target", tmp_path], check=True, capture_output=True)
+    pages = {path.name for path in tmp_path.iterdir()}
+    assert {"p2psync.1", *(f"p2psync-{command}.1" for command in COMMANDS)} <= pages
+    assert "\\-\\-bwlimit" in (tmp_path / "p2psync-fetch.1").read_text()
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_for_shells(shell: str) -> None:
+    script = Path(sys.executable).with_name("p2psync")
+    env = {"_P2PSYNC_COMPLETE": f"{shell}_source", "PATH": "/usr/bin:/bin"}
+    done = subprocess.run([script], env=env, capture_output=True, text=True, check=True)
+    assert "p2psync" in done.stdout
+
+
+def option_names() -> dict[str, set[str]]:
+    """Command -> its options; a group's are those of all its subcommands."""
+    context = click.Context(program)
+    found: dict[str, set[str]] = {}
+    for name in COMMANDS:
+        command = program.get_command(context, name)
+        assert command is not None
+        parts = [command]
+        if isinstance(command, click.Group):
+            parts += [c for sub in command.list_commands(context) if (c := command.get_command(context, sub))]
+        found[name] = {
+            opt
+            for part in parts
+            for param in part.get_params(context)
+            for opt in (*param.opts, *param.secondary_opts)
+        }
+    return found
+
+
+@pytest.mark.parametrize("document", DOCS, ids=lambda path: path.name)
+def test_commands_and_options_in_the_documentation_exist(document: Path) -> None:
+    known = option_names()
+    for line in document.read_text().splitlines():
+        for command, rest in re.findall(r"\bp2psync ([a-z]+)([^`#|(]*)", line):
+            if line.startswith("    ") or f"`p2psync {command}" in line:
+                assert command in known, f"{document.name}: there is no p2psync {command}"
+                for option in re.findall(r"(?<![\w-])--?[a-z][a-z-]*", rest):
+                    assert option in known[command], f"{document.name}: p2psync {command} has no {option}"
+
+
+@pytest.mark.parametrize("document", DOCS, ids=lambda path: path.name)
+def test_links_in_the_documentation_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text()):
+        assert (document.parent / target).exists(), f"{document.name}: {target} is missing"
+
+
+def test_make_targets_in_the_documentation_exist() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for document in DOCS:
+        for target in re.findall(r"(?:^    |`)make ([a-z]+)", document.read_text(), re.MULTILINE):
+            assert target in targets, f"{document.name}: there is no make {target}"
+
+
+def test_every_dependency_has_its_reason() -> None:
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    reasons = (ROOT / "docs/adr/0001-dependencies.md").read_text()
+    for requirement in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
+        name = re.split(r"[<>=!\[; ]", requirement)[0]
+        assert re.search(rf"\b{re.escape(name)}\b", reasons), f"{name} has no reason in docs/adr/0001"
