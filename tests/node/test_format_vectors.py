@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,12 +14,14 @@ from tests.node.vectors.generate import FOLDER, SECTIONS, dump
 
 from p2psync.format.attributes import decode_attributes
 from p2psync.format.head import decode_head
-from p2psync.format.ids import EMPTY, Ref, chunk_id, object_id
+from p2psync.format.ids import EMPTY, OBJECT_CONTEXT, Ref, chunk_id, object_id
 from p2psync.format.listing import Kind, Totals, decode_listing
 from p2psync.format.recipe import Recipe
 from p2psync.format.snapshot import Snapshot
 from p2psync.format.url import ArchiveUrl
 from p2psync.trust import judge
+
+SPECIFICATION = Path(__file__).parents[2] / "docs" / "spec" / "manifest.md"
 
 
 def vectors(name: str) -> list[dict[str, Any]]:
@@ -62,6 +66,33 @@ def test_a_listing_can_be_written_by_hand() -> None:
     assert raw.hex() == vectors("listings")[1]["bytes"]
     (entry,) = decode_listing(raw)
     assert (entry.name, entry.mode, entry.ref) == (b"hello", 0o644, Ref(6, chunk_id(b"hello\n")))
+
+
+def blocks_of_hex() -> list[str]:
+    """The bytes that each indented block of the specification spells out, without what is said about them."""
+    found = []
+    for block in re.findall(r"(?:^    .*\n)+", SPECIFICATION.read_text(), re.MULTILINE):
+        columns = re.split(r"\n| {2,}", block)
+        found.append(
+            "".join(column for column in columns if re.fullmatch(r"[0-9a-f ]+", column)).replace(" ", "")
+        )
+    return found
+
+
+@pytest.mark.parametrize(
+    ("section", "index", "key"),
+    [("listings", 1, "bytes"), ("snapshots", 0, "bytes"), ("recipes", 0, "recipe")],
+)
+def test_the_specification_spells_out_the_vectors_byte_by_byte(section: str, index: int, key: str) -> None:
+    assert vectors(section)[index][key] in blocks_of_hex()
+
+
+def test_the_specification_names_what_the_vectors_name() -> None:
+    text = SPECIFICATION.read_text()
+    named = [row["digest"] for row in (*vectors("listings")[:2], vectors("snapshots")[0])]
+    named += [vectors("recipes")[0]["object_id"], vectors("urls")[1]["url"], vectors("urls")[1]["path"]]
+    for name in [*named, chunk_id(b"").hex(), chunk_id(b"hello\n").hex(), OBJECT_CONTEXT]:
+        assert name in text
 
 
 def test_the_listing_vectors_read_back_as_what_they_are_called() -> None:
