@@ -65,7 +65,7 @@ class Pages:
         self._threads = threads
 
     def routes(self) -> list[web.RouteDef]:
-        return [web.get("/", self.index), web.get("/{tail:.*}", self.path)]
+        return [web.get("/", self.index), web.get("/{tail:(?s:.*)}", self.path)]
 
     async def index(self, request: web.Request) -> web.Response:
         archives = await self._threaded(self._library.archives)

@@ -32,6 +32,9 @@ FIRST_REQUEST_TIMEOUT: Final = 30.0
 """Seconds from the connection to the end of its first request's head."""
 KEEPALIVE_TIMEOUT: Final = 75.0
 """Seconds from a response to the end of the next request's head."""
+LINGERING_TIME: Final = 2.0
+"""Seconds for which the rest of a refused request's body is read, so that its sender sees the refusal and
+not a reset."""
 SHUTDOWN_TIMEOUT: Final = 5.0
 """Seconds that responses under way get when the server is closed."""
 THREADS: Final = 4
@@ -195,6 +198,7 @@ class ContentServer:
             app,
             access_log=None,
             keepalive_timeout=KEEPALIVE_TIMEOUT,
+            lingering_time=LINGERING_TIME,
             shutdown_timeout=SHUTDOWN_TIMEOUT,
             auto_decompress=False,  # a compressed body is a small request that takes much memory
             max_line_size=REQUEST_LINE_MAX,

@@ -24,6 +24,7 @@ from p2psync.transfer.wire import Have
 _GONE: Final = frozenset({403, 404, 410, 416})
 """Statuses that mean: the server is well, and this path is not (or not like this) on it. 403 is how many
 servers hide a file."""
+_REDIRECTS: Final = range(300, 400)
 
 
 class WebSource:
@@ -114,6 +115,8 @@ class WebSource:
         head = await self._pool.request("GET", target, sink, headers=headers)
         if head.status in _GONE:
             return False
+        if head.status in _REDIRECTS and head.headers.get("location", "").endswith(f"{target}/"):
+            return False  # a directory stands where the file was
         if head.status not in (200, 206):
             raise self._refusal(head)
         if sink.matched:
@@ -126,7 +129,7 @@ class WebSource:
         return NotOffered(f"{self.name}: this web server does not offer {what}")
 
     def _refusal(self, head: ResponseHead) -> NetworkError | NotOffered:
-        if head.status in range(300, 400):
+        if head.status in _REDIRECTS:
             target = head.headers.get("location", "elsewhere")
             return NotOffered(
                 f"{self.name}: redirects to {target[:200]!r}; name that URL as the mirror instead"

@@ -1,0 +1,152 @@
+"""Nominations: who is listed as a holder, and who is not."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from tests.node.wire_support import Served, says, scripted, served
+
+from p2psync.content.library import HOLDERS_PER_ADDRESS_MAX
+from p2psync.content.nominate import plain_ip
+from p2psync.content.server import ContentServer
+from p2psync.errors import NetworkError
+from p2psync.transfer.peer import PeerSource
+from p2psync_dht import Endpoint, HolderRecord, HolderRole, Identity, holders_key
+
+
+@pytest.fixture
+async def node(tmp_path: Path) -> AsyncIterator[Served]:
+    (tmp_path / "t").mkdir()
+    async with served(tmp_path, tmp_path / "t", callback_timeout=0.5) as made:
+        yield made
+
+
+@pytest.fixture
+async def peer(node: Served) -> AsyncIterator[PeerSource]:
+    source = PeerSource(node.address)
+    yield source
+    await source.close()
+
+
+@pytest.fixture
+async def other(node: Served) -> AsyncIterator[tuple[Identity, ContentServer]]:
+    """Another node, which wants to be listed."""
+    identity = Identity.generate()
+    server = await ContentServer.start(node.library, "127.0.0.1", 0, node_key=identity.public_key)
+    yield identity, server
+    await server.close()
+
+
+def record(
+    identity: Identity,
+    archive: bytes,
+    *endpoints: Endpoint,
+    issued: int | None = None,
+    expires: int | None = None,
+) -> bytes:
+    now = int(time.time())
+    return HolderRecord.sign(
+        identity,
+        holders_key(archive),
+        endpoints=endpoints,
+        issued=now - 1 if issued is None else issued,
+        expires=now + 3600 if expires is None else expires,
+        role=HolderRole.PEER,
+    ).raw
+
+
+async def test_a_reachable_node_is_listed(
+    node: Served, peer: PeerSource, other: tuple[Identity, ContentServer]
+) -> None:
+    identity, server = other
+    raw = record(identity, node.archive, Endpoint(*server.address))
+    for _ in range(2):  # the second time the bytes are known, and nobody is called back
+        await peer.nominate(node.archive, raw)
+        assert await peer.holders(node.archive) == [raw]
+    assert server.counters.requests == 1
+
+
+async def test_records_that_are_not_right(
+    node: Served, peer: PeerSource, other: tuple[Identity, ContentServer]
+) -> None:
+    identity, server = other
+    here = Endpoint(*server.address)
+    now = int(time.time())
+    good = record(identity, node.archive, here)
+    wrong = {
+        "damaged": good[:-1] + bytes([good[-1] ^ 1]),
+        "cut": good[:50],
+        "of another archive": record(identity, b"\2" * 32, here),
+        "expired": record(identity, node.archive, here, issued=now - 7200, expires=now - 3600),
+        "of the future": record(identity, node.archive, here, issued=now + 3600, expires=now + 7200),
+        "of this node itself": record(node.identity, node.archive, here),
+    }
+    for raw in wrong.values():
+        with pytest.raises(NetworkError, match="400"):
+            await peer.nominate(node.archive, raw)
+    elsewhere = (
+        Endpoint("192.0.2.1", 8730),
+        Endpoint("127.0.0.2", server.address[1]),
+        Endpoint(url="http://127.0.0.1/"),
+    )
+    for endpoint in elsewhere:
+        with pytest.raises(NetworkError, match="refuses"):
+            await peer.nominate(node.archive, record(identity, node.archive, here, endpoint))
+    with pytest.raises(NetworkError, match="does not have this archive"):
+        await peer.nominate(b"\2" * 32, record(identity, b"\2" * 32, here))
+    with pytest.raises(NetworkError, match="413"):
+        await peer.nominate(node.archive, b"x" * 1000)
+    assert await peer.holders(node.archive) == []
+
+
+async def test_whoever_answers_with_another_key_is_not_listed(
+    node: Served, peer: PeerSource, other: tuple[Identity, ContentServer]
+) -> None:
+    raw = record(Identity.generate(), node.archive, Endpoint(*other[1].address))
+    with pytest.raises(NetworkError, match="refuses"):
+        await peer.nominate(node.archive, raw)
+    assert await peer.holders(node.archive) == []
+
+
+async def test_whoever_does_not_answer_is_not_listed(node: Served, peer: PeerSource) -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    for talk in (silent, says(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc"), says()):
+        async with scripted(talk) as server:
+            raw = record(Identity.generate(), node.archive, Endpoint(server.host, server.port))
+            with pytest.raises(NetworkError, match="refuses"):
+                await peer.nominate(node.archive, raw)
+    assert await peer.holders(node.archive) == []
+
+
+async def test_one_address_cannot_have_many_checked_at_once(node: Served, peer: PeerSource) -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    async with scripted(silent) as server:
+        raws = [
+            record(Identity.generate(), node.archive, Endpoint(server.host, server.port)) for _ in range(4)
+        ]
+        calls = [peer.nominate(node.archive, raw) for raw in raws]
+        errors = await asyncio.gather(*calls, return_exceptions=True)
+        assert server.connections == 1
+        assert sum("too many" in str(error) for error in errors) == 3
+
+
+async def test_one_address_cannot_fill_the_list(node: Served) -> None:
+    for port in range(1, HOLDERS_PER_ADDRESS_MAX + 5):
+        raw = record(Identity.generate(), node.archive, Endpoint("127.0.0.1", port))
+        kept = node.library.keep_holder(node.archive, HolderRecord.decode(raw))
+        assert kept is (port <= HOLDERS_PER_ADDRESS_MAX)
+    assert len(node.library.holders(node.archive)) == HOLDERS_PER_ADDRESS_MAX
+
+
+def test_one_spelling_per_address() -> None:
+    assert plain_ip("::ffff:192.0.2.1") == "192.0.2.1"
+    assert plain_ip("fe80::1%eth0") == "fe80::1"
+    assert plain_ip("2001:DB8::0:1") == "2001:db8::1"

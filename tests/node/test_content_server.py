@@ -1,0 +1,325 @@
+"""The content server against clients of all kinds, through real sockets and raw bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from tests.node.wire_support import Served, served
+
+from p2psync.content import api
+from p2psync.errors import NetworkError
+from p2psync.format.url import archive_text
+from p2psync.transfer import wire
+from p2psync.transfer.peer import PeerSource
+from p2psync.transfer.source import Span
+
+CONTENT = os.urandom(300_000)
+ODD = (
+    b"a b",
+    b"-rf",
+    b"new\nline",
+    b"\xff\xfe",
+    b"%2e%2e",
+    b"<script>alert(1)",
+    b"a:b?c#d&e;f",
+    b"n" * 255,
+)
+
+CLOSE = b"Host: x\r\nConnection: close\r\n"
+
+
+@pytest.fixture
+async def node(tmp_path: Path) -> AsyncIterator[Served]:
+    tree = tmp_path / "tree"
+    (tree / "dir").mkdir(parents=True)
+    (tree / "file").write_bytes(CONTENT)
+    (tree / "page.html").write_bytes(b"<script>fetch('/')</script>")
+    (tree / "empty").write_bytes(b"")
+    (tree / "dir" / "inner").write_bytes(b"inner")
+    (tree / "dir" / "up").symlink_to("../file")
+    (tree / "dir" / "out").symlink_to("../../etc/passwd")
+    (tree / "absolute").symlink_to("/etc/passwd")
+    for name in ODD:
+        with open(os.path.join(os.fsencode(tree), b"dir", name), "wb") as file:
+            file.write(name)
+    async with served(tmp_path, tree) as made:
+        yield made
+
+
+async def ask(node: Served, request: bytes) -> bytes:
+    """Send raw bytes and read until the server closes (ask it to)."""
+    reader, writer = await asyncio.open_connection(*node.server.address)
+    try:
+        writer.write(request)
+        await writer.drain()
+        async with asyncio.timeout(20):
+            return await reader.read()
+    finally:
+        writer.close()
+
+
+async def get(
+    node: Served, target: bytes | str, *headers: bytes, method: bytes = b"GET"
+) -> tuple[int, bytes, bytes]:
+    """Status, head and body of one request."""
+    raw = target.encode() if isinstance(target, str) else target
+    lines = [method + b" " + raw + b" HTTP/1.1", b"Host: x", b"Connection: close", *headers, b"", b""]
+    answer = await ask(node, b"\r\n".join(lines))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return int(head.split()[1]), head, body
+
+
+def base(node: Served) -> bytes:
+    return b"/" + archive_text(node.archive).encode()
+
+
+async def test_a_file_by_its_path(node: Served) -> None:
+    status, head, body = await get(node, base(node) + b"/file")
+    assert (status, body) == (200, CONTENT)
+    assert b"Accept-Ranges: bytes" in head
+    etag = re.search(rb'ETag: ("[0-9a-f]{64}")', head)
+    assert etag is not None
+    status, _, body = await get(node, base(node) + b"/file", b"If-None-Match: " + etag[1])
+    assert (status, body) == (304, b"")
+    status, head, body = await get(
+        node, base(node) + b"/file", b"Range: bytes=10-19", b"If-Range: " + etag[1]
+    )
+    assert (status, body) == (206, CONTENT[10:20])
+    assert b"Content-Range: bytes 10-19/300000" in head
+    status, head, _ = await get(node, base(node) + b"/file", b"Range: bytes=300000-")
+    assert status == 416
+    assert b"Content-Range: bytes */300000" in head
+    status, head, body = await get(node, base(node) + b"/file", method=b"HEAD")
+    assert (status, body) == (200, b"")
+    assert b"Content-Length: 300000" in head
+    assert (await get(node, base(node) + b"/empty"))[0::2] == (200, b"")
+
+
+async def test_what_was_served_is_counted_by_archive(node: Served) -> None:
+    await get(node, base(node) + b"/file", b"Range: bytes=0-99")
+    assert node.server.counters.file_bytes == {node.archive: 100}
+    assert node.server.counters.bytes_sent == 100
+
+
+async def test_odd_names_are_linked_and_served(node: Served) -> None:
+    status, head, body = await get(node, base(node) + b"/dir/")
+    assert status == 200
+    assert b"text/html; charset=utf-8" in head
+    assert b"<script" not in body
+    links = re.findall(rb'href="\./([^"]*)"', body)
+    assert len(links) == len(ODD) + 3
+    served_ = set()
+    for link in links:
+        status, _, content = await get(node, base(node) + b"/dir/" + link)
+        if status == 200:
+            served_.add(content)
+    assert served_ == {*ODD, b"inner"}
+
+
+async def test_links_redirect_inside_and_are_missing_outside(node: Served) -> None:
+    status, head, _ = await get(node, base(node) + b"/dir/up")
+    assert status == 302
+    assert b"Location: " + base(node) + b"/file" in head
+    assert (await get(node, base(node) + b"/dir/out"))[0] == 404
+    assert (await get(node, base(node) + b"/absolute"))[0] == 404
+
+
+async def test_directories_have_a_slash_and_files_have_none(node: Served) -> None:
+    status, head, _ = await get(node, base(node) + b"/dir")
+    assert status == 301
+    assert b"Location: " + base(node) + b"/dir/\r\n" in head + b"\r\n"
+    assert (await get(node, base(node)))[0] == 301
+    assert (await get(node, base(node) + b"/file/"))[0] == 404
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        b"/../../etc/passwd",
+        b"/%2e%2e/%2e%2e/etc/passwd",
+        b"/..%2f..%2fetc%2fpasswd",
+        b"/dir/../../tree/file",
+        b"/dir/./inner",
+        b"//file",
+        b"/dir//inner",
+        b"/file%00",
+        b"/dir/%2e%2e/file",
+        b"/" + b"a/" * 3000,
+        b"/nothing",
+        b"/file/inner",
+        b"/dir/up/x",
+    ],
+)
+async def test_paths_that_lead_nowhere(node: Served, path: bytes) -> None:
+    status, _, body = await get(node, base(node) + path)
+    assert status in (400, 404, 414)
+    assert b"root:" not in body
+
+
+@pytest.mark.parametrize(
+    "target", [b"/nope/file", b"/" + b"a" * 52 + b"/", b"/%ff/", b"/favicon.ico", b"/p2psync/v1/x"]
+)
+async def test_archives_that_are_not_there(node: Served, target: bytes) -> None:
+    assert (await get(node, target))[0] == 404
+
+
+async def test_pages_and_files_cannot_run_scripts_here(node: Served) -> None:
+    for target in (b"/", base(node) + b"/dir/"):
+        _, head, _ = await get(node, target)
+        assert b"Content-Security-Policy: default-src 'none'" in head
+        assert b"X-Content-Type-Options: nosniff" in head
+    _, head, _ = await get(node, base(node) + b"/page.html")
+    assert b"Content-Security-Policy: sandbox" in head
+
+
+@pytest.mark.parametrize("how", ["content", "link", "removed"])
+async def test_a_file_that_changed_since_is_never_served_as_the_old_one(node: Served, how: str) -> None:
+    entry = node.entry(b"file")
+    path = node.tree / "file"
+    before = path.stat()
+    if how == "content":
+        path.write_bytes(CONTENT[::-1])
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    else:
+        path.unlink()
+        if how == "link":
+            path.symlink_to("dir/inner")
+    assert (await get(node, base(node) + b"/file"))[0] == 404
+    assert (await get(node, wire.object_path(entry.digest)))[0] == 404
+    peer = PeerSource(node.address)
+    try:
+        assert await peer.read([Span(entry.digest, 0, 10)], memoryview(bytearray(10))) == [False]
+    finally:
+        await peer.close()
+
+
+async def test_a_second_copy_serves_when_the_first_was_changed(tmp_path: Path) -> None:
+    tree = tmp_path / "t"
+    tree.mkdir()
+    for name in ("a", "b"):
+        (tree / name).write_bytes(CONTENT)
+    for changed in ("a", "b"):
+        async with served(tmp_path / changed, tree) as node:
+            digest = node.entry(b"a").digest
+            (tree / changed).write_bytes(CONTENT[::-1])
+            status, _, body = await get(node, wire.object_path(digest))
+            assert (status, body) == (200, CONTENT)
+            (tree / changed).write_bytes(CONTENT)
+
+
+async def test_a_file_truncated_while_it_is_sent_cuts_the_connection(tmp_path: Path) -> None:
+    tree = tmp_path / "t"
+    tree.mkdir()
+    with (tree / "f").open("wb") as file:
+        file.truncate(64 << 20)
+    async with served(tmp_path, tree) as node:
+        reader, writer = await asyncio.open_connection(*node.server.address, limit=1 << 16)
+        writer.write(b"GET " + base(node) + b"/f HTTP/1.1\r\nHost: x\r\n\r\n")
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert b"Content-Length: 67108864" in head
+        os.truncate(tree / "f", 0)
+        got = 0
+        try:
+            while part := await reader.read(1 << 20):
+                got += len(part)
+        except ConnectionResetError:
+            pass
+        assert got < 64 << 20
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"POST /p2psync/v1/batch HTTP/1.1\r\n" + CLOSE + b"Content-Length: 3\r\n\r\n\xc1\xc1\xc1",
+        b"POST /p2psync/v1/batch HTTP/1.1\r\n" + CLOSE + b"Content-Length: 999999999\r\n\r\n",
+        b"POST /p2psync/v1/have HTTP/1.1\r\n" + CLOSE + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"GET /p2psync/v1/object/" + b"ZZ" * 32 + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        b"GET /p2psync/v1/archive/zzz/head HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        b"DELETE / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        b"PUT /file HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+        b"rubbish\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + b"A: " + b"b" * 100_000 + b"\r\n\r\n",
+        b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+    ],
+)
+async def test_hostile_requests_get_a_4xx_and_the_server_lives(node: Served, request_: bytes) -> None:
+    answer = await ask(node, request_)
+    assert re.match(rb"HTTP/1\.[01] 4\d\d ", answer)
+    assert (await get(node, b"/"))[0] == 200
+
+
+async def test_a_body_that_never_comes_is_not_waited_for(
+    node: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "BODY_TIMEOUT", 0.2)
+    answer = await ask(
+        node,
+        b"POST /p2psync/v1/have HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 9\r\n\r\nabc",
+    )
+    assert answer.startswith(b"HTTP/1.1 408")
+
+
+async def test_a_client_that_sends_no_request_is_cut_off(tmp_path: Path) -> None:
+    (tmp_path / "t").mkdir()
+    async with served(tmp_path, tmp_path / "t", first_request_timeout=0.2) as node:
+        for begin in (b"", b"GET / HTTP/1.1\r\nHos"):
+            reader, writer = await asyncio.open_connection(*node.server.address)
+            writer.write(begin)
+            async with asyncio.timeout(20):
+                with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
+                    await reader.readexactly(1)
+            writer.close()
+
+
+async def test_connections_of_one_address_are_bounded_and_come_free_again(tmp_path: Path) -> None:
+    (tmp_path / "t").mkdir()
+    async with served(tmp_path, tmp_path / "t", per_address=3) as node:
+        held = [await asyncio.open_connection(*node.server.address) for _ in range(3)]
+        for reader, writer in held:
+            writer.write(b"GET /p2psync/v1/info HTTP/1.1\r\nHost: x\r\n\r\n")
+            await reader.readuntil(b"\r\n\r\n")
+        reader, writer = await asyncio.open_connection(*node.server.address)
+        with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
+            await reader.readexactly(1)
+        for _, writer in held:
+            writer.close()
+        async with asyncio.timeout(20):
+            while True:
+                try:
+                    assert (await get(node, b"/"))[0] == 200
+                    break
+                except (ConnectionError, IndexError):
+                    await asyncio.sleep(0.02)
+
+
+async def test_a_large_listing_is_streamed(tmp_path: Path) -> None:
+    tree = tmp_path / "t"
+    tree.mkdir()
+    for index in range(3000):
+        (tree / f"{index:05}").write_bytes(b"")
+    async with served(tmp_path, tree) as node:
+        status, head, body = await get(node, base(node) + b"/")
+        assert status == 200
+        assert b"Transfer-Encoding: chunked" in head
+        assert body.count(b"<tr>") == 3001
+        assert body.endswith(b"0\r\n\r\n")
+
+
+async def test_closing_lets_answers_end_and_frees_the_port(tmp_path: Path) -> None:
+    (tmp_path / "t").mkdir()
+    async with served(tmp_path, tmp_path / "t") as node:
+        address = node.address
+        reader, writer = await asyncio.open_connection(*node.server.address)
+        writer.write(b"GET /p2psync/v1/info HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b" 200 " in await reader.readline()
+    peer = PeerSource(address)
+    with pytest.raises(NetworkError):
+        await peer.info()
+    await peer.close()
+    writer.close()
