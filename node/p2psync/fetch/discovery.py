@@ -65,7 +65,7 @@ class Discovery:
         self._started = False
         self._warned: set[str] = set()
         for name in dict.fromkeys((*options.sources, *options.url.peers, *options.url.webs)):
-            self._add(name, whole=True, node_key=None)
+            self._add(name, whole=True, node_key=None, given=True)
         self._given = [member for member in swarm.members if member.metadata]
 
     def _source(self, name: str) -> Source:
@@ -75,11 +75,12 @@ class Discovery:
             return WebSource(name, limiter=self._limiter, connect_timeout=connect, idle_timeout=idle)
         return PeerSource(name, limiter=self._limiter, connect_timeout=connect, idle_timeout=idle)
 
-    def _add(self, name: str, *, whole: bool, node_key: bytes | None) -> None:
+    def _add(self, name: str, *, whole: bool, node_key: bytes | None, given: bool = False) -> None:
         if self._swarm.knows(name, node_key) or not self._swarm.has_room():
             return
         web = name.startswith(("http://", "https://"))
-        self._swarm.add(Member(self._source(name), whole=whole, metadata=not web, node_key=node_key))
+        source = self._source(name)
+        self._swarm.add(Member(source, whole=whole, given=given, metadata=not web, node_key=node_key))
 
     # Heads.
 

@@ -227,6 +227,8 @@ class Download:
             under_way = fresh.get(entry.digest) or self._jobs.get(entry.digest)
             if under_way is not None and under_way.left:
                 under_way.targets.append(target)
+                self._workspace.reused += entry.size
+                self._observer.advance(entry.size, 0)
                 continue
             recipe = recipes.get(entry.ref)
             if recipe is None and not entry.ref.is_single:

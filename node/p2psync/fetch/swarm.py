@@ -44,6 +44,8 @@ class Member:
     source: Source
     whole: bool
     """It claims to have all: what it lacks once, it is not asked for again."""
+    given: bool = False
+    """Named by the user, who wants to hear if it is of no use."""
     metadata: bool = True
     """It answers for heads, directory objects and recipes, as nodes do and plain web servers do not."""
     node_key: bytes | None = None
@@ -145,7 +147,7 @@ class Swarm:
         member.retry_at = self._clock() + pause * self._random.uniform(0.75, 1.25)
         if member.failures >= FAILURES_MAX and not member.dead:
             member.dead = True
-            if member.whole:  # Peers come and go; a mirror means to stay.
+            if member.given:  # Others come and go; that is what several sources are for.
                 self._warn(f"gave up on {member.name} after {member.failures} failures: {reason}")
 
     def missed(self, member: Member, digest: bytes) -> None:
