@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -375,6 +376,10 @@ def test_progress_adds_up(state: State, tree: Path) -> None:
 
     class Count(NullObserver):
         bytes = files = 0
+        phases: ClassVar[list[tuple[str, int | None, int | None]]] = []
+
+        def phase(self, name: str, total_bytes: int | None, total_files: int | None) -> None:
+            self.phases.append((name, total_bytes, total_files))
 
         def advance(self, bytes_done: int, files_done: int) -> None:
             self.bytes += bytes_done
@@ -382,9 +387,11 @@ def test_progress_adds_up(state: State, tree: Path) -> None:
 
     for _ in range(2):
         count = Count()
-        done = publish(state, tree, observer=count)
+        done = publish(state, tree, observer=count, count_first=True)
         assert (count.bytes, count.files) == (done.bytes, done.files)
-        write(tree / "d1" / "f1", b"changed")
+        total = (done.bytes, done.files)
+        write(tree / "d1" / "f1", b"x" * 9999)
+    assert Count.phases == [("count", None, None), ("publish", *total), ("publish", *total)]
 
 
 def test_state_stays_consistent_when_killed(tmp_path: Path, tree: Path) -> None:
@@ -398,6 +405,7 @@ def test_state_stays_consistent_when_killed(tmp_path: Path, tree: Path) -> None:
     script = """
 import os, signal, sys
 from pathlib import Path
+from typing import ClassVar
 from p2psync.publish import publish, writer
 from p2psync.state import State, Trees
 from p2psync.state.heads import HeadStore

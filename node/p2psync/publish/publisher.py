@@ -31,6 +31,7 @@ from p2psync.format.url import archive_text
 from p2psync.observer import NullObserver, Observer
 from p2psync.publish.builder import Builder
 from p2psync.publish.report import Report, show_path
+from p2psync.publish.scan import count_tree
 from p2psync.state import State, Tree
 from p2psync_dht import Delegation, Identity
 
@@ -78,6 +79,7 @@ def publish(
     now: float | None = None,
     known_heads: Iterable[ArchiveHead] = (),
     freshness: int = FRESHNESS,
+    count_first: bool = False,
 ) -> Published:
     """Make a snapshot of a directory and sign it.
 
@@ -85,6 +87,8 @@ def publish(
     or a new one. `rules` are kept with the tree; None stands for those of the last time, so that what was
     once left out is not published by a shorter command. `now` is Unix time in s. `known_heads` are verified
     heads that were seen elsewhere: the new one comes after them. `freshness` is in s.
+    `count_first` walks a tree that was never published once more beforehand, so that the observer knows the
+    totals; otherwise those of the last snapshot are what it is told.
 
     Raises UsageError (not a directory, no key), TrustError (the key may not sign what comes next),
     FileError (the directory or the state cannot be read or written; another publisher is at work).
@@ -100,7 +104,9 @@ def publish(
         # A second directory with the same archive must wait as well: both would take the same sequence
         # number.
         with state.lock("publish-" + archive_text(signer.archive)):
-            return _publish(state, tree, signer, rules, watcher, moment, known_heads, freshness, hidden)
+            return _publish(
+                state, tree, signer, rules, watcher, moment, known_heads, freshness, hidden, count_first
+            )
 
 
 def _publish(
@@ -113,13 +119,19 @@ def _publish(
     known_heads: Iterable[ArchiveHead],
     freshness: int,
     hidden: frozenset[bytes],
+    count_first: bool,
 ) -> Published:
     newest = _newest(state, signer.archive, known_heads)
     epoch, seq = _next_place(signer, newest, now)
     applied = Filter.parse(tree.options.get(RULES_OPTION, [])) if rules is None else rules
     previous = _snapshot(state, newest)
-    totals = None if previous is None else previous.root.totals
-    observer.phase("publish", *((None, None) if totals is None else (totals.bytes, totals.files)))
+    if previous is not None:
+        observer.phase("publish", previous.root.totals.bytes, previous.root.totals.files)
+    elif count_first:
+        observer.phase("count", None, None)
+        observer.phase("publish", *count_tree(tree.path, applied, hidden))
+    else:
+        observer.phase("publish", None, None)
     report = Report(observer)
     builder = Builder(state, tree.id, applied, report, observer, hidden)
     root = builder.build(tree.path)

@@ -7,6 +7,7 @@ caller's business.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -14,8 +15,9 @@ from operator import itemgetter
 from typing import Final, NamedTuple
 
 from p2psync.filters import Filter
-from p2psync.format.limits import LISTING_ENTRIES_MAX
+from p2psync.format.limits import DEPTH_MAX, LISTING_ENTRIES_MAX
 from p2psync.format.listing import RESERVED_NAMES
+from p2psync.observer import NullObserver
 from p2psync.publish.report import Report
 
 DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -104,6 +106,41 @@ def scan_directory(
         raise TooManyEntries
     rows.sort(key=_by_name)
     return rows
+
+
+def count_tree(directory: bytes, rules: Filter, hidden: frozenset[bytes] = frozenset()) -> tuple[int, int]:
+    """(bytes, files) that a walk will find, for a progress bar: what cannot be read is left for the walk to
+    report.
+    """
+    silent = Report(NullObserver())
+    size = files = 0
+    stack: list[tuple[int, bytes, list[bytes]]] = []
+    opened: int | None = os.open(directory, DIRECTORY_FLAGS)
+    path = b""
+    try:
+        while True:
+            if opened is not None:
+                below: list[bytes] = []
+                stack.append((opened, path, below))
+                with contextlib.suppress(OSError, TooManyEntries):
+                    for row in scan_directory(opened, path, rules, silent, hidden):
+                        if row.is_dir and len(stack) < DEPTH_MAX:
+                            below.append(row.name)
+                        elif row.is_file:
+                            size += row.size
+                            files += 1
+            while stack and not stack[-1][2]:
+                os.close(stack.pop()[0])
+            if not stack:
+                break
+            fd, parent, names = stack[-1]
+            name = names.pop()
+            path = join(parent, name)
+            opened = open_directory(name, fd, path, silent)
+    finally:
+        for fd, _, _ in stack:
+            os.close(fd)
+    return size, files
 
 
 def open_directory(name: bytes, parent_fd: int, path: bytes, report: Report) -> int | None:
