@@ -75,7 +75,7 @@ def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
         "/CN=localhost",
     ]
     names = ["-addext", "subjectAltName=DNS:localhost"]
-    out = ["-keyout", at / "key.pem", "-out", at / "cert.pem"]
+    out: list[str | Path] = ["-keyout", at / "key.pem", "-out", at / "cert.pem"]
     subprocess.run([*request, *names, *out], check=True, capture_output=True)
     plain, tls = free_port(), free_port()
     temporary = "".join(

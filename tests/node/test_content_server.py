@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 from collections.abc import AsyncIterator
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from tests.node.wire_support import Served, served
 
-from p2psync.content import api
+from p2psync.content import api, send
 from p2psync.errors import NetworkError
 from p2psync.format.url import archive_text
 from p2psync.transfer import wire
@@ -224,11 +225,9 @@ async def test_a_file_truncated_while_it_is_sent_cuts_the_connection(tmp_path: P
         assert b"Content-Length: 67108864" in head
         os.truncate(tree / "f", 0)
         got = 0
-        try:
+        with contextlib.suppress(ConnectionResetError):
             while part := await reader.read(1 << 20):
                 got += len(part)
-        except ConnectionResetError:
-            pass
         assert got < 64 << 20
         writer.close()
 
@@ -296,6 +295,27 @@ async def test_connections_of_one_address_are_bounded_and_come_free_again(tmp_pa
                     break
                 except (ConnectionError, IndexError):
                     await asyncio.sleep(0.02)
+
+
+async def test_a_client_that_takes_nothing_is_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(send, "SEND_TIMEOUT", 0.3)
+    tree = tmp_path / "t"
+    tree.mkdir()
+    with (tree / "f").open("wb") as file:
+        file.truncate(64 << 20)
+    async with served(tmp_path, tree) as node:
+        reader, writer = await asyncio.open_connection(*node.server.address, limit=1 << 12)
+        writer.write(b"GET " + base(node) + b"/f HTTP/1.1\r\nHost: x\r\n\r\n")
+        await asyncio.sleep(1)
+        assert (await get(node, b"/"))[0] == 200
+        got = 0
+        with contextlib.suppress(ConnectionResetError):
+            while part := await reader.read(1 << 20):
+                got += len(part)
+        assert got < 64 << 20
+        writer.close()
 
 
 async def test_a_large_listing_is_streamed(tmp_path: Path) -> None:

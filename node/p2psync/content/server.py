@@ -141,7 +141,8 @@ def create_app(
         return Info(node_id_of(node_key).hex(), node_key, version, tuple(archives))
 
     async def stop(_: web.Application) -> None:
-        threads.shutdown(wait=False, cancel_futures=True)
+        # Those who close the library next must not meet a thread that still reads it.
+        await asyncio.to_thread(threads.shutdown, wait=True, cancel_futures=True)
 
     async def count(_: web.Request, __: web.StreamResponse) -> None:
         counted.requests += 1

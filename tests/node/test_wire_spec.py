@@ -1,0 +1,70 @@
+"""The examples of docs/spec/wire.md are what this implementation reads and writes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from p2psync.format.url import archive_text
+from p2psync.transfer import wire
+from p2psync.transfer.http1_head import ResponseHead
+from p2psync.transfer.sinks import BatchSink
+
+SPEC = Path(__file__).parents[2] / "docs/spec/wire.md"
+COUNTING, ONES = bytes(range(32)), b"\xff" * 32
+
+
+def example(name: str) -> bytes:
+    match = re.search(rf"<!-- {name} -->\n((?: {{4}}.*\n)+)", SPEC.read_text(encoding="utf-8"))
+    assert match is not None, f"no example {name}"
+    return bytes.fromhex(match[1])
+
+
+def test_the_batch_request() -> None:
+    rows: list[wire.Row] = [(COUNTING, 0, 5), (ONES, 65_536, 300)]
+    assert wire.encode_batch(rows) == example("batch-request")
+    assert wire.decode_batch(example("batch-request")) == rows
+
+
+def test_the_batch_answer() -> None:
+    views = [memoryview(bytearray(5)), memoryview(bytearray(300))]
+    sink = BatchSink(views)
+    assert sink.begin(ResponseHead(200, {}, None, True))
+    sink.feed(memoryview(example("batch-answer")))
+    sink.end()
+    assert sink.here == [True, False]
+    assert bytes(views[0]) == b"hello"
+
+
+def test_have() -> None:
+    digests = [COUNTING, ONES, COUNTING]
+    assert wire.encode_have(digests) == example("have-request")
+    assert wire.decode_have(example("have-request")) == digests
+    answers: list[wire.Have] = [False, True, b"\xa0"]
+    assert wire.encode_have_answer(answers) == example("have-answer")
+    assert wire.decode_have_answer(example("have-answer"), 3) == answers
+
+
+def test_info() -> None:
+    info = wire.Info("ab" * 20, COUNTING, "0.1.0", (COUNTING,))
+    assert wire.encode_info(info) == example("info")
+    assert wire.decode_info(example("info")) == info
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("/p2psync/v1/info", wire.INFO_PATH),
+        ("/p2psync/v1/batch", wire.BATCH_PATH),
+        ("/p2psync/v1/have", wire.HAVE_PATH),
+        ("/p2psync/v1/object/<digest>", wire.object_path(COUNTING)),
+        ("/p2psync/v1/recipe/<digest>", wire.recipe_path(COUNTING)),
+        ("/p2psync/v1/archive/<archive>/head", wire.head_path(COUNTING)),
+        ("/p2psync/v1/archive/<archive>/holders", wire.holders_path(COUNTING)),
+    ],
+)
+def test_paths(text: str, path: str) -> None:
+    assert text in SPEC.read_text(encoding="utf-8")
+    assert path == text.replace("<digest>", COUNTING.hex()).replace("<archive>", archive_text(COUNTING))
