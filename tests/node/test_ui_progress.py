@@ -108,9 +108,15 @@ def test_reports_from_many_threads_add_up() -> None:
     assert (now.bytes_done, now.files_done, now.sources[0].received) == (8000, 8000, 16000)
 
 
+def working() -> Progress:
+    progress = Progress()
+    progress.phase("fetch", 0, 0)
+    return progress
+
+
 def test_a_line_says_it_all() -> None:
     now = Snapshot("fetch", 3, 10, 1536, 4096, 512.0, 5.0, 3.0, [SourceLine("a:1", 1536)])
-    assert line(now) == "fetch: 37 %, 1.50 KiB of 4.00 KiB at 512 B/s, 3 of 10 files, 1 source, 5 s left"
+    assert line(now) == "fetch: 38 %, 1.50 KiB of 4.00 KiB at 512 B/s, 3 of 10 files, 1 source, 5.0 s left"
     assert line(Snapshot("publish\x1b[2J", files_done=1)) == "publish\\#033[2J: 0 B at 0 B/s, 1 file"
 
 
@@ -125,13 +131,30 @@ def test_lines_come_while_it_lasts_and_stop() -> None:
             return count
 
     stream = Stream()
-    display = LineDisplay(Progress(), stream, every=0.001)
+    display = LineDisplay(working(), stream, every=0.001)
     display.start()
     assert written.wait(60)
     display.stop()
     said = stream.getvalue()
-    assert said.startswith("working: 0 B")
+    assert said.startswith("fetch: 0 B")
     assert stream.getvalue() == said
+
+
+def test_no_lines_while_nothing_goes_on() -> None:
+    rounds = threading.Semaphore(0)
+
+    class Idle(Progress):
+        def snapshot(self) -> Snapshot:
+            rounds.release()
+            return super().snapshot()
+
+    stream = io.StringIO()
+    display = LineDisplay(Idle(), stream, every=0.001)
+    display.start()
+    for _ in range(3):
+        assert rounds.acquire(timeout=60)
+    display.stop()
+    assert stream.getvalue() == ""
 
 
 def test_a_display_whose_reader_is_gone_stops_quietly() -> None:
@@ -139,7 +162,7 @@ def test_a_display_whose_reader_is_gone_stops_quietly() -> None:
         def write(self, text: str) -> int:
             raise BrokenPipeError
 
-    display = LineDisplay(Progress(), Broken(), every=0.001)
+    display = LineDisplay(working(), Broken(), every=0.001)
     display.start()
     display._thread.join(60)
     assert not display._thread.is_alive()

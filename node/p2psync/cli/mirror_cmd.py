@@ -84,7 +84,7 @@ def command(
 
 def _stay(common: Common, network: Network, options: FetchOptions, advertise: Address | None) -> int:
     """Serve from the start, fetch, and stay: what is here already is useful to others at once."""
-    from p2psync.cli.signals import run_async
+    from p2psync.cli.signals import Stopped, run_async
     from p2psync.cli.transfers import report
     from p2psync.daemon import NodeOptions, run_mirror
 
@@ -94,12 +94,24 @@ def _stay(common: Common, network: Network, options: FetchOptions, advertise: Ad
         out.event("ready", listen=listen, node=node)
         out.say(f"node {node} serves at {listen}")
 
+    complete = False
+
     def done(summary: FetchSummary) -> None:
+        nonlocal complete
+        complete = complete or not summary.exit_code
+        observer.idle()
         report(out, summary)
 
     node = NodeOptions(
         listen=network.listen, bootstrap=options.bootstrap, bwlimit=options.bwlimit, advertise=advertise
     )
     with common.open_state() as state, out.observing() as observer:
-        run_async(run_mirror(options, node, state, observer, on_ready=ready, on_done=done, detail=out.detail))
+        try:
+            run_async(
+                run_mirror(options, node, state, observer, on_ready=ready, on_done=done, detail=out.detail)
+            )
+        except (Stopped, KeyboardInterrupt):
+            if not complete:
+                raise
+            out.say("stopped")
     return 0

@@ -12,7 +12,7 @@ from p2psync.ui.progress import Progress, Snapshot
 from p2psync.ui.text import clean_text, count, duration, rate, share, size
 
 LINE_EVERY = 10.0
-"""Seconds between two lines."""
+"""Seconds between two lines; none while nothing goes on."""
 
 
 class LineDisplay:
@@ -34,15 +34,18 @@ class LineDisplay:
 
     def _run(self) -> None:
         while not self._stopped.wait(self._every):
+            now = self._progress.snapshot()
+            if not now.phase:
+                continue
             try:
-                print(line(self._progress.snapshot()), file=self._stream, flush=True)
+                print(line(now), file=self._stream, flush=True)
             except (BrokenPipeError, ValueError):  # The reader is gone; the work is not.
                 return
 
 
 def line(now: Snapshot) -> str:
     """One line of text for the whole state."""
-    parts = [f"{clean_text(now.phase) or 'working'}:"]
+    parts = [f"{clean_text(now.phase)}:"]
     if now.bytes_total:
         parts.append(
             f"{share(now.bytes_done, now.bytes_total)}, {size(now.bytes_done)} of {size(now.bytes_total)}"

@@ -49,6 +49,8 @@ class LiveDisplay:
 
 def render(now: Snapshot, max_sources: int) -> RenderableType:
     """The whole display as a rich renderable. Names are hostile: they come as plain text, never as markup."""
+    if not now.phase:
+        return Text("")
     rows: list[RenderableType] = [_overall(now)]
     if now.files_total:
         rows.append(Text(f"  {now.files_done:,} of {now.files_total:,} files"))

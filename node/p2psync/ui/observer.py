@@ -28,6 +28,10 @@ class ProgressObserver(Observer):
     def phase(self, name: str, total_bytes: int | None, total_files: int | None) -> None:
         self._progress.phase(name, total_bytes or 0, total_files or 0)
 
+    def idle(self) -> None:
+        """Nothing goes on until the next phase: the display rests."""
+        self._progress.phase("", 0, 0)
+
     def advance(self, bytes_done: int, files_done: int) -> None:
         self._progress.advance(bytes_done, files_done)
 

@@ -54,14 +54,16 @@ def rate(bytes_per_second: float) -> str:
 def duration(seconds: float | None) -> str:
     """A time span as people read it; ``None`` is unknown.
 
-    >>> duration(5), duration(75), duration(3 * 3600 + 120), duration(200_000), duration(None)
-    ('5 s', '1:15', '3:02:00', '2 d 7 h', '-')
+    >>> duration(0.44), duration(12.3), duration(75), duration(3 * 3600 + 120)
+    ('0.4 s', '12 s', '1:15', '3:02:00')
+    >>> duration(200_000), duration(None)
+    ('2 d 7 h', '-')
     """
     if seconds is None:
         return "-"
     whole = int(seconds)
     if whole < 60:
-        return f"{whole} s"
+        return f"{seconds:.1f} s" if whole < 10 else f"{whole} s"
     minutes, second = divmod(whole, 60)
     hours, minute = divmod(minutes, 60)
     if hours < 48:
@@ -87,4 +89,4 @@ def share(part: float, whole: float) -> str:
     """
     if whole <= 0:
         return "0 %"
-    return "100 %" if part >= whole else f"{min(99, int(100 * part / whole))} %"
+    return "100 %" if part >= whole else f"{min(99, round(100 * part / whole))} %"
