@@ -18,7 +18,8 @@ from p2psync.fetch.manifest import Manifest
 from p2psync.fetch.plan import DirWork, Plan
 from p2psync.format.ids import EMPTY, Ref
 from p2psync.format.limits import DEPTH_MAX, PATH_MAX
-from p2psync.format.listing import RESERVED_NAMES, Entry, Kind
+from p2psync.format.listing import RESERVED_NAMES, Entry, Kind, check_totals
+from p2psync.observer import Observer
 from p2psync.publish.ingest import Truncated, hash_file
 from p2psync.state import State
 from p2psync.state.trees import FileRow, Tree
@@ -45,6 +46,7 @@ class Comparison:
         manifest: Manifest,
         tree: Tree,
         beneath: Beneath | None,
+        observer: Observer,
         *,
         checksum: bool = False,
         verify_unknown: bool = False,
@@ -58,6 +60,7 @@ class Comparison:
         self._manifest = manifest
         self._tree = tree
         self._beneath = beneath
+        self._observer = observer
         self._checksum = checksum
         self._verify_unknown = verify_unknown
 
@@ -105,6 +108,9 @@ class Comparison:
                 f"the archive nests directories deeper than {DEPTH_MAX}, or has paths over {PATH_MAX} bytes"
             )
         entries = self._manifest.listing(entry.ref)
+        # Also what bounds the walk: a bomb of repeated directories would have to declare its true size.
+        check_totals(entry, entries)
+        self._observer.advance(0, sum(each.kind == Kind.FILE for each in entries))
         if not path and any(e.name in RESERVED_NAMES for e in entries):
             raise FormatError(
                 "the archive has a folder at its root that p2psync keeps for itself; nothing was fetched"

@@ -32,9 +32,11 @@ IDLE_TIMEOUT: Final = 15.0
 """Seconds of silence after which a request is given up, unless --timeout is shorter."""
 HEAD_TIMEOUT: Final = 8.0
 """Seconds that all who are asked for the head get together."""
-HEAD_GRACE: Final = 1.5
+HEAD_GRACE: Final = 1.0
 """Seconds that the others get once somebody has answered: the newest head counts, not the first."""
 HOLDERS_TIMEOUT: Final = 5.0
+START_GRACE: Final = 0.7
+"""Seconds that a search for sources gets before the fetch begins with those that are known."""
 HEADS_ASKED: Final = 8
 """Known holders that are asked for the head where neither the DHT nor a source given by hand has one."""
 EAGER_ROUNDS: Final = 4
@@ -63,6 +65,7 @@ class Discovery:
         self._own_key = state.identity().public_key
         self._limiter = None if options.bwlimit is None else RateLimiter(options.bwlimit)
         self._started = False
+        self._searching: asyncio.Future[None] | None = None
         self._warned: set[str] = set()
         for name in dict.fromkeys((*options.sources, *options.url.peers, *options.url.webs)):
             self._add(name, whole=True, node_key=None, given=True)
@@ -160,10 +163,28 @@ class Discovery:
     # Sources.
 
     async def start(self) -> None:
-        """Find the first sources; called when something has to be fetched."""
-        if not self._started:
-            self._started = True
-            await self._look_for_holders()
+        """Find the first sources; called when something has to be fetched.
+
+        Those who answer late are taken in later: with a source to begin with, nobody waits for them long.
+        """
+        if self._started:
+            return
+        self._started = True
+        self._searching = asyncio.ensure_future(self._look_for_holders())
+        deadline = time.monotonic() + START_GRACE
+        while not self._searching.done():
+            left = deadline - time.monotonic() if self._swarm.ready() else HOLDERS_TIMEOUT
+            if left <= 0:
+                break
+            await asyncio.wait([self._searching], timeout=min(left, 0.1))
+
+    async def close(self) -> None:
+        """End the search and close all sources."""
+        if self._searching is not None:
+            self._searching.cancel()
+            await asyncio.wait([self._searching])
+        for member in self._swarm.members:
+            await member.source.close()
 
     async def keep_looking(self) -> None:
         """Search for further sources until cancelled."""
@@ -233,7 +254,14 @@ class Discovery:
                     issued=record.issued,
                     expires=record.expires,
                 )
-            whole = coverage.complete and record.role != HolderRole.PEER
             for endpoint in record.endpoints:
                 if not endpoint.url:
-                    self._add(str(endpoint), whole=whole, node_key=record.node_key)
+                    self._add_holder(str(endpoint), record, coverage)
+
+    def _add_holder(self, name: str, record: HolderRecord, coverage: Coverage) -> None:
+        self._add(name, whole=False, node_key=record.node_key)
+        for member in self._swarm.members:
+            if member.name == name or member.node_key == record.node_key:
+                member.node_key = record.node_key
+                member.whole = coverage.complete and record.role != HolderRole.PEER
+                member.claims = (coverage.epoch, coverage.seq) if member.whole else None

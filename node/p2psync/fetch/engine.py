@@ -50,6 +50,11 @@ REPLANS_MAX: Final = 50
 """How often a snapshot that goes away is followed; an archive that changes faster than it can be fetched ends
 here.
 """
+RETRIES_MAX: Final = 2
+RETRY_PAUSE: Final = 2.0
+"""How often, and after how many seconds, what nobody had is looked for again before it counts as missing."""
+SNAPSHOT_PATH: Final = b"./"
+"""What is missing where not even the snapshot object can be had: everything."""
 MISSING_SHOWN: Final = 20
 """Missing paths that are named; the rest is counted."""
 
@@ -105,8 +110,7 @@ class Fetch:
             try:
                 await self._follow(discovery)
             finally:
-                for member in self._swarm.members:
-                    await member.source.close()
+                await discovery.close()
                 self._account(dht.counters.bytes_in - before, started)
         return self._summary
 
@@ -128,28 +132,46 @@ class Fetch:
     async def _follow(self, discovery: Discovery) -> None:
         """Fetch the newest snapshot, and the one that replaces it where that one goes away."""
         manifest = Manifest(self._state, self._swarm, discovery.start)
+        head = await discovery.newest_head()
+        retries = 0
         for _ in range(REPLANS_MAX):
-            head = await discovery.newest_head()
+            self._swarm.wanted = (head.epoch, head.seq)
             superseded = await self._fetch_snapshot(head, manifest, discovery)
-            if not superseded:
+            if not superseded and not self._summary.missing:
                 return
-            self._observer.warning(
-                "the archive was published again meanwhile; going on with the newer snapshot"
-            )
+            if superseded or await discovery.look_again(head):
+                head = await discovery.newest_head()
+                retries = 0
+                self._observer.warning(
+                    f"what was fetched is no longer to be had; going on with the newer snapshot {head.seq}"
+                )
+            elif retries == RETRIES_MAX:
+                self._tell_missing()
+                return
+            else:
+                retries += 1
+                await asyncio.sleep(RETRY_PAUSE)
+            self._swarm.forgive_lacking()
         raise PartialError(
             f"the archive was published {REPLANS_MAX} times while it was fetched; run again when it rests"
         )
+
+    def _tell_missing(self) -> None:
+        """Say what could not be had, as far as a person reads it."""
+        missing = self._summary.missing
+        for path in missing[:MISSING_SHOWN]:
+            self._observer.warning(f"no source has {os.fsdecode(path)!r}")
+        if len(missing) > MISSING_SHOWN:
+            self._observer.warning(f"no source has {len(missing) - MISSING_SHOWN} more")
 
     async def _fetch_snapshot(self, head: ArchiveHead, manifest: Manifest, discovery: Discovery) -> bool:
         """Make DEST like one snapshot; True if a newer one should be taken instead."""
         self._summary.missing, self._summary.failed = [], []
         self._summary.seq = head.seq
-        try:
-            snapshot = await manifest.snapshot(head.snapshot)
-        except PartialError:
-            if await discovery.look_again(head):
-                return True
-            raise
+        if await manifest.load([head.snapshot]):
+            self._summary.missing = [SNAPSHOT_PATH]
+            return False
+        snapshot = await manifest.snapshot(head.snapshot)
         root, single = await self._wanted(snapshot, manifest)
         tree, previous = self._tree(head, single)
         self._observer.phase("comparing", None, root.totals.files)
@@ -160,6 +182,7 @@ class Fetch:
                 manifest,
                 tree,
                 beneath,
+                self._observer,
                 checksum=self._options.checksum,
                 verify_unknown=self._options.mirror,
             )
@@ -333,13 +356,8 @@ class Fetch:
             {*result.missing, *(path + b"/" if path else b"./" for path in plan.unread)}
         )
         self._summary.failed = result.failed
-        if not result.superseded:
-            for path in self._summary.missing[:MISSING_SHOWN]:
-                self._observer.warning(f"no source has {os.fsdecode(path)!r}")
-            if len(self._summary.missing) > MISSING_SHOWN:
-                self._observer.warning(f"… and {len(self._summary.missing) - MISSING_SHOWN} more are missing")
-            for failure in result.failed:
-                self._observer.warning(failure)
+        for failure in result.failed:
+            self._observer.warning(failure)
         return not (self._summary.missing or result.failed or result.superseded)
 
     @contextlib.asynccontextmanager

@@ -29,6 +29,10 @@ PARTIAL: Final = b".p2psync.partial"
 """The folder in DEST where files are made (``p2psync.fetch.workspace``)."""
 PARTIAL_NAME_SIZE: Final = 2 * DIGEST_SIZE
 ROWS_AT_ONCE: Final = 2000
+SCAN_BYTES_MIN: Final = 256 << 20
+SCAN_FACTOR: Final = 8
+"""Old content is read up to this many times the bytes that are wanted: DEST may hold terabytes of other
+things."""
 LOCATIONS_TRIED: Final = 4
 """Places looked at for one object before it is asked of the network."""
 
@@ -46,6 +50,7 @@ class LocalChunks:
             "CREATE TABLE chunk (id BLOB PRIMARY KEY, file INTEGER, offset INTEGER) WITHOUT ROWID"
         )
         self._empty = True
+        self._budget = 0
         self._moved: dict[bytes, bytes] = {}
         self._rows_of: bytes | None = None
         self._rows: dict[bytes, FileRow] = {}
@@ -56,7 +61,11 @@ class LocalChunks:
     # Finding old content.
 
     def scan(self, plan: Plan) -> None:
-        """Note the chunks of all that is going to be replaced or removed in DEST."""
+        """Note the chunks of what is going to be replaced or is not in the snapshot, within a budget.
+
+        What stands where a wanted file goes comes first: the likeliest to serve again.
+        """
+        self._budget = max(SCAN_BYTES_MIN, SCAN_FACTOR * plan.size)
         rows: list[tuple[bytes, int, int]] = []
         for path in chain(self._old_files(plan), self._regular_below(PARTIAL)):
             rows += self._chunks_of(path)
@@ -79,6 +88,7 @@ class LocalChunks:
                 entries = decode_listing(raw) if raw is not None else []
                 for position in work.replaced:
                     yield join(work.path, entries[position].name)
+        for work in plan.dirs:
             for name in (*work.extraneous, *work.conflicts):
                 yield from self._regular_below(join(work.path, name))
 
@@ -105,6 +115,9 @@ class LocalChunks:
                 return []
             recipe = self._known_recipe(path, found)
             if recipe is None:
+                if found.st_size > self._budget:
+                    return []
+                self._budget -= found.st_size
                 ref, raw = hash_file(fd, found.st_size)
                 recipe = Recipe.single(ref) if raw is None else Recipe.decode(raw, ref)
         except (OSError, Truncated):

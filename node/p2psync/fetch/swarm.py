@@ -43,7 +43,9 @@ class Member:
 
     source: Source
     whole: bool
-    """It claims to have all: what it lacks once, it is not asked for again."""
+    """It claims to have a snapshot in full."""
+    claims: tuple[int, int] | None = None
+    """(epoch, sequence number) of that snapshot, where it said so."""
     given: bool = False
     """Named by the user, who wants to hear if it is of no use."""
     metadata: bool = True
@@ -82,6 +84,8 @@ class Swarm:
         self._warn = warn
         self._members: dict[str, Member] = {}
         self._random = random.Random()  # noqa: S311 - spreads load, guards nothing
+        self.wanted = (0, 0)
+        """(epoch, sequence number) of the snapshot that is fetched."""
         self.version = 0
         """Grows with every source that joins, so that those who wait for one can tell."""
 
@@ -151,10 +155,22 @@ class Swarm:
                 self._warn(f"gave up on {member.name} after {member.failures} failures: {reason}")
 
     def missed(self, member: Member, digest: bytes) -> None:
-        """The source does not have the object (any more, or yet)."""
-        if member.whole and not member.lacking:
-            self._warn(f"{member.name} lacks something that it should have; taken from elsewhere")
-        member.lacking[digest] = float("inf") if member.whole else self._clock() + LACK_SECONDS
+        """The source does not have the object (any more, or yet).
+
+        One that claims the very snapshot is not asked again, and named; others may be fetching it themselves.
+        """
+        if member.whole and member.claims is not None and member.claims >= self.wanted:
+            if not member.lacking:
+                self._warn(f"{member.name} lacks something that it says it has; it is taken from elsewhere")
+            member.lacking[digest] = float("inf")
+        else:
+            member.lacking[digest] = self._clock() + LACK_SECONDS
+
+    def forgive_lacking(self) -> None:
+        """Let everybody be asked for everything again; wrong bytes are not forgiven."""
+        for member in self._members.values():
+            wrong = {digest for digest, _ in member.strikes}
+            member.lacking = {digest: until for digest, until in member.lacking.items() if digest in wrong}
 
     def lied(self, member: Member, digest: bytes, chunk: int) -> None:
         """Wrong bytes under an id: a strike; distinct ones ban the source for the run."""

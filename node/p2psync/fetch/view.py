@@ -109,8 +109,8 @@ async def _finding(
 ) -> AsyncIterator[tuple[Discovery, Swarm]]:
     swarm = Swarm(time.monotonic, warn)
     async with open_dht(state, bootstrap=options.bootstrap, archive=options.url.archive) as dht:
+        discovery = Discovery(state, options, dht, swarm, warn)
         try:
-            yield Discovery(state, options, dht, swarm, warn), swarm
+            yield discovery, swarm
         finally:
-            for member in swarm.members:
-                await member.source.close()
+            await discovery.close()
