@@ -214,7 +214,7 @@ def test_renamed_and_removed_directories_leave_no_rows(state: State, tree: Path)
     check_equals_disk(state, publish(state, tree), tree)
     assert state.trees.files_in(1, b"a/b") == {}
     assert state.trees.files_in(1, b"c") == {}
-    assert state.trees.dirs_in(1, b"") == {b"z"}
+    assert state.trees.dirs_in(1, b"").keys() == {b"z"}
 
 
 def test_special_files_are_skipped_with_a_warning(state: State, tree: Path) -> None:

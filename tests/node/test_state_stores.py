@@ -111,8 +111,8 @@ def test_dropping_a_directory_spares_its_neighbours(state: State) -> None:
     for directory in (b"", b"a", b"a/b", b"a/b/c", b"a/b-x", b"a/b0", b"a/c", b"b"):
         trees.put_files(tree.id, directory, [row(b"f")])
         trees.put_dir(tree.id, directory, made)
-    assert trees.dirs_in(tree.id, b"a") == {b"b", b"b-x", b"b0", b"c"}
-    assert trees.dirs_in(tree.id, b"") == {b"a", b"b"}
+    assert trees.dirs_in(tree.id, b"a").keys() == {b"b", b"b-x", b"b0", b"c"}
+    assert trees.dirs_in(tree.id, b"").keys() == {b"a", b"b"}
     trees.drop_dir(tree.id, b"a/b")
     left = {
         d for d in (b"", b"a", b"a/b", b"a/b/c", b"a/b-x", b"a/b0", b"a/c", b"b") if trees.dir_row(tree.id, d)

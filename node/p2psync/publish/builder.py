@@ -192,7 +192,11 @@ class Builder:
     def _begin(self, node: Node) -> bool:
         """All directories in `node` are done: look at its files. Whether nothing is left to wait for."""
         node.begun = True
-        old = self._trees.dir_row(self._tree, node.path)
+        old = (
+            self._known_dirs(node.parent).get(node.name)
+            if node.parent
+            else self._trees.dir_row(self._tree, b"")
+        )
         if old is not None:
             node.old_listing = old.listing
             if node.intact and old.stamp == node.stamp():
@@ -200,7 +204,7 @@ class Builder:
                 return True
         known = self._trees.files_in(self._tree, node.path)
         node.gone_files = known.keys() - {row.name for row in node.rows if row.is_file}
-        node.gone_dirs = self._trees.dirs_in(self._tree, node.path) - node.done.keys()
+        node.gone_dirs = self._known_dirs(node).keys() - node.done.keys()
         node.waiting = 1  # so that no file that is done early finishes the directory
         for row in node.rows:
             if row.is_dir:
@@ -213,6 +217,14 @@ class Builder:
                 self._link(node, row)
         node.waiting -= 1
         return node.waiting == 0
+
+    def _known_dirs(self, node: Node) -> dict[bytes, DirRow]:
+        """The rows of the directories in `node`: one query for all, as a query for each would cost more
+        than a stat.
+        """
+        if node.known_dirs is None:
+            node.known_dirs = self._trees.dirs_in(self._tree, node.path)
+        return node.known_dirs
 
     def _keep(self, node: Node, old: DirRow) -> None:
         """Nothing changed in `node`."""

@@ -10,7 +10,7 @@ from blake3 import blake3
 from p2psync.format.ids import Ref
 from p2psync.format.listing import Entry
 from p2psync.publish.scan import Found
-from p2psync.state import FileRow
+from p2psync.state import DirRow, FileRow
 
 # A later change is unseen if it falls into the same tick of the file system's clock as the one that was
 # read: kernels stamp with a clock of 1 to 10 ms; FAT counts times in 2 s and some network file systems in
@@ -59,6 +59,7 @@ class Node:
         "gone_files",
         "intact",
         "kept",
+        "known_dirs",
         "name",
         "old_listing",
         "parent",
@@ -84,6 +85,9 @@ class Node:
         self.fresh: list[FileRow] = []  # files that were read
         self.gone_files: set[bytes] = set()
         self.gone_dirs: set[bytes] = set()
+        self.known_dirs: dict[bytes, DirRow] | None = (
+            None  # rows of the directories in it, once they were read
+        )
         self.old_listing: Ref | None = None
 
     def stamp(self) -> bytes:

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import stat
+import sys
 from operator import itemgetter
 from typing import Final, NamedTuple
 
@@ -35,6 +36,9 @@ _BECAME_ANOTHER: Final = frozenset(
     {errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ESTALE, errno.ESPIPE, errno.ENXIO}
 )
 _by_name: Final = itemgetter(0)
+_ENCODING: Final = sys.getfilesystemencoding()
+_ERRORS: Final = sys.getfilesystemencodeerrors()
+_new: Final = tuple.__new__  # what Found(...) calls: the innermost line of a walk
 
 
 class Found(NamedTuple):
@@ -86,7 +90,7 @@ def scan_directory(
     special = hidden or not directory
     with os.scandir(fd) as entries:
         for entry in entries:
-            name = os.fsencode(entry.name)
+            name = entry.name.encode(_ENCODING, _ERRORS)  # os.fsencode, without a call of its own
             try:
                 st = entry.stat(follow_symlinks=False)
             except FileNotFoundError:
@@ -101,7 +105,7 @@ def scan_directory(
             if kind in _SPECIAL:
                 report.skipped(join(directory, name), _SPECIAL[kind])
                 continue
-            rows.append(Found(name, mode, st.st_size, st.st_mtime_ns, st.st_ctime_ns, st.st_ino))
+            rows.append(_new(Found, (name, mode, st.st_size, st.st_mtime_ns, st.st_ctime_ns, st.st_ino)))
     if len(rows) > LISTING_ENTRIES_MAX:
         raise TooManyEntries
     rows.sort(key=_by_name)

@@ -257,12 +257,14 @@ class Trees:
                 (tree_id, *split(directory), row.stamp, row.listing.size, row.listing.digest, *row.totals),
             )
 
-    def dirs_in(self, tree_id: int, directory: bytes) -> set[bytes]:
-        """Names of the directories directly in one that have rows."""
+    def dirs_in(self, tree_id: int, directory: bytes) -> dict[bytes, DirRow]:
+        """The rows of the directories directly in one, by name."""
         rows = self._db.connection.execute(
-            "SELECT name FROM dirs WHERE tree = ? AND parent = ? AND name != x''", (tree_id, directory)
+            "SELECT name, stamp, size, digest, files, dirs, symlinks, bytes FROM dirs "
+            "WHERE tree = ? AND parent = ? AND name != x''",
+            (tree_id, directory),
         )
-        return {row[0] for row in rows}
+        return {row[0]: DirRow(row[1], Ref(row[2], row[3]), Totals._make(row[4:])) for row in rows}
 
 
 def _tree(row: tuple[Any, ...]) -> Tree:
