@@ -297,6 +297,25 @@ async def test_connections_of_one_address_are_bounded_and_come_free_again(tmp_pa
                     await asyncio.sleep(0.02)
 
 
+async def test_connections_in_all_are_bounded_whatever_their_address(tmp_path: Path) -> None:
+    (tmp_path / "t").mkdir()
+    async with served(tmp_path, tmp_path / "t", connections=3) as node:
+        held = []
+        for index in range(3):
+            where = (f"127.0.0.{index + 2}", 0)
+            held.append(await asyncio.open_connection(*node.server.address, local_addr=where))
+        for reader, writer in held:
+            writer.write(b"GET /p2psync/v1/info HTTP/1.1\r\nHost: x\r\n\r\n")
+            await reader.readuntil(b"\r\n\r\n")
+        for _ in range(2):
+            reader, writer = await asyncio.open_connection(*node.server.address)
+            with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
+                await reader.readexactly(1)
+            writer.close()
+        for _, writer in held:
+            writer.close()
+
+
 async def test_a_client_that_takes_nothing_is_cut_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

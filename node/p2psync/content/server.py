@@ -58,12 +58,12 @@ class Admission:
         """Count a new connection. False: there are too many."""
         peer = transport.get_extra_info("peername")
         address = plain_ip(peer[0]) if peer else ""
-        held = {each for each in self._open.get(address, ()) if not each.is_closing()}
-        self._open[address] = held
+        held = self._open.setdefault(address, set())
+        self._forget(held)
         if len(held) >= self._per_address or self._total() >= self._connections:
             self.refused += 1
             return False
-        held.add(transport)
+        self._open.setdefault(address, held).add(transport)
         loop = asyncio.get_running_loop()
         self._waiting[transport] = loop.call_later(self._timeout, self._late, transport)
         return True
@@ -84,11 +84,16 @@ class Admission:
 
     def _total(self) -> int:
         if sum(map(len, self._open.values())) >= self._connections:
-            for address, held in list(self._open.items()):
-                self._open[address] = {each for each in held if not each.is_closing()}
-                if not self._open[address]:
-                    del self._open[address]
+            for held in self._open.values():
+                self._forget(held)
+            self._open = {address: held for address, held in self._open.items() if held}
         return sum(map(len, self._open.values()))
+
+    def _forget(self, held: set[asyncio.BaseTransport]) -> None:
+        """Leave out the connections that have ended."""
+        for ended in [each for each in held if each.is_closing()]:
+            held.discard(ended)
+            self.heard(ended)
 
 
 class _Door(asyncio.Protocol):

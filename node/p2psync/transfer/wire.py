@@ -14,7 +14,7 @@ import msgpack
 
 from p2psync.errors import FormatError, UsageError
 from p2psync.format.ids import DIGEST_SIZE
-from p2psync.format.limits import OBJECT_BYTES_MAX, RECIPE_CHUNKS_MAX, UINT32_MAX
+from p2psync.format.limits import OBJECT_BYTES_MAX, RECIPE_CHUNKS_MAX
 from p2psync.format.url import ARCHIVE_TEXT_SIZE, archive_text, parse_archive_text
 
 PREFIX: Final = "/p2psync/v1"
@@ -28,6 +28,8 @@ BATCH_ROWS_MAX: Final = 4096
 """Rows of one batch request: bounds the look-ups that one request may cost."""
 BATCH_BYTES_MAX: Final = 8 << 20
 """Bytes that the rows of one batch ask for in all: what a client may have to hold at once for it."""
+BATCH_ROW_MAX: Final = 1 << 20
+"""Bytes of one row, which a node holds in memory: longer stretches are for ranges."""
 BATCH_BODY_MAX: Final = BATCH_ROWS_MAX * 64
 """Bytes of a batch request: a row takes at most 51."""
 HAVE_DIGESTS_MAX: Final = 1024
@@ -126,8 +128,8 @@ def decode_batch(raw: bytes | bytearray) -> list[Row]:
         digest, offset, length = item
         if type(offset) is not int or not 0 <= offset <= OBJECT_BYTES_MAX:
             raise FormatError(f"{what} has an offset that no object reaches")
-        if type(length) is not int or not 0 < length < UINT32_MAX:
-            raise FormatError(f"{what} has a length that is none")
+        if type(length) is not int or not 0 < length <= BATCH_ROW_MAX:
+            raise FormatError(f"{what} has a row that is empty or longer than {BATCH_ROW_MAX} bytes")
         total += length
         if total > BATCH_BYTES_MAX:
             raise FormatError(f"{what} asks for more than {BATCH_BYTES_MAX} bytes")
