@@ -27,7 +27,7 @@ GUIDES = [path for path in DOCS if "spec" not in path.parts]
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built from the source distribution, as pip would."""
     out = tmp_path_factory.mktemp("dist")
-    argv: list[str | Path] = [sys.executable, "-m", "build", "--no-isolation", "--outdir", out, ROOT]
+    argv: list[str | Path] = [sys.executable, "-m", "build", "--outdir", out, ROOT]
     subprocess.run(argv, check=True, capture_output=True)
     assert len(list(out.glob("*.tar.gz"))) == 1
     (found,) = out.glob("*.whl")
