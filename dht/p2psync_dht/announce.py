@@ -32,6 +32,9 @@ STORES_AT_ONCE: Final = 64  # nodes that a sweep stores at, at the same time; on
 PACE: Final = 0.01  # seconds between two datagrams to one node: half of what its rate limit allows
 ROW: Final = ID_SIZE + SIGNATURE_SIZE
 # Header of the body, token, headers of three byte strings.
+MAX_SHARED: Final = (
+    48  # bits of prefix that a node and a key may share by chance, in any network there will be
+)
 _BATCH_ROOM: Final = MAX_DATAGRAM - HEADER_SIZE - 24
 _KEY_AT: Final = 4  # of a holder record: after the array's header, the tag, and the header of the key
 
@@ -144,7 +147,7 @@ def nearest_of(order: Sequence[int], key: int, count: int) -> list[int]:
 
     Numbers that share a prefix with the key stand together: widen the prefix until enough are inside.
     """
-    for bits in range(KEY_BITS, -1, -1):
+    for bits in range(MAX_SHARED, -1, -1):
         width = KEY_BITS - bits
         start = key >> width << width
         low = bisect.bisect_left(order, start)

@@ -21,9 +21,8 @@ if TYPE_CHECKING:
     from p2psync_dht.protocol import DhtProtocol
 
 QUORUM: Final = 3  # copies of the best head that end a read
-# Heads of any age that such a read has seen: of 40 % colluding nodes, five are all in collusion once in 100
-# reads.
-MIN_OPINIONS: Final = 5
+NEAREST: Final = 6  # nodes nearest to the key that such a read has heard: fewer may all be liars
+SPARE: Final = 3  # nodes asked beyond these, so that a silent one does not hold up the read
 HANDED_ON: Final = 8  # nodes that one read gives the newer head; the next read finds the rest
 
 
@@ -71,14 +70,14 @@ class _HeadReader:
             self._checked[raw] = head
         return self._checked[raw]
 
-    def take(self, answer: Answer) -> bool:
+    def take(self, answer: Answer, lookup: Lookup) -> bool:
         """Count one answer; whether the read is over."""
         head = self._check(answer.value[0]) if answer.value else None
         if head is not None:
             self.given[answer.contact.id] = (answer, head)
             if self.best is None or head.order > self.best.order:
                 self.best = head
-        return self._is_decided()
+        return self._is_decided(lookup)
 
     @property
     def copies(self) -> int:
@@ -87,11 +86,13 @@ class _HeadReader:
         mine = int(self.own is not None and self.own.raw == self.best.raw)
         return mine + sum(head.raw == self.best.raw for _, head in self.given.values())
 
-    def _is_decided(self) -> bool:
+    def _is_decided(self, lookup: Lookup) -> bool:
         if self.quorum <= 1:
             return self.best is not None
-        opinions = len(self.given) + int(self.own is not None)
-        return self.copies >= self.quorum and opinions >= self.quorum + MIN_OPINIONS - QUORUM
+        nearest = max(NEAREST, self.quorum)
+        if self.best is not None:
+            lookup.focus(nearest + SPARE)
+        return self.copies >= self.quorum and lookup.is_settled(nearest)
 
     def hand_on(self) -> None:
         """Give the best head to those that gave an older one, and keep it if we gave one ourselves."""

@@ -74,7 +74,7 @@ class _HolderReader:
         self._barren = 0 if self._take_records(raws) else self._barren + 1
         return min(count, MAX_HOLDERS_PER_KEY), len(raws)
 
-    def take(self, answer: Answer) -> bool:
+    def take(self, answer: Answer, _lookup: Lookup) -> bool:
         """Count one answer of the lookup; whether it can end."""
         count, _given = self.take_value(answer.value)
         if count:

@@ -139,16 +139,9 @@ def decode(datagram: bytes, network: bytes) -> Message:
         raise WireError("body") from error
     if not isinstance(body, list):
         raise WireError("body")
-    return Message(
-        known[0],
-        known[1],
-        bool(flags & FLAG_CLIENT),
-        bool(flags & FLAG_PROVE),
-        transaction,
-        sender,
-        body,
-        size,
-    )
+    kind, is_reply = known
+    client, prove = bool(flags & FLAG_CLIENT), bool(flags & FLAG_PROVE)
+    return Message(kind, is_reply, client, prove, transaction, sender, body, size)
 
 
 def field(

@@ -55,7 +55,7 @@ BODIES: list[Any] = [
 
 def catch(node: DhtNode, instead: Callable[[bytes, Any], None]) -> None:
     """Have a node's datagrams passed to `instead`."""
-    vars(node.protocol)["send"] = instead
+    node.protocol.__dict__["send"] = instead
 
 
 async def lone_node(**options: Any) -> tuple[DhtNode, list[tuple[bytes, Any]]]:
