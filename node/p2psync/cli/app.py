@@ -150,7 +150,7 @@ def explain(error: BaseException) -> P2psyncError:
 
 def _usage_sentence(error: click.ClickException) -> str:
     context = getattr(error, "ctx", None)
-    message = error.format_message().rstrip(".")
+    message = error.format_message().rstrip(".").replace(". (", " (")
     message = message[:1].lower() + message[1:]
     return f"{message}; see '{context.command_path} --help'" if context is not None else message
 
