@@ -286,6 +286,7 @@ async def test_connections_of_one_address_are_bounded_and_come_free_again(tmp_pa
         reader, writer = await asyncio.open_connection(*node.server.address)
         with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
             await reader.readexactly(1)
+        writer.close()
         for _, writer in held:
             writer.close()
         async with asyncio.timeout(20):
