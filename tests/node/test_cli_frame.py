@@ -53,6 +53,13 @@ def test_a_commands_help_loads_nothing_heavy(command: str) -> None:
     assert imported_by(command, "--help").isdisjoint(HEAVY)
 
 
+def test_publishing_without_a_network_loads_no_network(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    loaded = imported_by("publish", str(tmp_path / "tree"), "--state", str(tmp_path / "state"))
+    assert "sqlite3" in loaded
+    assert loaded.isdisjoint({"aiohttp", "rich"})
+
+
 def command_paths() -> list[str]:
     context = click.Context(program)
     paths = []

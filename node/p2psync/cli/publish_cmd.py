@@ -84,13 +84,13 @@ def command(
 
 def _known_heads(state: State, network: Network, directory: str, archive: bytes | None) -> list[ArchiveHead]:
     """Heads that others have signed since, for example on another machine with a delegated key."""
-    from p2psync.cli.signals import run_async
-    from p2psync.daemon import known_heads
-
     tree = state.trees.get(os.fsencode(os.path.realpath(directory)))
     which = archive or (tree.archive if tree is not None else None)
     if which is None or not network.bootstrap:
         return []
+    from p2psync.cli.signals import run_async
+    from p2psync.daemon import known_heads
+
     return run_async(known_heads(state, which, tuple(map(str, network.bootstrap))))
 
 
