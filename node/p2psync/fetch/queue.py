@@ -94,10 +94,6 @@ class Queue:
         left = size
         while self._waiting and left > 0 and len(parts) < PARTS_MAX and len(passed) < LOOK_AHEAD:
             part = self._waiting.popleft()
-            fresh = part.unfinished()
-            if len(fresh) != 1 or fresh[0] != part:
-                self._waiting.extendleft(reversed(fresh))
-                continue
             if self._swarm.lacks(member, part.job.ref.digest):
                 passed.append(part)
                 continue
@@ -108,6 +104,11 @@ class Queue:
             taken, rest = part.split(max(size, 1))
             if rest is not None:
                 self._waiting.appendleft(rest)
+            # Looked at only now, when it is small: a large object would be gone through for each request.
+            fresh = taken.unfinished()
+            if fresh != [taken]:
+                self._waiting.extendleft(reversed(fresh))
+                continue
             parts.append(taken)
             left -= taken.size
             if large:
@@ -126,9 +127,13 @@ class Queue:
             parts: list[Part] = []
             size = 0
             for part in chain.from_iterable(asked.unfinished() for asked in piece.parts):
-                if not self._swarm.lacks(member, part.job.ref.digest) and size + part.size <= size_limit:
-                    parts.append(part)
-                    size += part.size
+                if self._swarm.lacks(member, part.job.ref.digest) or size >= size_limit:
+                    continue
+                taken, _ = part.split(size_limit - size)
+                if parts and size + taken.size > size_limit:
+                    break
+                parts.append(taken)
+                size += taken.size
             if parts:
                 piece.copies += 1
                 return Piece(member, parts, now, duplicate_of=piece)
@@ -140,12 +145,10 @@ class Queue:
         original = piece.duplicate_of or piece
         if piece is not original:
             original.copies -= 1
-        others = [
-            part
-            for other in self._under_way
-            if other is original or other.duplicate_of is original
-            for part in other.parts
-        ]
+        related = [o for o in self._under_way if o is original or o.duplicate_of is original]
+        if piece is original:
+            _promote(related)
+        others = [part for other in related for part in other.parts]
         for part in piece.parts:
             for fresh in part.unfinished():
                 if not any(_covers(other, fresh) for other in others):
@@ -164,6 +167,14 @@ class Queue:
         parked, self.parked = self.parked, []
         for part in parked:
             self._again(part)
+
+
+def _promote(copies: list[Piece]) -> None:
+    """The copy of a request that has ended takes its place, so that it can be doubled in turn."""
+    for piece in copies:
+        piece.duplicate_of = None if piece is copies[0] else copies[0]
+    if copies:
+        copies[0].copies = len(copies)
 
 
 def _covers(other: Part, part: Part) -> bool:
