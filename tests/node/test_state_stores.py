@@ -107,7 +107,7 @@ def test_file_rows_by_directory_and_digest(state: State) -> None:
 def test_dropping_a_directory_spares_its_neighbours(state: State) -> None:
     trees = state.trees
     tree = trees.ensure(b"/t", "publish", None)
-    made = DirRow(b"stamp", Ref(3, b"l" * 32), Totals(1, 2, 3, 4))
+    made = DirRow(b"stamp", Ref(3, b"l" * 32), Totals(1, 2, 3, 4), 7)
     for directory in (b"", b"a", b"a/b", b"a/b/c", b"a/b-x", b"a/b0", b"a/c", b"b"):
         trees.put_files(tree.id, directory, [row(b"f")])
         trees.put_dir(tree.id, directory, made)
@@ -120,6 +120,9 @@ def test_dropping_a_directory_spares_its_neighbours(state: State) -> None:
     assert left == {b"", b"a", b"a/b-x", b"a/b0", b"a/c", b"b"}
     assert all(bool(trees.files_in(tree.id, d)) == (d in left) for d in (b"a/b", b"a/b/c", b"a/b-x", b"a/b0"))
     assert trees.dir_row(tree.id, b"a/c") == made
+    trees.put_dir(tree.id, b"x/y", made._replace(ino=8))
+    assert trees.dir_by_inode(tree.id, 8) == b"x/y"
+    assert trees.dir_by_inode(tree.id, 9) is None
     trees.drop_dir(tree.id, b"")
     assert trees.dir_row(tree.id, b"") is None
 

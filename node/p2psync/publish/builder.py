@@ -203,6 +203,7 @@ class Builder:
                 self._keep(node, old)
                 return True
         known = self._trees.files_in(self._tree, node.path)
+        moved = self._moved(node) if old is None else {}
         node.gone_files = known.keys() - {row.name for row in node.rows if row.is_file}
         node.gone_dirs = self._known_dirs(node).keys() - node.done.keys()
         node.waiting = 1  # so that no file that is done early finishes the directory
@@ -212,7 +213,7 @@ class Builder:
                 if done is not None:
                     node.entries.append(done)
             elif row.is_file:
-                self._file(node, row, known.get(row.name))
+                self._file(node, row, known.get(row.name), moved.get(row.name))
             else:
                 self._link(node, row)
         node.waiting -= 1
@@ -240,10 +241,22 @@ class Builder:
         else:
             node.intact = False
 
-    def _file(self, node: Node, row: Found, known: FileRow | None) -> None:
+    def _moved(self, node: Node) -> dict[bytes, FileRow]:
+        """The rows of the files in a directory that is new here, from where it was before somebody renamed
+        it.
+        """
+        path = self._trees.dir_by_inode(self._tree, node.found.ino)
+        return {} if path is None else self._trees.files_in(self._tree, path)
+
+    def _file(self, node: Node, row: Found, known: FileRow | None, moved: FileRow | None) -> None:
         if known is not None and is_unchanged(row, known):
             self._add_file(node, row, known.size, known.digest)
             self._observer.advance(known.size, 1)
+            return
+        if moved is not None and is_unchanged(row, moved):
+            self._add_file(node, row, moved.size, moved.digest)
+            node.fresh.append(moved)
+            self._observer.advance(moved.size, 1)
             return
         path = join(node.path, row.name)
         try:
@@ -340,7 +353,7 @@ class Builder:
             stamp = node.stamp() if node.intact else b""
             gone = [join(node.path, name) for name in node.gone_dirs]
             self._writer.add_directory(
-                node.path, DirRow(stamp, listing, totals), node.fresh, node.gone_files, gone
+                node.path, DirRow(stamp, listing, totals, node.found.ino), node.fresh, node.gone_files, gone
             )
             self._hand_up(node, listing, totals)
         self._open.discard(node)

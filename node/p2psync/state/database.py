@@ -64,8 +64,10 @@ CREATE TABLE dirs (
     dirs INTEGER NOT NULL,
     symlinks INTEGER NOT NULL,
     bytes INTEGER NOT NULL,
+    ino INTEGER NOT NULL,
     PRIMARY KEY (tree, parent, name)
 ) WITHOUT ROWID;
+CREATE INDEX dirs_ino ON dirs (tree, ino);
 CREATE TABLE objects (
     digest BLOB PRIMARY KEY,
     size INTEGER NOT NULL,

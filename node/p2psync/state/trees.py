@@ -22,6 +22,7 @@ from p2psync.state.database import MAX_VARIABLES, Database
 Role = Literal["publish", "mirror", "fetch"]
 
 _TREE: Final = "id, path, archive, role, epoch, seq, snapshot_size, snapshot, source, options"
+_DIR: Final = "stamp, size, digest, files, dirs, symlinks, bytes, ino"
 _FILE: Final = "name, size, mtime_ns, ctime_ns, ino, digest, hashed_ns"
 
 
@@ -64,6 +65,7 @@ class DirRow(NamedTuple):
     stamp: bytes
     listing: Ref
     totals: Totals
+    ino: int
 
 
 class Located(NamedTuple):
@@ -242,29 +244,40 @@ class Trees:
 
     def dir_row(self, tree_id: int, directory: bytes) -> DirRow | None:
         row = self._db.connection.execute(
-            "SELECT stamp, size, digest, files, dirs, symlinks, bytes FROM dirs "
+            f"SELECT {_DIR} FROM dirs "  # noqa: S608
             "WHERE tree = ? AND parent = ? AND name = ?",
             (tree_id, *split(directory)),
         ).fetchone()
-        return None if row is None else DirRow(row[0], Ref(row[1], row[2]), Totals._make(row[3:]))
+        return None if row is None else _dir(row)
 
     def put_dir(self, tree_id: int, directory: bytes, row: DirRow) -> None:
         with self._db.transaction() as connection:
             connection.execute(
                 "INSERT OR REPLACE INTO dirs "
-                "(tree, parent, name, stamp, size, digest, files, dirs, symlinks, bytes) "
-                "VALUES (?,?,?,?,?,?,?,?,?,?)",
-                (tree_id, *split(directory), row.stamp, row.listing.size, row.listing.digest, *row.totals),
+                "(tree, parent, name, stamp, size, digest, files, dirs, symlinks, bytes, ino) "
+                "VALUES (?,?,?,?,?,?,?,?,?,?,?)",
+                (tree_id, *split(directory), row.stamp, *row.listing.to_row(), *row.totals, row.ino),
             )
 
     def dirs_in(self, tree_id: int, directory: bytes) -> dict[bytes, DirRow]:
         """The rows of the directories directly in one, by name."""
         rows = self._db.connection.execute(
-            "SELECT name, stamp, size, digest, files, dirs, symlinks, bytes FROM dirs "
+            f"SELECT {_DIR}, name FROM dirs "  # noqa: S608
             "WHERE tree = ? AND parent = ? AND name != x''",
             (tree_id, directory),
         )
-        return {row[0]: DirRow(row[1], Ref(row[2], row[3]), Totals._make(row[4:])) for row in rows}
+        return {row[8]: _dir(row) for row in rows}
+
+    def dir_by_inode(self, tree_id: int, ino: int) -> bytes | None:
+        """The path under which a directory with this inode has a row: where it was before it was renamed."""
+        row = self._db.connection.execute(
+            "SELECT parent, name FROM dirs WHERE tree = ? AND ino = ? LIMIT 1", (tree_id, ino)
+        ).fetchone()
+        return None if row is None else b"/".join(part for part in row if part)
+
+
+def _dir(row: tuple[Any, ...]) -> DirRow:
+    return DirRow(row[0], Ref(row[1], row[2]), Totals._make(row[3:7]), row[7])
 
 
 def _tree(row: tuple[Any, ...]) -> Tree:
