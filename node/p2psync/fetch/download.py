@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -130,6 +131,7 @@ class Download:
         self._open_files = 0
         self._stuck_rounds = 0
         self._last_byte = time.monotonic()
+        self._disk_busy = 0
         self._lanes: dict[str, list[asyncio.Task[None]]] = {}
         self._over = False
         self.result = Result()
@@ -150,13 +152,17 @@ class Download:
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None
         finally:
+            # Their files are closed by the workspace, when the disk thread is done with what it has begun.
             for job in self._jobs.values():
                 self._share.withdraw(job)
-                self._workspace.release(job)
         return self.result
 
     async def _on_disk(self, work: Callable[..., Any], *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._disk, work, *arguments)
+        self._disk_busy += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._disk, work, *arguments)
+        finally:
+            self._disk_busy -= 1
 
     # Making jobs.
 
@@ -165,8 +171,7 @@ class Download:
         size = 0
         for work in plan.dirs:
             entries = await asyncio.to_thread(self._manifest.listing, work.listing)
-            if not work.exists or work.content or work.symlinks or work.metadata:
-                await self._on_disk(self._make_dir, work, entries)
+            await self._on_disk(self._make_dir, work, entries)
             for target in _targets(work, entries):
                 batch.append(target)
                 size += target.entry.size
@@ -221,8 +226,8 @@ class Download:
         for target in targets:
             entry = target.entry
             if not entry.size:
-                self._guarded(self._workspace.place_empty, target, self._local)
-                self._count(target)
+                if self._guarded(self._workspace.place_empty, target, self._local):
+                    self._count()
                 continue
             under_way = fresh.get(entry.digest) or self._jobs.get(entry.digest)
             if under_way is not None and under_way.left:
@@ -255,28 +260,31 @@ class Download:
 
     def _finish(self, job: Job) -> None:
         """All chunks are in place. In the disk thread."""
-        targets = list(job.targets)
-        self._guarded(self._workspace.finish, job, self._local)
-        for target in targets:
-            self._count(target)
+        for position, target in enumerate(job.targets):
+            last = position == len(job.targets) - 1
+            if self._guarded(self._workspace.place, target, job, self._local, last):
+                self._count()
+        self._workspace.release(job)
 
-    def _count(self, target: Target) -> None:
+    def _count(self) -> None:
         self.result.changed += 1
         self._observer.advance(0, 1)
 
-    def _guarded(self, work: Callable[..., None], *arguments: Any) -> None:
-        """Do one thing in DEST; what concerns one path alone does not stop the others."""
-        first = arguments[0]
-        path = first.path if isinstance(first, Target) else first.targets[0].path
+    def _guarded(self, work: Callable[..., None], target: Target, *arguments: Any) -> bool:
+        """Do one thing in DEST; what concerns one path alone does not stop the others. True if it is done."""
         try:
-            work(*arguments)
+            work(target, *arguments)
         except (IsADirectoryError, NotADirectoryError, PermissionError) as error:
-            self.result.failed.append(f"{path!r}: {error.strerror}")
+            self.result.failed.append(f"{os.fsdecode(target.path)!r}: {error.strerror}")
         except OSError as error:
-            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-                self.result.failed.append(f"{path!r}: a directory that is not empty is in the way")
-            else:
-                raise file_error(error, path, "writing") from None
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise file_error(error, target.path, "writing") from None
+            self.result.failed.append(
+                f"{os.fsdecode(target.path)!r}: a directory that is not empty is in the way"
+            )
+        else:
+            return True
+        return False
 
     # Asking sources.
 
@@ -296,8 +304,8 @@ class Download:
                 parked_checked = now
                 if await self._stuck():
                     break
-            if not self._jobs:
-                self._last_byte = now
+            if not self._jobs or (self._queue.idle and self._queue.parked) or self._disk_busy:
+                self._last_byte = now  # Nobody is asked for anything, or it is us who are slow.
             hopeless_since = (hopeless_since or now) if self._swarm.hopeless() and self._jobs else None
             if hopeless_since is not None and now - hopeless_since > HOPELESS_SECONDS:
                 raise NetworkError(self._nobody())
@@ -313,7 +321,9 @@ class Download:
                 lane.cancel()
 
     def _nobody(self) -> str:
-        reasons = "; ".join(m.last_error for m in self._swarm.members if m.last_error)[:500]
+        banned = [f"{m.name} sent wrong bytes" for m in self._swarm.members if m.banned]
+        failed = [m.last_error for m in self._swarm.members if m.last_error and not m.banned]
+        reasons = "; ".join(banned + failed)[:500]
         return (
             f"no source is left that could be asked ({reasons or 'none was found'}); "
             "what is there is kept, run again"
@@ -325,13 +335,15 @@ class Download:
         if await self._look_again():
             self.result.superseded = True
             return True
-        if self._swarm.version != version or not (self._queue.closed and self._queue.idle):
+        if self._swarm.version != version or self._swarm.hopeless() or not self._queue.idle:
+            return False
+        if not (self._queue.closed or self._full()):
             return False
         self._stuck_rounds += 1
         if self._stuck_rounds < STUCK_ROUNDS:
             return False
         self._give_up_parked()
-        return not self._jobs
+        return self._queue.closed and not self._jobs
 
     def _give_up_parked(self) -> None:
         """Nobody has it, again and again: it is missing."""
@@ -343,7 +355,8 @@ class Download:
             self._workspace.release(job)
 
     def _close_job(self, job: Job) -> None:
-        if self._jobs.pop(job.ref.digest, None) is not None:
+        if self._jobs.get(job.ref.digest) is job:
+            del self._jobs[job.ref.digest]
             self._open_bytes -= job.ref.size
             if not job.ref.is_single:
                 self._open_files -= 1

@@ -9,10 +9,12 @@ runs in one thread, the one that touches the disk.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
 import time
+from collections.abc import Iterator
 from itertools import count
 from typing import Final
 
@@ -46,6 +48,7 @@ class Workspace:
         self._rows: dict[bytes, list[FileRow]] = {}
         self._recent: dict[bytes, bytes] = {}
         self._waiting = 0
+        self._unfinished: set[Job] = set()
         self.reused = 0
         """Bytes taken from this machine instead of the network."""
         self._partial_fd = self._open_folder()
@@ -58,12 +61,18 @@ class Workspace:
         return os.dup(fd)
 
     def close(self, *, complete: bool) -> None:
-        """Write what is waiting; after a complete fetch nothing unfinished is kept."""
-        self.flush()
-        if complete:
-            for name in map(os.fsencode, os.listdir(self._partial_fd)):
-                os.unlink(name, dir_fd=self._partial_fd)
-        os.close(self._partial_fd)
+        """Write what is waiting; after a complete fetch nothing unfinished is kept. The disk thread has ended
+        before.
+        """
+        try:
+            self.flush()
+            if complete:
+                for name in map(os.fsencode, os.listdir(self._partial_fd)):
+                    os.unlink(name, dir_fd=self._partial_fd)
+        finally:
+            for job in list(self._unfinished):
+                self.release(job)
+            os.close(self._partial_fd)
         try:
             self._beneath.forget(PARTIAL)
             os.rmdir(PARTIAL, dir_fd=self._beneath.dir(b""))
@@ -99,7 +108,13 @@ class Workspace:
         """
         name = job.ref.digest.hex().encode()
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        job.fd = os.open(name, flags, 0o600, dir_fd=self._partial_fd)
+        try:
+            job.fd = os.open(name, flags, 0o600, dir_fd=self._partial_fd)
+        except PermissionError:
+            # Whole, with its own mode, and stopped just before it was put in place. The folder is ours alone.
+            os.chmod(name, 0o600, dir_fd=self._partial_fd)
+            job.fd = os.open(name, flags, 0o600, dir_fd=self._partial_fd)
+        self._unfinished.add(job)
         found = os.fstat(job.fd)
         if found.st_size != job.ref.size:
             os.ftruncate(job.fd, job.ref.size)
@@ -124,7 +139,7 @@ class Workspace:
         try:
             for index in job.missing():
                 digest, length = job.recipe.chunk(index)
-                data = None if fd is None else os.pread(fd, length, offsets[index])
+                data = None if fd is None else _pread(fd, length, offsets[index])
                 if data is None or len(data) != length or chunk_id(data) != digest:
                     data = local.read(digest, length)
                 if data is not None:
@@ -150,27 +165,21 @@ class Workspace:
             _pwrite_all(job.fd, data, job.recipe.offsets[index])
         job.mark(index)
 
-    def finish(self, job: Job, local: LocalChunks) -> None:
-        """All chunks are there: put the object in the place of each target."""
-        first, *others = job.targets
+    def place(self, target: Target, job: Job, local: LocalChunks, last: bool) -> None:
+        """All chunks are there: put the object in the place of ``target``, the ``last`` one or not."""
         if job.fd is None:
-            for target in job.targets:
-                self._place_bytes(target, job.data, local)
-            job.data = b""
-            return
-        name = job.ref.digest.hex().encode()
-        for target in others:
-            copy = self._copy(job.fd)
-            self._dress(copy[0], target.entry)
-            os.close(copy[0])
-            self._rename(copy[1], target, local)
-        self._dress(job.fd, first.entry)
-        self.release(job)
-        self._rename(name, first, local)
+            self._place_bytes(target, job.data, local)
+        elif last:
+            self._dress(job.fd, target.entry)
+            self._rename(job.ref.digest.hex().encode(), job.fd, target, local)
+        else:
+            self._place_copy(target, job.fd, local)
 
     def release(self, job: Job) -> None:
         """Close the file of a job; what it has stays for a later run."""
+        job.data = b""
         if job.fd is not None:
+            self._unfinished.discard(job)
             os.close(job.fd)
             job.fd = None
 
@@ -188,64 +197,69 @@ class Workspace:
         self._place_bytes(target, b"", local)
 
     def _place_bytes(self, target: Target, data: bytes, local: LocalChunks) -> None:
-        name = b"tmp-%d" % next(self._numbers)
-        fd = os.open(name, _CREATE, 0o600, dir_fd=self._partial_fd)
-        try:
+        with self._temporary() as (fd, name):
             if data:
                 _pwrite_all(fd, memoryview(data), 0)
             self._dress(fd, target.entry)
+            self._rename(name, fd, target, local)
+
+    def _place_copy(self, target: Target, source: int, local: LocalChunks) -> None:
+        """A second file with the same bytes as the open file ``source``."""
+        with self._temporary() as (fd, name):
+            _copy(source, fd)
+            self._dress(fd, target.entry)
+            self._rename(name, fd, target, local)
+
+    @contextlib.contextmanager
+    def _temporary(self) -> Iterator[tuple[int, bytes]]:
+        """A new file in the folder and its name, which is gone again if the block fails."""
+        name = b"tmp-%d" % next(self._numbers)
+        fd = os.open(name, _CREATE, 0o600, dir_fd=self._partial_fd)
+        try:
+            yield fd, name
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.unlink(name, dir_fd=self._partial_fd)
+            raise
         finally:
             os.close(fd)
-        self._rename(name, target, local)
-
-    def _copy(self, fd: int) -> tuple[int, bytes]:
-        """A second file with the same bytes, and its name in the folder."""
-        name = b"tmp-%d" % next(self._numbers)
-        made = os.open(name, _CREATE, 0o600, dir_fd=self._partial_fd)
-        position = 0
-        while data := os.pread(fd, COPY_BUFFER, position):
-            _pwrite_all(made, memoryview(data), position)
-            position += len(data)
-        return made, name
 
     def _dress(self, fd: int, entry: Entry) -> None:
         os.fchmod(fd, entry.mode)
         os.utime(fd, ns=(time.time_ns(), entry.mtime_ns))
 
-    def _rename(self, name: bytes, target: Target, local: LocalChunks) -> None:
+    def _rename(self, name: bytes, fd: int, target: Target, local: LocalChunks) -> None:
+        """Put the file ``fd``, which is ``name`` in the folder, in the place of ``target``."""
         directory = self._beneath.make_dir(target.directory)
         self._put_aside(target, directory, local)
         entry = target.entry
         try:
             os.rename(name, entry.name, src_dir_fd=self._partial_fd, dst_dir_fd=directory)
+            found = os.fstat(fd)  # Of what was made, whatever stands under that name by now.
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
-            self._rename_across(name, directory, entry)
-        found = os.stat(entry.name, dir_fd=directory, follow_symlinks=False)
+            found = self._rename_across(name, fd, directory, entry)
         self._note(target.directory, file_row(entry.name, found, entry.digest))
 
-    def _rename_across(self, name: bytes, directory: int, entry: Entry) -> None:
+    def _rename_across(self, name: bytes, fd: int, directory: int, entry: Entry) -> os.stat_result:
         """Another file system is mounted within DEST: the last step is a copy beside the target, then a
         rename.
         """
         beside = b".p2psync-%d-%d" % (os.getpid(), next(self._numbers))
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._partial_fd)
         made = os.open(beside, _CREATE, 0o600, dir_fd=directory)
         try:
-            position = 0
-            while data := os.pread(fd, COPY_BUFFER, position):
-                _pwrite_all(made, memoryview(data), position)
-                position += len(data)
+            _copy(fd, made)
             self._dress(made, entry)
             os.rename(beside, entry.name, src_dir_fd=directory, dst_dir_fd=directory)
+            found = os.fstat(made)
         except OSError:
             os.unlink(beside, dir_fd=directory)
             raise
         finally:
             os.close(made)
-            os.close(fd)
         os.unlink(name, dir_fd=self._partial_fd)
+        return found
 
     def _put_aside(self, target: Target, directory: int, local: LocalChunks) -> None:
         """Make way. An old file that others may still want chunks of is kept under another name until the
@@ -330,6 +344,22 @@ def _is_hole(fd: int, offset: int, length: int) -> bool:
         return os.lseek(fd, offset, os.SEEK_DATA) >= offset + length
     except OSError as error:
         return error.errno == errno.ENXIO
+
+
+def _pread(fd: int, length: int, offset: int) -> bytes | None:
+    """Bytes of a file that may serve again; None where they cannot be read."""
+    try:
+        return os.pread(fd, length, offset)
+    except OSError:
+        return None
+
+
+def _copy(source: int, to: int) -> None:
+    """All bytes of one open file into another."""
+    position = 0
+    while data := os.pread(source, COPY_BUFFER, position):
+        _pwrite_all(to, memoryview(data), position)
+        position += len(data)
 
 
 def _pwrite_all(fd: int, data: memoryview, offset: int) -> None:
