@@ -230,6 +230,19 @@ def test_special_files_are_skipped_with_a_warning(state: State, tree: Path) -> N
         assert manifest(state, done).keys() == {b"", b"f"}
 
 
+def test_times_that_no_manifest_can_hold_are_left_out(state: State, tree: Path) -> None:
+    write(tree / "ancient", b"x", mtime_ns=-(10**18))
+    write(tree / "f", b"x")
+    far = tree / "far"
+    write(far, b"x")
+    os.utime(far, (12_000_000_000, 12_000_000_000))
+    if far.stat().st_mtime < 12_000_000_000:
+        pytest.skip("this file system cannot hold such times")
+    done = publish(state, tree)
+    assert manifest(state, done).keys() == {b"", b"ancient", b"f"}
+    assert done.exit_code == 23 and "2262" in done.warnings[0]
+
+
 def test_own_folders_at_the_root_are_never_published(state: State, tree: Path) -> None:
     write(tree / ".p2psync" / "head", b"x")
     write(tree / ".p2psync.partial" / "f", b"x")

@@ -104,6 +104,17 @@ def test_file_rows_by_directory_and_digest(state: State) -> None:
     assert set(state.trees.files_in(tree.id, b"a/b")) == {WEIRD[0]}
 
 
+def test_inode_numbers_of_64_bits_survive(state: State) -> None:
+    tree = state.trees.ensure(b"/t", "publish", None)
+    for number in (0, (1 << 63) - 1, 1 << 63, (1 << 64) - 1):
+        state.trees.put_files(tree.id, b"", [row(b"f")._replace(ino=number)])
+        assert state.trees.files_in(tree.id, b"")[b"f"].ino == number
+        assert state.trees.find(b"d" * 32)[0].ino == number
+        assert state.trees.find_many([b"d" * 32])[b"d" * 32].ino == number
+        state.trees.put_dir(tree.id, b"d", DirRow(b"", Ref(3, b"l" * 32), Totals(), number))
+        assert state.trees.dir_by_inode(tree.id, number) == b"d"
+
+
 def test_dropping_a_directory_spares_its_neighbours(state: State) -> None:
     trees = state.trees
     tree = trees.ensure(b"/t", "publish", None)

@@ -16,7 +16,7 @@ from operator import itemgetter
 from typing import Final, NamedTuple
 
 from p2psync.filters import Filter
-from p2psync.format.limits import DEPTH_MAX, LISTING_ENTRIES_MAX
+from p2psync.format.limits import DEPTH_MAX, INT64_MAX, LISTING_ENTRIES_MAX
 from p2psync.format.listing import RESERVED_NAMES
 from p2psync.observer import NullObserver
 from p2psync.publish.report import Report
@@ -104,6 +104,11 @@ def scan_directory(
                 continue
             if kind in _SPECIAL:
                 report.skipped(join(directory, name), _SPECIAL[kind])
+                continue
+            if not -INT64_MAX <= st.st_mtime_ns <= INT64_MAX:
+                report.refused(
+                    join(directory, name), "its modification time lies outside the years 1678 to 2262"
+                )
                 continue
             rows.append(_new(Found, (name, mode, st.st_size, st.st_mtime_ns, st.st_ctime_ns, st.st_ino)))
     if len(rows) > LISTING_ENTRIES_MAX:

@@ -16,6 +16,7 @@ import msgpack
 
 from p2psync.errors import UsageError
 from p2psync.format.ids import Ref
+from p2psync.format.limits import INT64_MAX
 from p2psync.format.listing import Totals
 from p2psync.state.database import MAX_VARIABLES, Database
 
@@ -65,7 +66,7 @@ class DirRow(NamedTuple):
     stamp: bytes
     listing: Ref
     totals: Totals
-    ino: int
+    ino: int  # its lower 63 bits are kept: it is a hint where to look, nothing more
 
 
 class Located(NamedTuple):
@@ -180,7 +181,7 @@ class Trees:
             f"SELECT {_FILE} FROM files WHERE tree = ? AND dir = ?",  # noqa: S608
             (tree_id, directory),
         )
-        return {row[0]: FileRow._make(row) for row in rows}
+        return {row[0]: FileRow._make(row) if row[4] >= 0 else _unsigned(row) for row in rows}
 
     def put_files(self, tree_id: int, directory: bytes, rows: Iterable[FileRow]) -> None:
         """Write rows, replacing those of the same names."""
@@ -189,7 +190,7 @@ class Trees:
                 "INSERT OR REPLACE INTO files "
                 "(name, size, mtime_ns, ctime_ns, ino, digest, hashed_ns, tree, dir) "
                 "VALUES (?,?,?,?,?,?,?,?,?)",
-                ((*row, tree_id, directory) for row in rows),
+                ((*(row if row.ino <= INT64_MAX else _signed(row)), tree_id, directory) for row in rows),
             )
 
     def drop_files(self, tree_id: int, directory: bytes, names: Iterable[bytes]) -> None:
@@ -225,7 +226,7 @@ class Trees:
             "FROM files f JOIN trees t ON t.id = f.tree WHERE f.digest = ? LIMIT ?",
             (digest, limit),
         )
-        return [Located._make(row) for row in rows]
+        return [_located(row) for row in rows]
 
     def find_many(self, digests: Iterable[bytes]) -> dict[bytes, Located]:
         """One place for each of the digests that is known anywhere; the others are absent."""
@@ -239,7 +240,7 @@ class Trees:
                 f"FROM files f JOIN trees t ON t.id = f.tree WHERE f.digest IN ({marks})",
                 some,
             ):
-                found.setdefault(row[0], Located._make(row[1:]))
+                found.setdefault(row[0], _located(row[1:]))
         return found
 
     def dir_row(self, tree_id: int, directory: bytes) -> DirRow | None:
@@ -256,7 +257,14 @@ class Trees:
                 "INSERT OR REPLACE INTO dirs "
                 "(tree, parent, name, stamp, size, digest, files, dirs, symlinks, bytes, ino) "
                 "VALUES (?,?,?,?,?,?,?,?,?,?,?)",
-                (tree_id, *split(directory), row.stamp, *row.listing.to_row(), *row.totals, row.ino),
+                (
+                    tree_id,
+                    *split(directory),
+                    row.stamp,
+                    *row.listing.to_row(),
+                    *row.totals,
+                    row.ino & INT64_MAX,
+                ),
             )
 
     def dirs_in(self, tree_id: int, directory: bytes) -> dict[bytes, DirRow]:
@@ -271,9 +279,25 @@ class Trees:
     def dir_by_inode(self, tree_id: int, ino: int) -> bytes | None:
         """The path under which a directory with this inode has a row: where it was before it was renamed."""
         row = self._db.connection.execute(
-            "SELECT parent, name FROM dirs WHERE tree = ? AND ino = ? LIMIT 1", (tree_id, ino)
+            "SELECT parent, name FROM dirs WHERE tree = ? AND ino = ? LIMIT 1",
+            (tree_id, ino & INT64_MAX),
         ).fetchone()
         return None if row is None else b"/".join(part for part in row if part)
+
+
+def _signed(row: FileRow) -> FileRow:
+    """Inode numbers have 64 bits without a sign, SQLite's integers have one."""
+    return row._replace(ino=row.ino - (1 << 64))
+
+
+def _unsigned(row: tuple[Any, ...]) -> FileRow:
+    made = FileRow._make(row)
+    return made._replace(ino=made.ino + (1 << 64))
+
+
+def _located(row: tuple[Any, ...]) -> Located:
+    made = Located._make(row)
+    return made if made.ino >= 0 else made._replace(ino=made.ino + (1 << 64))
 
 
 def _dir(row: tuple[Any, ...]) -> DirRow:
