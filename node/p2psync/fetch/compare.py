@@ -8,6 +8,7 @@ was touched since is hashed again. ``checksum`` hashes every file.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import stat
 from typing import Final, NamedTuple
@@ -165,7 +166,8 @@ class Comparison:
                     name = os.fsencode(found.name)
                     if not path and name in RESERVED_NAMES:
                         continue
-                    made[name] = found.stat(follow_symlinks=False)
+                    with contextlib.suppress(FileNotFoundError):  # Gone again: others may work in DEST too.
+                        made[name] = found.stat(follow_symlinks=False)
         except OSError as error:
             raise file_error(error, join(self._beneath.root, path), "reading the directory") from None
         return made
@@ -173,7 +175,10 @@ class Comparison:
     def _same_symlink(self, path: bytes, wanted: Entry, found: os.stat_result | None) -> bool:
         if found is None or not stat.S_ISLNK(found.st_mode) or self._beneath is None:
             return False
-        target = os.fsencode(os.readlink(wanted.name, dir_fd=self._beneath.dir(path)))
+        try:
+            target = os.fsencode(os.readlink(wanted.name, dir_fd=self._beneath.dir(path)))
+        except OSError:
+            return False  # Replaced since it was listed.
         return target == wanted.target and found.st_mtime_ns == wanted.mtime_ns
 
     def _same_metadata(self, found: os.stat_result, wanted: Entry) -> bool:
@@ -223,22 +228,27 @@ class Comparison:
                 return False
             digest = wanted.digest
         else:
-            digest = self._hash(path, wanted.name, found.st_size)
+            read = self._hash(path, wanted.name, found.st_size)
+            if read is None:
+                return False
+            digest = read
         checked.append(file_row(wanted.name, found, digest))
         return digest == wanted.digest
 
-    def _hash(self, path: bytes, name: bytes, size: int) -> bytes:
+    def _hash(self, path: bytes, name: bytes, size: int) -> bytes | None:
+        """The digest of a file; None where it cannot be read as it was listed, and is to be made anew."""
         assert self._beneath is not None  # noqa: S101 - there is a file to hash
         if not size:
             return EMPTY.digest
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
-            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._beneath.dir(path))
-        except OSError as error:
-            raise file_error(error, join(self._beneath.root, join(path, name)), "reading") from None
+            fd = os.open(name, flags, dir_fd=self._beneath.dir(path))
+        except OSError:
+            return None
         try:
             ref, recipe = hash_file(fd, size)
-        except Truncated:
-            return b""  # It is being written to; it is not what is wanted.
+        except (OSError, Truncated):
+            return None  # It is being written to, or the disk has lost it.
         finally:
             os.close(fd)
         if recipe is not None:

@@ -33,6 +33,7 @@ SCAN_BYTES_MIN: Final = 256 << 20
 SCAN_FACTOR: Final = 8
 """Old content is read up to this many times the bytes that are wanted: DEST may hold terabytes of other
 things."""
+_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # never waits, should it be a pipe
 LOCATIONS_TRIED: Final = 4
 """Places looked at for one object before it is asked of the network."""
 
@@ -167,7 +168,7 @@ class LocalChunks:
     def _open(self, path: bytes) -> int | None:
         parent, _, name = path.rpartition(b"/")
         try:
-            return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._beneath.dir(parent))
+            return os.open(name, _READ, dir_fd=self._beneath.dir(parent))
         except OSError:
             return None
 
@@ -201,7 +202,7 @@ class LocalChunks:
         for place in self._state.trees.find(ref.digest, limit=LOCATIONS_TRIED):
             path = join(place.tree_path, join(place.dir, place.name))
             try:
-                fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                fd = os.open(path, _READ)
             except OSError:
                 continue
             found = os.fstat(fd)

@@ -25,6 +25,8 @@ LACK_SECONDS: Final = 5.0
 """How long a source that has only parts is not asked again for what it did not have: it may be fetching it
 itself.
 """
+LACKING_MAX: Final = 1 << 16
+"""Objects that one source lacks that are remembered."""
 SOURCES_MAX: Final = 24
 """Sources used at once; more would not be faster and cost each of them."""
 REQUEST_MIN: Final = 64 << 10
@@ -63,6 +65,9 @@ class Member:
     lacking: dict[bytes, float] = field(default_factory=dict)
     """Digest of an object -> when it may be asked for it again."""
     strikes: set[tuple[bytes, int]] = field(default_factory=set)
+    """Object and chunk of the wrong bytes that it sent; few, since they ban it."""
+    stale: bool = False
+    """A path of this web server holds another version."""
 
     @property
     def name(self) -> str:
@@ -165,6 +170,9 @@ class Swarm:
             member.lacking[digest] = float("inf")
         else:
             member.lacking[digest] = self._clock() + LACK_SECONDS
+        if len(member.lacking) > LACKING_MAX:
+            # To forget costs one question more; of a million objects that it lacks each would cost memory.
+            member.lacking = dict(list(member.lacking.items())[LACKING_MAX // 2 :])
 
     def forgive_lacking(self) -> None:
         """Let everybody be asked for everything again; wrong bytes are not forgiven."""
@@ -173,11 +181,19 @@ class Swarm:
             member.lacking = {digest: until for digest, until in member.lacking.items() if digest in wrong}
 
     def lied(self, member: Member, digest: bytes, chunk: int) -> None:
-        """Wrong bytes under an id: a strike; distinct ones ban the source for the run."""
-        member.strikes.add((digest, chunk))
-        member.lacking[digest] = float("inf")
+        """Wrong bytes under an id: a strike; distinct ones ban the source for the run.
+
+        What is asked for by its path may be another version that stands there: that is no lie.
+        """
         if member.banned:
             return
+        member.lacking[digest] = float("inf")
+        if not member.metadata and chunk >= 0:
+            if not member.stale:
+                self._warn(f"{member.name} has another version of something; it is taken from elsewhere")
+            member.stale = True
+            return
+        member.strikes.add((digest, chunk))
         if len(member.strikes) >= STRIKES_MAX:
             member.banned = True
             self._warn(
