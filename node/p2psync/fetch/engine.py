@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import sqlite3
 import stat
 import time
 from collections.abc import AsyncIterator, Callable
@@ -43,7 +44,7 @@ from p2psync.format.listing import Entry, Kind, dir_entry, encode_listing
 from p2psync.format.snapshot import Snapshot
 from p2psync.observer import Observer
 from p2psync.state import State
-from p2psync.state.trees import Tree
+from p2psync.state.trees import Role, Tree
 from p2psync_dht import DhtNode
 
 REPLANS_MAX: Final = 50
@@ -82,7 +83,12 @@ async def run_fetch(
     fetch = Fetch(options, state, observer, host)
     name = "dest-" + blake3(fetch.dest).hexdigest(length=8)
     with state.lock(name):
-        return await fetch.run()
+        try:
+            return await fetch.run()
+        except OSError as error:
+            raise file_error(error, fetch.dest, "working in") from error
+        except sqlite3.Error as error:
+            raise FileError(f"the index in {state.path} could not be used: {error}") from error
 
 
 class Fetch:
@@ -95,7 +101,11 @@ class Fetch:
         self._host = host
         self._state = state
         self._observer = observer
-        self.dest = os.path.realpath(options.dest)
+        self._place = os.path.realpath(options.dest)
+        self.dest = self._place
+        """The directory that is worked in: what the user named, or where the single file goes."""
+        self._kept: int | None = None
+        self._made_from_here = 0
         self._summary = FetchSummary(options.url.archive)
         self._swarm = Swarm(time.monotonic, observer.warning)
 
@@ -173,6 +183,7 @@ class Fetch:
             return False
         snapshot = await manifest.snapshot(head.snapshot)
         root, single = await self._wanted(snapshot, manifest)
+        self.dest = os.path.dirname(self._place) if single and not os.path.isdir(self._place) else self._place
         tree, previous = self._tree(head, single)
         self._observer.phase("comparing", None, root.totals.files)
         beneath = self._open_dest(create=False, single=single)
@@ -187,6 +198,8 @@ class Fetch:
                 verify_unknown=self._options.mirror,
             )
             plan = await compare.run(root, await self._known_root(previous, manifest))
+            if self._kept is None:  # A later look finds what the first one fetched, which is not reuse.
+                self._kept = plan.kept_bytes
             if single:
                 _only_the_file(plan)
             if plan.dirs:
@@ -202,7 +215,7 @@ class Fetch:
             if beneath is not None:
                 beneath.close()
         self._summary.files, self._summary.bytes = root.totals.files, root.totals.bytes
-        self._summary.reused += plan.kept_bytes
+        self._summary.reused = min(self._kept + self._made_from_here, root.totals.bytes)
         if not self._summary.exit_code:
             self._remember(tree, head, single)
         return False
@@ -214,10 +227,7 @@ class Fetch:
         entry = await resolve(snapshot.root, self._options.url.path, manifest)
         if entry.kind == Kind.DIR:
             return entry._replace(name=b""), False
-        if os.path.isdir(self._options.dest):
-            name = entry.name
-        else:
-            self.dest, name = os.path.split(self.dest)
+        name = entry.name if os.path.isdir(self._place) else os.path.basename(self._place)
         raw = encode_listing([entry._replace(name=name)])
         ref, _ = cut_object(raw)
         self._state.meta.put(ref, raw)
@@ -226,11 +236,11 @@ class Fetch:
     def _tree(self, head: ArchiveHead, single: bool) -> tuple[Tree, Ref | None]:
         """The tree at DEST, and the snapshot that it had when it was last complete."""
         known = self._state.trees.get(self.dest)
-        if known is not None and known.role == "publish" and not single:
+        role: Role = "mirror" if self._options.mirror else "fetch"
+        if known is not None and known.role == "publish" and not (single and role == "fetch"):
             raise UsageError(f"{os.fsdecode(self.dest)} is published from here; fetch into another directory")
-        role = known.role if known is not None else "fetch"
-        if self._options.mirror:
-            role = "mirror"
+        if known is not None and role == "fetch":
+            role = known.role
         tree = self._state.trees.ensure(self.dest, role, None if single else head.archive)
         before = tree.options.get("complete")
         same_path = tree.options.get("path", b"") == self._options.url.path
@@ -309,9 +319,9 @@ class Fetch:
         earlier: list[Entry],
     ) -> bool:
         """Work through the plan; True if a newer snapshot should be taken instead."""
+        workspace = Workspace(self._state, tree, beneath)
         disk = ThreadPoolExecutor(1, thread_name_prefix="disk")
         local = LocalChunks(self._state, tree, beneath)
-        workspace = Workspace(self._state, tree, beneath)
         removal = Removal(self._state, tree, manifest, beneath, self._options.delete, earlier)
         complete = False
         try:
@@ -341,12 +351,15 @@ class Fetch:
                 await removal.run(plan)
         finally:
             disk.shutdown(wait=True, cancel_futures=True)
-            self._summary.reused += workspace.reused
+            self._made_from_here += workspace.reused
             self._summary.deleted += removal.deleted
             local.close()
             workspace.close(complete=complete)
         self._summary.kept = removal.kept
-        await asyncio.to_thread(_dress_directories, beneath, plan)
+        undressed = await asyncio.to_thread(_dress_directories, beneath, plan)
+        for failure in undressed:
+            self._observer.warning(failure)
+        self._summary.failed += undressed
         return result.superseded
 
     def _take_result(self, result: Result, plan: Plan) -> bool:
@@ -365,19 +378,16 @@ class Fetch:
         """What goes on beside a download: the search for sources, and sharing."""
         async with contextlib.AsyncExitStack() as stack:
             share: Share = Nothing()
-            tasks = [asyncio.ensure_future(discovery.keep_looking())]
+            work = [discovery.keep_looking()]
             if self._host is not None:
                 share = self._host.share(self.dest)
             elif self._options.share:
                 sharing = Sharing(self._state, self._state.identity(), head.archive, self.dest)
                 stack.push_async_callback(sharing.close)
                 await sharing.start(*self._options.listen)
-                tasks.append(
-                    asyncio.ensure_future(
-                        sharing.nominate(self._swarm, Coverage(False, head.epoch, head.seq))
-                    )
-                )
+                work.append(sharing.nominate(self._swarm, Coverage(False, head.epoch, head.seq)))
                 share = sharing
+            tasks = [asyncio.ensure_future(each) for each in work]
             try:
                 yield share
             finally:
@@ -396,8 +406,11 @@ def _only_the_file(plan: Plan) -> None:
     plan.root = plan.root._replace(mtime_ns=-1)
 
 
-def _dress_directories(beneath: Beneath, plan: Plan) -> None:
-    """Mode and time of the directories that were worked in, the inner ones first."""
+def _dress_directories(beneath: Beneath, plan: Plan) -> list[str]:
+    """Mode and time of the directories that were worked in, the inner ones first; those that could not be
+    set, each with its reason.
+    """
+    failed: list[str] = []
     works = list(plan.dirs)
     if plan.root.mtime_ns >= 0 and not any(work.path == b"" for work in works):
         works.insert(0, DirWork(b"", plan.root.ref, plan.root.mode, plan.root.mtime_ns, exists=True))
@@ -411,5 +424,8 @@ def _dress_directories(beneath: Beneath, plan: Plan) -> None:
             os.utime(fd, ns=(time.time_ns(), work.mtime_ns))
         except FileNotFoundError:
             continue  # It could not be made, which was said.
+        except PermissionError as error:
+            failed.append(f"{os.fsdecode(work.path or b'.')!r}: mode and time not set: {error.strerror}")
         except OSError as error:
             raise file_error(error, work.path, "setting the times of") from None
+    return failed

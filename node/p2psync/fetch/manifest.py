@@ -16,7 +16,7 @@ from typing import Final
 from p2psync.chunking import cut_object
 from p2psync.errors import FormatError, NetworkError, PartialError
 from p2psync.fetch.swarm import Member, Swarm
-from p2psync.format.ids import Ref, chunk_id
+from p2psync.format.ids import Ref, chunk_id, object_id
 from p2psync.format.limits import LISTING_BYTES_MAX
 from p2psync.format.listing import Entry, decode_listing
 from p2psync.format.recipe import Recipe
@@ -87,8 +87,11 @@ class Manifest:
         if lacking:
             await self._need_sources()
             gate = asyncio.Semaphore(RECIPES_AT_ONCE)
-            async with asyncio.TaskGroup() as group:
-                asked = [group.create_task(self._fetch_recipe(ref, gate)) for ref in lacking]
+            try:
+                async with asyncio.TaskGroup() as group:
+                    asked = [group.create_task(self._fetch_recipe(ref, gate)) for ref in lacking]
+            except BaseExceptionGroup as failures:
+                raise failures.exceptions[0] from None
             fetched = [(ref, task.result()) for ref, task in zip(lacking, asked, strict=True)]
             fresh = {ref: recipe for ref, recipe in fetched if recipe is not None}
             self._state.meta.put_recipes((ref.digest, recipe.encode()) for ref, recipe in fresh.items())
@@ -105,7 +108,8 @@ class Manifest:
                 started = time.monotonic()
                 try:
                     raw = await member.source.recipe(ref.digest)
-                    recipe = Recipe.decode(raw, ref)
+                    if object_id(raw) != ref.digest:
+                        raise FormatError("wrong bytes")
                 except NotHere:
                     self._swarm.missed(member, ref.digest)
                 except FormatError:
@@ -114,7 +118,8 @@ class Manifest:
                     self._swarm.failed(member, str(error))
                 else:
                     self._swarm.succeeded(member, len(raw), time.monotonic() - started)
-                    return recipe
+                    # What is wrong with it now is the archive's fault, not the source's.
+                    return Recipe.decode(raw, ref)
         return None
 
     async def _askable(self, digest: bytes) -> AsyncIterator[Member]:
