@@ -13,13 +13,14 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-from p2psync.errors import FormatError, P2psyncError
+from p2psync.errors import P2psyncError
 from p2psync.fetch.share import local_address
 from p2psync.format.coverage import Coverage
-from p2psync.format.head import ArchiveHead, from_record
+from p2psync.format.head import ArchiveHead
 from p2psync.state import State
 from p2psync.state.trees import Tree
 from p2psync.transfer.peer import PeerSource
+from p2psync.trust import judge
 from p2psync_dht import DhtNode, Endpoint, HolderRecord, HolderRole, Identity, RecordError, holders_key
 
 LIFETIME: Final = 24 * 3600
@@ -31,7 +32,9 @@ HEAD_ROUND: Final = 3600
 HEAD_REFRESHERS: Final = 20
 """Holders that refresh a head in each round, on average, however many there are."""
 RETRY: Final = 15.0
-"""Seconds until something that nobody took is announced again."""
+"""Seconds until something that nobody else took is announced again, and so much more each time: the network
+may be down, or we the first in it.
+"""
 TOLD_MAX: Final = 16
 """Holders that are told directly of a new head or of us; the others learn from them and from the DHT."""
 TELL_TIMEOUT: Final = 10.0
@@ -45,6 +48,9 @@ class Announced:
     coverage: Coverage | None = None
     renew_at: float = 0.0
     head_at: float = 0.0
+    head_alone: int = 0
+    """How often in a row nobody else took the head."""
+    holder_alone: int = 0
 
 
 class Announcer:
@@ -103,16 +109,17 @@ class Announcer:
         # Read first: a newer head that is out there must not be fought.
         lookup = await self._dht.get_head(head.archive)
         if lookup.best is not None and lookup.best.order > head.order:
-            with contextlib.suppress(FormatError):
-                self._state.heads.put(from_record(lookup.best), "DHT")
-            said.head_at = time.monotonic() + RETRY
-            return
+            best = judge(head.archive, [lookup.best.raw], head, time.time()).head
+            if best is not None and best.order > head.order:
+                self._state.heads.put(best, "DHT")
+                said.head_at = time.monotonic() + RETRY
+                return
         copies = await self._dht.put_head(head.raw)
         if new:
             await self._tell_holders(head.archive, head.raw, None)
             said.head = head.raw
-        alone = copies <= 1 and not self._dht.contacts()
-        pause = RETRY if alone else HEAD_ROUND * self._random.uniform(0.9, 1.1)
+        said.head_alone = said.head_alone + 1 if copies <= 1 else 0
+        pause = min(RETRY * said.head_alone, HEAD_ROUND) or HEAD_ROUND * self._random.uniform(0.9, 1.1)
         said.head_at = time.monotonic() + pause
 
     async def _announce_holder(
@@ -129,8 +136,9 @@ class Announcer:
             self._keep(archive, found)
         await self._tell_holders(archive, None, record)
         said.coverage = coverage
-        alone = copies <= 1 and not self._dht.contacts()
-        said.renew_at = time.monotonic() + (RETRY if alone else RENEW * self._random.uniform(0.9, 1.0))
+        said.holder_alone = said.holder_alone + 1 if copies <= 1 else 0
+        pause = min(RETRY * said.holder_alone, HEAD_ROUND) or RENEW * self._random.uniform(0.9, 1.0)
+        said.renew_at = time.monotonic() + pause
 
     def _record(
         self, archive: bytes, coverage: Coverage, role: HolderRole, endpoint: Endpoint
@@ -171,12 +179,17 @@ class Announcer:
     async def _tell_holders(self, archive: bytes, head: bytes | None, record: HolderRecord | None) -> None:
         """Tell some of the known holders directly, and take their lists in exchange."""
         known = self._known(archive)
-        for holder in self._random.sample(known, min(TOLD_MAX, len(known))):
-            for endpoint in holder.endpoints:
-                if endpoint.ip:
-                    with contextlib.suppress(P2psyncError, TimeoutError):
-                        async with asyncio.timeout(TELL_TIMEOUT):
-                            await self._tell(archive, str(endpoint), head, record)
+        told = self._random.sample(known, min(TOLD_MAX, len(known)))
+        async with asyncio.TaskGroup() as group:
+            for endpoint in dict.fromkeys(e for holder in told for e in holder.endpoints if e.ip):
+                group.create_task(self._try_to_tell(archive, str(endpoint), head, record))
+
+    async def _try_to_tell(
+        self, archive: bytes, address: str, head: bytes | None, record: HolderRecord | None
+    ) -> None:
+        with contextlib.suppress(P2psyncError, TimeoutError):
+            async with asyncio.timeout(TELL_TIMEOUT):
+                await self._tell(archive, address, head, record)
 
     async def _tell(
         self, archive: bytes, address: str, head: bytes | None, record: HolderRecord | None

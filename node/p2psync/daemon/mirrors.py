@@ -18,6 +18,8 @@ from p2psync.state import State
 from p2psync.state.trees import Tree
 
 DEFAULT_INTERVAL: Final = 3600.0
+LOOK: Final = 60.0
+"""Seconds after which it is looked again what is due: a command that updated a mirror may have ended."""
 FIRST_RETRY: Final = 10.0
 """Seconds until an update that failed is tried again; doubles up to the interval."""
 
@@ -50,7 +52,7 @@ class Mirrors:
             if self._due.get(tree.id, 0.0) <= now or self._behind(tree):
                 await self._update(tree)
         waiting = [self._due[tree.id] for tree in trees if tree.id in self._due]
-        return max(min(waiting, default=now + DEFAULT_INTERVAL) - time.monotonic(), 0.5)
+        return min(max(min(waiting, default=now + DEFAULT_INTERVAL) - time.monotonic(), 0.5), LOOK)
 
     def _behind(self, tree: Tree) -> bool:
         """Whether a newer head than the tree's is known, and the last attempt at it did not just fail."""
