@@ -28,6 +28,11 @@ from p2psync.state.trees import FileRow, Tree
 DIRS_AT_ONCE: Final = 256
 """Directories whose listings are got in one go, and that are compared without returning to the event loop."""
 
+DIRS_MAX: Final = 1 << 20
+"""Directories in what is fetched at once: one that needs work takes some 700 bytes of the plan, and a few small
+objects can name a directory any number of times.
+"""
+
 
 class _Dir(NamedTuple):
     """A directory that is still to be compared."""
@@ -67,6 +72,11 @@ class Comparison:
 
     async def run(self, root: Entry, previous: Entry | None) -> Plan:
         """Compare all below ``root``; ``previous`` is the root that DEST had before, if that is known."""
+        if root.totals.dirs > DIRS_MAX:
+            raise FormatError(
+                f"the archive has {root.totals.dirs} directories, which is more than can be fetched at once "
+                f"({DIRS_MAX}); fetch a part of it, with /PATH behind its URL"
+            )
         plan = Plan(root)
         older = {} if previous is None else {b"": previous.ref}
         waiting = [_Dir(b"", root, self._beneath is not None, 0)]
