@@ -102,12 +102,11 @@ class Contact(Node):  # type: ignore[misc]  # kademlia has no type hints, so its
 
     # The base class has no slots; declaring its attributes here keeps the instance dictionary from ever
     # existing.
-    __slots__ = ("failures", "id", "ip", "long_id", "port", "seen")
+    __slots__ = ("failures", "id", "ip", "port", "seen")
 
     id: bytes
     ip: str
     port: int
-    long_id: int
 
     def __init__(self, node_id: bytes, ip: str, port: int) -> None:
         if len(node_id) != ID_SIZE:
@@ -115,9 +114,13 @@ class Contact(Node):  # type: ignore[misc]  # kademlia has no type hints, so its
         self.id = node_id
         self.ip = ip
         self.port = port
-        self.long_id = int.from_bytes(node_id, "big")
         self.failures = 0
         self.seen = 0.0
+
+    @property
+    def long_id(self) -> int:
+        """The id as a number. Not kept: a table of 150 contacts would be 8 KB larger."""
+        return int.from_bytes(self.id, "big")
 
     @property
     def address(self) -> Address:

@@ -44,7 +44,7 @@ MAX_TOLD: Final = 24  # contacts believed of one answer: k, and a little
 # Contacts of our own table that must have answered: what liars tell leads to liars, and of 40 % colluding
 # nodes five are all in collusion once in 100 lookups. Four of them are asked anyway.
 MIN_OWN: Final = 5
-MAX_OWN: Final = 7  # of them tried: where most are silent, no more than that is waited for
+MAX_OWN: Final = 8  # of them tried: where most are silent, no more than that is waited for
 MAX_UNPROVED_TELLER: Final = 4  # failures among the contacts that one node told of, past its successes
 
 

@@ -19,7 +19,7 @@ from p2psync_dht.keys import ID_SIZE
 K: Final = 20
 MAX_PER_NETWORK: Final = 2  # contacts of one /24 or /64 in a bucket, and in a lookup's shortlist
 MAX_FAILURES: Final = 2  # time-outs in a row after which a contact is dead: one may be packet loss
-MAX_CANDIDATES: Final = 8  # waiting per bucket; more would be out of date before their turn
+MAX_CANDIDATES: Final = 4  # waiting per bucket; more would be out of date before their turn
 KEY_BITS: Final = 8 * ID_SIZE
 # Seconds without a lookup in its range, then a bucket is refreshed (the paper's).
 REFRESH_AFTER: Final = 3600.0
@@ -32,6 +32,9 @@ class ContactBucket(KBucket):  # type: ignore[misc]  # kademlia has no type hint
         self._clock = clock
         super().__init__(low, high, ksize, replacementNodeFactor=1)
         self.max_replacement_nodes = MAX_CANDIDATES
+        # Plain dictionaries keep their order as well, in half the memory.
+        self.nodes: dict[bytes, Contact] = {}
+        self.replacement_nodes: dict[bytes, Contact] = {}
 
     def touch_last_updated(self) -> None:
         self.last_updated = self._clock()
@@ -62,7 +65,7 @@ class ContactBucket(KBucket):  # type: ignore[misc]  # kademlia has no type hint
         waiting.pop(contact.id, None)
         waiting[contact.id] = contact
         if len(waiting) > self.max_replacement_nodes:
-            waiting.popitem(last=False)
+            del waiting[next(iter(waiting))]
 
     def distance_rank(self, target: int) -> int:
         """Orders buckets by distance from `target`: ranges are aligned, so distances of two buckets never
@@ -88,19 +91,17 @@ class ContactTable(RoutingTable):  # type: ignore[misc]  # kademlia has no type 
         self._clock = clock
         self.node: Contact
         self._diversify_local = diversify_local
-        self._by_address: dict[Address, Contact] = {}
         super().__init__(None, ksize, node)
 
     def flush(self) -> None:
         """Forget everybody."""
         self.buckets: list[ContactBucket] = [ContactBucket(0, 2**KEY_BITS - 1, self.ksize, self._clock)]
-        self._by_address.clear()
 
     def __len__(self) -> int:
-        return len(self._by_address)
+        return sum(len(bucket) for bucket in self.buckets)
 
     def __iter__(self) -> Iterator[Contact]:
-        return iter(list(self._by_address.values()))
+        return iter([contact for bucket in self.buckets for contact in bucket.nodes.values()])
 
     def _index(self, long_id: int) -> int:
         for index, bucket in enumerate(self.buckets):
@@ -120,7 +121,8 @@ class ContactTable(RoutingTable):  # type: ignore[misc]  # kademlia has no type 
         return found
 
     def at(self, address: Address) -> Contact | None:
-        return self._by_address.get(address)
+        """The contact at that address, if any. Searches: an index would double the memory of a table."""
+        return next((contact for contact in self if contact.address == address), None)
 
     def is_new_node(self, node: Contact) -> bool:
         return self.get(node.id) is None
@@ -156,7 +158,7 @@ class ContactTable(RoutingTable):  # type: ignore[misc]  # kademlia has no type 
         known = self.get(contact.id)
         if known is not None and known.address != contact.address and not known.failures:
             return False
-        squatter = self._by_address.get(contact.address)
+        squatter = self.at(contact.address)
         if squatter is not None and squatter.id != contact.id:
             self.remove_contact(squatter)
         if known is not None:
@@ -176,7 +178,6 @@ class ContactTable(RoutingTable):  # type: ignore[misc]  # kademlia has no type 
         contact.failures = 0
         contact.seen = self._clock()
         bucket.nodes[contact.id] = contact
-        self._by_address[contact.address] = contact
         return True
 
     def add_contact(self, node: Contact) -> None:
@@ -200,7 +201,7 @@ class ContactTable(RoutingTable):  # type: ignore[misc]  # kademlia has no type 
         if known is not None and known.address == contact.address:
             known.failures = 0
             known.seen = self._clock()
-            bucket.nodes.move_to_end(contact.id)
+            bucket.nodes[contact.id] = bucket.nodes.pop(contact.id)
 
     def note_failure(self, contact: Contact) -> Contact | None:
         """Count a time-out; after the second the contact goes, and the candidate to ping for its place is
@@ -226,10 +227,7 @@ class ContactTable(RoutingTable):  # type: ignore[misc]  # kademlia has no type 
 
     def remove_contact(self, node: Contact) -> None:
         bucket = self.bucket_of(node.long_id)
-        known: Contact | None = bucket.nodes.get(node.id)
         bucket.remove_node(node)
-        if known is not None and self._by_address.get(known.address) is known:
-            del self._by_address[known.address]
 
     def closest(self, target: int, count: int | None = None, *, working: bool = False) -> list[Contact]:
         """The `count` (k) contacts nearest to `target`, exactly, nearest first; `working`: none failing."""
