@@ -1,0 +1,130 @@
+"""The commands of the network as scripts see them: events, exit codes, signals."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+from tests.e2e.harness import PROGRAM, Network, Node, assert_same_tree, make_tree, total_size
+
+DONE = {
+    *("event", "archive", "seq", "files", "bytes", "received", "reused", "deleted", "sources", "seconds"),
+}
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    return make_tree(tmp_path / "tree")
+
+
+@pytest.fixture
+def url(net: Network, tree: Path) -> str:
+    return net.publish(tree, state="origin")
+
+
+@pytest.fixture
+def origin(net: Network, url: str) -> Node:
+    return net.node("origin")
+
+
+def test_a_node_says_where_it_is_and_is_stopped_without_error(net: Network) -> None:
+    node = net.node("alone")
+    assert re.fullmatch(r"127\.0\.0\.1:[1-9][0-9]*", node.address)
+    assert re.fullmatch(r"[0-9a-f]{40}", node.node_id)
+    assert node.stop() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_both_signals_stop_a_node(net: Network, number: signal.Signals) -> None:
+    node = net.node("alone")
+    node.signal(number)
+    assert node.wait() == 0
+    assert [event["event"] for event in node.events] == ["ready"]
+
+
+def test_a_port_that_is_taken_is_a_network_error(net: Network) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        failed = net.run("node", "--listen", listen, state="alone", expect=10)
+    assert failed.events[-1]["event"] == "error"
+    assert "--listen" in failed.events[-1]["message"]
+
+
+def test_fetch_ends_with_the_whole_account(
+    net: Network, tree: Path, url: str, origin: Node, tmp_path: Path
+) -> None:
+    fetch = net.run("fetch", url, tmp_path / "copy", "--source", origin.address, state="client")
+    done = fetch.done
+    assert set(done) == DONE
+    assert (done["archive"], done["seq"], done["bytes"]) == (url, 1, total_size(tree))
+    assert list(done["sources"]) == [origin.address]
+    assert done["received"] >= done["bytes"]
+    assert_same_tree(tree, tmp_path / "copy")
+
+
+def test_ls_and_mirrors_need_no_copy(net: Network, tree: Path, url: str, origin: Node) -> None:
+    listed = net.run("ls", "-r", url, "--source", origin.address, state="reader")
+    assert listed.events[-1]["event"] == "listed"
+    paths = [event["path"] for event in listed.events if event["event"] == "entry"]
+    assert len(paths) == 1 + sum(1 for _ in tree.rglob("*"))
+    mirrors = net.run("mirrors", url, "--source", origin.address, state="reader")
+    holder, last = mirrors.events
+    assert (holder["role"], holder["endpoints"]) == ("origin", [origin.address])
+    assert (holder["complete"], holder["seq"]) == (True, 1)
+    assert (last["holders"], last["seq"]) == (1, 1)
+
+
+def test_a_mirror_serves_and_says_when_it_is_complete(
+    net: Network, tree: Path, url: str, origin: Node, tmp_path: Path
+) -> None:
+    mirror = net.mirror(url, tmp_path / "mirror", "--source", origin.address, state="mirror")
+    assert set(mirror.wait_event("done")) == DONE
+    assert_same_tree(tree, tmp_path / "mirror")
+    origin.kill()
+    net.run("fetch", url, tmp_path / "copy", "--source", mirror.address, state="client")
+    assert_same_tree(tree, tmp_path / "copy")
+    assert mirror.stop() == 0
+
+
+def test_mirror_once_ends_and_a_node_then_serves_it(
+    net: Network, tree: Path, url: str, origin: Node, tmp_path: Path
+) -> None:
+    net.run("mirror", url, tmp_path / "mirror", "--once", "--source", origin.address, state="mirror")
+    origin.kill()
+    node = net.node("mirror")
+    net.run("fetch", url, tmp_path / "copy", "--source", node.address, state="client")
+    assert_same_tree(tree, tmp_path / "copy")
+
+
+def test_an_interrupted_fetch_ends_with_20_and_goes_on(
+    net: Network, tree: Path, url: str, origin: Node, tmp_path: Path
+) -> None:
+    words = (url, tmp_path / "copy", "--source", origin.address)
+    slow = net.spawn("fetch", *words, "--bwlimit", "16", state="client")
+    while not (tmp_path / "copy").exists():
+        assert slow.process.poll() is None, slow.stderr
+    slow.signal(signal.SIGTERM)
+    assert slow.wait() == 20
+    assert slow.events[-1] == {"event": "error", "code": 20, "message": slow.events[-1]["message"]}
+    net.run("fetch", *words, state="client")
+    assert_same_tree(tree, tmp_path / "copy")
+
+
+def test_people_read_a_summary_and_nothing_with_quiet(
+    net: Network, url: str, origin: Node, tmp_path: Path
+) -> None:
+    def fetch(name: str, *options: str) -> str:
+        argv = [*PROGRAM, "fetch", url, str(tmp_path / name), "--source", origin.address, *options]
+        argv += ["--state", str(tmp_path / f"state-{name}")]
+        done = subprocess.run(argv, capture_output=True, text=True, check=True)
+        assert done.stderr == ""
+        return done.stdout
+
+    summary, sources = fetch("told").splitlines()
+    assert summary.startswith("snapshot 1: ")
+    assert sources == f"from {origin.address} 100 %"
+    assert fetch("silent", "--quiet") == ""
