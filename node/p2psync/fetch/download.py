@@ -24,7 +24,7 @@ from p2psync.fetch.manifest import Manifest
 from p2psync.fetch.plan import DirWork, Plan
 from p2psync.fetch.queue import Piece, Queue
 from p2psync.fetch.reuse import LocalChunks
-from p2psync.fetch.swarm import REQUEST_MAX, Member, Swarm
+from p2psync.fetch.swarm import REQUEST_FIRST, REQUEST_MAX, Member, Swarm
 from p2psync.fetch.workspace import Workspace, job_for
 from p2psync.format.ids import Ref, chunk_id
 from p2psync.format.limits import SINGLE_CHUNK_MAX
@@ -38,6 +38,8 @@ here.
 """
 BUFFERS_MAX: Final = 48 << 20
 """Bytes of all request buffers together: with many sources, each asks for less at a time."""
+UNDER_WAY_SHARE: Final = 64
+"""Of small fetches, the part that may be under way at once: what a kill loses is asked for again."""
 WINDOW_BYTES: Final = 96 << 20
 """Bytes of objects that are under construction at once, beyond the first."""
 WINDOW_JOBS: Final = 4096
@@ -134,6 +136,7 @@ class Download:
         self._disk_busy = 0
         self._lanes: dict[str, list[asyncio.Task[None]]] = {}
         self._over = False
+        self._under_way_max = BUFFERS_MAX
         self.result = Result()
 
     async def run(self, plan: Plan) -> Result:
@@ -142,6 +145,7 @@ class Download:
         Raises:
             NetworkError: no source is left. FileError: the disk is full or refuses. What is done is kept.
         """
+        self._under_way_max = min(BUFFERS_MAX, plan.size // UNDER_WAY_SHARE)
         try:
             async with asyncio.TaskGroup() as group:
                 producer = group.create_task(self._produce(plan))
@@ -370,7 +374,8 @@ class Download:
                 await asyncio.sleep(min(pause, 1.0))
                 continue
             alive = max(len(self._swarm.alive()), 1)
-            piece = self._queue.take(member, min(REQUEST_MAX, BUFFERS_MAX // (alive * LANES)))
+            share = max(self._under_way_max // (alive * LANES), REQUEST_FIRST)
+            piece = self._queue.take(member, min(REQUEST_MAX, share))
             if piece is None:
                 await asyncio.sleep(WAIT / 5)
                 continue
