@@ -15,17 +15,15 @@ from typing import ClassVar
 import pytest
 
 from p2psync.chunking import cut_object
-from p2psync.errors import FileError, TrustError, UsageError
+from p2psync.errors import UsageError
 from p2psync.filters import Filter
-from p2psync.format.head import decode_head, sign_head
 from p2psync.format.ids import Ref
 from p2psync.format.listing import Entry, Kind, Totals, decode_listing
 from p2psync.format.recipe import Recipe
 from p2psync.format.snapshot import Snapshot
 from p2psync.observer import NullObserver
-from p2psync.publish import FRESHNESS, Published, publish
+from p2psync.publish import Published, publish
 from p2psync.state import FileRow, State
-from p2psync_dht import ROLE_HEADS, ROLE_MIRRORS, Delegation
 
 OLD = 1_600_000_000_123_456_789  # ns; files with old times are never "racily clean"
 NOW = 1_800_000_000.0
@@ -272,118 +270,6 @@ def test_rules_leave_out_and_are_remembered(state: State, tree: Path) -> None:
     assert b"secret/key" in manifest(state, publish(state, tree, rules=Filter()))
     assert manifest(state, publish(state, tree, rules=rules)).keys() == wanted
     assert state.trees.files_in(1, b"secret") == {}
-
-
-def test_unchanged_head_stands_until_half_its_freshness_is_gone(state: State, tree: Path) -> None:
-    write(tree / "f", b"x")
-    first = publish(state, tree, now=NOW)
-    assert publish(state, tree, now=NOW + FRESHNESS / 2 - 1).head == first.head
-    renewed = publish(state, tree, now=NOW + FRESHNESS / 2 + 1)
-    assert not renewed.changed
-    assert renewed.head.snapshot == first.head.snapshot
-    assert (renewed.head.seq, renewed.head.fresh_until) == (2, int(NOW + FRESHNESS / 2 + 1) + FRESHNESS)
-    assert len(state.meta.snapshots(first.archive)) == 1
-
-
-def test_snapshots_name_the_two_before_them(state: State, tree: Path) -> None:
-    refs = []
-    for number in range(4):
-        write(tree / "f", b"%d" % number)
-        done = publish(state, tree)
-        refs.append(done.head.snapshot)
-        raw = state.meta.get(refs[-1].digest)
-        assert raw is not None
-        assert [parent.ref for parent in Snapshot.decode(raw).parents] == refs[-2:-4:-1]
-    assert [known.seq for known in state.meta.snapshots(done.archive)] == [4, 3, 2, 1]
-
-
-def test_next_head_comes_after_one_seen_elsewhere(state: State, tree: Path) -> None:
-    write(tree / "f", b"x")
-    done = publish(state, tree, now=NOW)
-    root = state.keys.root(done.archive)
-    assert root is not None
-    elsewhere = sign_head(
-        root,
-        done.archive,
-        epoch=2,
-        seq=40,
-        snapshot=Ref(5, b"e" * 32),
-        signed_at=int(NOW),
-        fresh_until=int(NOW),
-    )
-    after = publish(state, tree, now=NOW, known_heads=[elsewhere])
-    assert (after.head.epoch, after.head.seq, after.changed) == (2, 41, True)
-    raw = state.meta.get(after.head.snapshot.digest)
-    assert raw is not None and Snapshot.decode(raw).parents[0].ref == elsewhere.snapshot
-    assert publish(state, tree, now=NOW, known_heads=[done.head]).head == after.head
-
-
-def delegate(
-    state: State, archive: bytes, *, epoch: int = 0, roles: int = ROLE_HEADS, until: int = int(NOW)
-) -> None:
-    root = state.keys.root(archive)
-    assert root is not None
-    key = state.keys.create_signing(archive).public_key
-    state.keys.add_delegation(
-        Delegation.sign(root, key, epoch=epoch, roles=roles, not_before=0, not_after=until)
-    )
-
-
-def test_a_delegated_key_publishes_without_the_root(state: State, tree: Path) -> None:
-    archive = state.keys.create_root()
-    delegate(state, archive, epoch=3)
-    state.keys.remove_root(archive)
-    done = publish(state, tree, archive=archive, now=NOW)
-    assert (done.head.epoch, done.head.seq) == (3, 1)
-    assert decode_head(done.head.raw) == done.head
-    with pytest.raises(TrustError, match="does not cover today"):
-        publish(state, tree, now=NOW + 100)
-
-
-def test_a_key_of_an_older_epoch_cannot_sign(state: State, tree: Path) -> None:
-    archive = state.keys.create_root()
-    delegate(state, archive, epoch=2)
-    publish(state, tree, archive=archive, now=NOW)
-    delegate(state, archive, epoch=1)
-    write(tree / "f", b"x")
-    with pytest.raises(TrustError, match="epoch 1, but the archive is at epoch 2"):
-        publish(state, tree, now=NOW)
-
-
-def test_a_key_without_the_role_cannot_sign_and_leaves_the_old_head(state: State, tree: Path) -> None:
-    first = publish(state, tree, now=NOW)
-    delegate(state, first.archive, roles=ROLE_MIRRORS)
-    write(tree / "f", b"x")
-    with pytest.raises(TrustError, match="renew the delegation"):
-        publish(state, tree, now=NOW)
-    assert state.heads.newest(first.archive) == first.head
-    assert len(state.meta.snapshots(first.archive)) == 1
-
-
-def test_wrong_calls_are_refused_in_one_sentence(state: State, tree: Path) -> None:
-    with pytest.raises(UsageError, match="is not a directory"):
-        publish(state, tree / "nothing")
-    with pytest.raises(UsageError, match="no key here"):
-        publish(state, tree, archive=b"k" * 32)
-    publish(state, tree)
-    with pytest.raises(UsageError, match="another archive"):
-        publish(state, tree, archive=state.keys.create_root())
-
-
-def test_two_publishers_at_once_get_a_clear_error(state: State, tree: Path) -> None:
-    done = publish(state, tree)
-
-    class Second(NullObserver):
-        def phase(self, name: str, total_bytes: int | None, total_files: int | None) -> None:
-            other = tree.parent / "moved"
-            other.mkdir(exist_ok=True)
-            for directory in (tree, other):
-                with pytest.raises(FileError, match=f"process {os.getpid()}"):
-                    publish(state, directory, archive=done.archive)
-
-    publish(state, tree, observer=Second())
-    write(tree.parent / "moved" / "f", b"x")
-    assert publish(state, tree.parent / "moved", archive=done.archive).head.seq == 2
 
 
 def test_progress_adds_up(state: State, tree: Path) -> None:
