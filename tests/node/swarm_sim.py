@@ -1,0 +1,342 @@
+"""A swarm in memory: sources that serve a simulated archive over links with delay, rate and faults, on an
+event loop whose clock jumps to whatever happens next. Runs of seconds take milliseconds and are the same each time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from tests.node.simulator import Publisher
+
+from p2psync.errors import NetworkError, TransferTimeout
+from p2psync.fetch import discovery, download, engine, manifest
+from p2psync.fetch.beneath import Beneath
+from p2psync.fetch.compare import Comparison
+from p2psync.fetch.download import Download, Nothing, Result
+from p2psync.fetch.manifest import Manifest
+from p2psync.fetch.plan import Plan
+from p2psync.fetch.reuse import LocalChunks
+from p2psync.fetch.swarm import Member, Swarm
+from p2psync.fetch.workspace import Workspace
+from p2psync.format.head import ArchiveHead
+from p2psync.format.ids import Ref
+from p2psync.format.listing import Kind
+from p2psync.observer import NullObserver
+from p2psync.state import State
+from p2psync.transfer.source import NotHere, Span
+from p2psync.transfer.wire import Have
+
+T = TypeVar("T")
+IDLE_TIMEOUT = 15.0
+"""Seconds of silence after which a request on a simulated link is given up, as the real sources do."""
+PROTOCOL_BYTES = 200
+"""Bytes around an answer."""
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """When nothing is ready, it is at once the time of the next timer. No sockets, no threads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._virtual = 1000.0
+        self.set_default_executor(Inline())
+
+    def time(self) -> float:
+        return self._virtual
+
+    def _run_once(self) -> None:
+        if not self._ready and self._scheduled:  # type: ignore[attr-defined]  # how asyncio keeps its timers
+            self._virtual = max(self._virtual, self._scheduled[0]._when)  # type: ignore[attr-defined]
+        super()._run_once()  # type: ignore[misc]
+
+
+class Inline(ThreadPoolExecutor):
+    """Does at once what it is given: a disk that takes no time."""
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        done: Future[T] = Future()
+        try:
+            done.set_result(fn(*args, **kwargs))
+        except BaseException as error:
+            done.set_exception(error)
+        return done
+
+
+class Clock:
+    """Stands in for the module ``time`` where the code under test looks at it."""
+
+    @staticmethod
+    def monotonic() -> float:
+        return asyncio.get_running_loop().time()
+
+    @staticmethod
+    def time() -> float:
+        return 1_800_000_000 + asyncio.get_running_loop().time()
+
+    @staticmethod
+    def time_ns() -> int:
+        return int(Clock.time() * 10**9)
+
+
+def virtual(monkeypatch: pytest.MonkeyPatch) -> Callable[[Coroutine[Any, Any, T]], T]:
+    """Let the fetch engine live in virtual time; what is returned runs a coroutine there."""
+    for module in (download, manifest, discovery, engine):
+        monkeypatch.setattr(module, "time", Clock)
+    monkeypatch.setattr(engine, "ThreadPoolExecutor", Inline)
+
+    def run(work: Coroutine[Any, Any, T]) -> T:
+        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+            return runner.run(work)
+
+    return run
+
+
+@dataclass(eq=False)
+class SimSource:
+    """A holder of what ``publisher`` has published, behind a link of its own."""
+
+    name: str
+    publisher: Publisher
+    rate: float = 6.25e6
+    """Bytes a second, all answers together: they come one after the other, as when pipelined."""
+    delay: float = 0.02
+    lacks: Callable[[bytes], bool] = lambda digest: False
+    """Whether it does not have an object, by digest."""
+    lies: Callable[[bytes, int], bool] = lambda digest, offset: False
+    """Whether bytes from this offset of an object come out wrong."""
+    silent_from: float = float("inf")
+    """Seconds of its life after which it never answers again."""
+    dead_from: float = float("inf")
+    """Seconds of its life after which its connections are refused."""
+    failing: int = 0
+    """Requests that break off before it works."""
+    heads: list[bytes] = field(default_factory=list)
+    received: int = 0
+    asked: list[bytes] = field(default_factory=list)
+    """Digests, in the order in which they were asked for."""
+    requests: int = 0
+    open_requests: int = 0
+    closed: bool = False
+    _born: float | None = None
+    _free_at: float = 0.0
+
+    async def _answer(self, size: int) -> None:
+        """Wait as long as an answer of ``size`` bytes takes."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        if self._born is None:
+            self._born = now
+        self.requests += 1
+        if now - self._born >= self.dead_from:
+            raise NetworkError(f"{self.name}: connection refused")
+        if self.failing:
+            self.failing -= 1
+            await asyncio.sleep(self.delay)
+            raise NetworkError(f"{self.name}: connection reset")
+        self._free_at = max(self._free_at, now + self.delay) + (size + PROTOCOL_BYTES) / self.rate
+        until = self._free_at
+        if until - self._born >= self.silent_from:
+            await asyncio.sleep(IDLE_TIMEOUT)
+            raise TransferTimeout(f"{self.name}: silent")
+        if until - self._born >= self.dead_from:
+            await asyncio.sleep(self.dead_from + self._born - now)
+            raise NetworkError(f"{self.name}: connection reset")
+        self.open_requests += 1
+        try:
+            await asyncio.sleep(until - now)
+        finally:
+            self.open_requests -= 1
+        self.received += size + PROTOCOL_BYTES
+
+    def _bytes(self, digest: bytes, offset: int, length: int) -> bytes | None:
+        self.asked.append(digest)
+        whole = self.publisher.objects.get(digest)
+        if whole is None or self.lacks(digest):
+            return None
+        data = whole[offset : offset + length]
+        return bytes(len(data)) if self.lies(digest, offset) else data
+
+    async def head(self, archive: bytes) -> bytes | None:
+        await self._answer(300)
+        return self.heads[-1] if self.heads else self.publisher.head.raw
+
+    async def meta(self, ref: Ref) -> bytes:
+        raw = (await self.metas([ref]))[0]
+        if raw is None:
+            raise NotHere(f"{self.name}: no such object")
+        return raw
+
+    async def metas(self, refs: Sequence[Ref]) -> list[bytes | None]:
+        made = [self._bytes(ref.digest, 0, ref.size) for ref in refs]
+        await self._answer(sum(len(raw or b"") for raw in made))
+        return made
+
+    async def recipe(self, digest: bytes) -> bytes:
+        self.asked.append(digest)
+        raw = None if self.lacks(digest) else self.publisher.recipes.get(digest)
+        await self._answer(len(raw or b""))
+        if raw is None:
+            raise NotHere(f"{self.name}: no such recipe")
+        return raw
+
+    async def read(self, pieces: Sequence[Span], into: memoryview) -> list[bool]:
+        here: list[bool] = []
+        found: list[bytes | None] = [self._bytes(p.digest, p.offset, p.length) for p in pieces]
+        await self._answer(sum(len(raw or b"") for raw in found))
+        position = 0
+        for piece, raw in zip(pieces, found, strict=True):
+            if raw is not None:
+                into[position : position + piece.length] = raw
+            position += piece.length
+            here.append(raw is not None)
+        return here
+
+    async def have(self, digests: Sequence[bytes]) -> list[Have]:
+        raise NotHere("not simulated")
+
+    async def holders(self, archive: bytes) -> list[bytes]:
+        await self._answer(0)
+        return []
+
+    async def nominate(self, archive: bytes, raw: bytes) -> None:
+        await self._answer(0)
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class Watcher(NullObserver):
+    """Remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+        self.bytes = 0
+        self.files = 0
+        self.by_source: dict[str, int] = {}
+
+    def advance(self, bytes_done: int, files_done: int) -> None:
+        self.bytes += bytes_done
+        self.files += files_done
+
+    def source(self, name: str, bytes_received: int) -> None:
+        self.by_source[name] = self.by_source.get(name, 0) + bytes_received
+
+    def warning(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+class Arena:
+    """A state directory, a DEST and a swarm, for fetching snapshots of a simulated archive."""
+
+    def __init__(self, folder: Path, publisher: Publisher, sources: Sequence[SimSource] = ()) -> None:
+        self.publisher = publisher
+        self.state = State.open(folder / "state")
+        self.dest = folder / "dest"
+        self.dest.mkdir(exist_ok=True)
+        self.watcher = Watcher()
+        self.swarm = Swarm(Clock.monotonic, self.watcher.warning)
+        self.sources = list(sources)
+        for source in sources:
+            self.join(source)
+        self.tree = self.state.trees.ensure(bytes(self.dest), "fetch", publisher.archive)
+        self.manifest = Manifest(self.state, self.swarm, self._nothing)
+        self.looked = 0
+
+    async def _nothing(self) -> None:
+        return
+
+    def join(self, source: SimSource, **options: Any) -> Member:
+        member = Member(source, **({"whole": True} | options))
+        self.swarm.add(member)
+        return member
+
+    def member(self, name: str) -> Member:
+        return next(member for member in self.swarm.members if member.name == name)
+
+    def close(self) -> None:
+        self.state.close()
+
+    def know_metadata(self) -> None:
+        """Put all metadata of the archive into the state directory, so that only content is fetched."""
+        for head in self.publisher.heads:
+            self.state.meta.put(head.snapshot, self.publisher.objects[head.snapshot.digest])
+            for _, entry, data in self.publisher.read(head):
+                if entry.kind == Kind.DIR:
+                    self.state.meta.put(entry.ref, data)
+        self.state.meta.put_recipes(self.publisher.recipes.items())
+
+    async def plan(self, head: ArchiveHead | None = None, **options: Any) -> Plan:
+        """Compare DEST with a snapshot (the newest, if none is given)."""
+        snapshot = await self.manifest.snapshot((head or self.publisher.head).snapshot)
+        beneath = Beneath(bytes(self.dest))
+        try:
+            comparison = Comparison(self.state, self.manifest, self.tree, beneath, self.watcher, **options)
+            return await comparison.run(snapshot.root, None)
+        finally:
+            beneath.close()
+
+    async def fetch(
+        self,
+        head: ArchiveHead | None = None,
+        *,
+        look_again: Callable[[], Awaitable[bool]] | None = None,
+        silence: float | None = None,
+    ) -> Result:
+        """Make DEST like a snapshot; nothing is removed."""
+        plan = await self.plan(head)
+        beneath = Beneath(bytes(self.dest))
+        workspace = Workspace(self.state, self.tree, beneath)
+        local = LocalChunks(self.state, self.tree, beneath)
+        complete = False
+
+        async def look() -> bool:
+            self.looked += 1
+            await asyncio.sleep(0.1)
+            return await look_again() if look_again is not None else False
+
+        try:
+            local.scan(plan)
+            made = Download(
+                self.manifest,
+                self.swarm,
+                workspace,
+                local,
+                self.watcher,
+                Inline(1),
+                share=Nothing(),
+                look_again=look,
+                timeout=silence,
+            )
+            result = await made.run(plan)
+            complete = not (result.missing or result.failed or result.superseded)
+            return result
+        finally:
+            local.close()
+            workspace.close(complete=complete)
+            beneath.close()
+
+    def differs(self, head: ArchiveHead | None = None) -> list[bytes]:
+        """Paths in DEST that are not as the snapshot has them."""
+        wrong: list[bytes] = []
+        for path, entry, data in self.publisher.read(head or self.publisher.head):
+            place = bytes(self.dest) + path
+            try:
+                if entry.kind == Kind.DIR:
+                    same = Path(place.decode()).is_dir()
+                elif entry.kind == Kind.FILE:
+                    with open(place, "rb") as file:
+                        same = file.read() == data
+                    same = same and Path(place.decode()).stat().st_mtime_ns == entry.mtime_ns
+                else:
+                    same = str(Path(place.decode()).readlink()).encode() == entry.target
+            except OSError:
+                same = False
+            if not same:
+                wrong.append(path)
+        return wrong
