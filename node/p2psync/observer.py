@@ -20,6 +20,9 @@ class Observer(Protocol):
     def source(self, name: str, bytes_received: int) -> None:
         """So many more bytes came from the source `name` (HOST:PORT or URL)."""
 
+    def source_state(self, name: str, state: str) -> None:
+        """How the source `name` does: "" while all is well, else a word such as "banned"."""
+
     def warning(self, text: str) -> None:
         """One sentence that the user should see; the work goes on."""
 
@@ -34,6 +37,9 @@ class NullObserver:
         pass
 
     def source(self, name: str, bytes_received: int) -> None:
+        pass
+
+    def source_state(self, name: str, state: str) -> None:
         pass
 
     def warning(self, text: str) -> None:

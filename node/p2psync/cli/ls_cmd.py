@@ -14,7 +14,7 @@ from p2psync.cli.types import URL, url_of
 from p2psync.ui.text import printable_name
 
 if TYPE_CHECKING:
-    from p2psync.cli.views import View
+    from p2psync.fetch import View
     from p2psync.format.listing import Entry
     from p2psync.format.url import ArchiveUrl
 
@@ -36,12 +36,19 @@ def command(common: Common, network: Network, src: ArchiveUrl, recursive: bool, 
     directory: of all files below it), time, name, and the target of a symlink.
     """
     from p2psync.cli.signals import run_async
-    from p2psync.cli.views import open_view
+    from p2psync.fetch import open_view
 
     out = common.out
 
     async def list_all() -> None:
-        async with open_view(common, network, state, src, require_fresh=require_fresh) as view:
+        async with open_view(
+            src,
+            state,
+            out.warn,
+            sources=network.sources,
+            bootstrap=tuple(map(str, network.bootstrap)),
+            require_fresh=require_fresh,
+        ) as view:
             lister = Lister(out, view, recursive)
             await lister.show(view.entry)
             head = view.head

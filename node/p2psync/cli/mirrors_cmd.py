@@ -30,11 +30,12 @@ def command(common: Common, network: Network, src: ArchiveUrl) -> None:
     These are the holders' own words, signed by them. What they send is verified when it is fetched.
     """
     from p2psync.cli.signals import run_async
-    from p2psync.cli.views import find_holders
+    from p2psync.fetch import find_holders
 
     out = common.out
     with common.open_state() as state:
-        found = run_async(find_holders(common, network, state, src))
+        bootstrap = tuple(map(str, network.bootstrap))
+        found = run_async(find_holders(src, state, out.warn, sources=network.sources, bootstrap=bootstrap))
     holders = sorted(found.records, key=lambda record: (record.role, record.node_key))
     for record in holders:
         out.event("holder", **holder_fields(record))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -121,9 +121,18 @@ class StateLibrary:
     """The trees of a state directory, and what a running fetch has so far."""
 
     def __init__(
-        self, state: State, partial: PartialObjects | None = None, clock: Callable[[], float] = time.time
+        self,
+        state: State,
+        partial: PartialObjects | None = None,
+        clock: Callable[[], float] = time.time,
+        *,
+        fetched: bool = False,
     ) -> None:
+        """``fetched``: serve also what was merely fetched, as its fetch does while it runs. Otherwise nobody
+        is told what a user has downloaded.
+        """
         self._state = state
+        self._fetched = fetched
         self.partial = partial if partial is not None else PartialObjects()
         self._clock = clock
         self._opener = Opener()
@@ -136,15 +145,17 @@ class StateLibrary:
         self._opener.close()
 
     def archives(self) -> list[bytes]:
-        trees = self._state.trees.all()
+        trees = [tree for tree in self._state.trees.all() if self._fetched or tree.role != "fetch"]
         return list(dict.fromkeys(tree.archive for tree in trees if tree.archive is not None))
 
     def head(self, archive: bytes) -> bytes | None:
+        if archive not in self.archives():
+            return None
         found = self._state.heads.newest(archive)
         return None if found is None else found.raw
 
     def put_head(self, archive: bytes, raw: bytes) -> bool:
-        if not self._state.trees.by_archive(archive):
+        if archive not in self.archives():
             raise KeyError("the archive is not here")
         known = self._state.heads.newest(archive)
         if known is not None and known.raw == raw:
@@ -164,7 +175,7 @@ class StateLibrary:
     def _open(self, digest: bytes, first: Located | None) -> Content | None:
         if first is not None and (content := self._open_located(first)) is not None:
             return content
-        for located in self._state.trees.find(digest):
+        for located in self._state.trees.find(digest, public=not self._fetched):
             if located != first and (content := self._open_located(located)) is not None:
                 return content
         if (data := self._state.meta.get(digest)) is not None:
@@ -177,18 +188,21 @@ class StateLibrary:
         )
 
     def rows(self, rows: Sequence[Row]) -> Rows:
-        return _StateRows(self._state, self._open, rows)
+        return _StateRows(self._locate, self._open, rows)
+
+    def _locate(self, digests: Iterable[bytes]) -> dict[bytes, Located]:
+        return self._state.trees.find_many(digests, public=not self._fetched)
 
     def recipe(self, digest: bytes) -> bytes | None:
         return self._state.meta.get_recipe(digest) or self.partial.recipe(digest)
 
     def have(self, digests: Sequence[bytes]) -> list[Have]:
-        located = self._state.trees.find_many(digests)
+        located = self._locate(digests)
         missing = set(self._state.meta.missing(digest for digest in digests if digest not in located))
         return [self.partial.have(digest) if digest in missing else True for digest in digests]
 
     def holders(self, archive: bytes) -> list[bytes]:
-        return self._state.holders.for_archive(archive, self._clock())
+        return self._state.holders.for_archive(archive, self._clock()) if archive in self.archives() else []
 
     def keep_holder(self, archive: bytes, record: HolderRecord) -> bool:
         addresses = {endpoint.ip for endpoint in record.endpoints}
@@ -214,6 +228,8 @@ class StateLibrary:
         return None if inside is None else Found(entry, inside)
 
     def _root(self, archive: bytes) -> Entry | None:
+        if archive not in self.archives():
+            return None
         trees = [tree for tree in self._state.trees.by_archive(archive) if tree.snapshot is not None]
         refs = [
             tree.snapshot for tree in sorted(trees, key=lambda tree: (tree.epoch, tree.seq), reverse=True)
@@ -246,9 +262,12 @@ class _StateRows:
     """The rows of one batch out of a state directory."""
 
     def __init__(
-        self, state: State, open_: Callable[[bytes, Located | None], Content | None], rows: Sequence[Row]
+        self,
+        locate: Callable[[Iterable[bytes]], dict[bytes, Located]],
+        open_: Callable[[bytes, Located | None], Content | None],
+        rows: Sequence[Row],
     ) -> None:
-        self._state = state
+        self._locate = locate
         self._open = open_
         self._rows = rows
         self._next = 0
@@ -265,7 +284,7 @@ class _StateRows:
             if self._next == self._located_to:
                 self._located_to = min(len(self._rows), self._next + ROWS_AT_ONCE)
                 some = self._rows[self._next : self._located_to]
-                self._located = self._state.trees.find_many(digest for digest, _, _ in some)
+                self._located = self._locate(digest for digest, _, _ in some)
             try:
                 data = self._read(self._rows[self._next], wait)
             except BlockingIOError:

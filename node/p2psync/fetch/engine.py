@@ -107,7 +107,7 @@ class Fetch:
         self._kept: int | None = None
         self._made_from_here = 0
         self._summary = FetchSummary(options.url.archive)
-        self._swarm = Swarm(time.monotonic, observer.warning)
+        self._swarm = Swarm(time.monotonic, observer.warning, observer.source_state)
 
     async def run(self) -> FetchSummary:
         started = time.monotonic()

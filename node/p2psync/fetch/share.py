@@ -57,7 +57,7 @@ class Sharing(PartialShare):
         super().__init__(PartialObjects(), dest)
         self._identity = identity
         self._archive = archive
-        self._library = StateLibrary(state, self._partial)
+        self._library = StateLibrary(state, self._partial, fetched=True)
         self._server: ContentServer | None = None
         self._told: dict[str, float] = {}
 

@@ -81,12 +81,23 @@ class Member:
         return int(min(max(self.rate * REQUEST_SECONDS, REQUEST_MIN), REQUEST_MAX))
 
 
+def _untold(_name: str, _state: str) -> None:
+    return
+
+
 class Swarm:
     """All sources of a fetch."""
 
-    def __init__(self, clock: Callable[[], float], warn: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        warn: Callable[[str], None],
+        tell_state: Callable[[str, str], None] | None = None,
+    ) -> None:
+        """``tell_state`` hears the name of a source and a word on how it does, "" while all is well."""
         self._clock = clock
         self._warn = warn
+        self._tell_state = tell_state or _untold
         self._members: dict[str, Member] = {}
         self._random = random.Random()  # noqa: S311 - spreads load, guards nothing
         self.wanted = (0, 0)
@@ -141,21 +152,30 @@ class Swarm:
 
     def succeeded(self, member: Member, size: int, seconds: float) -> None:
         """``size`` verified bytes came in ``seconds``."""
-        member.failures = 0
+        if member.failures:
+            member.failures = 0
+            self._tell_state(member.name, "")
         member.delivered += size
         if size and seconds > 0:
             rate = size / seconds
             member.rate = rate if not member.rate else member.rate + RATE_WEIGHT * (rate - member.rate)
 
     def failed(self, member: Member, reason: str) -> None:
-        """A request broke off; the source is left alone for a while that doubles."""
+        """A request broke off; the source is left alone for a while that doubles.
+
+        What else was under way to it then breaks off as well, which says nothing new.
+        """
+        if self._clock() < member.retry_at:
+            return
         member.failures += 1
+        self._tell_state(member.name, "failing")
         member.last_error = reason
         member.rate /= 2
         pause = min(BACKOFF_FIRST * 2 ** (member.failures - 1), BACKOFF_MAX)
         member.retry_at = self._clock() + pause * self._random.uniform(0.75, 1.25)
         if member.failures >= FAILURES_MAX and not member.dead:
             member.dead = True
+            self._tell_state(member.name, "gone")
             if member.given:  # Others come and go; that is what several sources are for.
                 self._warn(f"gave up on {member.name} after {member.failures} failures: {reason}")
 
@@ -196,6 +216,7 @@ class Swarm:
         member.strikes.add((digest, chunk))
         if len(member.strikes) >= STRIKES_MAX:
             member.banned = True
+            self._tell_state(member.name, "banned")
             self._warn(
                 f"{member.name} is banned for this run: it sent wrong bytes for {len(member.strikes)} chunks"
             )

@@ -26,7 +26,7 @@ class Holders:
     """Who is known to hold an archive, and its newest head, if one was found."""
 
     head: ArchiveHead | None
-    holders: list[HolderRecord]
+    records: list[HolderRecord]
 
 
 class View:

@@ -24,6 +24,7 @@ Role = Literal["publish", "mirror", "fetch"]
 
 _TREE: Final = "id, path, archive, role, epoch, seq, snapshot_size, snapshot, source, options"
 _DIR: Final = "stamp, size, digest, files, dirs, symlinks, bytes, ino"
+_PUBLIC: Final = {True: " AND t.role != 'fetch'", False: ""}
 _FILE: Final = "name, size, mtime_ns, ctime_ns, ino, digest, hashed_ns"
 
 
@@ -219,17 +220,22 @@ class Trees:
                 "DELETE FROM dirs WHERE tree = ? AND parent = ? AND name = ?", (tree_id, *split(directory))
             )
 
-    def find(self, digest: bytes, limit: int = 8) -> list[Located]:
-        """Up to `limit` places where the content named `digest` was when it was hashed."""
+    def find(self, digest: bytes, limit: int = 8, *, public: bool = False) -> list[Located]:
+        """Up to `limit` places where the content named `digest` was when it was hashed.
+
+        `public` leaves out trees that were merely fetched.
+        """
         rows = self._db.connection.execute(
-            "SELECT t.id, t.path, f.dir, f.name, f.size, f.mtime_ns, f.ctime_ns, f.ino "
-            "FROM files f JOIN trees t ON t.id = f.tree WHERE f.digest = ? LIMIT ?",
+            "SELECT t.id, t.path, f.dir, f.name, f.size, f.mtime_ns, f.ctime_ns, f.ino "  # noqa: S608
+            f"FROM files f JOIN trees t ON t.id = f.tree WHERE f.digest = ?{_PUBLIC[public]} LIMIT ?",
             (digest, limit),
         )
         return [_located(row) for row in rows]
 
-    def find_many(self, digests: Iterable[bytes]) -> dict[bytes, Located]:
-        """One place for each of the digests that is known anywhere; the others are absent."""
+    def find_many(self, digests: Iterable[bytes], *, public: bool = False) -> dict[bytes, Located]:
+        """One place for each of the digests that is known anywhere; the others are absent. `public` as in
+        `find`.
+        """
         wanted = list(dict.fromkeys(digests))
         found: dict[bytes, Located] = {}
         for start in range(0, len(wanted), MAX_VARIABLES):
@@ -237,7 +243,7 @@ class Trees:
             marks = ",".join("?" * len(some))
             for row in self._db.connection.execute(
                 "SELECT f.digest, t.id, t.path, f.dir, f.name, f.size, f.mtime_ns, f.ctime_ns, f.ino "  # noqa: S608
-                f"FROM files f JOIN trees t ON t.id = f.tree WHERE f.digest IN ({marks})",
+                f"FROM files f JOIN trees t ON t.id = f.tree WHERE f.digest IN ({marks}){_PUBLIC[public]}",
                 some,
             ):
                 found.setdefault(row[0], _located(row[1:]))
