@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.e2e.harness import Network
+from tests.e2e.servers import Background, background
 
 
 @pytest.fixture
@@ -17,3 +18,10 @@ def net(tmp_path: Path) -> Iterator[Network]:
         yield network
     finally:
         network.close()
+
+
+@pytest.fixture
+def servers() -> Iterator[Background]:
+    """Where servers that a test plays itself run; they are closed at its end."""
+    with background() as made:
+        yield made
