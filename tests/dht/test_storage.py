@@ -1,0 +1,182 @@
+"""The store: what is kept, what is refused, and who pays when it is full."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from p2psync_dht import Endpoint, Head, HolderRecord, HolderRole, Identity, RecordError, holders_key
+from p2psync_dht.storage import HEAD_KEEP, RecordStore, source_of
+from p2psync_dht.wire import Status
+
+from .conftest import identity
+
+NOW = 1_800_000_000
+KEY = holders_key(b"archive")
+
+
+class Clock:
+    now = float(NOW)
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def store(clock: Clock | None = None, **limits: int) -> RecordStore:
+    return RecordStore(clock or Clock(), random.Random(1), **limits)
+
+
+def head(seq: int = 1, root: Identity | None = None, signed_at: int = NOW) -> Head:
+    signer = root or identity(1)
+    return Head.sign(
+        signer, signer.public_key, epoch=0, seq=seq, payload=b"", signed_at=signed_at, fresh_until=NOW
+    )
+
+
+def holder(number: int, *, key: bytes = KEY, issued: int = NOW, ip: str = "192.0.2.1") -> HolderRecord:
+    who = Identity.from_seed(number.to_bytes(32, "big"))
+    places = [Endpoint(ip, 80)]
+    return HolderRecord.sign(
+        who, key, endpoints=places, issued=issued, expires=issued + 3600, role=HolderRole.PEER
+    )
+
+
+def test_a_replayed_older_head_is_refused() -> None:
+    kept = store()
+    assert kept.put(head(2).raw) == Status.STORED
+    assert kept.put(head(1).raw) == Status.OLDER
+    assert kept.put(head(2).raw) == Status.SAME
+    assert kept.put(head(3).raw) == Status.STORED
+    assert kept.head(head().key) == (head(3).raw, 0)
+    assert len(kept) == 1
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"\x98\x02", b"\x98\x03" + bytes(200), b"\x98\x02" + bytes(300), b"x" * 2000]
+)
+def test_what_is_no_record_is_refused(raw: bytes) -> None:
+    kept = store()
+    assert kept.put(raw) == Status.REFUSED
+    assert len(kept) == 0
+
+
+def test_forged_records_are_refused() -> None:
+    kept = store()
+    for record in (head(), holder(1)):
+        assert kept.put(record.raw[:-1] + bytes([record.raw[-1] ^ 1])) == Status.REFUSED
+    assert kept.put(head(signed_at=NOW + 601).raw) == Status.REFUSED
+    assert kept.put(holder(1, issued=NOW - 3600).raw) == Status.REFUSED
+    assert kept.put(holder(1, issued=NOW + 601).raw) == Status.REFUSED
+
+
+def test_an_endpoint_must_be_the_senders() -> None:
+    kept = store()
+    assert kept.put(holder(1).raw, sender_ip="192.0.2.2") == Status.REFUSED
+    assert kept.put(holder(1).raw, sender_ip="192.0.2.1") == Status.STORED
+
+
+def test_storing_again_never_moves_a_signed_expiry() -> None:
+    clock = Clock()
+    kept = store(clock)
+    kept.put(holder(1).raw)
+    clock.now = NOW + 3599
+    assert kept.put(holder(1).raw) == Status.SAME
+    assert len(kept.holders(KEY, 9)[1]) == 1
+    clock.now = NOW + 3600
+    assert kept.holders(KEY, 9)[1] == []
+    assert kept.prune() == 1
+    assert len(kept) == 0
+
+
+def test_a_head_is_forgotten_a_week_after_its_last_refresh_not_after_its_freshness() -> None:
+    clock = Clock()
+    kept = store(clock)
+    kept.put(head().raw)
+    clock.now = NOW + HEAD_KEEP - 1
+    assert kept.head(head().key) == (head().raw, HEAD_KEEP - 1)
+    assert kept.iter_older_than(HEAD_KEEP - 1) == [(head().key, head().raw)]
+    kept.put(head().raw)
+    clock.now += HEAD_KEEP - 1
+    assert kept.head(head().key) is not None
+    clock.now += 1
+    assert kept.head(head().key) is None
+    assert kept.prune() == 1
+
+
+def test_one_record_a_node_the_later_one_wins() -> None:
+    kept = store()
+    early, late = holder(1, issued=NOW - 5), holder(1)
+    assert kept.put(late.raw) == Status.STORED
+    assert kept.put(early.raw) == Status.OLDER
+    assert kept.holders(KEY, 9) == (1, [late.raw])
+    for number in range(2, 6):
+        kept.put(holder(number).raw)
+    later = holder(1, issued=NOW + 1)
+    assert kept.put(later.raw) == Status.STORED
+    assert kept.holders(KEY, 9)[0] == 5
+    assert later.raw in kept[KEY]
+
+
+def test_pages_cover_the_set_and_samples_are_random() -> None:
+    kept = store()
+    for number in range(30):
+        kept.put(holder(number).raw)
+    pages = [raw for offset in range(0, 30, 7) for raw in kept.holders(KEY, 7, offset)[1]]
+    assert sorted(pages) == sorted(kept[KEY])
+    samples = {raw for _ in range(40) for raw in kept.holders(KEY, 5)[1]}
+    assert len(samples) == 30
+
+
+def test_one_network_cannot_crowd_out_the_holders_of_a_key() -> None:
+    kept = store(max_holders_per_key=10)
+    honest = [holder(number) for number in range(5)]
+    for number, record in enumerate(honest):
+        kept.put(record.raw, source=number)
+    for number in range(100, 200):
+        assert kept.put(holder(number).raw, source=999) == Status.STORED
+    left = kept[KEY]
+    assert len(left) == 10
+    assert all(record.raw in left for record in honest)
+
+
+def test_one_network_cannot_crowd_out_everybody_else() -> None:
+    kept = store(max_records=40)
+    statuses = [kept.put(head(root=identity(number)).raw, source=7) for number in range(1, 41)]
+    assert statuses.count(Status.STORED) == 10
+    assert statuses.count(Status.FULL) == 30
+    for number in range(50):
+        key = holders_key(bytes([number]))
+        assert kept.put(holder(number, key=key).raw, source=number + 100) == Status.STORED
+    assert len(kept) == 40
+    assert sum(source == 7 for _, _, source in kept.records()) < 10
+
+
+def test_sources_are_networks() -> None:
+    assert source_of("203.0.113.1") == source_of("203.0.113.2") != source_of("203.0.114.1")
+    assert source_of("2001:db8::1") == source_of("2001:db8::2")
+
+
+def test_the_interface_of_the_package_holds() -> None:
+    kept = store()
+    kept[head().key] = head().raw
+    kept[KEY] = holder(1).raw
+    assert kept[KEY] == [holder(1).raw]
+    assert sorted(kept) == sorted([(head().key, head().raw), (KEY, holder(1).raw)])
+    assert kept.get(bytes(20), "none") == "none"
+    with pytest.raises(KeyError):
+        kept[bytes(20)]
+    with pytest.raises(RecordError):
+        kept[KEY] = b"junk"
+
+
+def test_restored_heads_keep_their_age() -> None:
+    clock = Clock()
+    kept = store(clock)
+    kept.put(head().raw)
+    clock.now += 1000
+    ((raw, drop_after, source),) = kept.records()
+    again = store(clock)
+    assert again.restore(raw, drop_after, source) == Status.STORED
+    assert again.head(head().key) == (raw, 1000)
+    assert store(clock).restore(raw, NOW, source) == Status.REFUSED

@@ -1,0 +1,266 @@
+"""Networks on the virtual clock: convergence, liars, Sybils, NAT, churn, sweeps. One seed each, so they
+repeat exactly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any
+
+import pytest
+
+from p2psync_dht import DhtNode, Endpoint, Head, HolderRecord, HolderRole, Identity, head_key, object_key
+from p2psync_dht.announce import batches, nearest_of
+from p2psync_dht.contact import Contact
+from p2psync_dht.testing.virtual import VirtualNetwork, run_virtual
+from p2psync_dht.wire import Kind
+
+NODES = 60
+
+
+def head_of(network: VirtualNetwork, seq: int = 1, root: Identity | None = None) -> Head:
+    signer = root or network.new_identity()
+    now = int(network.clock())
+    return Head.sign(signer, signer.public_key, epoch=0, seq=seq, payload=b"", signed_at=now, fresh_until=now)
+
+
+def truly_closest(network: VirtualNetwork, key: bytes, count: int = 20) -> list[DhtNode]:
+    target = int.from_bytes(key, "big")
+    servers = [node for node in network.nodes if node.is_server]
+    return sorted(servers, key=lambda node: int.from_bytes(node.node_id, "big") ^ target)[:count]
+
+
+def deny(node: DhtNode, friends: list[DhtNode], instead: Head | None = None) -> None:
+    """The node tells of its friends only, and has `instead` for every head."""
+    service = node.protocol._service
+    honest = service._find
+    contacts = [Contact(friend.node_id, *friend.address) for friend in friends]
+
+    def lie(message: Any, address: Any) -> tuple[list[Any], int]:
+        body, budget = honest(message, address)
+        target = int.from_bytes(message.body[0], "big")
+        nearest = sorted(contacts, key=lambda one: one.long_id ^ target)[:20]
+        body[2] = b"".join(one.pack() for one in nearest)
+        body[3] = None if instead is None else [instead.raw, 0]
+        return body, budget
+
+    service._handlers[Kind.FIND] = lie
+
+
+def test_records_go_to_the_truly_closest_and_everybody_finds_them() -> None:
+    async def run() -> None:
+        network = VirtualNetwork(1)
+        await network.grow(NODES)
+        for _ in range(5):
+            head = head_of(network)
+            copies = await network.rng.choice(network.nodes).put_head(head.raw)
+            kept = [node for node in truly_closest(network, head.key) if node.storage.head(head.key)]
+            assert copies >= 19
+            assert len(kept) >= 18
+            for node in network.rng.sample(network.nodes, 10):
+                found = await node.get_head(head.root)
+                assert found.best is not None
+        await network.close()
+
+    run_virtual(run)
+
+
+def test_forty_percent_dead_at_once() -> None:
+    async def run() -> None:
+        network = VirtualNetwork(2)
+        await network.grow(NODES)
+        heads = [head_of(network) for _ in range(5)]
+        for head in heads:
+            await network.nodes[0].put_head(head.raw)
+        for node in network.rng.sample(network.nodes, 24):
+            network.kill(node)
+        for node in network.nodes:
+            began = network.loop.time()
+            assert (await node.get_head(network.rng.choice(heads).root)).best is not None
+            assert network.loop.time() - began < 3
+        await network.close()
+
+    run_virtual(run)
+
+
+def test_colluding_liars_do_not_hide_the_newest_head() -> None:
+    async def run() -> None:
+        network = VirtualNetwork(3)
+        await network.grow(NODES)
+        root = network.new_identity()
+        older, newest = head_of(network, 1, root), head_of(network, 2, root)
+        await network.nodes[0].put_head(newest.raw)
+        liars = network.rng.sample(network.nodes, 12)
+        for liar in liars:
+            deny(liar, liars, older)
+        right = 0
+        honest = [node for node in network.nodes if node not in liars]
+        for node in honest:
+            found = await node.get_head(root.public_key)
+            right += found.best is not None and found.best.seq == 2
+        assert right == len(honest)
+        await network.close()
+
+    run_virtual(run)
+
+
+def test_chosen_ids_in_one_network_do_not_surround_a_key() -> None:
+    async def run() -> None:
+        network = VirtualNetwork(4)
+        await network.grow(NODES)
+        head = head_of(network)
+        await network.nodes[0].put_head(head.raw)
+        victims, key = list(network.nodes), int.from_bytes(head.key, "big")
+        sybils: list[DhtNode] = []
+        while len(sybils) < 32:
+            identity = network.new_identity()
+            if (int.from_bytes(identity.node_id, "big") ^ key) >> 153 == 0:
+                sybils.append(network.add(identity=identity, address=(f"203.0.113.{len(sybils) + 1}", 1)))
+        for sybil in sybils:
+            deny(sybil, sybils)
+            await sybil.join([network.rng.choice(victims).address])
+        for node in victims:
+            assert (await node.get_head(head.root)).best is not None
+        await network.close()
+
+    run_virtual(run)
+
+
+def test_a_client_behind_nat_reads_and_writes() -> None:
+    async def run() -> None:
+        network = VirtualNetwork(5, loss=0.0)
+        await network.grow(25)
+        client = network.add(server=False, nat=True)
+        assert await client.join([network.nodes[0].address]) >= 20
+        head = head_of(network)
+        assert await client.put_head(head.raw) == 20
+        assert (await client.get_head(head.root)).best is not None
+        # A server that nobody can reach proves nothing and enters no table for long.
+        hidden = network.add(nat=True)
+        await hidden.join([network.nodes[0].address])
+        assert all(client.node_id != one.id for node in network.nodes for one in node.contacts())
+        await network.close()
+
+    run_virtual(run)
+
+
+def test_a_network_that_changes_keeps_its_heads() -> None:
+    """Four hours in which every node is replaced more than once; two holders refresh hourly, without the
+    key.
+    """
+
+    async def run() -> None:
+        network = VirtualNetwork(6)
+        await network.grow(25, upkeep=True)
+        heads = [head_of(network) for _ in range(4)]
+        for head in heads:
+            await network.nodes[0].put_head(head.raw)
+        holders = [network.add(server=False) for _ in range(2)]
+        for holder in holders:
+            await holder.join([network.nodes[0].address])
+
+        for _hour in range(4):
+            for _ in range(9):
+                await asyncio.sleep(400)
+                servers = [node for node in network.nodes if node.is_server]
+                network.kill(network.rng.choice(servers))
+                known = [node.address for node in network.rng.sample(servers, 3)]
+                await network.add(upkeep=True).join(known)
+            for holder in holders:
+                for head in heads:
+                    await holder.refresh_head(head.raw, holders=2)
+            for head in heads:
+                asker = network.rng.choice([node for node in network.nodes if node.is_server])
+                assert (await asker.get_head(head.root)).best is not None
+        await network.close()
+
+    run_virtual(run)
+
+
+def test_refreshing_writes_only_where_it_is_needed() -> None:
+    async def run() -> None:
+        network = VirtualNetwork(7, loss=0.0)
+        await network.grow(30)
+        head = head_of(network)
+        await network.nodes[0].put_head(head.raw)
+        client = network.add(server=False)
+        await client.join([network.nodes[0].address])
+        assert await client.refresh_head(head.raw) <= 1
+        newer = head_of(network, 2, None)
+        assert await client.refresh_head(newer.raw) == 20
+        assert [await client.refresh_head(head.raw, holders=10**9) for _ in range(5)] == [0] * 5
+        await network.close()
+
+    run_virtual(run)
+
+
+def test_a_sweep_costs_few_datagrams_and_reaches_the_closest() -> None:
+    async def run() -> None:
+        network = VirtualNetwork(8)
+        await network.grow(NODES)
+        node, now = network.nodes[7], int(network.clock())
+        keys = [object_key(bytes([number])) for number in range(200)]
+        records = [
+            HolderRecord.sign(
+                node.identity,
+                key,
+                endpoints=[Endpoint(*node.address)],
+                issued=now,
+                expires=now + 3600,
+                role=HolderRole.MIRROR,
+            ).raw
+            for key in keys
+        ]
+        sent = node.counters.datagrams_out
+        copies = await node.announce_sweep(records)
+        assert node.counters.datagrams_out - sent < 4 * len(keys)
+        assert min(copies.values()) >= 18
+        for key in keys[::20]:
+            kept = [one for one in truly_closest(network, key) if one.storage.holders(key, 1)[1]]
+            assert len(kept) >= 18
+            assert len(await network.nodes[3].get_holders(key)) == 1
+        await network.close()
+
+    run_virtual(run)
+
+
+def test_records_of_one_node_are_packed_many_to_a_datagram() -> None:
+    node = Identity.from_seed(bytes(32))
+    records = [
+        HolderRecord.sign(
+            node,
+            object_key(bytes([number])),
+            endpoints=[Endpoint("192.0.2.1", 80)],
+            issued=1,
+            expires=2,
+            role=HolderRole.PEER,
+        )
+        for number in range(100)
+    ]
+    packed = list(batches(records))
+    assert [record for _, _, batch in packed for record in batch] == records
+    assert len(packed) <= 9
+    assert all(len(batch) <= 16 for _, _, batch in packed)
+
+
+@pytest.mark.parametrize("count", [1, 5, 20, 200])
+def test_nearest_of_a_sorted_census(count: int) -> None:
+
+    rng = random.Random(count)
+    census = sorted(rng.getrandbits(160) for _ in range(150))
+    for _ in range(20):
+        key = rng.getrandbits(160)
+        assert nearest_of(census, key, count) == sorted(census, key=lambda one: one ^ key)[:count]
+
+
+def test_a_run_repeats_exactly() -> None:
+    async def run() -> tuple[int, float, list[int]]:
+        network = VirtualNetwork(9)
+        await network.grow(12)
+        await network.nodes[3].put_head(head_of(network).raw)
+        found = await network.nodes[5].get_head(head_key(bytes(32)) + bytes(12))
+        assert found.best is None
+        return network.carried, network.loop.time(), [len(node.contacts()) for node in network.nodes]
+
+    assert run_virtual(run) == run_virtual(run)
