@@ -1,5 +1,5 @@
 """A swarm in memory: sources that serve a simulated archive over links with delay, rate and faults, on an
-event loop whose clock jumps to whatever happens next. Runs of seconds take milliseconds and are the same each time.
+event loop whose clock jumps to whatever happens next. Runs of seconds take milliseconds, the same each time.
 """
 
 from __future__ import annotations
@@ -290,6 +290,7 @@ class Arena:
     ) -> Result:
         """Make DEST like a snapshot; nothing is removed."""
         plan = await self.plan(head)
+        self.watcher.files = 0
         beneath = Beneath(bytes(self.dest))
         workspace = Workspace(self.state, self.tree, beneath)
         local = LocalChunks(self.state, self.tree, beneath)

@@ -1,0 +1,420 @@
+"""A download over a swarm in memory: slow, silent, lying, dying, partial sources, and snapshots that go away.
+
+Seconds are virtual: they say how the work was shared out, not how fast this machine is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.node.simulator import Link, Publisher, Tree, content
+from tests.node.swarm_sim import Arena, Clock, SimSource, virtual
+
+from p2psync.errors import FileError, NetworkError, TransferTimeout
+from p2psync.fetch import download
+from p2psync.fetch.download import Result
+from p2psync.fetch.swarm import Member
+
+RATE = 6.25e6
+"""50 Mbit/s, in bytes."""
+Run = Callable[[Coroutine[Any, Any, Any]], Any]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Run:
+    return virtual(monkeypatch)
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Callable[..., Arena]]:
+    made: list[Arena] = []
+
+    def arena(tree: Tree, *sources: SimSource) -> Arena:
+        publisher = Publisher()
+        publisher.publish(tree)
+        for source in sources:
+            source.publisher = publisher
+        arena = Arena(tmp_path, publisher, sources)
+        arena.know_metadata()
+        seed = random.Random(1)
+        arena.swarm._random = seed
+        made.append(arena)
+        return arena
+
+    yield arena
+    for each in made:
+        each.close()
+
+
+NOBODY = Publisher()
+
+
+def source(name: str, **faults: Any) -> SimSource:
+    return SimSource(name, NOBODY, **faults)
+
+
+def sources(count: int, **faults: Any) -> list[SimSource]:
+    return [source(f"good {number}", **faults) for number in range(count)]
+
+
+BIG: Tree = {b"big": content("big", 24 << 20)}
+MANY: Tree = {
+    b"d%d" % number: {b"f%d" % each: content(f"{number}/{each}", 3000 + each) for each in range(40)}
+    for number in range(10)
+}
+MIXED: Tree = {
+    b"big": content("mixed", 3 << 20),
+    b"again": content("mixed", 3 << 20),
+    b"empty": b"",
+    b"dir": {
+        b"small": b"small",
+        b"same": b"small",
+        b"link": Link(b"../big"),
+        b"inner": {b"x": b"x" * 70_000},
+    },
+    b"hollow": {},
+}
+
+
+async def timed(arena: Arena, **options: Any) -> tuple[Result, float]:
+    began = Clock.monotonic()
+    result = await arena.fetch(**options)
+    return result, Clock.monotonic() - began
+
+
+def share(arena: Arena, name: str) -> float:
+    return arena.watcher.by_source.get(name, 0) / sum(arena.watcher.by_source.values())
+
+
+def test_a_tree_arrives_as_it_was_published(make: Callable[..., Arena], run: Run) -> None:
+    arena = make(MIXED, *sources(2))
+    result = run(arena.fetch())
+    assert arena.differs() == []
+    assert (result.changed, result.missing, result.failed) == (6, [], [])
+    assert arena.watcher.files == 6
+    assert not (arena.dest / ".p2psync.partial").exists()
+    # Content that several places share came once.
+    fetched = sum(arena.watcher.by_source.values())
+    assert fetched == (3 << 20) + 5 + 70_000
+    assert arena.watcher.bytes == 2 * (3 << 20) + 10 + 70_000
+
+
+def test_metadata_comes_from_the_sources_as_well(
+    make: Callable[..., Arena], run: Run, tmp_path: Path
+) -> None:
+    publisher = Publisher()
+    publisher.publish(MANY)
+    arena = Arena(tmp_path, publisher)
+    arena.join(SimSource("only", publisher))
+    try:
+        run(arena.fetch())
+        assert arena.differs() == []
+    finally:
+        arena.close()
+
+
+def test_four_equal_sources_share_the_work(make: Callable[..., Arena], run: Run) -> None:
+    arena = make(BIG, *sources(4, rate=RATE))
+    _, seconds = run(timed(arena))
+    assert arena.differs() == []
+    assert seconds < 1.15 * (24 << 20) / (4 * RATE)
+    assert all(share(arena, each.name) > 0.15 for each in arena.sources)
+
+
+def test_many_small_files_fill_the_links(make: Callable[..., Arena], run: Run) -> None:
+    arena = make(MANY, *sources(2, rate=RATE))
+    _, seconds = run(timed(arena))
+    assert arena.differs() == []
+    assert seconds < 1.0
+    assert sum(each.requests for each in arena.sources) < 60
+
+
+def test_a_slow_source_gets_less_and_holds_nothing_up(make: Callable[..., Arena], run: Run) -> None:
+    arena = make(BIG, source("slow", rate=RATE / 10), *sources(3, rate=RATE))
+    _, seconds = run(timed(arena))
+    assert arena.differs() == []
+    assert share(arena, "slow") < 0.1
+    assert seconds < (24 << 20) / (3 * RATE) + 1.0
+
+
+@pytest.mark.parametrize("since", [0.0, 0.5])
+def test_a_silent_source_does_not_stall_the_end(make: Callable[..., Arena], run: Run, since: float) -> None:
+    arena = make(BIG, source("silent", rate=RATE, silent_from=since), *sources(3, rate=RATE))
+    _, seconds = run(timed(arena))
+    assert arena.differs() == []
+    # The end waits until requests are old enough to be doubled, not for the time-out of the silent one.
+    assert seconds < (24 << 20) / (3 * RATE) + 2.0
+
+
+def test_what_a_silent_source_owes_is_taken_elsewhere(make: Callable[..., Arena], run: Run) -> None:
+    arena = make(MANY, source("silent", silent_from=0.0), source("good", rate=RATE))
+    _, seconds = run(timed(arena))
+    assert arena.differs() == []
+    assert seconds < 4.0
+
+
+def test_a_liar_is_banned_and_wastes_little(make: Callable[..., Arena], run: Run) -> None:
+    liar = source("liar", rate=RATE, lies=lambda digest, offset: True)
+    arena = make(BIG, liar, *sources(3, rate=RATE))
+    run(arena.fetch())
+    assert arena.differs() == []
+    assert arena.member("liar").banned
+    assert liar.received < 1_000_000
+    assert any("liar is banned" in text for text in arena.watcher.warnings)
+    assert "liar" not in arena.watcher.by_source
+
+
+def test_a_liar_among_small_files_is_banned(make: Callable[..., Arena], run: Run) -> None:
+    arena = make(MANY, source("liar", lies=lambda digest, offset: True), *sources(1))
+    run(arena.fetch())
+    assert arena.differs() == []
+    assert arena.member("liar").banned
+
+
+def test_nothing_wrong_is_written_when_everybody_lies(make: Callable[..., Arena], run: Run) -> None:
+    arena = make(BIG, *(source(f"liar {n}", lies=lambda digest, offset: True) for n in range(3)))
+    with pytest.raises(NetworkError, match="wrong bytes"):
+        run(arena.fetch())
+    assert not (arena.dest / "big").exists()
+
+
+def test_a_broken_block_on_one_mirror_is_taken_from_another(make: Callable[..., Arena], run: Run) -> None:
+    broken = source("broken", lies=lambda digest, offset: offset == 0)
+    arena = make(BIG, broken, source("good"))
+    run(arena.fetch())
+    assert arena.differs() == []
+    assert not arena.member("broken").banned
+
+
+def test_a_source_that_dies_is_replaced(make: Callable[..., Arena], run: Run) -> None:
+    arena = make(BIG, source("dying", rate=RATE, dead_from=0.7), source("good", rate=RATE))
+    _, seconds = run(timed(arena))
+    assert arena.differs() == []
+    assert share(arena, "dying") > 0.02
+    assert seconds < 6.0
+
+
+def test_a_source_that_fails_now_and_then_is_tried_again(make: Callable[..., Arena], run: Run) -> None:
+    arena = make(BIG, source("flaky", failing=9))
+    run(arena.fetch())
+    assert arena.differs() == []
+
+
+def test_without_any_source_left_the_fetch_says_so(make: Callable[..., Arena], run: Run) -> None:
+    arena = make(BIG, *(source(f"dying {n}", rate=RATE, dead_from=0.5) for n in range(2)))
+    with pytest.raises(NetworkError, match=r"no source is left.*refused"):
+        run(arena.fetch())
+    assert not (arena.dest / "big").exists()
+    # What came is kept, and is not asked for again.
+    before = sum(arena.watcher.by_source.values())
+    assert before > 0
+    for name in ("dying 0", "dying 1"):
+        arena.member(name).dead = True
+    late = SimSource("late", arena.publisher)
+    arena.join(late)
+    run(arena.fetch())
+    assert arena.differs() == []
+    assert late.received < (24 << 20) - before + 300_000
+
+
+def test_silence_of_all_ends_in_a_time_out(make: Callable[..., Arena], run: Run) -> None:
+    arena = make(BIG, source("silent", silent_from=0.5))
+    with pytest.raises(TransferTimeout):
+        run(arena.fetch(silence=8.0))
+
+
+def test_partial_holders_complete_each_other(make: Callable[..., Arena], run: Run) -> None:
+    def odd(digest: bytes) -> bool:
+        return bool(digest[0] & 1)
+
+    arena = make(MANY)
+    for name, lacks in (("odd", odd), ("even", lambda digest: not odd(digest))):
+        arena.join(SimSource(name, arena.publisher, lacks=lacks), whole=False)
+    run(arena.fetch())
+    assert arena.differs() == []
+    assert arena.looked == 0 or share(arena, "odd") > 0
+
+
+def test_what_all_lack_is_missing_and_the_rest_is_there(make: Callable[..., Arena], run: Run) -> None:
+    tree: Tree = {
+        b"kept": content("kept", 300_000),
+        b"lost": content("lost", 300_000),
+        b"x": {b"lost": b"gone"},
+    }
+    arena = make(tree)
+    gone = {arena.publisher.put(content("lost", 300_000)).digest, arena.publisher.put(b"gone").digest}
+    for name in ("a", "b"):
+        arena.join(SimSource(name, arena.publisher, lacks=lambda digest: digest in gone), whole=False)
+    result = run(arena.fetch())
+    assert sorted(result.missing) == [b"lost", b"x/lost"]
+    assert sorted(arena.differs()) == [b"/lost", b"/x/lost"]
+    assert arena.looked >= download.STUCK_ROUNDS
+
+
+def test_a_window_full_of_missing_objects_does_not_stop_the_rest(
+    make: Callable[..., Arena], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "WINDOW_FILES", 3)
+    monkeypatch.setattr(download, "SLICE_FILES", 1)
+    lost = {b"a%02d" % n: content(f"lost {n}", 100_000) for n in range(12)}
+    kept = {b"z%02d" % n: content(f"kept {n}", 100_000) for n in range(3)}
+    arena = make({**lost, **kept})
+    gone = {arena.publisher.put(data).digest for data in lost.values()}
+    arena.join(SimSource("only", arena.publisher, lacks=lambda digest: digest in gone), whole=True)
+    result = run(arena.fetch(silence=20.0))
+    assert sorted(result.missing) == sorted(lost)
+    assert sorted(arena.differs()) == [b"/" + name for name in sorted(lost)]
+
+
+def test_a_source_found_while_all_is_parked_is_used(make: Callable[..., Arena], run: Run) -> None:
+    arena = make(MIXED, source("empty", lacks=lambda digest: True))
+
+    async def found() -> bool:
+        if arena.looked == 2:
+            arena.join(SimSource("late", arena.publisher))
+        return False
+
+    result = run(arena.fetch(look_again=found))
+    assert result.missing == []
+    assert arena.differs() == []
+
+
+def test_a_newer_snapshot_ends_the_download_of_an_older_one(make: Callable[..., Arena], run: Run) -> None:
+    arena = make(MIXED, source("empty", lacks=lambda digest: True))
+
+    async def newer() -> bool:
+        return arena.looked == 2
+
+    result = run(arena.fetch(look_again=newer))
+    assert result.superseded
+
+
+def test_a_full_disk_stops_the_fetch_and_leaves_no_descriptor_open(
+    make: Callable[..., Arena], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arena = make(BIG, *sources(2))
+    before = len(os.listdir("/proc/self/fd"))
+
+    def full(fd: int, data: Any, offset: int) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(FileError, match=r"no space left.*'big'"):
+        run(arena.fetch())
+    assert len(os.listdir("/proc/self/fd")) == before
+    monkeypatch.undo()
+
+
+def test_a_stopped_fetch_closes_its_files_and_goes_on_later(make: Callable[..., Arena], run: Run) -> None:
+    arena = make({**BIG, **MANY}, *sources(2, rate=RATE))
+    before = len(os.listdir("/proc/self/fd"))
+
+    async def stopped() -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1.0):
+                await arena.fetch()
+
+    run(stopped())
+    assert len(os.listdir("/proc/self/fd")) == before
+    first = sum(arena.watcher.by_source.values())
+    assert first > 0
+    arena.watcher.by_source.clear()
+    run(arena.fetch())
+    assert arena.differs() == []
+    assert first + sum(arena.watcher.by_source.values()) < 1.05 * ((24 << 20) + 400 * 3100)
+
+
+def test_one_place_that_cannot_be_taken_does_not_keep_the_others_from_their_content(
+    make: Callable[..., Arena], run: Run
+) -> None:
+    data = content("three", 200_000)
+    arena = make({b"a": data, b"b": data, b"c": data, b"d": b"small", b"e": b"small"}, *sources(1))
+    for name in ("b", "d"):
+        (arena.dest / name).mkdir()
+        (arena.dest / name / "mine").write_text("keep")
+    result = run(arena.fetch())
+    assert sorted(arena.differs()) == [b"/b", b"/d"]
+    assert len(result.failed) == 2
+    assert all("'b'" in text or "'d'" in text for text in result.failed)
+    assert result.changed == 3
+    assert (arena.dest / "b" / "mine").read_text() == "keep"
+
+
+def test_the_same_object_under_way_from_two_lanes_closes_once(make: Callable[..., Arena], run: Run) -> None:
+    """Many files of the same content among others, so that jobs of one digest come and go."""
+    data = [content(f"same {n}", 150_000) for n in range(3)]
+    tree: Tree = {b"%03d" % n: data[n % 3] for n in range(60)}
+    arena = make(tree, *sources(3))
+    result = run(arena.fetch())
+    assert arena.differs() == []
+    assert result.changed == 60
+    assert sum(arena.watcher.by_source.values()) == 450_000
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_any_mix_of_faults_ends_with_the_right_tree(
+    make: Callable[..., Arena], run: Run, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One good source is enough, whatever the others do."""
+    chance = random.Random(seed)
+    monkeypatch.setattr(download, "WINDOW_JOBS", chance.choice([2, 40, 4096]))
+    monkeypatch.setattr(download, "WINDOW_BYTES", chance.choice([1, 1 << 20, 96 << 20]))
+    tree: Tree = {**MIXED, b"many": {b"%d" % n: content(n, chance.randrange(200_000)) for n in range(30)}}
+    arena = make(tree, source("good", rate=RATE, delay=chance.choice([0.001, 0.3])))
+    for number in range(chance.randrange(1, 5)):
+        arena.join(
+            SimSource(
+                f"bad {number}",
+                arena.publisher,
+                rate=chance.choice([1e4, 1e6, 1e8]),
+                delay=chance.choice([0.0, 0.05, 2.0]),
+                lacks=_mostly(chance.choice([0, 0, 2, 1])),
+                lies=_sometimes(chance.choice([0, 0, 1, 40])),
+                silent_from=chance.choice([float("inf"), 0.0, 1.0]),
+                dead_from=chance.choice([float("inf"), 0.5, 3.0]),
+                failing=chance.choice([0, 2, 20]),
+            ),
+            whole=chance.choice([True, False]),
+        )
+    result = run(arena.fetch())
+    assert (result.missing, result.failed, result.superseded) == ([], [], False)
+    assert arena.differs() == []
+
+
+def _mostly(every: int) -> Callable[[bytes], bool]:
+    return lambda digest: bool(every) and digest[0] % every == 0
+
+
+def _sometimes(every: int) -> Callable[[bytes, int], bool]:
+    return lambda digest, offset: bool(every) and digest[0] % every == 0
+
+
+class Rogue(SimSource):
+    """Raises what its name says."""
+
+    error: Exception = NetworkError("x")
+
+    async def read(self, pieces: Sequence[Any], into: memoryview) -> list[bool]:
+        await asyncio.sleep(0.01)
+        raise self.error
+
+
+@pytest.mark.parametrize("kind", ["NotHere", "NotOffered", "FormatError", "NetworkError", "ConnectTimeout"])
+def test_no_error_of_a_source_stops_the_others(make: Callable[..., Arena], run: Run, kind: str) -> None:
+    from p2psync import errors
+    from p2psync.transfer import source as transfer
+
+    arena = make(MIXED)
+    rogue = Rogue("rogue", arena.publisher)
+    rogue.error = (getattr(transfer, kind, None) or getattr(errors, kind))("rogue: no")
+    member: Member = arena.join(rogue)
+    arena.join(SimSource("good", arena.publisher))
+    run(arena.fetch())
+    assert arena.differs() == []
+    assert member.delivered == 0
