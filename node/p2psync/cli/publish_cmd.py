@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -58,6 +59,7 @@ def command(
                 rules=build_filter(rules) if rules else None,
                 observer=observer,
                 known_heads=known,
+                count_first=sys.stderr.isatty() and not out.quiet,  # Nobody else looks at the totals.
             )
         seconds = time.monotonic() - started
         url = url_of(done.archive)
@@ -78,7 +80,10 @@ def command(
             f"{what} {count(done.files, 'file')}, {size(done.bytes)} as "
             f"snapshot {done.head.seq}; read {size(done.read_bytes)} in {duration(seconds)}"
         )
-        out.result(str(ArchiveUrl(done.archive)))
+        if done.changed:
+            state.tidy()
+        serving = state.node_address()
+        out.result(str(ArchiveUrl(done.archive, peers=(serving,) if serving else ())))
     return done.exit_code
 
 

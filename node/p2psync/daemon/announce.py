@@ -129,6 +129,7 @@ class Announcer:
         if endpoint is None:
             said.renew_at = time.monotonic() + RETRY  # Nobody has told us yet at which address we are seen.
             return
+        self._state.tell_address(str(endpoint))
         record = self._record(archive, coverage, role, endpoint)
         self._keep(archive, record)
         copies = await self._dht.put_holder(record.raw)

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AsyncExitStack
+from contextlib import AbstractContextManager, AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -19,22 +18,23 @@ from p2psync.content.partial import PartialObjects
 from p2psync.content.server import ContentServer
 from p2psync.daemon.announce import Announcer
 from p2psync.daemon.mirrors import Mirrors, pause, register
-from p2psync.daemon.once import NODE_LOCK, node_runs
 from p2psync.dht import RECORDS, open_dht
 from p2psync.errors import NetworkError, P2psyncError
 from p2psync.fetch.engine import Host, run_fetch
 from p2psync.fetch.options import FetchOptions, FetchSummary
 from p2psync.fetch.share import PartialShare
 from p2psync.observer import Observer
-from p2psync.state import State
+from p2psync.state import NODE_LOCK, State
 from p2psync_dht import DhtNode
 
 WATCH: Final = 0.5
 """Seconds between looks at the state directory."""
 SAVE: Final = 300.0
 """Seconds between savings of the DHT's contacts and records."""
-COLLECT: Final = 24 * 3600.0
-"""Seconds between removals of metadata that nothing refers to any more."""
+TIDY: Final = 3600.0
+"""Seconds between questions whether the state directory is due for cleaning."""
+LOCK_TRIES: Final = 10
+LOCK_PAUSE: Final = 0.1
 PORT_TRIES: Final = 20
 """Ports tried until one is free for UDP and TCP, where the system is to choose."""
 
@@ -93,7 +93,7 @@ async def run_mirror(
 
     Where a node runs on this state directory already, that one serves and updates it, and this returns.
     """
-    if node_runs(state):
+    if state.node_runs():
         register(state, mirror)
         on_done(await run_fetch(mirror, state, observer))
         detail("the node that runs on this state directory serves the mirror and keeps it up to date")
@@ -146,7 +146,7 @@ class Node:
             group.create_task(self._save())
             group.create_task(self._loop(self._announcer.round, self._announce_now))
             group.create_task(self._loop(self.mirrors.round, self._update_now))
-            group.create_task(self._collect())
+            group.create_task(self._tidy())
 
     async def _loop(self, work: Callable[[], Coroutine[Any, Any, float]], changed: asyncio.Event) -> None:
         while True:
@@ -174,11 +174,10 @@ class Node:
                 self._dht.save_contacts(self._state.contacts_path)
                 self._dht.save_records(self._state.path / RECORDS)
 
-    async def _collect(self) -> None:
+    async def _tidy(self) -> None:
         while True:
-            await asyncio.sleep(COLLECT)
-            self._state.holders.prune(time.time())
-            await asyncio.to_thread(self._state.meta.gc)
+            await asyncio.sleep(TIDY)
+            await asyncio.to_thread(self._state.tidy)
 
 
 @contextlib.asynccontextmanager
@@ -188,7 +187,7 @@ async def _running(
     """A node with its sockets open; everything is closed and saved at the end."""
     identity = state.identity()
     async with AsyncExitStack() as stack:
-        stack.enter_context(state.lock(NODE_LOCK))
+        stack.enter_context(await _only_node(state))
         partial = PartialObjects()
         library = StateLibrary(state, partial)
         stack.callback(library.close)
@@ -199,6 +198,18 @@ async def _running(
         mirrors = Mirrors(state, inside, bwlimit=options.bwlimit, warn=warn, detail=detail)
         shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         yield Node(state, dht, announcer, mirrors, inside, (shown, identity.node_id.hex()), warn)
+
+
+async def _only_node(state: State) -> AbstractContextManager[None]:
+    """The lock that keeps other nodes off this state directory, taken.
+
+    A command that asks whether a node runs holds it for a moment; a node holds it for good.
+    """
+    for _ in range(LOCK_TRIES):
+        if not state.node_runs():
+            break
+        await asyncio.sleep(LOCK_PAUSE)
+    return state.lock(NODE_LOCK)
 
 
 async def _listen(

@@ -5,21 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from p2psync.dht import open_dht
-from p2psync.errors import FileError, FormatError
+from p2psync.errors import FormatError
 from p2psync.format.head import ArchiveHead, from_record
 from p2psync.state import State
-
-NODE_LOCK = "node"
-"""Held by the node that runs on a state directory."""
-
-
-def node_runs(state: State) -> bool:
-    """Whether a node runs on this state directory."""
-    try:
-        with state.lock(NODE_LOCK):
-            return False
-    except FileError:
-        return True
 
 
 async def announce_published(state: State, archive: bytes, bootstrap: Sequence[str]) -> int:

@@ -29,8 +29,8 @@ DIRS_AT_ONCE: Final = 256
 """Directories whose listings are got in one go, and that are compared without returning to the event loop."""
 
 DIRS_MAX: Final = 1 << 20
-"""Directories in what is fetched at once: one that needs work takes some 700 bytes of the plan, and a few small
-objects can name a directory any number of times.
+"""Directories in what is fetched at once: one that needs work takes some 700 bytes of the plan, and a few
+small objects can name a directory any number of times.
 """
 
 

@@ -305,6 +305,7 @@ class Fetch:
             with self._state.transaction():
                 self._state.trees.update(tree)
                 self._state.meta.add_snapshot(head.archive, head.epoch, head.seq, head.snapshot)
+            self._state.tidy()
 
     # Doing it.
 

@@ -10,11 +10,12 @@ from p2psync.state.heads import HeadStore
 from p2psync.state.holders import MAX_HOLDERS_PER_ARCHIVE, HolderStore
 from p2psync.state.keys import KeyStore
 from p2psync.state.meta import MetaStore
-from p2psync.state.state import State, default_path
+from p2psync.state.state import NODE_LOCK, State, default_path
 from p2psync.state.trees import DirRow, FileRow, Located, Tree, Trees
 
 __all__ = [
     "MAX_HOLDERS_PER_ARCHIVE",
+    "NODE_LOCK",
     "Database",
     "DirRow",
     "FileRow",

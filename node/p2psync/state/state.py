@@ -5,15 +5,19 @@ node.key            this node's identity, PEM, mode 0600
 keys/               keys of archives
 locks/              locks between processes
 contacts.msgpack    contacts of the DHT; the daemon and the clients write it
+node.address        where the node is reached that runs, or ran last, on this state directory
+tidied              when it was last cleaned
 """
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
+from typing import Final
 
 from p2psync.errors import FileError
 from p2psync.state.database import Database
@@ -25,6 +29,11 @@ from p2psync.state.locks import lock
 from p2psync.state.meta import MetaStore
 from p2psync.state.trees import Trees
 from p2psync_dht import Identity
+
+NODE_LOCK: Final = "node"
+NODE_ADDRESS: Final = "node.address"
+TIDY_EVERY: Final = 24 * 3600
+"""Seconds between two cleanings of a state directory: what is dead takes space and nothing else."""
 
 
 def default_path() -> Path:
@@ -86,6 +95,45 @@ class State:
         """Commit all that this thread writes to the stores within the block at once, or nothing of it."""
         with self._db.transaction(durable=durable):
             yield
+
+    # The node that runs on this state directory, if one does.
+
+    def node_runs(self) -> bool:
+        """Whether a node runs on this state directory: it holds a lock for as long as it does."""
+        try:
+            with self.lock(NODE_LOCK):
+                return False
+        except FileError:
+            return True
+
+    def tell_address(self, address: str) -> None:
+        """Note where the running node is reached (HOST:PORT), for those who print URLs."""
+        write_private(self.path / NODE_ADDRESS, address.encode(), replace=True)
+
+    def node_address(self) -> str | None:
+        """Where the node is reached that runs now; None if none does, or it does not know."""
+        if not self.node_runs():
+            return None
+        raw = read_private(self.path / NODE_ADDRESS)
+        return None if raw is None else raw.decode("ascii", "replace")
+
+    def tidy(self, *, now: float | None = None) -> bool:
+        """At most once a day, remove what nothing refers to any more and what has expired; whether it did.
+
+        Commands call it when they have changed something, and nodes from time to time; it may take seconds.
+        """
+        moment = time.time() if now is None else now
+        stamp = self.path / "tidied"
+        try:
+            if moment - stamp.stat().st_mtime < TIDY_EVERY:
+                return False
+        except FileNotFoundError:
+            pass
+        stamp.touch(mode=0o600)
+        os.utime(stamp, (moment, moment))
+        self.holders.prune(moment)
+        self.meta.gc(now=moment)
+        return True
 
     def data_version(self) -> int:
         """A number that changes whenever this or another process has committed something."""
