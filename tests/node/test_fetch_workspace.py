@@ -13,7 +13,6 @@ import pytest
 from tests.node.simulator import MTIME, content
 
 from p2psync.chunking import cut_object
-from p2psync.fetch import workspace as module
 from p2psync.fetch.beneath import Beneath
 from p2psync.fetch.jobs import Job, Target
 from p2psync.fetch.plan import DirWork
@@ -307,7 +306,7 @@ def test_a_row_is_about_the_file_that_was_made(bench: Bench, monkeypatch: pytest
         other = bench.dest / "other"
         other.write_bytes(b"SMALL")
         os.utime(other, ns=(MTIME, MTIME))
-        other.rename(bench.dest / "file")
+        real(other, bench.dest / "file")
 
     monkeypatch.setattr(os, "rename", raced)
     bench.make(bench.job(b"file", b"small"), b"small")
@@ -334,7 +333,7 @@ def test_an_unreadable_local_copy_is_no_reason_to_stop(bench: Bench, monkeypatch
     bench.end()
 
 
-CALLS = [
+CALLS: tuple[str, ...] = (
     "open",
     "rename",
     "write",
@@ -351,7 +350,7 @@ CALLS = [
     "fstat",
     "symlink",
     "close",
-]
+)
 
 
 class Killed(BaseException):
@@ -370,7 +369,7 @@ def crash_at(step: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
             done[0] += 1
             return _real(*arguments, **more)
 
-        monkeypatch.setattr(module.os, name, call)
+        monkeypatch.setattr(os, name, call)
     return lambda: done[0]
 
 
@@ -421,7 +420,7 @@ def test_a_crash_at_any_step_leaves_old_or_new(tmp_path: Path, monkeypatch: pyte
         bench.state.close()
         if not killed:
             break
-        step += 3
+        step += 1
     assert step > 20
 
 
