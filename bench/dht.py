@@ -257,7 +257,7 @@ def churn(nodes: int, reads: int) -> None:
             # Half of the nodes in two hours: one event every 2 h / (N ln 2).
             await asyncio.sleep(network.rng.expovariate(nodes * 0.693 / 7200))
             servers = [node for node in network.nodes if node.is_server]
-            network.kill(network.rng.choice(servers))
+            network.kill(servers.pop(network.rng.randrange(len(servers))))
             known = [node.address for node in network.rng.sample(servers, 3)]
             await network.add(upkeep=True).join(known)
             if network.loop.time() >= next_refresh:

@@ -70,14 +70,13 @@ class _HeadReader:
             self._checked[raw] = head
         return self._checked[raw]
 
-    def take(self, answer: Answer, lookup: Lookup) -> bool:
-        """Count one answer; whether the read is over."""
+    def take(self, answer: Answer) -> None:
+        """Count one answer."""
         head = self._check(answer.value[0]) if answer.value else None
         if head is not None:
             self.given[answer.contact.id] = (answer, head)
             if self.best is None or head.order > self.best.order:
                 self.best = head
-        return self._is_decided(lookup)
 
     @property
     def copies(self) -> int:
@@ -86,7 +85,8 @@ class _HeadReader:
         mine = int(self.own is not None and self.own.raw == self.best.raw)
         return mine + sum(head.raw == self.best.raw for _, head in self.given.values())
 
-    def _is_decided(self, lookup: Lookup) -> bool:
+    def is_decided(self, lookup: Lookup) -> bool:
+        """Whether the answers so far are enough."""
         if self.quorum <= 1:
             return self.best is not None
         nearest = max(NEAREST, self.quorum)
@@ -113,7 +113,10 @@ async def read_head(
     if quorum <= 1 and reader.best is not None:
         return HeadLookup(reader.best, 1, 0, 0)
     lookups = [
-        Lookup(protocol, family, head_key(root), Want.HEAD, on_answer=reader.take) for family in families
+        Lookup(
+            protocol, family, head_key(root), Want.HEAD, on_answer=reader.take, is_decided=reader.is_decided
+        )
+        for family in families
     ]
     await asyncio.gather(*(lookup.run() for lookup in lookups))
     reader.hand_on()

@@ -74,11 +74,14 @@ class _HolderReader:
         self._barren = 0 if self._take_records(raws) else self._barren + 1
         return min(count, MAX_HOLDERS_PER_KEY), len(raws)
 
-    def take(self, answer: Answer, _lookup: Lookup) -> bool:
-        """Count one answer of the lookup; whether it can end."""
+    def take(self, answer: Answer) -> None:
+        """Count one answer of the lookup."""
         count, _given = self.take_value(answer.value)
         if count:
             self.largest.append((count, answer))
+
+    def is_decided(self, _lookup: Lookup) -> bool:
+        """Whether the lookup can end."""
         if len(self.records) >= self.limit:
             return True
         # Several nodes with nothing new, and none that has more than is known: that is all.
@@ -126,7 +129,10 @@ async def read_holders(
 ) -> list[HolderRecord]:
     """Up to `limit` current records under `key`, one per node, in no order."""
     reader = _HolderReader(protocol, key, limit)
-    lookups = [Lookup(protocol, family, key, Want.HOLDERS, on_answer=reader.take) for family in families]
+    lookups = [
+        Lookup(protocol, family, key, Want.HOLDERS, on_answer=reader.take, is_decided=reader.is_decided)
+        for family in families
+    ]
     await asyncio.gather(*(lookup.run() for lookup in lookups))
     if len(reader.records) < limit:
         await reader.read_pages()

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from p2psync_dht.query import Reply
 
 ALPHA: Final = 4  # queries under way whose answer is still expected
-MAX_ALPHA: Final = 8  # every silent node adds a slot, up to here: among the dead, four are too slow
+MAX_ALPHA: Final = 10  # every silent node adds a slot, up to here: among the dead, four are too slow
 MAX_SHORTLIST: Final = 3  # times k: candidates kept, farthest out first
 MAX_QUERIES: Final = 160  # of one lookup, whatever liars invent; an honest one with 40 % dead needs 60
 MAX_SEEN: Final = 4096  # contacts remembered as heard of: MAX_QUERIES answers of 20, and some
@@ -81,7 +81,8 @@ class Answer:
 class Lookup:
     """One lookup in one address family. `run` gives the answers of the k closest, nearest first.
 
-    `on_answer` sees every answer as it comes and ends the lookup by returning True.
+    `on_answer` sees every answer as it comes; `is_decided` is asked after each answer and silence whether
+    that is enough.
     """
 
     def __init__(
@@ -91,7 +92,8 @@ class Lookup:
         target: bytes,
         want: Want = Want.NODES,
         *,
-        on_answer: Callable[[Answer, Lookup], bool] | None = None,
+        on_answer: Callable[[Answer], None] | None = None,
+        is_decided: Callable[[Lookup], bool] | None = None,
         seeds: Iterable[Contact] = (),
         count: int | None = None,
         alpha: int = ALPHA,
@@ -102,6 +104,7 @@ class Lookup:
         self._target_id = int.from_bytes(target, "big")
         self._want = want
         self._on_answer = on_answer
+        self._is_decided = is_decided
         self._k = count or protocol.tables[family].ksize
         self._entries: list[_Entry] = []
         self._deferred: list[_Entry] = []
@@ -112,6 +115,7 @@ class Lookup:
         self._active = 0
         self._slots = alpha
         self._focus = self._k
+        self._widened = False
         self._own_lost = 0
         self._waiting_for_addresses = 0
         self._started = False
@@ -220,23 +224,22 @@ class Lookup:
 
     def focus(self, nearest: int) -> None:
         """Ask only the `nearest` nodes from now on; more if these have answered and the lookup goes on."""
-        self._focus = min(nearest, self._k)
+        if not self._widened:
+            self._focus = min(nearest, self._k)
 
     def is_settled(self, nearest: int) -> bool:
-        """Whether enough of our own contacts and the `nearest` nodes known have answered, silent ones not
-        counted.
+        """Whether enough of our own contacts and the `nearest` nodes known were heard, or are silent.
+
+        Liars cannot make others silent; and with many nodes dead, waiting for more would double the time.
         """
-        own = 0
-        silent = self._own_lost
+        own = MIN_OWN - self._own_lost
         for entry in self._entries:
-            if entry.state in (_State.SLOW, _State.OVERDUE):
-                silent += entry.teller is None
-                continue
-            if entry.state == _State.ANSWERED:
-                own += entry.teller is None
+            if entry.state in (_State.NEW, _State.ASKED):
+                if nearest > 0 or (entry.teller is None and own > 0):
+                    return False
+            else:
+                own -= entry.teller is None
                 nearest -= 1
-            elif nearest > 0 or (entry.teller is None and own < MIN_OWN and own + silent < MAX_OWN):
-                return False
         return True
 
     def _is_complete(self) -> bool:
@@ -263,6 +266,9 @@ class Lookup:
     def _pump(self) -> None:
         if not self._started or self._done.done():
             return
+        if self._answers and self._is_decided is not None and self._is_decided(self):
+            self._done.set_result(None)
+            return
         while self._active < self._slots:
             entry = self._next()
             if entry is None:
@@ -270,6 +276,7 @@ class Lookup:
             self._ask(entry)
         if not self._active and self._focus < self._k:
             self._focus = self._k
+            self._widened = True
             self._pump()
             return
         if not self._is_complete():
@@ -326,7 +333,7 @@ class Lookup:
         if entry.state == _State.ASKED:
             entry.state = _State.SLOW
             self._active -= 1
-            self._slots = min(self._slots + 1, MAX_ALPHA)
+            self._slots = min(self._slots + 2, MAX_ALPHA)
         elif entry.state == _State.SLOW:
             entry.state = _State.OVERDUE
         self._pump()
@@ -359,8 +366,8 @@ class Lookup:
             return
         answer = Answer(reply.contact, entry.distance, reply.token, value)
         self._answers[reply.contact.id] = answer
-        if self._on_answer is not None and self._on_answer(answer, self):
-            self._done.set_result(None)
+        if self._on_answer is not None:
+            self._on_answer(answer)
 
     def _take_contacts(self, blob: bytes, teller: Contact) -> None:
         size = COMPACT_SIZE[self._family]

@@ -48,6 +48,8 @@ PROOF_LIFETIME: Final = 3600.0  # seconds for which a proof of identity from an 
 DEAD_FOR: Final = 60.0  # seconds during which a silent address is asked only as a last resort
 MAX_VERIFYING: Final = 16  # pings to strangers under way, whatever the number of strangers
 VERIFY_AGAIN: Final = 30.0  # seconds until the same stranger is pinged again
+SOME: Final = 8  # contacts in a bucket, below which everybody is invited to it
+INVITE_SHARE: Final = 0.2  # of those who ask, invited to a bucket with more
 OBSERVATIONS: Final = 32  # latest answers that vote on what our own address is
 
 PROOF_INDEX: Final = {Kind.PING: 2, Kind.FIND: 4, Kind.PROVE: 1}
@@ -218,7 +220,10 @@ class DhtProtocol(KademliaProtocol):  # type: ignore[misc]  # kademlia has no ty
         """Somebody asked us something: whether the table has a place for it, once it has proved itself."""
         table = self.tables[contact.family]
         if table.wants(contact):
-            return True
+            # A bucket with a good few is in no hurry for more: proofs would double the datagrams of a young
+            # network.
+            few = len(table.bucket_of(contact.long_id)) < SOME
+            return few or self.rng.random() < INVITE_SHARE
         if table.is_new_node(contact):
             table.note_candidate(contact)
         return False
