@@ -19,6 +19,7 @@ from typing import Any, Final, Protocol
 
 from p2psync.errors import FormatError, NetworkError, TransferTimeout
 from p2psync.fetch.beneath import file_error
+from p2psync.fetch.holdings import keep_asking
 from p2psync.fetch.jobs import Job, Part, Target
 from p2psync.fetch.manifest import Manifest
 from p2psync.fetch.plan import DirWork, Plan
@@ -299,7 +300,11 @@ class Download:
         while True:
             for member in self._swarm.alive():
                 if member.name not in self._lanes:
-                    self._lanes[member.name] = [group.create_task(self._lane(member)) for _ in range(LANES)]
+                    lanes = [group.create_task(self._lane(member)) for _ in range(LANES)]
+                    if member.metadata and not member.whole:
+                        asking = keep_asking(member, self._swarm, self._jobs.values)
+                        lanes.append(group.create_task(asking))
+                    self._lanes[member.name] = lanes
             now = time.monotonic()
             self._queue.unpark()
             if self._queue.closed and not self._jobs:

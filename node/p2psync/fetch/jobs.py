@@ -96,6 +96,26 @@ class Part(NamedTuple):
         rest = Part(self.job, last, self.last) if last < self.last else None
         return Part(self.job, self.first, last), rest
 
+    def within(self, held: bytes) -> Part | None:
+        """The first run of its chunks that are missing here and set in the bitmap ``held``; None if there is
+        none.
+        """
+        width = 8 * len(held)
+        theirs = int.from_bytes(held, "big") & ~int.from_bytes(self.job.have, "big")
+        # The part's chunks as a number whose highest bit is the first of them.
+        window = theirs >> (width - self.last) & ((1 << (self.last - self.first)) - 1)
+        if not window:
+            return None
+        length = window.bit_length()
+        run = length - (~window & ((1 << length) - 1)).bit_length()
+        return Part(self.job, self.last - length, self.last - length + run)
+
+    def around(self, inner: Part) -> tuple[list[Part], Part, list[Part]]:
+        """What comes before ``inner`` within this part, ``inner``, and what comes after it."""
+        before = [Part(self.job, self.first, inner.first)] if self.first < inner.first else []
+        after = [Part(self.job, inner.last, self.last)] if inner.last < self.last else []
+        return before, inner, after
+
     def unfinished(self) -> list[Part]:
         """What of this part is still missing (others may have brought some of it)."""
         made: list[Part] = []

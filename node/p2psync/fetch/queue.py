@@ -8,6 +8,7 @@ others too (endgame, as BitTorrent clients do).
 
 from __future__ import annotations
 
+import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +21,16 @@ from p2psync.transfer.source import Span
 
 RANGE_SIZE: Final = 256 << 10
 """A run of chunks this long is a request of its own, a range that a server sends straight from its disk."""
+SPREAD_SIZE: Final = 4 << 20
+"""Bytes from which on an object is asked for in stretches in random order, so that those who fetch it at the
+same time have different ones to give each other. Smaller ones are had before anybody hears of it.
+"""
+STRETCHES: Final = 64
+STRETCH_MIN: Final = 1 << 20
+STRETCH_MAX: Final = 64 << 20
+"""An object is divided into so many stretches, as far as each has these bytes: long enough for a server to
+read from a disk in one go.
+"""
 PARTS_MAX: Final = 1024
 """Small objects in one request: beyond that the request itself takes as long as its answer."""
 LOOK_AHEAD: Final = 512
@@ -60,6 +71,7 @@ class Queue:
     def __init__(self, swarm: Swarm, clock: Callable[[], float]) -> None:
         self._swarm = swarm
         self._clock = clock
+        self._random = random.Random()  # noqa: S311 - spreads load, guards nothing
         self._waiting: deque[Part] = deque()
         self._under_way: list[Piece] = []
         self.parked: list[Part] = []
@@ -68,7 +80,19 @@ class Queue:
         """Nothing new will be added: requests may be doubled."""
 
     def add(self, job: Job) -> None:
-        self._waiting.extend(job.parts())
+        """What is missing of ``job`` waits from now on."""
+        if job.ref.size < SPREAD_SIZE:
+            self._waiting.extend(job.parts())
+            return
+        length = min(max(job.ref.size // STRETCHES, STRETCH_MIN), STRETCH_MAX)
+        stretches: list[Part] = []
+        for part in job.parts():
+            rest: Part | None = part
+            while rest is not None:
+                taken, rest = rest.split(length)
+                stretches.append(taken)
+        self._random.shuffle(stretches)
+        self._waiting.extend(stretches)
 
     @property
     def idle(self) -> bool:
@@ -77,7 +101,8 @@ class Queue:
 
     def take(self, member: Member, size_limit: int) -> Piece | None:
         """Cut a request for ``member``; None if there is nothing for it now."""
-        parts = self._cut(member, min(member.request_size, size_limit))
+        size = min(member.request_size, size_limit)
+        parts = self._cut(member, size, rare=True) or self._cut(member, size, rare=False)
         if parts:
             piece = Piece(member, parts, self._clock())
         else:
@@ -88,15 +113,24 @@ class Queue:
         self._under_way.append(piece)
         return piece
 
-    def _cut(self, member: Member, size: int) -> list[Part]:
+    def _cut(self, member: Member, size: int, *, rare: bool) -> list[Part]:
+        """Parts from the front for one request; ``rare``: only such as no source of parts could give."""
+        others = [m for m in self._swarm.alive() if m is not member and m.held] if rare else []
+        if rare and not others:
+            return []
         parts: list[Part] = []
         passed: list[Part] = []
         left = size
         while self._waiting and left > 0 and len(parts) < PARTS_MAX and len(passed) < LOOK_AHEAD:
             part = self._waiting.popleft()
-            if self._swarm.lacks(member, part.job.ref.digest):
+            offered = None if self._swarm.lacks(member, part.job.ref.digest) else member.offers(part)
+            if offered is None or any(_gives(other, offered) for other in others):
                 passed.append(part)
                 continue
+            if offered != part:
+                before, part, after = part.around(offered)
+                passed += before
+                self._waiting.extendleft(after)
             large = part.size >= RANGE_SIZE
             if parts and (large or part.size > left):
                 self._waiting.appendleft(part)
@@ -129,7 +163,10 @@ class Queue:
             for part in chain.from_iterable(asked.unfinished() for asked in piece.parts):
                 if self._swarm.lacks(member, part.job.ref.digest) or size >= size_limit:
                     continue
-                taken, _ = part.split(size_limit - size)
+                offered = member.offers(part)
+                if offered is None:
+                    continue
+                taken, _ = offered.split(size_limit - size)
                 if parts and size + taken.size > size_limit:
                     break
                 parts.append(taken)
@@ -175,6 +212,12 @@ def _promote(copies: list[Piece]) -> None:
         piece.duplicate_of = None if piece is copies[0] else copies[0]
     if copies:
         copies[0].copies = len(copies)
+
+
+def _gives(member: Member, part: Part) -> bool:
+    """Whether ``member`` has said to have chunks of ``part``."""
+    held = member.held.get(part.job.ref.digest)
+    return held is not None and part.within(held) is not None
 
 
 def _covers(other: Part, part: Part) -> bool:

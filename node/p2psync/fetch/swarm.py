@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from p2psync.fetch.jobs import Part
 from p2psync.transfer.source import Source
 
 STRIKES_MAX: Final = 3
@@ -64,6 +65,8 @@ class Member:
     last_error: str = ""
     lacking: dict[bytes, float] = field(default_factory=dict)
     """Digest of an object -> when it may be asked for it again."""
+    held: dict[bytes, bytes] = field(default_factory=dict)
+    """Of objects that it has in part: a bitmap of its chunks, as it last said."""
     strikes: set[tuple[bytes, int]] = field(default_factory=set)
     """Object and chunk of the wrong bytes that it sent; few, since they ban it."""
     stale: bool = False
@@ -72,6 +75,13 @@ class Member:
     @property
     def name(self) -> str:
         return self.source.name
+
+    def offers(self, part: Part) -> Part | None:
+        """What of ``part`` it may be asked for: all, unless it said that it has only some chunks; then the
+        first run of these.
+        """
+        held = self.held.get(part.job.ref.digest)
+        return part if held is None else part.within(held)
 
     @property
     def request_size(self) -> int:
@@ -139,6 +149,10 @@ class Swarm:
         """
         until = member.lacking.get(digest)
         return until is not None and until > self._clock()
+
+    def refused(self, member: Member, digest: bytes) -> bool:
+        """Whether ``member`` is never to be asked for the object again."""
+        return member.lacking.get(digest) == float("inf")
 
     def nobody_has(self, digest: bytes) -> bool:
         """Whether every usable source lacks the object."""
