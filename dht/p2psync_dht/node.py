@@ -23,6 +23,7 @@ from p2psync_dht.protocol import DhtProtocol
 from p2psync_dht.records import HolderRecord
 from p2psync_dht.routing import K
 from p2psync_dht.server import DhtServer
+from p2psync_dht.service import MAX_AGENT
 from p2psync_dht.storage import MAX_RECORDS, RecordStore
 from p2psync_dht.wire import DEFAULT_NETWORK, NETWORK_SIZE
 
@@ -48,10 +49,13 @@ class DhtNode:
         ksize: int = K,
         diversify_local: bool = False,
         max_records: int = MAX_RECORDS,
+        agent: str = "",
     ) -> None:
         """See `start`; a node made this way has no socket until `attach`."""
         if len(network_id) != NETWORK_SIZE:
             raise ValueError(f"a network id is {NETWORK_SIZE} bytes")
+        if len(agent) > MAX_AGENT or not (agent.isascii() and agent.isprintable()):
+            raise ValueError(f"an agent is at most {MAX_AGENT} printable ASCII characters")
         self.identity = identity
         self._server = DhtServer(
             identity,
@@ -63,6 +67,7 @@ class DhtNode:
             diversify_local=diversify_local,
             max_records=max_records,
         )
+        self.protocol.agent = agent.encode()
         self._cached = list(contacts)
         self._bootstrap: list[Address] = []
         self._address: Address = ("", 0)
@@ -83,13 +88,14 @@ class DhtNode:
         ksize: int = K,
         diversify_local: bool = False,
         max_records: int = MAX_RECORDS,
+        agent: str = "",
     ) -> DhtNode:
         """Open UDP `port` (0: any) on `host` ("::": IPv6 and IPv4) and start the node's upkeep.
 
         `server` False makes a client: it asks, answers nobody and enters no table. `network_id` (4 bytes)
         keeps networks apart. `contacts` are asked by `join`. `clock` gives Unix seconds, `rng` all
         randomness (the system's by default). The rule of two contacts per /24 or /64 is for global
-        addresses, unless `diversify_local`.
+        addresses, unless `diversify_local`. `agent` (32 ASCII characters) names the software to who asks.
 
         Raises OSError if the socket cannot be had.
         """
@@ -103,6 +109,7 @@ class DhtNode:
             ksize=ksize,
             diversify_local=diversify_local,
             max_records=max_records,
+            agent=agent,
         )
         node._address = await node._server.listen(port, host)
         node.start_maintenance()

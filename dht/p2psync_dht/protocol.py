@@ -77,6 +77,8 @@ class DhtProtocol(KademliaProtocol):  # type: ignore[misc]  # kademlia has no ty
     loop's clock.
     """
 
+    agent: bytes = b""  # software and version, told to who pings
+
     def __init__(
         self,
         identity: Identity,

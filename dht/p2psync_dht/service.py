@@ -10,6 +10,7 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING, Any, Final
 
+from p2psync_dht.codec import pack
 from p2psync_dht.contact import COMPACT_SIZE, Address, pack_address
 from p2psync_dht.keys import DOMAIN_CONTACT, ID_SIZE, SIGNATURE_SIZE
 from p2psync_dht.records import MAX_HOLDER_SIZE, TAG_HOLDER
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 CONTACTS_WITH_HOLDERS: Final = 8  # beside holder records, contacts that lead nearer are enough
 MAX_PER_PAGE: Final = 16  # holder records; a datagram has room for seven
+MAX_AGENT: Final = 32  # bytes of the software's name and version
 _REPLY_OVERHEAD: Final = HEADER_SIZE + 16  # msgpack headers of the array and its five elements
 _RECORD_OVERHEAD: Final = 2  # msgpack header of a byte string under 256 bytes
 
@@ -98,7 +100,12 @@ class Service:
         nonce = field(message.body, 0, bytes, size=NONCE_SIZE, optional=True)
         token = field(message.body, 1, bytes, size=TOKEN_SIZE, optional=True)
         body = [*self._opening(address), self._proof(nonce, message.sender)]
-        return body, self._budget(message, token, address)
+        budget = self._budget(message, token, address)
+        agent = self._protocol.agent
+        # For those who ask how a network is made up. Where it would not fit, it is not worth a larger query.
+        if agent and HEADER_SIZE + len(pack([*body, agent])) <= budget:
+            body.append(agent)
+        return body, budget
 
     def _find(self, message: Message, address: Address) -> tuple[list[Any], int]:
         target = field(message.body, 0, bytes, size=ID_SIZE)

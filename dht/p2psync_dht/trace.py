@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 from p2psync_dht import wire
 from p2psync_dht.contact import COMPACT_SIZE, Address, Contact, unpack_address
 from p2psync_dht.keys import ID_SIZE
-from p2psync_dht.lookup import MAX_TOLD, Answer, Lookup
+from p2psync_dht.lookup import MAX_TOLD, Lookup
 from p2psync_dht.query import Query, Reply
 from p2psync_dht.records import Head, HolderRecord, RecordError
 from p2psync_dht.service import MAX_AGENT, MAX_PER_PAGE
@@ -31,22 +31,25 @@ if TYPE_CHECKING:
 PADDED_PING: Final = 128  # bytes: three times that is room for a proof, an IPv6 address and a version
 PINGS: Final = 5
 PING_INTERVAL: Final = 0.2  # seconds between two pings of one node
-_STAGES_OF_SILENCE: Final = 2  # how often a query without any answer reports itself slow before it fails
+# How often a query without any answer reports itself slow before it fails; a bad answer ends it earlier.
+_STAGES_OF_SILENCE: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Pong:
     """What came of one ping. Times are seconds from the first sending, also if it had to be sent twice."""
 
-    rtt: float | None
-    """None: no answer."""
-    resent: bool
-    node_id: bytes | None
-    verified: bool
+    rtt: float | None = None
+    """None: no answer, or none in order."""
+    resent: bool = False
+    bad: bool = False
+    """Whether something came that was malformed or lacked a proof of the node id."""
+    node_id: bytes = b""
+    verified: bool = False
     """Whether the answer proved its node id by a signature over our nonce."""
-    agent: str
+    agent: str = ""
     """The software that the node says it is; "" if it does not say."""
-    observed: Address | None
+    observed: Address | None = None
     """Our own address as the node sees it."""
 
 
@@ -67,13 +70,19 @@ class PingReport:
         """The latest answer, a verified one if there was any."""
         answers = [pong for pong in self.pongs if pong.rtt is not None]
         proved = [pong for pong in answers if pong.verified]
-        return (proved or answers or [None])[-1]
+        found = proved or answers
+        return found[-1] if found else None
 
 
 async def ping_once(protocol: DhtProtocol, address: Address, *, prove: bool = True) -> Pong:
-    """Ask whoever is at an address for a proof of identity. A wrong proof counts as no answer."""
+    """Ask whoever is at an address for its id, and with `prove` for a proof of that."""
     done: asyncio.Future[tuple[Reply | None, float]] = asyncio.get_running_loop().create_future()
     nonce = protocol.rng.randbytes(NONCE_SIZE) if prove else None
+    stages = 0
+
+    def slow() -> None:
+        nonlocal stages
+        stages += 1
 
     def arrived(reply: Reply | None) -> None:
         if not done.done():
@@ -81,13 +90,20 @@ async def ping_once(protocol: DhtProtocol, address: Address, *, prove: bool = Tr
 
     stranger = Contact(bytes(ID_SIZE), *address)
     body = [nonce, protocol.token_for(address)]
-    query = Query(Kind.PING, stranger, body, arrived, nonce=nonce, pad=PADDED_PING, known_id=False)
+    query = Query(Kind.PING, stranger, body, arrived, slow=slow, nonce=nonce, pad=PADDED_PING, known_id=False)
     protocol.query(query)
     reply, seconds = await done
     resent = query.sent_times > 1
     if reply is None:
-        return Pong(None, resent, None, False, "", None)
-    return Pong(seconds, resent, reply.contact.id, prove, agent_of(reply), unpack_address(reply.body[0]))
+        return Pong(resent=resent, bad=stages < _STAGES_OF_SILENCE)
+    return Pong(
+        rtt=seconds,
+        resent=resent,
+        node_id=reply.contact.id,
+        verified=prove,
+        agent=agent_of(reply),
+        observed=unpack_address(reply.body[0]),
+    )
 
 
 async def ping_address(
@@ -107,8 +123,8 @@ async def ping_address(
         if number:
             await asyncio.sleep(PING_INTERVAL)
         pong = await ping_once(node.protocol, address)
-        if pong.rtt is None:
-            pong = await ping_once(node.protocol, address, prove=False)
+        if pong.bad:
+            pong = replace(await ping_once(node.protocol, address, prove=False), bad=True)
         pongs.append(pong)
         if on_pong is not None:
             on_pong(pong)
@@ -228,7 +244,7 @@ class TracedLookup(Lookup):
         self._steps: dict[bytes, Step] = {}
         self._slow_calls: dict[bytes, int] = {}
         self._reader = _RecordReader(protocol, trace.key, trace.want)
-        super().__init__(protocol, family, trace.key, trace.want, on_answer=self._read)
+        super().__init__(protocol, family, trace.key, trace.want)
 
     def _elapsed(self) -> float:
         return self._protocol.now() - self._began
@@ -252,7 +268,6 @@ class TracedLookup(Lookup):
             super()._answered(entry, reply)
             return
         if reply is None:
-            # Two stages of silence come before a time-out; a bad answer ends a query before them.
             silent = self._slow_calls.get(entry.contact.id, 0) >= _STAGES_OF_SILENCE
             step.outcome = Outcome.SILENT if silent else Outcome.BAD
         else:
@@ -264,15 +279,13 @@ class TracedLookup(Lookup):
         super()._answered(entry, reply)
         if reply is not None:
             step.new = len(self._seen) - known
-            if entry.contact.id not in self._answers:
+            answer = self._answers.get(entry.contact.id)
+            if answer is None:
                 step.outcome = Outcome.BAD
+            else:
+                self._reader.read(answer.value, step)
         if self._on_step is not None:
             self._on_step(step)
-
-    def _read(self, answer: Answer, _lookup: Lookup) -> bool:
-        """Note the records of an answer; never enough."""
-        self._reader.read(answer.value, self._steps[answer.contact.id])
-        return False
 
 
 def _told(reply: Reply, family: socket.AddressFamily) -> int:
