@@ -24,6 +24,9 @@ class Counters:
     timeouts: int = 0
     requests_served: int = 0
     stores_accepted: int = 0
+    lookups: int = 0  # ended
+    lookup_queries: int = 0  # sent by them
+    lookup_seconds: float = 0.0  # taken by them, added up
     drops: Counter[str] = field(default_factory=Counter)
     events: Counter[str] = field(default_factory=Counter)
 
@@ -42,6 +45,8 @@ class Counters:
                 "timeouts",
                 "requests_served",
                 "stores_accepted",
+                "lookups",
+                "lookup_queries",
             )
         }
         flat |= {f"drop_{reason}": count for reason, count in sorted(self.drops.items())}

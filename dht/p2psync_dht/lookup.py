@@ -129,8 +129,13 @@ class Lookup:
     async def run(self) -> list[Answer]:
         """Ask until the k closest that answer have answered."""
         self._started = True
+        began = self._protocol.now()
         self._pump()
         await self._done
+        counters = self._protocol.counters
+        counters.lookups += 1
+        counters.lookup_queries += self.queries
+        counters.lookup_seconds += self._protocol.now() - began
         nearest = sorted(self._answers.values(), key=lambda answer: answer.distance)
         return nearest[: self._k]
 

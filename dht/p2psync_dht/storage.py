@@ -18,7 +18,8 @@ from typing import Any, Final
 from kademlia.storage import IStorage
 
 from p2psync_dht.contact import network_group, pack_ip
-from p2psync_dht.records import TAG_HEAD, TAG_HOLDER, Head, HolderRecord, RecordError
+from p2psync_dht.form import RecordError
+from p2psync_dht.records import TAG_HEAD, TAG_HOLDER, Head, HolderRecord
 from p2psync_dht.wire import Status
 
 MAX_RECORDS: Final = 100_000  # 30 MB
@@ -78,6 +79,11 @@ class RecordStore(IStorage):  # type: ignore[misc]  # kademlia has no type hints
 
     def __len__(self) -> int:
         return self._by_source.total()
+
+    def counts(self) -> dict[str, int]:
+        """Heads, holder records, and the keys that these are under."""
+        heads = len(self._heads)
+        return {"heads": heads, "holders": len(self) - heads, "holder_keys": len(self._holders)}
 
     # Writing
 
