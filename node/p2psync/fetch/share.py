@@ -29,6 +29,10 @@ LIFETIME: Final = 900
 """Seconds that a nomination lasts: a fetch that dies without a word is forgotten soon."""
 RENEW: Final = 300.0
 """Seconds after which it is handed in again."""
+RETRY: Final = 10.0
+"""Seconds after which a source that did not take it is asked again: it may have been busy."""
+TELL_TIMEOUT: Final = 5.0
+"""Seconds that handing it in may take."""
 ROUND: Final = 1.0
 """Seconds between looks for sources that do not know us yet."""
 
@@ -57,9 +61,10 @@ class Sharing(PartialShare):
         super().__init__(PartialObjects(), dest)
         self._identity = identity
         self._archive = archive
+        self._state = state
         self._library = StateLibrary(state, self._partial, fetched=True)
         self._server: ContentServer | None = None
-        self._told: dict[str, float] = {}
+        self._due: dict[str, float] = {}
 
     async def start(self, host: str, port: int) -> None:
         """Begin to serve. Raises NetworkError if the address cannot be used."""
@@ -72,13 +77,18 @@ class Sharing(PartialShare):
         self._library.close()
 
     async def nominate(self, swarm: Swarm, coverage: Coverage) -> None:
-        """Keep the sources told that we are here, until cancelled."""
+        """Keep the sources told that we are here, until cancelled.
+
+        Where a node runs on this state directory they are not: it has the same key, and whoever knows it as a
+        mirror would forget that for our sake.
+        """
+        if self._state.node_runs():
+            return
         while True:
             now = time.monotonic()
-            for member in swarm.alive():
-                if member.metadata and now - self._told.get(member.name, -RENEW) >= RENEW:
-                    self._told[member.name] = now
-                    await self._tell(member, coverage)
+            due = [m for m in swarm.alive() if m.metadata and now >= self._due.get(m.name, now)]
+            if due:
+                await asyncio.gather(*(self._tell(member, coverage) for member in due))
             await asyncio.sleep(ROUND)
 
     async def _tell(self, member: Member, coverage: Coverage) -> None:
@@ -86,6 +96,7 @@ class Sharing(PartialShare):
         assert self._server is not None  # noqa: S101 - started before
         ip = local_address(member.name)
         if ip is None:
+            self._due[member.name] = time.monotonic() + RENEW
             return
         now = int(time.time())
         record = HolderRecord.sign(
@@ -98,8 +109,11 @@ class Sharing(PartialShare):
             payload=coverage.encode(),
         )
         # A source that cannot reach us, or keeps no list, is a source all the same.
-        with contextlib.suppress(P2psyncError):
-            await member.source.nominate(self._archive, record.raw)
+        self._due[member.name] = time.monotonic() + RETRY
+        with contextlib.suppress(P2psyncError, TimeoutError):
+            async with asyncio.timeout(TELL_TIMEOUT):
+                await member.source.nominate(self._archive, record.raw)
+            self._due[member.name] = time.monotonic() + RENEW
 
 
 def local_address(peer: str) -> str | None:
