@@ -46,8 +46,8 @@ class Background:
 
     def enter(self, manager: AbstractAsyncContextManager[T]) -> T:
         """Enter an asynchronous context there until ``close``."""
-        made = self.call(manager.__aenter__())  # type: ignore[arg-type]  # typed as an Awaitable only
-        self._stack.callback(lambda: self.call(manager.__aexit__(None, None, None)))  # type: ignore[arg-type]
+        made = self.call(manager.__aenter__())
+        self._stack.callback(lambda: self.call(manager.__aexit__(None, None, None)))
         return made
 
     def close(self) -> None:

@@ -141,8 +141,9 @@ def test_a_slow_source_gets_less(net: Network, servers: Background) -> None:
     ways = [servers.enter(proxy(rate=rate)) for rate in (300_000, 4 * MIB)]
     for number, way in enumerate(ways):
         # Others know each mirror by the address of its proxy alone.
-        where = [f"{url}?peer={origin.address}", net.path / f"m{number}", "--advertise", way.address]
-        mirror = net.mirror(*where, state=f"m{number}")
+        source = f"{url}?peer={origin.address}"
+        name = f"m{number}"
+        mirror = net.mirror(source, net.path / name, "--advertise", way.address, state=name)
         mirror.wait_event("done")
         way.target = mirror.address
     origin.kill()

@@ -24,7 +24,7 @@ from p2psync.format.snapshot import Snapshot
 from p2psync.format.url import archive_text
 
 MEMORY_MAX = 256 << 20
-"""Bytes of data (setrlimit(2), RLIMIT_DATA) that a client may have: what a fetch of any archive gets by with."""
+"""Bytes of data (setrlimit(2), RLIMIT_DATA) that a client may have."""
 FORMAT = 12
 
 

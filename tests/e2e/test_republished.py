@@ -43,7 +43,7 @@ def test_what_the_only_source_has_rewritten_without_publishing_is_missing_and_na
     shutil.copytree(tree, net.path / "as published", symlinks=True)
     copy = net.path / "copy"
     fetching = net.spawn("fetch", url, copy, "--source", origin.address, "--bwlimit", "1500", state="client")
-    until(lambda: (copy / PARTIAL).is_dir(), "it is under way")
+    until((copy / PARTIAL).is_dir, "it is under way")
     fill(tree / "large" / "l0", 3 * MIB, "rewritten")
     fill(tree / "large" / "l1", 2 * MIB, "rewritten")
     code = fetching.wait()

@@ -1,4 +1,4 @@
-"""Trees for the end-to-end tests: large enough to be shared among sources, and as odd as file systems allow."""
+"""Trees for the end-to-end tests: large enough to be shared, and as odd as file systems allow."""
 
 from __future__ import annotations
 
