@@ -2,7 +2,7 @@
 closed.
 
 Once a client has been bootstrapped it needs no bootstrap node again: the contacts that it met and the holders
-that it heard of are addresses to join by.
+that it heard of are addresses to join by. Where that finds nobody, sources of seeds are asked.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from typing import Final
 
 from p2psync.errors import NetworkError
 from p2psync.format.url import host_and_port
+from p2psync.seeds.find import Seeds, join
+from p2psync.seeds.query import split
 from p2psync.state import State
 from p2psync_dht import DhtNode, HolderRecord, RecordError
 
@@ -39,18 +41,23 @@ async def open_dht(
     server: bool = False,
     archive: bytes | None = None,
     records: bool = False,
+    node_class: type[DhtNode] = DhtNode,
 ) -> AsyncIterator[DhtNode]:
     """A node of the DHT that has joined, or tried to; its contacts are saved at the end.
 
+    ``bootstrap``: addresses to join by, and sources of seeds (``seeds.query``).
     ``archive``: its known holders are tried as contacts too. ``records``: what was stored for others before a
     restart is stored again.
 
     Raises:
-        NetworkError: the address cannot be used. UsageError: a bootstrap address is none.
+        NetworkError: the address cannot be used. UsageError: a bootstrap address is none. TrustError:
+        there are
+            only seeds that must not be believed.
     """
-    given = addresses(bootstrap)
+    texts, queries = split(bootstrap)
+    given = addresses(texts)
     try:
-        node = await DhtNode.start(state.identity(), host, port, server=server)
+        node = await node_class.start(state.identity(), host, port, server=server)
     except OSError as error:
         raise NetworkError(
             f"cannot use UDP port {port} at {host}: {error.strerror or error}; choose another with --listen"
@@ -60,7 +67,7 @@ async def open_dht(
         if records:
             await node.load_records(state.path / RECORDS)
         known = [] if archive is None else _holder_addresses(state, archive)
-        await node.join([*given, *known])
+        await join(node, [*given, *known], Seeds(state.path, queries))
         yield node
     finally:
         with contextlib.suppress(OSError):

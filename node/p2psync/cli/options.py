@@ -15,10 +15,25 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from p2psync.cli.output import Output
-from p2psync.cli.types import ADDRESS, EVERYWHERE, LISTEN, RATE, RULE, SECONDS, SOURCE, Address
+from p2psync.cli.types import (
+    ADDRESS,
+    BOOTSTRAP,
+    DNS_SERVER,
+    EVERYWHERE,
+    LISTEN,
+    RATE,
+    RULE,
+    SECONDS,
+    SEEDS,
+    SEEDS_KEY,
+    SOURCE,
+    Address,
+    BareHost,
+)
 
 if TYPE_CHECKING:
     from p2psync.config import Schema, Setting
+    from p2psync.seeds.query import SeedQuery
     from p2psync.state import State
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -70,7 +85,8 @@ class Network:
     """Where to listen and whom to ask."""
 
     listen: Address
-    bootstrap: tuple[Address, ...]
+    bootstrap: tuple[Address | SeedQuery, ...]
+    """As texts: addresses to join by, and sources of seeds."""
     sources: tuple[str, ...]
 
 
@@ -116,23 +132,26 @@ def common_options(function: Callable[..., Any]) -> Callable[..., Any]:
 def network_options(
     *, listen: str | None = None, sources: bool = True
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """``--listen --bootstrap --source``; the command receives ``network: Network``."""
+    """``--listen --bootstrap --seeds --seeds-key --dns --source``; the command receives ``network:
+    Network``."""
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def command(*args: Any, bootstrap: tuple[Address, ...], **others: Any) -> Any:
             where = others.pop("listen", None) or Address(EVERYWHERE, 0)
-            network = Network(where, bootstrap, others.pop("source", ()))
+            ways = _ways_to_join(bootstrap, others.pop("seeds"), others.pop("seeds_key"), others.pop("dns"))
+            network = Network(where, ways, others.pop("source", ()))
             return function(*args, network=network, **others)
 
         decorators = [
             click.option(
                 "--bootstrap",
-                type=ADDRESS,
+                type=BOOTSTRAP,
                 multiple=True,
                 metavar="HOST:PORT",
                 help="A node to join the network by, repeatable. Needed once; then nodes are remembered.",
-            )
+            ),
+            *_seeds_options(),
         ]
         if listen is not None:
             described = "a free port" if listen.endswith(":0") else listen
@@ -158,6 +177,48 @@ def network_options(
         return _stack(command, *decorators)
 
     return decorate
+
+
+def _seeds_options() -> list[Callable[[F], F]]:
+    return [
+        click.option(
+            "--seeds",
+            type=SEEDS,
+            multiple=True,
+            metavar="FILE|URL|DOMAIN",
+            help="A list of nodes to join by, repeatable: a file, an https:// URL, or a DNS name.",
+        ),
+        click.option(
+            "--seeds-key",
+            type=SEEDS_KEY,
+            multiple=True,
+            metavar="KEY",
+            help="Believe only seed lists that this key signed. Default: the key that a source had first.",
+        ),
+        click.option(
+            "--dns",
+            type=DNS_SERVER,
+            envvar="P2PSYNC_DNS",
+            metavar="IP[:PORT]",
+            help="The DNS server to ask for seeds. Default: the system's.",
+        ),
+    ]
+
+
+def _ways_to_join(
+    bootstrap: tuple[Address, ...], seeds: tuple[str, ...], keys: tuple[bytes, ...], dns: str | None
+) -> tuple[Address | SeedQuery, ...]:
+    """All that a node can join by. A host without a port may have an SRV record that names better ones."""
+    if not seeds and not any(isinstance(address, BareHost) for address in bootstrap):
+        return bootstrap
+    from p2psync.seeds.query import Kind, SeedQuery, is_domain, seed_query
+
+    named = [
+        address.host for address in bootstrap if isinstance(address, BareHost) and is_domain(address.host)
+    ]
+    queries = [SeedQuery(Kind.SRV, host, dns=dns) for host in named]
+    queries += [seed_query(text, keys, dns) for text in seeds]
+    return (*bootstrap, *queries)
 
 
 def advertise_option(function: F) -> F:

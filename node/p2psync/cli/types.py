@@ -33,6 +33,12 @@ class Address(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+class BareHost(Address):
+    """A host that was named without a port: the default one, unless DNS has an SRV record of it."""
+
+    __slots__ = ()
+
+
 class _Parsed(_ParamType):
     """A type made from a function that raises ValueError or UsageError."""
 
@@ -54,6 +60,35 @@ def parse_address(text: str) -> Address:
     from p2psync.format.url import host_and_port
 
     return Address(*host_and_port(text, DEFAULT_PORT))
+
+
+def parse_bootstrap(text: str) -> Address:
+    """As an address; a ``BareHost`` where the port is missing."""
+    address = parse_address(text)
+    return BareHost(*address) if text == address.host else address
+
+
+def parse_seeds(text: str) -> str:
+    """A file, URL or domain that has seeds, checked as far as it can be without its keys. Raises
+    UsageError."""
+    from p2psync.seeds.query import seed_query
+
+    seed_query(text, keys=(bytes(32),))
+    return text
+
+
+def parse_seeds_key(text: str) -> bytes:
+    """The key of a seed list, 32 bytes. Raises UsageError."""
+    from p2psync.seeds.seedlist import parse_key
+
+    return parse_key(text)
+
+
+def parse_dns_server(text: str) -> str:
+    """``IP[:PORT]`` of a DNS server. Raises UsageError."""
+    from p2psync.seeds.query import parse_dns
+
+    return parse_dns(text)
 
 
 def parse_listen(text: str) -> Address:
@@ -106,6 +141,10 @@ class RuleText(_ParamType):
 
 
 ADDRESS = _Parsed("host:port", parse_address)
+BOOTSTRAP = _Parsed("host:port", parse_bootstrap)
+SEEDS = _Parsed("file|url|domain", parse_seeds)
+SEEDS_KEY = _Parsed("key", parse_seeds_key)
+DNS_SERVER = _Parsed("ip:port", parse_dns_server)
 LISTEN = _Parsed("host:port", parse_listen)
 SOURCE = _Parsed("host:port|url", parse_source)
 RATE = _Parsed("rate", parse_rate)
