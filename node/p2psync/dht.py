@@ -12,12 +12,13 @@ import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Final
 
+from p2psync import __version__
 from p2psync.errors import NetworkError
 from p2psync.format.url import host_and_port
 from p2psync.seeds.find import Seeds, join
 from p2psync.seeds.query import split
 from p2psync.state import State
-from p2psync_dht import DhtNode, HolderRecord, RecordError
+from p2psync_dht import DhtNode, HolderRecord, Identity, RecordError
 
 DEFAULT_PORT: Final = 8730
 RECORDS: Final = "records.msgpack"
@@ -42,12 +43,14 @@ async def open_dht(
     archive: bytes | None = None,
     records: bool = False,
     node_class: type[DhtNode] = DhtNode,
+    identity: Identity | None = None,
 ) -> AsyncIterator[DhtNode]:
     """A node of the DHT that has joined, or tried to; its contacts are saved at the end.
 
     ``bootstrap``: addresses to join by, and sources of seeds (``seeds.query``).
     ``archive``: its known holders are tried as contacts too. ``records``: what was stored for others before a
-    restart is stored again.
+    restart is stored again. ``identity``: that of the state directory if None; a node that runs on it answers
+    only others.
 
     Raises:
         NetworkError: the address cannot be used. UsageError: a bootstrap address is none. TrustError:
@@ -57,7 +60,9 @@ async def open_dht(
     texts, queries = split(bootstrap)
     given = addresses(texts)
     try:
-        node = await node_class.start(state.identity(), host, port, server=server)
+        node = await node_class.start(
+            identity or state.identity(), host, port, server=server, agent=f"p2psync/{__version__}"
+        )
     except OSError as error:
         raise NetworkError(
             f"cannot use UDP port {port} at {host}: {error.strerror or error}; choose another with --listen"
