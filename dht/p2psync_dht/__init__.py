@@ -2,6 +2,8 @@
 
 from p2psync_dht.contact import Contact
 from p2psync_dht.counters import Counters
+from p2psync_dht.endpoint import Endpoint
+from p2psync_dht.form import RecordError
 from p2psync_dht.heads import HeadLookup
 from p2psync_dht.keys import Identity, node_id_of, verify_signature
 from p2psync_dht.node import DhtNode
@@ -9,11 +11,9 @@ from p2psync_dht.records import (
     ROLE_HEADS,
     ROLE_MIRRORS,
     Delegation,
-    Endpoint,
     Head,
     HolderRecord,
     HolderRole,
-    RecordError,
     head_key,
     holders_key,
     object_key,

@@ -12,8 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from p2psync_dht.lookup import Answer, Lookup
-from p2psync_dht.records import Head, RecordError, head_key
+from p2psync_dht.form import RecordError
+from p2psync_dht.lookup import Lookup
+from p2psync_dht.query import Answer
+from p2psync_dht.records import Head, head_key
 from p2psync_dht.stores import store_at_closest, store_one
 from p2psync_dht.wire import Want
 

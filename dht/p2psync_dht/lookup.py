@@ -14,9 +14,8 @@ import bisect
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from p2psync_dht.contact import (
     COMPACT_SIZE,
@@ -28,6 +27,7 @@ from p2psync_dht.contact import (
     unpack_contact,
 )
 from p2psync_dht.keys import ID_SIZE
+from p2psync_dht.query import Answer
 from p2psync_dht.routing import MAX_PER_NETWORK
 from p2psync_dht.wire import Want, WireError, field
 
@@ -54,6 +54,7 @@ class _State(IntEnum):
     SLOW = 2  # silent for the soft time-out: does not hold a slot, but may be waited for
     OVERDUE = 3  # silent for twice that: not waited for
     ANSWERED = 4
+    FAILED = 5  # kept in the list of a read, see `_counts`
 
 
 class _Entry:
@@ -64,18 +65,6 @@ class _Entry:
         self.distance = distance
         self.state = _State.NEW
         self.teller = teller
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What one node said: its contact, its write token, and the records under the key (None if it has
-    none).
-    """
-
-    contact: Contact
-    distance: int
-    token: bytes
-    value: list[Any] | None
 
 
 class Lookup:
@@ -208,16 +197,24 @@ class Lookup:
         own = self._own_wanted()
         if own is not None:
             return own
-        ahead = 0
+        ahead = silent = 0
         for entry in self._entries:
             if entry.state == _State.NEW:
                 if self._is_eligible(entry):
                     return entry
-            elif entry.state in (_State.ASKED, _State.ANSWERED):
+            elif entry.state in (_State.ASKED, _State.ANSWERED) or self._counts(silent := silent + 1):
                 ahead += 1
                 if ahead >= self._focus:
                     return None
         return None
+
+    def _counts(self, silent: int) -> bool:
+        """Whether a node that is silent, the so many-th, stands for one of the k nearest.
+
+        In a read it does: its neighbours have the record, not nodes farther out. Half of k at most, so that
+        contacts invented near a key hide nothing. A store needs living nodes.
+        """
+        return self._want != Want.NODES and silent <= self._k // 2
 
     def _is_eligible(self, entry: _Entry) -> bool:
         """Whether a new entry may be asked: not beyond the bound, nor told of by a node whose contacts keep
@@ -251,18 +248,23 @@ class Lookup:
         """Whether the k nearest have answered, not counting those that keep silent."""
         if self._own_wanted() is not None:
             return False
-        answered = 0
+        answered = heard = silent = 0
         waiting = self._waiting_for_addresses
         for entry in self._entries:
             if entry.state == _State.ANSWERED:
                 answered += 1
-                if answered >= self._k:
-                    return True
-            elif entry.state == _State.OVERDUE or (entry.state == _State.SLOW and self._want != Want.NODES):
+                heard += 1
+            elif entry.state in (_State.OVERDUE, _State.FAILED) or (
+                entry.state == _State.SLOW and self._want != Want.NODES
+            ):
                 # A store wants the true k closest; a read has enough in the others.
-                waiting += 1
+                waiting += entry.state != _State.FAILED
+                silent += 1
+                heard += self._counts(silent)
             elif entry.state != _State.NEW or self._is_eligible(entry):
                 return False
+            if heard >= self._k:
+                return True
         # Fewer nodes than k: complete, unless nobody has answered and somebody still may.
         return bool(answered) or not waiting
 
@@ -347,11 +349,14 @@ class Lookup:
         if entry.state == _State.ASKED:
             self._active -= 1
         if reply is None:
-            if entry.teller is None:
-                self._own_lost += 1
-            else:
+            if entry.teller is not None:
                 self._strikes[entry.teller] += 1
-            self._remove(entry)
+            if self._want == Want.NODES:
+                self._own_lost += entry.teller is None
+                self._remove(entry)
+            else:
+                entry.state = _State.FAILED
+                self._release_group(entry.contact)
         else:
             entry.state = _State.ANSWERED
             if entry.teller is not None:

@@ -11,13 +11,13 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
-from collections import Counter, OrderedDict
 from collections.abc import Callable
 from typing import Any, Final, cast
 
 from kademlia.protocol import KademliaProtocol
 from rpcudp.protocol import RPCProtocol
 
+from p2psync_dht.acquaintances import Acquaintances
 from p2psync_dht.contact import Address, Contact, network_group, pack_ip, scope_of, unpack_address
 from p2psync_dht.counters import Counters, QuietLog
 from p2psync_dht.keys import DOMAIN_CONTACT, PUBLIC_KEY_SIZE, Identity, node_id_of, verify_signature
@@ -27,7 +27,7 @@ from p2psync_dht.routing import ContactTable
 from p2psync_dht.rtt import RttBook
 from p2psync_dht.service import Service
 from p2psync_dht.storage import RecordStore
-from p2psync_dht.tokens import TOKEN_LIFETIME, TOKEN_SIZE, TokenMint
+from p2psync_dht.tokens import TOKEN_SIZE, TokenMint
 from p2psync_dht.wire import (
     NONCE_SIZE,
     PADDED_QUERY,
@@ -43,14 +43,9 @@ from p2psync_dht.wire import (
 )
 
 MAX_OUTSTANDING: Final = 2048  # queries without an answer; a sweep and some lookups use a few hundred
-MAX_REMEMBERED: Final = 2048  # addresses whose token, proof or silence is remembered
-PROOF_LIFETIME: Final = 3600.0  # seconds for which a proof of identity from an address is believed
-DEAD_FOR: Final = 60.0  # seconds during which a silent address is asked only as a last resort
 MAX_VERIFYING: Final = 16  # pings to strangers under way, whatever the number of strangers
-VERIFY_AGAIN: Final = 30.0  # seconds until the same stranger is pinged again
 SOME: Final = 8  # contacts in a bucket, below which everybody is invited to it
 INVITE_SHARE: Final = 0.2  # of those who ask, invited to a bucket with more
-OBSERVATIONS: Final = 32  # latest answers that vote on what our own address is
 
 PROOF_INDEX: Final = {Kind.PING: 2, Kind.FIND: 4, Kind.PROVE: 1}
 
@@ -60,16 +55,6 @@ def contact_proof(network: bytes, nonce: bytes, asker: bytes) -> bytes:
     network.
     """
     return network + nonce + asker
-
-
-class _Memory(OrderedDict[Address, Any]):
-    """A bounded dictionary by address; the oldest entry goes first."""
-
-    def remember(self, address: Address, value: Any) -> None:
-        self.pop(address, None)
-        self[address] = value
-        if len(self) > MAX_REMEMBERED:
-            self.popitem(last=False)
 
 
 class DhtProtocol(KademliaProtocol):  # type: ignore[misc]  # kademlia has no type hints: its classes are Any
@@ -117,12 +102,8 @@ class DhtProtocol(KademliaProtocol):  # type: ignore[misc]  # kademlia has no ty
         self._service = Service(self)
         self._transports: dict[socket.AddressFamily, asyncio.DatagramTransport] = {}
         self._outstanding: dict[bytes, Query] = {}
-        self._known_tokens = _Memory()
-        self._proved = _Memory()
-        self._dead = _Memory()
-        self._verified_lately = _Memory()
+        self.acquaintances = Acquaintances()
         self._verifying = 0
-        self._observed: dict[socket.AddressFamily, list[Address]] = {family: [] for family in self.tables}
         self._last_heard = now
         self.closed = False
 
@@ -249,16 +230,15 @@ class DhtProtocol(KademliaProtocol):  # type: ignore[misc]  # kademlia has no ty
         if message.is_client or not self.tables[contact.family].wants(contact):
             return
         self._check_proof(token, message, self.identity.node_id)
-        self._proved.remember(address, (contact.id, self.now()))
+        self.acquaintances.note_proof(contact, self.now())
         self.tables[contact.family].add_verified(contact)
 
     def verify(self, contact: Contact) -> None:
         """Ping a stranger for its proof; it enters the table when that arrives."""
-        now = self.now()
-        tried = self._verified_lately.get(contact.address)
-        if self._verifying >= MAX_VERIFYING or (tried is not None and now - tried < VERIFY_AGAIN):
+        if self._verifying >= MAX_VERIFYING:
             return
-        self._verified_lately.remember(contact.address, now)
+        if not self.acquaintances.may_ping(contact.address, self.now()):
+            return
         self._verifying += 1
         self.ping(contact, lambda _reply: self._verification_ended())
 
@@ -267,23 +247,19 @@ class DhtProtocol(KademliaProtocol):  # type: ignore[misc]  # kademlia has no ty
 
     def is_proved(self, contact: Contact) -> bool:
         """Whether that id was proved from that address lately."""
-        known = self._proved.get(contact.address)
-        return known is not None and known[0] == contact.id and self.now() - known[1] < PROOF_LIFETIME
+        return self.acquaintances.is_proved(contact, self.now())
 
     def is_dead(self, contact: Contact) -> bool:
         """Whether that address was silent lately."""
-        since = self._dead.get(contact.address)
-        return since is not None and self.now() - since < DEAD_FOR
+        return self.acquaintances.is_dead(contact, self.now())
 
     def token_for(self, address: Address) -> bytes | None:
         """The write token that a node gave us, while it surely is valid."""
-        known = self._known_tokens.get(address)
-        return known[0] if known is not None and self.now() < known[1] else None
+        return self.acquaintances.token_for(address, self.now())
 
     def observed(self, family: socket.AddressFamily) -> Address | None:
         """Our own address as most of the latest answers name it."""
-        votes = Counter(self._observed[family]).most_common(1)
-        return votes[0][0] if votes else None
+        return self.acquaintances.observed(family)
 
     # Queries
 
@@ -343,7 +319,7 @@ class DhtProtocol(KademliaProtocol):  # type: ignore[misc]  # kademlia has no ty
         contact = query.contact
         # When nobody at all was heard since, our own link is the likelier culprit: nobody is blamed.
         if self._last_heard >= query.sent_at:
-            self._dead.remember(contact.address, self.now())
+            self.acquaintances.note_silence(contact.address, self.now())
             if query.known_id:
                 candidate = self.tables[contact.family].note_failure(contact)
                 if candidate is not None:
@@ -369,7 +345,7 @@ class DhtProtocol(KademliaProtocol):  # type: ignore[misc]  # kademlia has no ty
         self.counters.queries_answered += 1
         if query.sent_times == 1:
             self.rtts.sample(address, now - query.sent_at)
-        self._dead.pop(address, None)
+        self.acquaintances.note_answer(address)
         query.succeed(reply)
 
     def _check_reply(self, query: Query, message: Message) -> Reply:
@@ -378,18 +354,18 @@ class DhtProtocol(KademliaProtocol):  # type: ignore[misc]  # kademlia has no ty
             contact = Contact(message.sender, contact.ip, contact.port)
         elif message.sender != contact.id:
             self.tables[contact.family].remove_contact(contact)
-            self._proved.pop(contact.address, None)
+            self.acquaintances.forget_proof(contact)
             raise WireError("impostor")
         if message.sender == self.identity.node_id:
             raise WireError("self")
         table = self.tables[contact.family]
         if query.nonce is not None:
             self._check_proof(query.nonce, message, self.identity.node_id)
-            self._proved.remember(contact.address, (contact.id, self.now()))
+            self.acquaintances.note_proof(contact, self.now())
         observed = field(message.body, 0, bytes)
         token = field(message.body, 1, bytes, size=TOKEN_SIZE)
         self._note_observed(contact, observed)
-        self._known_tokens.remember(contact.address, (token, self.now() + TOKEN_LIFETIME))
+        self.acquaintances.note_token(contact.address, token, self.now())
         table.note_alive(contact)
         if self.is_proved(contact) and table.get(contact.id) is None and not message.is_client:
             table.add_verified(contact)
@@ -409,9 +385,5 @@ class DhtProtocol(KademliaProtocol):  # type: ignore[misc]  # kademlia has no ty
             address = unpack_address(observed)
         except ValueError as error:
             raise WireError("field") from error
-        # What a near node sees (a private address) is not what a far one does; both are votes, the majority
-        # wins.
         if scope_of(observed[:-2]) > 0 and (":" in address[0]) == (":" in contact.ip):
-            votes = self._observed[contact.family]
-            votes.append(address)
-            del votes[:-OBSERVATIONS]
+            self.acquaintances.note_observed(contact.family, address)

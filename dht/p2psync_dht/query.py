@@ -35,6 +35,18 @@ class Reply:
     token: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one node said: its contact, its write token, and the records under the key (None if it has
+    none).
+    """
+
+    contact: Contact
+    distance: int
+    token: bytes
+    value: list[Any] | None
+
+
 class Query:
     """`done` is called exactly once, with a `Reply` or None. `known_id` False: ask whoever is at that
     address.

@@ -12,7 +12,6 @@ given. Which of several valid heads a client accepts is the caller's trust polic
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -20,17 +19,30 @@ from typing import Any
 
 from blake3 import blake3
 
-from p2psync_dht.codec import CodecError, pack, unpack_canonical
+from p2psync_dht.endpoint import Endpoint
+from p2psync_dht.form import RecordError, exact_bytes, is_signed_by, number, seal, split
 from p2psync_dht.keys import (
     DOMAIN_DELEGATION,
     DOMAIN_HEAD,
     DOMAIN_HOLDER,
     ID_SIZE,
     PUBLIC_KEY_SIZE,
-    SIGNATURE_SIZE,
     Identity,
-    verify_signature,
 )
+
+__all__ = [
+    "ROLE_HEADS",
+    "ROLE_MIRRORS",
+    "Delegation",
+    "Endpoint",
+    "Head",
+    "HolderRecord",
+    "HolderRole",
+    "RecordError",
+    "head_key",
+    "holders_key",
+    "object_key",
+]
 
 MAX_DELEGATION_SIZE = 250  # 155 bytes at most as written here; the rest is for the fields of newer writers
 MAX_HEAD_SIZE = 450  # two heads and their tokens fit one 1,200-byte datagram
@@ -38,10 +50,8 @@ MAX_HOLDER_SIZE = 250  # four fit one datagram
 MAX_HEAD_PAYLOAD = 128  # a size and a 32-byte hash need 44
 MAX_HOLDER_PAYLOAD = 64  # a summary, not a list
 MAX_ENDPOINTS = 4  # IPv4, IPv6 and two URLs
-MAX_URL = 128  # characters
 MAX_SEQUENCE = 2**63 - 1  # epochs and sequence numbers fit a signed 64-bit column
 MAX_TIME = 2**40  # seconds since 1970: 34,000 years; keeps sums far from overflow
-MAX_FIELDS = 15  # elements of a body: a one-byte array header, so that known fields have fixed offsets
 MAX_HOLDER_LIFETIME = 24 * 3600  # a holder that disappeared without a word is forgotten within a day
 MAX_CLOCK_SKEW = 600  # seconds by which a writer's clock may be ahead of ours
 
@@ -55,10 +65,6 @@ _OBJECT_CONTEXT = "p2psync-dht v1 key of an object's holders"
 TAG_DELEGATION = 1  # first element of each body: what it is, and its version by its value
 TAG_HEAD = 2
 TAG_HOLDER = 3
-
-
-class RecordError(ValueError):
-    """A record that is malformed, not signed by whom it claims, or outside its own rules."""
 
 
 class HolderRole(IntEnum):
@@ -90,47 +96,6 @@ def object_key(digest: bytes) -> bytes:
     return _key(_OBJECT_CONTEXT, digest)
 
 
-def _body(raw: bytes, what: str, tag: int, known: int, limit: int) -> tuple[list[Any], tuple[Any, ...]]:
-    """Split a record into its known fields (without the tag) and the extra ones."""
-    if not isinstance(raw, bytes):
-        raise RecordError(f"a {what} is bytes, not {type(raw).__name__}")
-    if not SIGNATURE_SIZE < len(raw) <= limit:
-        raise RecordError(f"a {what} of {len(raw)} bytes, not {SIGNATURE_SIZE + 1} to {limit}")
-    try:
-        fields = unpack_canonical(raw[:-SIGNATURE_SIZE], limit=limit)
-    except CodecError as error:
-        raise RecordError(f"a {what} that is {error}") from error
-    if not isinstance(fields, list) or not known < len(fields) <= MAX_FIELDS:
-        raise RecordError(f"not a {what}: wrong number of fields")
-    if type(fields[0]) is not int or fields[0] != tag:
-        raise RecordError(f"not a {what}")
-    return fields[1 : known + 1], tuple(fields[known + 1 :])
-
-
-def _bytes(value: Any, name: str, low: int, high: int | None = None) -> bytes:
-    if not isinstance(value, bytes) or not low <= len(value) <= (low if high is None else high):
-        raise RecordError(f"{name} is not bytes of the right length")
-    return value
-
-
-def _number(value: Any, name: str, low: int, high: int) -> int:
-    if type(value) is not int or not low <= value <= high:
-        raise RecordError(f"{name} is not a number from {low} to {high}")
-    return value
-
-
-def _seal(fields: Sequence[Any], signer: Identity, domain: bytes) -> bytes:
-    try:
-        body = pack(list(fields))
-    except (TypeError, ValueError, OverflowError) as error:
-        raise RecordError(f"fields that cannot be written: {error}") from error
-    return body + signer.sign(body, domain=domain)
-
-
-def _signed_by(public_key: bytes, domain: bytes, raw: bytes) -> bool:
-    return verify_signature(public_key, domain, raw[:-SIGNATURE_SIZE], raw[-SIGNATURE_SIZE:])
-
-
 @dataclass(frozen=True, slots=True)
 class Delegation:
     """`root` (32-byte archive id) lets `key` (32 bytes) act in `roles` within an epoch and a span of time
@@ -152,20 +117,20 @@ class Delegation:
     ) -> Delegation:
         """Sign with the archive's root key; RecordError for values out of range."""
         fields = (TAG_DELEGATION, root.public_key, key, epoch, roles, not_before, not_after)
-        return cls.decode(_seal(fields, root, DOMAIN_DELEGATION))
+        return cls.decode(seal(fields, root, DOMAIN_DELEGATION))
 
     @classmethod
     def decode(cls, raw: bytes) -> Delegation:
         """Read the form; RecordError if it is wrong. The signature is `verify`'s."""
-        fields, extra = _body(raw, "delegation", TAG_DELEGATION, 6, MAX_DELEGATION_SIZE)
+        fields, extra = split(raw, "delegation", TAG_DELEGATION, 6, MAX_DELEGATION_SIZE)
         root, key, epoch, roles, not_before, not_after = fields
         made = cls(
-            root=_bytes(root, "root", PUBLIC_KEY_SIZE),
-            key=_bytes(key, "key", PUBLIC_KEY_SIZE),
-            epoch=_number(epoch, "epoch", 0, MAX_SEQUENCE),
-            roles=_number(roles, "roles", 1, 255),
-            not_before=_number(not_before, "not_before", 0, MAX_TIME),
-            not_after=_number(not_after, "not_after", 0, MAX_TIME),
+            root=exact_bytes(root, "root", PUBLIC_KEY_SIZE),
+            key=exact_bytes(key, "key", PUBLIC_KEY_SIZE),
+            epoch=number(epoch, "epoch", 0, MAX_SEQUENCE),
+            roles=number(roles, "roles", 1, 255),
+            not_before=number(not_before, "not_before", 0, MAX_TIME),
+            not_after=number(not_after, "not_after", 0, MAX_TIME),
             raw=raw,
             extra=extra,
         )
@@ -175,7 +140,7 @@ class Delegation:
 
     def verify(self) -> None:
         """RecordError unless the root signed these bytes."""
-        if not _signed_by(self.root, DOMAIN_DELEGATION, self.raw):
+        if not is_signed_by(self.root, DOMAIN_DELEGATION, self.raw):
             raise RecordError("a delegation that its root did not sign")
 
 
@@ -219,22 +184,22 @@ class Head:
             raise RecordError("the signing key is neither the archive's root nor the delegated one")
         given = None if delegation is None else delegation.raw
         fields = (TAG_HEAD, root, epoch, seq, payload, signed_at, fresh_until, given, *extra)
-        made = cls.decode(_seal(fields, signer, DOMAIN_HEAD))
+        made = cls.decode(seal(fields, signer, DOMAIN_HEAD))
         made.verify()
         return made
 
     @classmethod
     def decode(cls, raw: bytes) -> Head:
         """Read the form; RecordError if it is wrong. Signatures and delegation are `verify`'s."""
-        fields, extra = _body(raw, "head", TAG_HEAD, 7, MAX_HEAD_SIZE)
+        fields, extra = split(raw, "head", TAG_HEAD, 7, MAX_HEAD_SIZE)
         root, epoch, seq, payload, signed_at, fresh_until, delegation = fields
         return cls(
-            root=_bytes(root, "root", PUBLIC_KEY_SIZE),
-            epoch=_number(epoch, "epoch", 0, MAX_SEQUENCE),
-            seq=_number(seq, "seq", 0, MAX_SEQUENCE),
-            payload=_bytes(payload, "payload", 0, MAX_HEAD_PAYLOAD),
-            signed_at=_number(signed_at, "signed_at", 0, MAX_TIME),
-            fresh_until=_number(fresh_until, "fresh_until", 0, MAX_TIME),
+            root=exact_bytes(root, "root", PUBLIC_KEY_SIZE),
+            epoch=number(epoch, "epoch", 0, MAX_SEQUENCE),
+            seq=number(seq, "seq", 0, MAX_SEQUENCE),
+            payload=exact_bytes(payload, "payload", 0, MAX_HEAD_PAYLOAD),
+            signed_at=number(signed_at, "signed_at", 0, MAX_TIME),
+            fresh_until=number(fresh_until, "fresh_until", 0, MAX_TIME),
             delegation=None if delegation is None else Delegation.decode(delegation),
             raw=raw,
             extra=extra,
@@ -259,7 +224,7 @@ class Head:
                 raise RecordError("a head signed outside its delegation's time")
             given.verify()
             signer = given.key
-        if not _signed_by(signer, DOMAIN_HEAD, self.raw):
+        if not is_signed_by(signer, DOMAIN_HEAD, self.raw):
             raise RecordError("a head that its archive did not sign")
 
     @property
@@ -270,54 +235,6 @@ class Head:
     def order(self) -> tuple[int, int, bytes]:
         """Greater is newer, the same everywhere: (epoch, seq), then the hash of the bytes."""
         return (self.epoch, self.seq, blake3(self.raw).digest())
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where a holder serves: an IP address with a TCP port, or the URL of a web mirror (then `ip` is "" and
-    `port` 0).
-    """
-
-    ip: str = ""
-    port: int = 0
-    url: str = ""
-
-    def __str__(self) -> str:
-        if self.url:
-            return self.url
-        return f"[{self.ip}]:{self.port}" if ":" in self.ip else f"{self.ip}:{self.port}"
-
-    def encode(self) -> bytes | str:
-        """6 bytes for IPv4, 18 for IPv6 (address, big-endian port: BEP 5, BEP 32), text for a URL."""
-        if self.url:
-            return self.url
-        try:
-            return ipaddress.ip_address(self.ip).packed + self.port.to_bytes(2, "big")
-        except (ValueError, OverflowError) as error:
-            raise RecordError(f"not an endpoint: {self.ip!r} port {self.port}") from error
-
-    @classmethod
-    def decode(cls, value: Any) -> Endpoint:
-        """RecordError unless `value` is what `encode` gives for a usable endpoint."""
-        if isinstance(value, str):
-            scheme_ok = value.startswith(("http://", "https://"))
-            if (
-                not scheme_ok
-                or len(value) > MAX_URL
-                or not value.isascii()
-                or not value.isprintable()
-                or " " in value
-            ):
-                raise RecordError("an endpoint whose URL is not plain http(s)")
-            return cls(url=value)
-        if not isinstance(value, bytes) or len(value) not in (6, 18):
-            raise RecordError("an endpoint that is neither an address nor a URL")
-        address, port = ipaddress.ip_address(value[:-2]), int.from_bytes(value[-2:], "big")
-        if port == 0 or address.is_unspecified or address.is_multicast:
-            raise RecordError("an endpoint that nobody can connect to")
-        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-            raise RecordError("an endpoint that spells IPv4 as IPv6")  # one spelling per address
-        return cls(ip=str(address), port=port)
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,23 +271,23 @@ class HolderRecord:
         """Sign with the node's key; RecordError for values out of range."""
         places = [endpoint.encode() for endpoint in endpoints]
         fields = (TAG_HOLDER, key, identity.public_key, places, issued, expires, int(role), payload, *extra)
-        return cls.decode(_seal(fields, identity, DOMAIN_HOLDER))
+        return cls.decode(seal(fields, identity, DOMAIN_HOLDER))
 
     @classmethod
     def decode(cls, raw: bytes) -> HolderRecord:
         """Read the form; RecordError if it is wrong. The signature is `verify`'s."""
-        fields, extra = _body(raw, "holder record", TAG_HOLDER, 7, MAX_HOLDER_SIZE)
+        fields, extra = split(raw, "holder record", TAG_HOLDER, 7, MAX_HOLDER_SIZE)
         key, node_key, places, issued, expires, role, payload = fields
         if not isinstance(places, list) or not 1 <= len(places) <= MAX_ENDPOINTS:
             raise RecordError("a holder record without endpoints, or with too many")
         made = cls(
-            node_key=_bytes(node_key, "node_key", PUBLIC_KEY_SIZE),
-            key=_bytes(key, "key", ID_SIZE),
+            node_key=exact_bytes(node_key, "node_key", PUBLIC_KEY_SIZE),
+            key=exact_bytes(key, "key", ID_SIZE),
             endpoints=tuple(Endpoint.decode(place) for place in places),
-            issued=_number(issued, "issued", 0, MAX_TIME),
-            expires=_number(expires, "expires", 0, MAX_TIME),
-            role=HolderRole(_number(role, "role", HolderRole.ORIGIN, HolderRole.PEER)),
-            payload=_bytes(payload, "payload", 0, MAX_HOLDER_PAYLOAD),
+            issued=number(issued, "issued", 0, MAX_TIME),
+            expires=number(expires, "expires", 0, MAX_TIME),
+            role=HolderRole(number(role, "role", HolderRole.ORIGIN, HolderRole.PEER)),
+            payload=exact_bytes(payload, "payload", 0, MAX_HOLDER_PAYLOAD),
             raw=raw,
             extra=extra,
         )
@@ -391,7 +308,7 @@ class HolderRecord:
         """
         if now is not None:
             self.check_time(now)
-        if not _signed_by(self.node_key, DOMAIN_HOLDER, self.raw):
+        if not is_signed_by(self.node_key, DOMAIN_HOLDER, self.raw):
             raise RecordError("a holder record that its node did not sign")
 
     @property

@@ -18,7 +18,8 @@ from typing import Any, Final
 from kademlia.storage import IStorage
 
 from p2psync_dht.contact import network_group, pack_ip
-from p2psync_dht.records import TAG_HEAD, TAG_HOLDER, Head, HolderRecord, RecordError
+from p2psync_dht.form import RecordError
+from p2psync_dht.records import TAG_HEAD, TAG_HOLDER, Head, HolderRecord
 from p2psync_dht.wire import Status
 
 MAX_RECORDS: Final = 100_000  # 30 MB

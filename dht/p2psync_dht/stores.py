@@ -7,8 +7,8 @@ import socket
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from p2psync_dht.lookup import Answer, Lookup
-from p2psync_dht.query import Query, Reply
+from p2psync_dht.lookup import Lookup
+from p2psync_dht.query import Answer, Query, Reply
 from p2psync_dht.wire import Kind, Status, WireError, field
 
 if TYPE_CHECKING:
