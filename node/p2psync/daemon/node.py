@@ -17,6 +17,7 @@ from p2psync.content.library import StateLibrary
 from p2psync.content.partial import PartialObjects
 from p2psync.content.server import ContentServer
 from p2psync.daemon.announce import Announcer
+from p2psync.daemon.control import control_server, status_command
 from p2psync.daemon.mirrors import Mirrors, pause, register
 from p2psync.dht import RECORDS, open_dht
 from p2psync.errors import NetworkError, P2psyncError
@@ -197,6 +198,7 @@ async def _running(
         inside = Host(dht, lambda dest: PartialShare(partial, dest))
         mirrors = Mirrors(state, inside, bwlimit=options.bwlimit, warn=warn, detail=detail)
         shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        await stack.enter_async_context(control_server(state.path, {"status": status_command(dht, shown)}))
         yield Node(state, dht, announcer, mirrors, inside, (shown, identity.node_id.hex()), warn)
 
 
