@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import socket
 import time
 from dataclasses import dataclass
 from typing import Final
@@ -80,7 +81,8 @@ class Announcer:
         for archive, trees in self._archives().items():
             said = self._announced.setdefault(archive, Announced())
             await self._announce(archive, trees, said)
-            due = min(due, said.renew_at, said.head_at)
+            # What has nothing to announce yet is due when the state changes.
+            due = min([due, *(at for at in (said.renew_at, said.head_at) if at)])
         return max(due - time.monotonic(), 0.5)
 
     def _archives(self) -> dict[bytes, list[Tree]]:
@@ -125,7 +127,7 @@ class Announcer:
     async def _announce_holder(
         self, archive: bytes, coverage: Coverage, role: HolderRole, said: Announced
     ) -> None:
-        endpoint = self._endpoint()
+        endpoint = await self._endpoint()
         if endpoint is None:
             said.renew_at = time.monotonic() + RETRY  # Nobody has told us yet at which address we are seen.
             return
@@ -155,11 +157,15 @@ class Announcer:
             payload=coverage.encode(),
         )
 
-    def _endpoint(self) -> Endpoint | None:
+    async def _endpoint(self) -> Endpoint | None:
         """Where others reach the content server: as told, as bound, or as other nodes see us."""
         host, port = self._advertise or self._listen
         if host not in ("0.0.0.0", "::", ""):  # noqa: S104 - a comparison
-            return Endpoint(host, port)
+            try:  # Records hold addresses; those of a name may change.
+                found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            except OSError:
+                return None
+            return Endpoint(str(found[0][4][0]), port)
         observed = self._dht.observed_address()
         return None if observed is None else Endpoint(observed[0], port)
 

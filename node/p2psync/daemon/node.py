@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractContextManager, AsyncExitStack
 from dataclasses import dataclass
@@ -26,8 +27,10 @@ from p2psync.fetch.options import FetchOptions, FetchSummary
 from p2psync.fetch.share import PartialShare
 from p2psync.observer import Observer
 from p2psync.state import NODE_LOCK, State
-from p2psync_dht import DhtNode
+from p2psync_dht import DhtNode, RecordError
 
+FAILED_PAUSE: Final = 30.0
+"""Seconds until work that failed as a whole is begun again."""
 WATCH: Final = 0.5
 """Seconds between looks at the state directory."""
 SAVE: Final = 300.0
@@ -153,9 +156,11 @@ class Node:
         while True:
             try:
                 seconds = await work()
-            except P2psyncError as error:
-                self._warn(str(error))
-                seconds = 30.0
+            except* (P2psyncError, RecordError, OSError, sqlite3.Error) as failures:
+                # A full disk or a broken record today is no reason to serve nothing tomorrow.
+                for error in failures.exceptions:
+                    self._warn(str(error))
+                seconds = FAILED_PAUSE
             await pause(seconds, changed)
 
     async def _watch(self) -> None:
@@ -178,7 +183,10 @@ class Node:
     async def _tidy(self) -> None:
         while True:
             await asyncio.sleep(TIDY)
-            await asyncio.to_thread(self._state.tidy)
+            try:
+                await asyncio.to_thread(self._state.tidy)
+            except (P2psyncError, OSError, sqlite3.Error) as error:
+                self._warn(f"the state directory could not be cleaned: {error}")
 
 
 @contextlib.asynccontextmanager
