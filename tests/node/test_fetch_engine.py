@@ -138,7 +138,7 @@ def test_a_renamed_directory_costs_nothing(world: World) -> None:
     assert world.differs() == []
     assert summary.received < SIZE / 100
     assert summary.reused == SIZE
-    assert world.dest.joinpath("pool").exists()  # who fetched it is unknown to this state directory
+    assert not world.dest.joinpath("pool").exists()  # an earlier snapshot, which the sources have, had it
 
 
 def test_a_renamed_directory_is_removed_by_who_fetched_it(world: World) -> None:
