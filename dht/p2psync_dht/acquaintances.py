@@ -32,6 +32,11 @@ class Memory(OrderedDict[Address, _V], Generic[_V]):
             self.popitem(last=False)
 
 
+def _host(address: Address) -> Address:
+    """Many NATs open a path to all ports of a host; on the loopback interface each port is a host."""
+    return address if address[0].startswith("127.") or address[0] == "::1" else (address[0], 0)
+
+
 class Acquaintances:
     """The memory of one node. `now` is always the event loop's clock, in seconds."""
 
@@ -40,6 +45,7 @@ class Acquaintances:
         self._proofs: Memory[tuple[bytes, float]] = Memory()
         self._silences: Memory[float] = Memory()
         self._pinged: Memory[float] = Memory()
+        self._written: Memory[float] = Memory()
         self._observed: dict[socket.AddressFamily, list[Address]] = {}
 
     def note_proof(self, contact: Contact, now: float) -> None:
@@ -71,6 +77,14 @@ class Acquaintances:
         """Whether that address was silent lately."""
         since = self._silences.get(contact.address)
         return since is not None and now - since < DEAD_FOR
+
+    def note_written(self, address: Address, now: float) -> None:
+        self._written.remember(_host(address), now)
+
+    def has_written(self, address: Address, now: float, within: float) -> bool:
+        """Whether anything was sent to that host lately; on this machine, to that port."""
+        since = self._written.get(_host(address))
+        return since is not None and now - since < within
 
     def may_ping(self, address: Address, now: float) -> bool:
         """Whether a stranger has not been pinged lately; from now on it has."""

@@ -185,6 +185,18 @@ class DhtNode:
         self._bootstrap = list(addresses)
         return await self._server.bootstrap(addresses, self._cached)
 
+    async def probe_reachable(self, addresses: Sequence[Address] = ()) -> bool | None:
+        """Whether strangers can reach this node's UDP port, from a call of a node that it never wrote to.
+
+        Asks the nodes at `addresses` (numeric), or contacts. Ask before `join`: afterwards few strangers
+        are left. None if it cannot be found out, as in a network of three.
+        """
+        return await self.protocol.reachability.test(addresses)
+
+    def serve(self, on: bool = True) -> None:
+        """Become a server, or a client, from now on."""
+        self.protocol.server = on
+
     async def get_head(self, root: bytes, *, quorum: int = QUORUM) -> HeadLookup:
         """The best head of the archive `root` (32 bytes), verified.
 

@@ -23,6 +23,7 @@ from p2psync_dht.counters import Counters, QuietLog
 from p2psync_dht.keys import DOMAIN_CONTACT, PUBLIC_KEY_SIZE, Identity, node_id_of, verify_signature
 from p2psync_dht.query import Query, Reply
 from p2psync_dht.ratelimit import RateLimiter
+from p2psync_dht.reach import Reachability
 from p2psync_dht.routing import ContactTable
 from p2psync_dht.rtt import RttBook
 from p2psync_dht.service import Service
@@ -100,6 +101,7 @@ class DhtProtocol(KademliaProtocol):  # type: ignore[misc]  # kademlia has no ty
         self.rtts = RttBook()
         self._limiter = RateLimiter(now)
         self._service = Service(self)
+        self.reachability = Reachability(self)
         self._transports: dict[socket.AddressFamily, asyncio.DatagramTransport] = {}
         self._outstanding: dict[bytes, Query] = {}
         self.acquaintances = Acquaintances()
@@ -157,6 +159,7 @@ class DhtProtocol(KademliaProtocol):  # type: ignore[misc]  # kademlia has no ty
             return
         self.counters.datagrams_out += 1
         self.counters.bytes_out += len(datagram)
+        self.acquaintances.note_written(address, self.now())
         transport.sendto(datagram, address)
 
     def drop(self, reason: str, address: Address) -> None:
@@ -180,6 +183,9 @@ class DhtProtocol(KademliaProtocol):  # type: ignore[misc]  # kademlia has no ty
     # Requests
 
     def _serve(self, message: Message, address: Address) -> None:
+        if message.kind == Kind.CALLBACK:
+            self.reachability.take_call(message, address)
+            return
         if not self.server:
             raise WireError("client")
         try:

@@ -54,6 +54,8 @@ class Service:
             Kind.FIND: self._find,
             Kind.STORE: self._store,
             Kind.STORE_BATCH: self._store_batch,
+            Kind.PROBE: self._probe,
+            Kind.RELAY: self._relay,
         }
 
     def answer(self, message: Message, address: Address, *, wants_proof: bool) -> _Answer | None:
@@ -172,6 +174,23 @@ class Service:
         near = table.closest(int.from_bytes(target, "big"), count + 1, working=True)
         # Nobody needs to be told of itself.
         return b"".join([contact.pack() for contact in near if contact.address != address][:count])
+
+    def _probe(self, message: Message, address: Address) -> tuple[list[Any], int]:
+        token = field(message.body, 0, bytes, size=TOKEN_SIZE)
+        nonce = field(message.body, 1, bytes, size=NONCE_SIZE)
+        budget = self._budget(message, token, address)
+        is_proved = self._protocol.tokens.check(token, address, self._protocol.now())
+        promised = is_proved and self._protocol.reachability.arrange(nonce, address)
+        return [*self._opening(address), promised], budget
+
+    def _relay(self, message: Message, address: Address) -> tuple[list[Any], int]:
+        token = field(message.body, 0, bytes, size=TOKEN_SIZE)
+        packed = field(message.body, 1, bytes)
+        nonce = field(message.body, 2, bytes, size=NONCE_SIZE)
+        budget = self._budget(message, token, address)
+        is_proved = self._protocol.tokens.check(token, address, self._protocol.now())
+        called = is_proved and self._protocol.reachability.call(packed, nonce, address)
+        return [*self._opening(address), called], budget
 
     def _store(self, message: Message, address: Address) -> tuple[list[Any], int]:
         token = field(message.body, 0, bytes, size=TOKEN_SIZE)

@@ -50,6 +50,9 @@ class Kind(IntEnum):
     STORE = 3
     STORE_BATCH = 4
     PROVE = 5  # here is my proof, over your token; not answered
+    PROBE = 6  # have a third node call me
+    RELAY = 7  # call that node
+    CALLBACK = 8  # the call; not answered
 
 
 class Want(IntEnum):

@@ -14,7 +14,7 @@ from p2psync_dht import DhtNode, Endpoint, Head, HolderRecord, HolderRole, Ident
 from p2psync_dht.announce import batches, nearest_of
 from p2psync_dht.contact import Contact
 from p2psync_dht.testing.virtual import VirtualNetwork, run_virtual
-from p2psync_dht.wire import Kind
+from p2psync_dht.wire import DEFAULT_NETWORK, Kind, WireError, encode
 
 NODES = 60
 
@@ -264,3 +264,42 @@ def test_a_run_repeats_exactly() -> None:
         return network.carried, network.loop.time(), [len(node.contacts()) for node in network.nodes]
 
     assert run_virtual(run) == run_virtual(run)
+
+
+def test_reachability_is_tested_by_strangers() -> None:
+    async def run() -> None:
+        network = VirtualNetwork(10, loss=0.0)
+        await network.grow(30)
+        addresses = [node.address for node in network.nodes[:4]]
+        public = network.add(server=False)
+        assert await public.probe_reachable(addresses) is True
+        hidden = network.add(server=False, nat=True)
+        assert await hidden.probe_reachable(addresses) is False
+        await hidden.join(addresses)
+        assert await hidden.probe_reachable() is False
+        public.serve()
+        await public.join(addresses)
+        assert any(public.node_id == one.id for node in network.nodes for one in node.contacts())
+        dead = [(f"192.0.2.{number}", 1) for number in range(1, 4)]
+        assert await network.add(server=False).probe_reachable(dead) is None
+        await network.close()
+
+    run_virtual(run)
+
+
+def test_a_call_nobody_asked_for_proves_nothing() -> None:
+    async def run() -> None:
+        network = VirtualNetwork(11, loss=0.0)
+        await network.grow(3)
+        one, two = network.nodes[1], network.nodes[2]
+        assert await one.probe_reachable() in (None, False)  # everybody here has been written to
+        assert two.protocol.reachability.call(b"\x7f\0\0\1\1\1", bytes(16), ("127.0.0.1", 1))
+        await asyncio.sleep(1)
+        call = encode(DEFAULT_NETWORK, Kind.CALLBACK, bytes(8), two.node_id, [bytes(16)])
+        one.protocol.datagram_received(call, two.address)
+        assert one.counters.drops["unexpected"] == 1
+        with pytest.raises(WireError):
+            two.protocol.reachability.call(b"\x7f\0\0\1\1\1", bytes(16), ("8.8.8.8", 1))
+        await network.close()
+
+    run_virtual(run)

@@ -1,0 +1,140 @@
+"""Can strangers reach this node? Asked of somebody that nobody here has written to.
+
+A reply on a used path proves nothing behind a NAT: the path is open because we opened it. So a node (PROBE)
+asks another to have a third one (RELAY) call back (CALLBACK). Only a call from an address that we have not
+written to counts. What a node does with the answer, serve or stay a client, is its operator's and
+`DhtNode`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from p2psync_dht.contact import Address, Contact, Scope, pack_address, pack_ip, scope_of, unpack_address
+from p2psync_dht.keys import ID_SIZE
+from p2psync_dht.query import Query, Reply
+from p2psync_dht.ratelimit import Bucket
+from p2psync_dht.wire import NONCE_SIZE, TRANSACTION_SIZE, Kind, Message, WireError, encode, field
+
+if TYPE_CHECKING:
+    from p2psync_dht.protocol import DhtProtocol
+
+ASKED: Final = 4  # nodes asked for a call back
+ENOUGH: Final = 2  # calls promised, of which none came: nobody can reach us
+CALL_TIMEOUT: Final = 2.0  # seconds for a call: three paths and a retransmission
+# Calls a second that a node arranges or makes: what it can be abused for, in 56-byte datagrams.
+RATE: Final = 5.0
+BURST: Final = 20.0
+WRITTEN_FOR: Final = 600.0  # seconds for which a NAT may keep a path open; two minutes are usual (RFC 4787)
+
+
+class Reachability:
+    """All three parts in such a test, of one node."""
+
+    def __init__(self, protocol: DhtProtocol) -> None:
+        self._protocol = protocol
+        self._bucket = Bucket(RATE, BURST, protocol.now())
+        self._nonce: bytes | None = None
+        self._called = asyncio.Event()
+
+    # The node that wants to know
+
+    async def test(self, addresses: Sequence[Address]) -> bool | None:
+        """True: called by a stranger. False: `ENOUGH` calls were promised and none came. None: not found out.
+
+        Asks the nodes at `addresses`, or some contacts if there are none.
+        """
+        protocol = self._protocol
+        self._nonce = protocol.rng.randbytes(NONCE_SIZE)
+        self._called.clear()
+        known = [Contact(bytes(ID_SIZE), *address) for address in addresses]
+        if not known:
+            everybody = [one for family in protocol.families() for one in protocol.tables[family]]
+            known = protocol.rng.sample(everybody, min(ASKED, len(everybody)))
+        asking = asyncio.gather(*(self._ask(contact, bool(addresses)) for contact in known[:ASKED]))
+        try:
+            promised = sum(await asking)
+            async with asyncio.timeout(CALL_TIMEOUT if promised else 0):
+                await self._called.wait()
+        except TimeoutError:
+            return False if promised >= ENOUGH else None
+        finally:
+            self._nonce = None
+        return True
+
+    async def _ask(self, contact: Contact, stranger: bool) -> bool:
+        """Whether that node promises a call."""
+        token = self._protocol.token_for(contact.address)
+        if token is None or stranger:
+            nonce = self._protocol.rng.randbytes(NONCE_SIZE)
+            reply = await self._query(Kind.PING, contact, [nonce, token], nonce=nonce, known_id=not stranger)
+            if reply is None:
+                return False
+            contact, token = reply.contact, reply.token
+        reply = await self._query(Kind.PROBE, contact, [token, self._nonce])
+        return reply is not None and len(reply.body) > 2 and reply.body[2] is True
+
+    async def _query(self, kind: Kind, contact: Contact, body: list[Any], **options: Any) -> Reply | None:
+        done: asyncio.Future[Reply | None] = asyncio.get_running_loop().create_future()
+
+        def arrived(reply: Reply | None) -> None:
+            if not done.done():
+                done.set_result(reply)
+
+        self._protocol.query(Query(kind, contact, body, arrived, **options))
+        return await done
+
+    def take_call(self, message: Message, address: Address) -> None:
+        """Somebody calls back: it counts if we asked for it, and never wrote there."""
+        nonce = field(message.body, 0, bytes, size=NONCE_SIZE)
+        if nonce != self._nonce:
+            raise WireError("unexpected")
+        if self._protocol.acquaintances.has_written(address, self._protocol.now(), WRITTEN_FOR):
+            self._protocol.counters.events["call_on_used_path"] += 1
+            return
+        self._called.set()
+
+    # The node that is asked
+
+    def arrange(self, nonce: bytes, asker: Address) -> bool:
+        """Have a random contact call `asker` (whose address is proved); whether one was asked to."""
+        protocol = self._protocol
+        table = protocol.tables[Contact(bytes(ID_SIZE), *asker).family]
+        able = [
+            one
+            for one in table
+            if not one.failures and one.ip != asker[0] and protocol.token_for(one.address)
+        ]
+        if not able and scope_of(pack_ip(asker[0])) == Scope.LOOPBACK:
+            able = [one for one in table if one.address != asker and protocol.token_for(one.address)]
+        if not able or not self._bucket.take(protocol.now()):
+            return False
+        third = protocol.rng.choice(able)
+        body = [protocol.token_for(third.address), pack_address(asker), nonce]
+        protocol.query(Query(Kind.RELAY, third, body, _ignore))
+        return True
+
+    # The third
+
+    def call(self, packed: bytes, nonce: bytes, asker: Address) -> bool:
+        """Call the address that `asker` (proved) names; whether that was done."""
+        try:
+            address = unpack_address(packed)
+        except ValueError as error:
+            raise WireError("field") from error
+        scope = scope_of(packed[:-2])
+        if scope == Scope.UNUSABLE or scope < scope_of(pack_ip(asker[0])):
+            raise WireError("scope")
+        protocol = self._protocol
+        if not self._bucket.take(protocol.now()):
+            return False
+        transaction = protocol.rng.randbytes(TRANSACTION_SIZE)
+        sender = protocol.identity.node_id
+        protocol.send(encode(protocol.network, Kind.CALLBACK, transaction, sender, [nonce]), address)
+        return True
+
+
+def _ignore(_reply: Reply | None) -> None:
+    """Whether the third one called is seen by who is called, and by nobody else."""
