@@ -1,0 +1,373 @@
+"""What a node announces of its state directory, when, and to whom; and what it never does."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from tests.node.simulator import Publisher, identity
+
+from p2psync.daemon import announce
+from p2psync.daemon.announce import HEAD_ROUND, LIFETIME, RENEW, RETRY, TOLD_MAX, Announcer
+from p2psync.errors import NetworkError
+from p2psync.format.coverage import Coverage
+from p2psync.format.head import ArchiveHead
+from p2psync.state import State
+from p2psync.state.trees import Role
+from p2psync_dht import DhtNode, Endpoint, Head, HeadLookup, HolderRecord, HolderRole, Identity, holders_key
+
+START = 1_800_000_000
+
+
+class FakeTime:
+    """The module ``time``, set by hand."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return 5_000.0 + self.now
+
+    def time(self) -> float:
+        return START + self.now
+
+
+class FakeDht:
+    """A DHT of records in two dictionaries."""
+
+    def __init__(self, clock: FakeTime) -> None:
+        self.clock = clock
+        self.heads: list[bytes] = []
+        self.holders: list[bytes] = []
+        self.newest: dict[bytes, bytes] = {}
+        self.records: dict[bytes, list[HolderRecord]] = {}
+        self.copies = 20
+        self.observed: tuple[str, int] | None = ("192.0.2.7", 4000)
+
+    def contacts(self) -> list[Any]:
+        return [object()] * 20
+
+    async def get_head(self, root: bytes) -> HeadLookup:
+        raw = self.newest.get(root)
+        return HeadLookup(None if raw is None else Head.decode(raw), 3, 3, 0)
+
+    async def put_head(self, raw: bytes) -> int:
+        self.heads.append(raw)
+        self.newest[Head.decode(raw).root] = raw
+        return self.copies
+
+    async def get_holders(self, key: bytes) -> list[HolderRecord]:
+        return self.records.get(key, [])
+
+    async def put_holder(self, raw: bytes) -> int:
+        self.holders.append(raw)
+        return self.copies
+
+    def observed_address(self) -> tuple[str, int] | None:
+        return self.observed
+
+
+class Told:
+    """Stands in for the client that talks to other holders."""
+
+    log: list[tuple[str, str, bytes]] = []  # noqa: RUF012 - emptied by the fixture
+    lists: list[bytes] = []  # noqa: RUF012
+    refuses = False
+
+    def __init__(self, address: str, *, connections: int) -> None:
+        self.address = address
+
+    async def put_head(self, archive: bytes, raw: bytes) -> bool:
+        if self.refuses:
+            raise NetworkError("refused")
+        self.log.append((self.address, "head", raw))
+        return True
+
+    async def nominate(self, archive: bytes, raw: bytes) -> None:
+        self.log.append((self.address, "holder", raw))
+
+    async def holders(self, archive: bytes) -> list[bytes]:
+        return self.lists
+
+    async def close(self) -> None:
+        self.log.append((self.address, "closed", b""))
+
+
+class Bench:
+    """A state directory with an announcer."""
+
+    def __init__(self, folder: Path, clock: FakeTime) -> None:
+        self.clock = clock
+        self.folder = folder
+        self.state = State.open(folder / "state")
+        self.dht = FakeDht(clock)
+        self.publisher = Publisher(now=START)
+        self.identity = self.state.identity()
+        self.announcer = self.build()
+
+    def build(
+        self, listen: tuple[str, int] = ("0.0.0.0", 8730), advertise: tuple[str, int] | None = None
+    ) -> Announcer:
+        return Announcer(self.state, self.identity, cast(DhtNode, self.dht), listen, advertise)
+
+    def publish(self) -> ArchiveHead:
+        head = self.publisher.publish({b"f": b"%d" % len(self.publisher.heads)})
+        self.state.heads.put(head, "test")
+        return head
+
+    def tree(self, role: Role, head: ArchiveHead | None = None) -> None:
+        tree = self.state.trees.ensure(bytes(self.folder / role), role, self.publisher.archive)
+        if head is not None:
+            tree.epoch, tree.seq, tree.snapshot = head.epoch, head.seq, head.snapshot
+        self.state.trees.update(tree)
+
+    def holder(self, name: str, ip: str, *, expires: int = START + 3600) -> HolderRecord:
+        key: Identity = identity(name)
+        return HolderRecord.sign(
+            key,
+            holders_key(self.publisher.archive),
+            endpoints=[Endpoint(ip, 8730)],
+            issued=START - 10,
+            expires=expires,
+            role=HolderRole.MIRROR,
+            payload=Coverage(True, 0, 1).encode(),
+        )
+
+    def knows(self, record: HolderRecord) -> None:
+        self.state.holders.put(
+            self.publisher.archive,
+            record.raw,
+            node_key=record.node_key,
+            issued=record.issued,
+            expires=record.expires,
+        )
+
+    @property
+    def said(self) -> list[tuple[HolderRole, Coverage]]:
+        records = [HolderRecord.decode(raw) for raw in self.dht.holders]
+        return [(record.role, Coverage.decode(record.payload)) for record in records]
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    clock = FakeTime()
+    monkeypatch.setattr(announce, "time", clock)
+    monkeypatch.setattr(announce, "PeerSource", Told)
+    monkeypatch.setattr(announce, "local_address", lambda _: "192.0.2.7")
+    monkeypatch.setattr(Told, "log", [])
+    monkeypatch.setattr(Told, "lists", [])
+    made = Bench(tmp_path, clock)
+    yield made
+    made.state.close()
+
+
+async def test_what_is_published_is_announced(bench: Bench) -> None:
+    head = bench.publish()
+    bench.tree("publish", head)
+    pause = await bench.announcer.round()
+    assert bench.dht.heads == [head.raw]
+    assert bench.said == [(HolderRole.ORIGIN, Coverage(True, 0, 1))]
+    (record,) = (HolderRecord.decode(raw) for raw in bench.dht.holders)
+    assert list(record.endpoints) == [Endpoint("192.0.2.7", 8730)]
+    assert record.expires == START + LIFETIME
+    assert record.node_key == bench.identity.public_key
+    assert 0.9 * HEAD_ROUND <= pause <= 1.1 * HEAD_ROUND
+
+
+async def test_what_was_merely_fetched_is_nobodys_business(bench: Bench) -> None:
+    bench.tree("fetch", bench.publish())
+    assert await bench.announcer.round() > HEAD_ROUND
+    assert bench.dht.heads == bench.dht.holders == []
+    assert not Told.log
+
+
+async def test_a_mirror_announces_without_the_private_key(bench: Bench) -> None:
+    head = bench.publish()
+    bench.tree("mirror", head)
+    await bench.announcer.round()
+    assert bench.dht.heads == [head.raw]
+    assert bench.said == [(HolderRole.MIRROR, Coverage(True, 0, 1))]
+
+
+async def test_a_mirror_that_is_being_made_says_that_it_is_not_complete(bench: Bench) -> None:
+    head = bench.publish()
+    bench.tree("mirror")
+    await bench.announcer.round()
+    bench.tree("mirror", head)
+    await bench.announcer.round()
+    assert bench.said == [
+        (HolderRole.MIRROR, Coverage(False, 0, 0)),
+        (HolderRole.MIRROR, Coverage(True, 0, 1)),
+    ]
+
+
+async def test_nothing_is_said_twice_before_its_time(bench: Bench) -> None:
+    bench.tree("publish", bench.publish())
+    await bench.announcer.round()
+    bench.clock.now += 0.8 * HEAD_ROUND
+    await bench.announcer.round()
+    assert (len(bench.dht.heads), len(bench.dht.holders)) == (1, 1)
+
+
+async def test_records_are_renewed_well_before_they_expire(bench: Bench) -> None:
+    bench.tree("publish", bench.publish())
+    for _ in range(60):
+        bench.clock.now += min(await bench.announcer.round(), 3600)
+    records = [HolderRecord.decode(raw) for raw in bench.dht.holders]
+    gaps = [later.issued - sooner.issued for sooner, later in itertools.pairwise(records)]
+    assert len(records) >= 4
+    assert max(gaps) <= RENEW + 3600 < LIFETIME / 2 + 3600
+    assert len(bench.dht.heads) >= 30
+
+
+async def test_a_new_snapshot_is_announced_at_once(bench: Bench) -> None:
+    bench.tree("publish", bench.publish())
+    await bench.announcer.round()
+    newer = bench.publish()
+    bench.tree("publish", newer)
+    await bench.announcer.round()
+    assert bench.dht.heads[-1] == newer.raw
+    assert bench.said[-1] == (HolderRole.ORIGIN, Coverage(True, 0, 2))
+
+
+async def test_a_newer_head_in_the_dht_is_adopted_and_not_fought(bench: Bench) -> None:
+    ours = bench.publish()
+    newer = bench.publisher.publish({b"f": b"newer"})
+    bench.dht.newest[bench.publisher.archive] = newer.raw
+    bench.tree("mirror", ours)
+    pause = await bench.announcer.round()
+    assert bench.dht.heads == []
+    adopted = bench.state.heads.newest(bench.publisher.archive)
+    assert adopted is not None
+    assert adopted.raw == newer.raw
+    assert pause <= RETRY
+    await bench.announcer.round()
+    assert bench.dht.heads == [newer.raw]
+
+
+async def test_a_head_from_the_future_is_neither_adopted_nor_respected(bench: Bench) -> None:
+    ours = bench.publish()
+    bench.publisher.now += 30 * 86400
+    bench.dht.newest[bench.publisher.archive] = bench.publisher.publish({b"f": b"later"}).raw
+    bench.tree("publish", ours)
+    await bench.announcer.round()
+    assert bench.state.heads.newest(bench.publisher.archive) == ours
+    assert bench.dht.heads == [ours.raw]
+
+
+@pytest.mark.parametrize("copies", [0, 1])
+async def test_what_nobody_else_took_is_announced_again_soon(bench: Bench, copies: int) -> None:
+    """The network is down: contacts are known, and none of them answers."""
+    bench.tree("publish", bench.publish())
+    bench.dht.copies = copies
+    pauses = [await bench.announcer.round()]
+    for _ in range(3):
+        bench.clock.now += pauses[-1]
+        pauses.append(await bench.announcer.round())
+    assert pauses[0] <= RETRY
+    assert pauses == sorted(pauses)
+    bench.dht.copies = 20
+    bench.clock.now += pauses[-1]
+    assert await bench.announcer.round() > 0.8 * HEAD_ROUND
+    assert (len(bench.dht.heads), len(bench.dht.holders)) == (5, 5)
+
+
+async def test_without_an_address_only_the_head_is_announced(bench: Bench) -> None:
+    bench.tree("publish", bench.publish())
+    bench.dht.observed = None
+    assert await bench.announcer.round() <= RETRY
+    assert (len(bench.dht.heads), bench.dht.holders) == (1, [])
+    bench.dht.observed = ("192.0.2.9", 1)
+    bench.clock.now += RETRY
+    await bench.announcer.round()
+    assert HolderRecord.decode(bench.dht.holders[0]).endpoints[0] == Endpoint("192.0.2.9", 8730)
+
+
+@pytest.mark.parametrize(
+    ("listen", "advertise", "expected"),
+    [
+        (("127.0.0.1", 9000), None, Endpoint("127.0.0.1", 9000)),
+        (("0.0.0.0", 9000), ("198.51.100.4", 80), Endpoint("198.51.100.4", 80)),
+        (("0.0.0.0", 9000), ("localhost", 80), Endpoint("127.0.0.1", 80)),
+        (("::", 9000), None, Endpoint("192.0.2.7", 9000)),
+    ],
+)
+async def test_where_others_reach_us(
+    bench: Bench, listen: tuple[str, int], advertise: tuple[str, int] | None, expected: Endpoint
+) -> None:
+    bench.tree("publish", bench.publish())
+    await bench.build(listen, advertise).round()
+    endpoint = HolderRecord.decode(bench.dht.holders[0]).endpoints[0]
+    assert endpoint in (expected, Endpoint("::1", expected.port))
+
+
+async def test_holders_are_told_and_asked(bench: Bench) -> None:
+    head = bench.publish()
+    bench.tree("publish", head)
+    for number in range(3):
+        bench.knows(bench.holder(f"peer {number}", f"203.0.113.{number}"))
+    third = bench.holder("somebody they know", "203.0.113.99")
+    Told.lists.append(third.raw)
+    await bench.announcer.round()
+    told = [(address, what) for address, what, _ in Told.log if what != "closed"]
+    assert sorted(told)[0] == ("203.0.113.0:8730", "head")
+    assert sum(what == "head" for _, what in told) == 3
+    assert sum(what == "holder" for _, what in told) >= 3
+    assert sum(what == "closed" for _, what, _ in Told.log) == len(told)
+    assert third.raw in bench.state.holders.for_archive(bench.publisher.archive, START)
+
+
+async def test_few_are_told_and_those_who_refuse_do_not_matter(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Told, "refuses", True)
+    bench.tree("publish", bench.publish())
+    for number in range(3 * TOLD_MAX):
+        bench.knows(bench.holder(f"peer {number}", f"203.0.113.{number}"))
+    await bench.announcer.round()
+    assert bench.dht.heads
+    assert bench.dht.holders
+    closed = [address for address, what, _ in Told.log if what == "closed"]
+    assert len(closed) <= 2 * TOLD_MAX
+
+
+async def test_lists_of_others_are_checked(bench: Bench) -> None:
+    bench.tree("publish", bench.publish())
+    bench.knows(bench.holder("peer", "203.0.113.1"))
+    good = bench.holder("good", "203.0.113.2")
+    foreign = HolderRecord.sign(
+        identity("x"),
+        holders_key(b"another archive".ljust(32)),
+        endpoints=[Endpoint("203.0.113.3", 1)],
+        issued=START,
+        expires=START + 100,
+        role=HolderRole.MIRROR,
+        payload=b"",
+    )
+    expired = bench.holder("expired", "203.0.113.4", expires=START - 1)
+    Told.lists += [b"", b"nonsense", good.raw[:-1] + b"\0", foreign.raw, expired.raw, good.raw]
+    await bench.announcer.round()
+    kept = bench.state.holders.for_archive(bench.publisher.archive, START)
+    assert good.raw in kept
+    assert not {foreign.raw, expired.raw, good.raw[:-1] + b"\0"} & set(kept)
+
+
+async def test_a_large_swarm_shares_the_refreshing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With many holders, each refreshes a head now and then only."""
+    bench.tree("mirror", bench.publish())
+    holders = [bench.holder(f"peer {number}", f"203.0.{number}.1") for number in range(200)]
+    monkeypatch.setattr(bench.announcer, "_known", lambda archive: holders)
+    monkeypatch.setattr(bench.announcer, "_random", random.Random(1))
+    for _ in range(100):
+        bench.clock.now += await bench.announcer.round()
+    assert 1 <= len(bench.dht.heads) < 30
+
+
+async def test_an_archive_with_nothing_to_announce_is_no_work(bench: Bench) -> None:
+    bench.tree("publish")
+    assert await bench.announcer.round() > HEAD_ROUND
+    assert bench.dht.heads == bench.dht.holders == []

@@ -1,0 +1,231 @@
+"""When mirrors are updated, and how, and what happens when that fails."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from tests.node.simulator import Publisher
+
+from p2psync.daemon import mirrors as module
+from p2psync.daemon.mirrors import FIRST_RETRY, Mirrors, options_of, pause, register
+from p2psync.errors import FileError, NetworkError, P2psyncError, UsageError
+from p2psync.fetch.engine import Host
+from p2psync.fetch.options import Delete, FetchOptions, FetchSummary
+from p2psync.format.url import ArchiveUrl
+from p2psync.observer import Observer
+from p2psync.state import State
+
+INTERVAL = 600.0
+
+
+class FakeTime:
+    """The module ``time``, set by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+class Bench:
+    """A state directory with mirrors, and updates that end as they are told to."""
+
+    def __init__(self, folder: Path, clock: FakeTime) -> None:
+        self.folder = folder
+        self.clock = clock
+        self.state = State.open(folder / "state")
+        self.warnings: list[str] = []
+        self.details: list[str] = []
+        self.updates: list[FetchOptions] = []
+        self.outcome: P2psyncError | int = 0
+        self.publishers: dict[bytes, Publisher] = {}
+        self.mirrors = Mirrors(
+            self.state,
+            cast(Host, object()),
+            bwlimit=123,
+            warn=self.warnings.append,
+            detail=self.details.append,
+        )
+
+    async def run_fetch(
+        self, options: FetchOptions, state: State, observer: Observer, host: Host
+    ) -> FetchSummary:
+        self.updates.append(options)
+        if isinstance(self.outcome, P2psyncError):
+            raise self.outcome
+        summary = FetchSummary(options.url.archive)
+        if self.outcome:
+            summary.missing = [b"x"]
+            return summary
+        publisher = self.publishers[options.url.archive]
+        summary.seq = publisher.head.seq
+        tree = self.state.trees.get(options.dest)
+        assert tree is not None
+        tree.epoch, tree.seq, tree.snapshot = 0, publisher.head.seq, publisher.head.snapshot
+        self.state.trees.update(tree)
+        return summary
+
+    def mirror(self, name: str, **options: Any) -> bytes:
+        publisher = Publisher(name)
+        publisher.publish({b"f": b"x"})
+        self.publishers[publisher.archive] = publisher
+        url = ArchiveUrl(publisher.archive, b"")
+        dest = bytes(self.folder / name)
+        register(self.state, FetchOptions(url, dest, mirror=True, **{"mirror_interval": INTERVAL} | options))
+        return dest
+
+    @property
+    def updated(self) -> list[str]:
+        return [os.path.basename(os.fsdecode(options.dest)) for options in self.updates]
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    clock = FakeTime()
+    made = Bench(tmp_path, clock)
+    monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(module, "run_fetch", made.run_fetch)
+    yield made
+    made.state.close()
+
+
+async def run(bench: Bench, seconds: float) -> None:
+    """Rounds, as the node makes them."""
+    until = bench.clock.now + seconds
+    while bench.clock.now < until:
+        bench.clock.now += max(await bench.mirrors.round(), 0.5)
+
+
+async def test_each_mirror_is_updated_at_its_interval(bench: Bench) -> None:
+    bench.mirror("often", mirror_interval=100.0)
+    bench.mirror("seldom", mirror_interval=1000.0)
+    await run(bench, 1050)
+    assert bench.updated.count("often") in (10, 11)
+    assert bench.updated.count("seldom") == 2
+    assert bench.warnings == []
+    assert "snapshot 1" in bench.details[0]
+
+
+async def test_a_failure_is_tried_again_after_pauses_that_grow(bench: Bench) -> None:
+    bench.mirror("m")
+    bench.outcome = NetworkError("nobody is there")
+    times = []
+    for _ in range(9):
+        before = len(bench.updates)
+        while len(bench.updates) == before:
+            bench.clock.now += await bench.mirrors.round()
+        times.append(bench.clock.now)
+    gaps = [later - sooner for sooner, later in itertools.pairwise(times)]
+    assert gaps[0] >= FIRST_RETRY
+    assert gaps == sorted(gaps)
+    assert max(gaps) <= INTERVAL + 60
+    assert "nobody is there" in bench.warnings[0]
+    bench.outcome = 0
+    await run(bench, INTERVAL + 60)
+    done = len(bench.updates)
+    await run(bench, INTERVAL / 2)
+    assert len(bench.updates) == done  # the interval counts again
+
+
+async def test_what_could_not_be_had_is_tried_again(bench: Bench) -> None:
+    bench.mirror("m")
+    bench.outcome = 23
+    await bench.mirrors.round()
+    bench.outcome = 0
+    bench.clock.now += FIRST_RETRY + 1
+    await bench.mirrors.round()
+    assert len(bench.updates) == 2
+    assert len(bench.warnings) == 1
+
+
+async def test_a_newer_head_is_reason_to_update_at_once(bench: Bench) -> None:
+    dest = bench.mirror("m")
+    await bench.mirrors.round()
+    await bench.mirrors.round()
+    assert len(bench.updates) == 1
+    tree = bench.state.trees.get(dest)
+    assert tree is not None
+    publisher = bench.publishers[tree.archive or b""]
+    bench.state.heads.put(publisher.publish({b"f": b"newer"}), "test")
+    await bench.mirrors.round()
+    await bench.mirrors.round()
+    assert len(bench.updates) == 2
+
+
+async def test_a_newer_head_that_cannot_be_had_is_not_hammered(bench: Bench) -> None:
+    dest = bench.mirror("m")
+    await bench.mirrors.round()
+    tree = bench.state.trees.get(dest)
+    assert tree is not None
+    bench.state.heads.put(bench.publishers[tree.archive or b""].publish({b"f": b"newer"}), "test")
+    bench.outcome = NetworkError("gone")
+    for _ in range(5):
+        await bench.mirrors.round()
+    assert len(bench.updates) == 2
+
+
+async def test_one_failing_mirror_does_not_keep_the_others(bench: Bench) -> None:
+    bench.mirror("a")
+    bench.outcome = FileError("no space left")
+    await bench.mirrors.round()
+    bench.outcome = 0
+    bench.mirror("b")
+    await bench.mirrors.round()
+    assert bench.updated == ["a", "b"]
+
+
+async def test_while_a_command_updates_it_the_node_does_not(bench: Bench) -> None:
+    dest = bench.mirror("m")
+    tree = bench.state.trees.get(dest)
+    assert tree is not None
+    with bench.mirrors.being_updated(tree):
+        assert await bench.mirrors.round() <= 60.0
+        assert bench.updates == []
+    await bench.mirrors.round()
+    assert bench.updates == []
+    bench.clock.now += INTERVAL
+    await bench.mirrors.round()
+    assert bench.updated == ["m"]
+
+
+async def test_only_mirrors_are_updated(bench: Bench) -> None:
+    bench.state.trees.ensure(bytes(bench.folder / "p"), "publish", b"p" * 32)
+    bench.state.trees.ensure(bytes(bench.folder / "f"), "fetch", b"f" * 32)
+    bench.state.trees.ensure(bytes(bench.folder / "no source"), "mirror", b"m" * 32)
+    assert await bench.mirrors.round() > 1
+    assert bench.updates == []
+
+
+async def test_a_mirror_is_updated_as_it_was_made(bench: Bench) -> None:
+    dest = bench.mirror("m", delete=Delete.OWN, sources=("192.0.2.1:8730",), mirror_interval=77.0)
+    tree = bench.state.trees.get(dest)
+    assert tree is not None
+    options = options_of(tree, 55)
+    assert (options.dest, options.delete, options.sources) == (dest, Delete.OWN, ("192.0.2.1:8730",))
+    assert (options.mirror, options.mirror_interval, options.bwlimit) == (True, 77.0, 55)
+    tree.options["delete"] = "something newer"
+    assert options_of(tree, None).delete == Delete.ALL
+
+
+def test_a_published_directory_is_no_mirror(bench: Bench) -> None:
+    bench.state.trees.ensure(os.path.realpath(bytes(bench.folder / "m")), "publish", b"p" * 32)
+    with pytest.raises(UsageError, match="published"):
+        bench.mirror("m")
+
+
+async def test_the_pause_ends_when_something_changes() -> None:
+    changed = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(pause(10**6, changed))
+        await asyncio.sleep(0)
+        changed.set()
+    assert waiting.done()
+    assert not changed.is_set()
+    await pause(0.0, changed)
