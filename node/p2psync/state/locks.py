@@ -7,6 +7,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Final
 
 from p2psync.errors import FileError
 
+PROBES_LAST: Final = 0.2
+"""Seconds for which a lock is tried: who only looks whether it is held has it for a moment."""
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -32,17 +35,48 @@ def lock(folder: Path, name: str, *, wait: bool = False) -> Iterator[None]:
     except OSError as error:
         raise FileError(f"The lock {path} cannot be opened: {error.strerror}.") from error
     try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _taken(fd, wait):
             holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
             raise FileError(
                 f"Another p2psync (process {holder}) is at work on this: wait until it ends, or stop it "
                 f"(lock {path})."
-            ) from None
+            )
         os.ftruncate(fd, 0)
         os.pwrite(fd, b"%d\n" % os.getpid(), 0)
         # The file stays: removing it would let a third process lock a file that nobody else sees.
         yield
     finally:
         os.close(fd)
+
+
+def is_held(folder: Path, name: str) -> bool:
+    """Whether somebody holds the lock `name` in `folder`. Raises OSError if that cannot be told."""
+    try:
+        fd = os.open(folder / name, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        # Shared: those who look do not take each other for a holder.
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def _taken(fd: int, wait: bool) -> bool:
+    """Take the lock of an open file, or find that another process holds it."""
+    if wait:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        return True
+    deadline = time.monotonic() + PROBES_LAST
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(PROBES_LAST / 20)
+        else:
+            return True

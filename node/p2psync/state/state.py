@@ -25,7 +25,7 @@ from p2psync.state.files import read_private, write_private
 from p2psync.state.heads import HeadStore
 from p2psync.state.holders import HolderStore
 from p2psync.state.keys import KeyStore, from_pem, to_pem
-from p2psync.state.locks import lock
+from p2psync.state.locks import is_held, lock
 from p2psync.state.meta import MetaStore
 from p2psync.state.trees import Trees
 from p2psync_dht import Identity
@@ -100,11 +100,7 @@ class State:
 
     def node_runs(self) -> bool:
         """Whether a node runs on this state directory: it holds a lock for as long as it does."""
-        try:
-            with self.lock(NODE_LOCK):
-                return False
-        except FileError:
-            return True
+        return is_held(self.path / "locks", NODE_LOCK)
 
     def tell_address(self, address: str) -> None:
         """Note where the running node is reached (HOST:PORT), for those who print URLs."""
@@ -140,7 +136,7 @@ class State:
         return self._db.data_version()
 
     def lock(self, name: str) -> AbstractContextManager[None]:
-        """Hold a named lock against other processes and threads. Raises FileError at once if it is held."""
+        """Hold a named lock against other processes and threads. Raises FileError if it is held."""
         return lock(self.path / "locks", name)
 
     def close(self) -> None:
