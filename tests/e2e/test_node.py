@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import subprocess
+import threading
+import time
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from tests.e2e.harness import Network, Node, assert_same_tree, need
-from tests.e2e.trees import MIB, change_some, odd_tree, plain_tree
+from tests.e2e.trees import MIB, change_some, fill, odd_tree, plain_tree
 from tests.e2e.waiting import until
+
+from p2psync.state import State
 
 
 def curl(*arguments: str) -> bytes:
@@ -190,6 +195,47 @@ def test_a_second_node_on_one_state_directory_is_refused(net: Network) -> None:
     first = net.node("shared")
     second = net.run("node", "--listen", "127.0.0.1:0", state="shared", expect=11)
     assert str(first.process.pid) in second.events[-1]["message"]
+
+
+def test_who_looks_whether_a_node_runs_keeps_none_from_starting(net: Network) -> None:
+    net.publish(plain_tree(net.path / "tree", small=1), state="shared")
+    stop = threading.Event()
+
+    def look() -> None:
+        with State.open(net.state("shared")) as state:
+            while not stop.wait(0.0001):
+                state.node_runs()
+
+    lookers = [threading.Thread(target=look) for _ in range(3)]
+    for looker in lookers:
+        looker.start()
+    try:
+        for _ in range(3):
+            assert net.node("shared").stop() == 0
+    finally:
+        stop.set()
+        for looker in lookers:
+            looker.join()
+
+
+def test_a_publisher_that_is_killed_leaves_the_old_snapshot_or_the_new_one(net: Network) -> None:
+    tree = plain_tree(net.path / "tree", small=200, large=(20 * MIB,))
+    url = net.publish(tree, state="origin")
+    origin = net.node("origin")
+    chance = random.Random(3)
+    for turn in range(4):
+        change_some(tree, every=2, seed=turn)
+        fill(tree / "large" / "l0", 20 * MIB, turn)
+        publishing = net.spawn("publish", tree, state="origin")
+        time.sleep(chance.uniform(0.3, 0.9))
+        publishing.kill()
+    before = net.run("ls", url, "--source", origin.address, state="looker")
+    assert before.events[-1]["event"] != "error"
+    last = net.run("publish", tree, state="origin").events[-1]
+    net.run("verify", tree, state="origin")
+    done = net.run("fetch", url, net.path / "copy", "--source", origin.address, state="client").done
+    assert done["seq"] == last["seq"]
+    assert_same_tree(tree, net.path / "copy")
 
 
 def test_a_mirror_whose_origin_never_answers_says_so_and_ends(net: Network) -> None:
