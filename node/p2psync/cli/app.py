@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "mirrors": ("mirrors_cmd", "Show who holds an archive, how much of it and how fresh."),
     "verify": ("verify_cmd", "Check a directory against its manifest."),
     "key": ("key_cmd", "Make, show, move and delegate archive keys."),
+    "dht": ("dht_cmd", "Look into the DHT: ping nodes, follow lookups, measure the network."),
     "seeds": ("seeds_cmd", "Make, sign and check lists of nodes to join a network by."),
     "demo": ("demo_cmd", "Run a whole network on this machine and lose its origin."),
 }

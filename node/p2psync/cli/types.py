@@ -39,7 +39,7 @@ class BareHost(Address):
     __slots__ = ()
 
 
-class _Parsed(_ParamType):
+class Parsed(_ParamType):
     """A type made from a function that raises ValueError or UsageError."""
 
     def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
@@ -140,15 +140,15 @@ class RuleText(_ParamType):
         return str(value)
 
 
-ADDRESS = _Parsed("host:port", parse_address)
-BOOTSTRAP = _Parsed("host:port", parse_bootstrap)
-SEEDS = _Parsed("file|url|domain", parse_seeds)
-SEEDS_KEY = _Parsed("key", parse_seeds_key)
-DNS_SERVER = _Parsed("ip:port", parse_dns_server)
-LISTEN = _Parsed("host:port", parse_listen)
-SOURCE = _Parsed("host:port|url", parse_source)
-RATE = _Parsed("rate", parse_rate)
-SECONDS = _Parsed("seconds", parse_seconds)
-ARCHIVE = _Parsed("archive", parse_archive)
-URL = _Parsed("src", parse_url)
+ADDRESS = Parsed("host:port", parse_address)
+BOOTSTRAP = Parsed("host:port", parse_bootstrap)
+SEEDS = Parsed("file|url|domain", parse_seeds)
+SEEDS_KEY = Parsed("key", parse_seeds_key)
+DNS_SERVER = Parsed("ip:port", parse_dns_server)
+LISTEN = Parsed("host:port", parse_listen)
+SOURCE = Parsed("host:port|url", parse_source)
+RATE = Parsed("rate", parse_rate)
+SECONDS = Parsed("seconds", parse_seconds)
+ARCHIVE = Parsed("archive", parse_archive)
+URL = Parsed("src", parse_url)
 RULE = RuleText()

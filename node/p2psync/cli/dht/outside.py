@@ -1,0 +1,62 @@
+"""The DHT as somebody outside sees it: under an identity that is made for one command.
+
+With the identity of the state directory, a node that runs on it would take the questions for its own and
+leave them unanswered, and so be missing from what is found.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING
+
+from p2psync.errors import NetworkError, P2psyncError
+
+if TYPE_CHECKING:
+    from p2psync.cli.options import Network
+    from p2psync.state import State
+    from p2psync_dht import DhtNode
+
+LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1"}  # noqa: S104 - compared with
+"""Where a node is reached from its own machine that listens everywhere."""
+
+
+@contextlib.asynccontextmanager
+async def outside(state: State, network: Network) -> AsyncIterator[DhtNode]:
+    """A client that has joined by the options, by what the state directory remembers and by the node that
+    runs on it.
+
+    Raises NetworkError: nobody answered.
+    """
+    from p2psync.dht import open_dht
+    from p2psync_dht import Identity
+
+    bootstrap = [*map(str, network.bootstrap), *running_node(state)]
+    async with open_dht(state, bootstrap=bootstrap, identity=Identity.generate()) as node:
+        if not node.contacts():
+            raise NetworkError("no node of the network answered; name one that runs with --bootstrap")
+        yield node
+
+
+def running_node(state: State) -> Sequence[str]:
+    """HOST:PORT of the node that runs on a state directory, as seen from this machine; empty if none does."""
+    from p2psync.cli.types import Address, parse_address
+    from p2psync.daemon.control import ask
+
+    try:
+        host, port = parse_address(str(ask(state.path, "status")["listen"]))
+    except (P2psyncError, KeyError):
+        return ()
+    return (str(Address(LOOPBACK.get(host, host), port)),)
+
+
+def milliseconds(seconds: float | None) -> str:
+    """A round trip for people."""
+    return "-" if seconds is None else f"{seconds * 1000:.1f} ms"
+
+
+def place(address: tuple[str, int] | None) -> str | None:
+    """HOST:PORT of an address, for JSON and for people."""
+    from p2psync.cli.types import Address
+
+    return None if address is None else str(Address(*address))
