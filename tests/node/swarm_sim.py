@@ -110,6 +110,10 @@ class SimSource:
     """Whether it does not have an object, by digest."""
     lies: Callable[[bytes, int], bool] = lambda digest, offset: False
     """Whether bytes from this offset of an object come out wrong."""
+    rotten: int | None = None
+    """Where one byte of every object that is so long is wrong."""
+    held: Callable[[bytes], Have] | None = None
+    """What it says that it has of an object."""
     silent_from: float = float("inf")
     """Seconds of its life after which it never answers again."""
     dead_from: float = float("inf")
@@ -160,6 +164,9 @@ class SimSource:
         if whole is None or self.lacks(digest):
             return None
         data = whole[offset : offset + length]
+        if self.rotten is not None and offset <= self.rotten < offset + len(data):
+            at = self.rotten - offset
+            return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
         return bytes(len(data)) if self.lies(digest, offset) else data
 
     async def head(self, archive: bytes) -> bytes | None:
@@ -198,7 +205,10 @@ class SimSource:
         return here
 
     async def have(self, digests: Sequence[bytes]) -> list[Have]:
-        raise NotHere("not simulated")
+        await self._answer(len(digests))
+        if self.held is None:
+            raise NotHere(f"{self.name}: does not say")
+        return [self.held(digest) for digest in digests]
 
     async def holders(self, archive: bytes) -> list[bytes]:
         await self._answer(0)

@@ -16,10 +16,12 @@ import pytest
 from tests.node.simulator import Link, Publisher, Tree, content
 from tests.node.swarm_sim import Arena, Clock, SimSource, virtual
 
+from p2psync.chunking import cut_object
 from p2psync.errors import FileError, NetworkError, TransferTimeout
 from p2psync.fetch import download
 from p2psync.fetch.download import Result
 from p2psync.fetch.swarm import Member
+from p2psync.transfer.wire import Have
 
 RATE = 6.25e6
 """50 Mbit/s, in bytes."""
@@ -63,7 +65,9 @@ def sources(count: int, **faults: Any) -> list[SimSource]:
     return [source(f"good {number}", **faults) for number in range(count)]
 
 
-BIG: Tree = {b"big": content("big", 24 << 20)}
+BIG_DATA = content("big", 24 << 20)
+BIG: Tree = {b"big": BIG_DATA}
+BIG_RECIPE = cut_object(BIG_DATA)[1]
 MANY: Tree = {
     b"d%d" % number: {b"f%d" % each: content(f"{number}/{each}", 3000 + each) for each in range(40)}
     for number in range(10)
@@ -185,7 +189,7 @@ def test_nothing_wrong_is_written_when_everybody_lies(make: Callable[..., Arena]
 
 
 def test_a_broken_block_on_one_mirror_is_taken_from_another(make: Callable[..., Arena], run: Run) -> None:
-    broken = source("broken", lies=lambda digest, offset: offset == 0)
+    broken = source("broken", rotten=3_000_000)
     arena = make(BIG, broken, source("good"))
     run(arena.fetch())
     assert arena.differs() == []
@@ -357,6 +361,34 @@ def test_the_same_object_under_way_from_two_lanes_closes_once(make: Callable[...
     assert sum(arena.watcher.by_source.values()) == 450_000
 
 
+def test_peers_that_say_what_they_have_are_asked_for_that(make: Callable[..., Arena], run: Run) -> None:
+    """Two that each have every other chunk, and say so."""
+    arena = make(BIG)
+    for name, pattern in (("odd", 0b01010101), ("even", 0b10101010)):
+        bitmap = bytes([pattern]) * -(-len(BIG_RECIPE) // 8)
+        arena.join(SimSource(name, arena.publisher, rate=RATE, held=_always(bitmap)), whole=False)
+    run(arena.fetch())
+    assert arena.differs() == []
+
+
+def test_what_nobody_says_to_have_is_missing(make: Callable[..., Arena], run: Run) -> None:
+    arena = make(BIG)
+    most = b"\xff" * 20 + bytes(-(-len(BIG_RECIPE) // 8) - 20)
+    for name in ("a", "b"):
+        arena.join(SimSource(name, arena.publisher, rate=RATE, held=lambda _: most), whole=False)
+    result = run(arena.fetch())
+    assert result.missing == [b"big"]
+
+
+def test_a_peer_that_claims_and_never_gives_does_not_keep_a_fetch_from_its_end(
+    make: Callable[..., Arena], run: Run
+) -> None:
+    arena = make(MIXED)
+    arena.join(SimSource("boaster", arena.publisher, lacks=lambda _: True, held=lambda _: True), whole=False)
+    result = run(arena.fetch())
+    assert len(result.missing) == 5
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_any_mix_of_faults_ends_with_the_right_tree(
     make: Callable[..., Arena], run: Run, seed: int, monkeypatch: pytest.MonkeyPatch
@@ -379,12 +411,17 @@ def test_any_mix_of_faults_ends_with_the_right_tree(
                 silent_from=chance.choice([float("inf"), 0.0, 1.0]),
                 dead_from=chance.choice([float("inf"), 0.5, 3.0]),
                 failing=chance.choice([0, 2, 20]),
+                held=chance.choice([None, lambda _: True, lambda _: False]),
             ),
             whole=chance.choice([True, False]),
         )
     result = run(arena.fetch())
     assert (result.missing, result.failed, result.superseded) == ([], [], False)
     assert arena.differs() == []
+
+
+def _always(answer: Have) -> Callable[[bytes], Have]:
+    return lambda digest: answer
 
 
 def _mostly(every: int) -> Callable[[bytes], bool]:

@@ -49,7 +49,7 @@ async def _ask(member: Member, swarm: Swarm, jobs: list[Job]) -> None:
         if swarm.refused(member, digest):
             continue  # It sent wrong bytes meanwhile.
         if useful:
-            member.lacking.pop(digest, None)
+            swarm.claimed(member, digest)
         else:
-            swarm.missed(member, digest)
+            swarm.without(member, digest)
     member.held = held

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Final
@@ -147,8 +147,9 @@ class Queue:
             left -= taken.size
             if large:
                 break
+        usable = self._swarm.alive()
         for part in reversed(passed):
-            self._again(part)
+            self._again(part, usable)
         return parts
 
     def _endgame(self, member: Member, size_limit: int) -> Piece | None:
@@ -186,24 +187,28 @@ class Queue:
         if piece is original:
             _promote(related)
         others = [part for other in related for part in other.parts]
+        usable = self._swarm.alive()
         for part in piece.parts:
             for fresh in part.unfinished():
                 if not any(_covers(other, fresh) for other in others):
-                    self._again(fresh)
+                    self._again(fresh, usable)
 
-    def _again(self, part: Part) -> None:
+    def _again(self, part: Part, usable: Sequence[Member]) -> None:
+        """Let ``part`` wait again, or park it if none of the sources that are usable could give any of it."""
         if not part.job.targets:
             return  # Given up, and said so.
-        if self._swarm.nobody_has(part.job.ref.digest):
-            self.parked.append(part)
-        else:
+        digest = part.job.ref.digest
+        if any(not self._swarm.lacks(m, digest) and m.offers(part) is not None for m in usable):
             self._waiting.appendleft(part)
+        else:
+            self.parked.append(part)
 
     def unpark(self) -> None:
         """Sources came, or may have got what they lacked: look at the parked parts again."""
         parked, self.parked = self.parked, []
+        usable = self._swarm.alive() if parked else []
         for part in parked:
-            self._again(part)
+            self._again(part, usable)
 
 
 def _promote(copies: list[Piece]) -> None:

@@ -26,6 +26,10 @@ LACK_SECONDS: Final = 5.0
 """How long a source that has only parts is not asked again for what it did not have: it may be fetching it
 itself.
 """
+DENIALS_MAX: Final = 3
+"""How often a source may say that it has an object and then not give it, before it is asked no more often
+than one that says nothing: it could keep a fetch from its end.
+"""
 LACKING_MAX: Final = 1 << 16
 """Objects that one source lacks that are remembered."""
 SOURCES_MAX: Final = 24
@@ -67,6 +71,8 @@ class Member:
     """Digest of an object -> when it may be asked for it again."""
     held: dict[bytes, bytes] = field(default_factory=dict)
     """Of objects that it has in part: a bitmap of its chunks, as it last said."""
+    denied: dict[bytes, int] = field(default_factory=dict)
+    """How often it was asked for an object and did not give it."""
     strikes: set[tuple[bytes, int]] = field(default_factory=set)
     """Object and chunk of the wrong bytes that it sent; few, since they ban it."""
     stale: bool = False
@@ -154,6 +160,13 @@ class Swarm:
         """Whether ``member`` is never to be asked for the object again."""
         return member.lacking.get(digest) == float("inf")
 
+    def claimed(self, member: Member, digest: bytes) -> None:
+        """The source says that it has chunks of the object: it is asked for them, unless that was idle talk
+        before.
+        """
+        if member.denied.get(digest, 0) < DENIALS_MAX:
+            member.lacking.pop(digest, None)
+
     def nobody_has(self, digest: bytes) -> bool:
         """Whether every usable source lacks the object."""
         return all(self.lacks(member, digest) for member in self.alive())
@@ -203,7 +216,13 @@ class Swarm:
                 self._warn(f"{member.name} lacks something that it says it has; it is taken from elsewhere")
             member.lacking[digest] = float("inf")
         else:
-            member.lacking[digest] = self._clock() + LACK_SECONDS
+            self.without(member, digest)
+            if len(member.denied) < LACKING_MAX:
+                member.denied[digest] = member.denied.get(digest, 0) + 1
+
+    def without(self, member: Member, digest: bytes) -> None:
+        """The source does not have the object now."""
+        member.lacking[digest] = self._clock() + LACK_SECONDS
         if len(member.lacking) > LACKING_MAX:
             # To forget costs one question more; of a million objects that it lacks each would cost memory.
             member.lacking = dict(list(member.lacking.items())[LACKING_MAX // 2 :])
