@@ -14,6 +14,7 @@ from p2psync.cli.options import (
     Transfer,
     advertise_option,
     common_options,
+    metrics_option,
     network_options,
     transfer_options,
 )
@@ -40,6 +41,7 @@ INTERVAL = 3600
 )
 @transfer_options
 @advertise_option
+@metrics_option
 @network_options(listen=NODE_LISTEN)
 @common_options
 def command(
@@ -51,6 +53,7 @@ def command(
     once: bool,
     interval: int,
     advertise: Address | None,
+    metrics: Address | None,
 ) -> int:
     """Fetch an archive, keep it up to date, serve it and announce it.
 
@@ -76,23 +79,25 @@ def command(
         **transfer.as_arguments(),
     )
     if not once:
-        return _stay(common, network, options, advertise)
+        return _stay(common, network, options, advertise, metrics)
     with common.open_state() as state, common.out.observing() as observer:
         summary = run_async(run_fetch(options, state, observer))
     return report(common.out, summary)
 
 
-def _stay(common: Common, network: Network, options: FetchOptions, advertise: Address | None) -> int:
+def _stay(
+    common: Common,
+    network: Network,
+    options: FetchOptions,
+    advertise: Address | None,
+    metrics: Address | None,
+) -> int:
     """Serve from the start, fetch, and stay: what is here already is useful to others at once."""
     from p2psync.cli.signals import Stopped, run_async
-    from p2psync.cli.transfers import report
+    from p2psync.cli.transfers import ready, report
     from p2psync.daemon import NodeOptions, run_mirror
 
     out = common.out
-
-    def ready(listen: str, node: str) -> None:
-        out.event("ready", listen=listen, node=node)
-        out.say(f"node {node} serves at {listen}")
 
     complete = False
 
@@ -103,12 +108,18 @@ def _stay(common: Common, network: Network, options: FetchOptions, advertise: Ad
         report(out, summary)
 
     node = NodeOptions(
-        listen=network.listen, bootstrap=options.bootstrap, bwlimit=options.bwlimit, advertise=advertise
+        listen=network.listen,
+        bootstrap=options.bootstrap,
+        bwlimit=options.bwlimit,
+        advertise=advertise,
+        metrics=metrics,
     )
     with common.open_state() as state, out.observing() as observer:
         try:
             run_async(
-                run_mirror(options, node, state, observer, on_ready=ready, on_done=done, detail=out.detail)
+                run_mirror(
+                    options, node, state, observer, on_ready=ready(out), on_done=done, detail=out.detail
+                )
             )
         except (Stopped, KeyboardInterrupt):
             if not complete:

@@ -21,6 +21,7 @@ from p2psync.cli.types import (
     DNS_SERVER,
     EVERYWHERE,
     LISTEN,
+    METRICS,
     RATE,
     RULE,
     SECONDS,
@@ -228,6 +229,16 @@ def advertise_option(function: F) -> F:
         type=ADDRESS,
         metavar="HOST:PORT",
         help="The address by which others reach this node, where a router forwards a port to it.",
+    )(function)
+
+
+def metrics_option(function: F) -> F:
+    """``--metrics``, for commands that run a node."""
+    return click.option(
+        "--metrics",
+        type=METRICS,
+        metavar="HOST:PORT",
+        help="Answer /metrics (Prometheus) and /health there, best on 127.0.0.1. Default: nowhere.",
     )(function)
 
 

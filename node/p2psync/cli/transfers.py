@@ -1,4 +1,4 @@
-"""What ``fetch`` and ``mirror`` say when a transfer is done."""
+"""What ``fetch``, ``mirror`` and ``node`` say when a transfer is done and when a node serves."""
 
 from __future__ import annotations
 
@@ -8,7 +8,18 @@ from p2psync.ui.text import count, duration, rate, share, size
 
 if TYPE_CHECKING:
     from p2psync.cli.output import Output
+    from p2psync.daemon.options import Ready
     from p2psync.fetch.options import FetchSummary
+
+
+def ready(out: Output) -> Ready:
+    """What to call when a node serves."""
+
+    def say(listen: str, node: str, metrics: str | None) -> None:
+        out.event("ready", listen=listen, node=node, **({} if metrics is None else {"metrics": metrics}))
+        out.say(f"node {node} serves at {listen}" + ("" if metrics is None else f", metrics at {metrics}"))
+
+    return say
 
 
 def report(out: Output, summary: FetchSummary) -> int:

@@ -20,6 +20,8 @@ else:  # Generic only since click 8.4.
     _ParamType = click.ParamType
 
 DEFAULT_PORT = 8730
+METRICS_PORT = 9730
+THIS_MACHINE = "127.0.0.1"
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - a node is there to be reached
 
 
@@ -60,6 +62,13 @@ def parse_address(text: str) -> Address:
     from p2psync.format.url import host_and_port
 
     return Address(*host_and_port(text, DEFAULT_PORT))
+
+
+def parse_metrics(text: str) -> Address:
+    """As an address; ``:PORT`` alone is on this machine only, and the default port is 9730."""
+    from p2psync.format.url import host_and_port
+
+    return Address(*host_and_port(f"{THIS_MACHINE}{text}" if text.startswith(":") else text, METRICS_PORT))
 
 
 def parse_bootstrap(text: str) -> Address:
@@ -142,6 +151,7 @@ class RuleText(_ParamType):
 
 ADDRESS = Parsed("host:port", parse_address)
 BOOTSTRAP = Parsed("host:port", parse_bootstrap)
+METRICS = Parsed("host:port", parse_metrics)
 SEEDS = Parsed("file|url|domain", parse_seeds)
 SEEDS_KEY = Parsed("key", parse_seeds_key)
 DNS_SERVER = Parsed("ip:port", parse_dns_server)

@@ -223,6 +223,11 @@ class ContentServer:
         return cls(runner, server, admission, counters)
 
     @property
+    def connections_refused(self) -> int:
+        """Connections that were one too many."""
+        return self._admission.refused
+
+    @property
     def address(self) -> tuple[str, int]:
         """Where it listens."""
         host, port = self._server.sockets[0].getsockname()[:2]

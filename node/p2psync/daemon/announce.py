@@ -72,6 +72,8 @@ class Announcer:
         self._listen = listen
         self._advertise = advertise
         self._announced: dict[bytes, Announced] = {}
+        self.last_announced: float | None = None
+        """When another node last took a head or holder record of ours, in Unix seconds."""
         self._random = random.Random()  # noqa: S311 - spreads load, guards nothing
 
     async def round(self) -> float:
@@ -117,6 +119,7 @@ class Announcer:
                 said.head_at = time.monotonic() + RETRY
                 return
         copies = await self._dht.put_head(head.raw)
+        self._note(copies)
         if new:
             await self._tell_holders(head.archive, head.raw, None)
             said.head = head.raw
@@ -135,6 +138,7 @@ class Announcer:
         record = self._record(archive, coverage, role, endpoint)
         self._keep(archive, record)
         copies = await self._dht.put_holder(record.raw)
+        self._note(copies)
         for found in await self._dht.get_holders(holders_key(archive)):
             self._keep(archive, found)
         await self._tell_holders(archive, None, record)
@@ -142,6 +146,10 @@ class Announcer:
         said.holder_alone = said.holder_alone + 1 if copies <= 1 else 0
         pause = min(RETRY * said.holder_alone, HEAD_ROUND) or RENEW * self._random.uniform(0.9, 1.0)
         said.renew_at = time.monotonic() + pause
+
+    def _note(self, copies: int) -> None:
+        if copies > 1:  # One copy is our own.
+            self.last_announced = time.time()
 
     def _record(
         self, archive: bytes, coverage: Coverage, role: HolderRole, endpoint: Endpoint

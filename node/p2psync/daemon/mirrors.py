@@ -43,6 +43,8 @@ class Mirrors:
         self._detail = detail
         self._due: dict[int, float] = {}
         self._failures: dict[int, int] = {}
+        self.updated: dict[int, float] = {}
+        """When each mirror was last found or made up to date, in Unix seconds; by tree."""
 
     async def round(self) -> float:
         """Update what is due; seconds until something is due again, if nothing changes before."""
@@ -74,12 +76,21 @@ class Mirrors:
             if summary.exit_code:
                 self._failed(tree, interval, None)
                 return
-            self._failures.pop(tree.id, None)
+            self.note_updated(tree)
             self._due[tree.id] = time.monotonic() + interval
             self._detail(
                 f"mirror {os.fsdecode(tree.path)} of {archive_text(summary.archive)} "
                 f"is at snapshot {summary.seq}"
             )
+
+    def note_updated(self, tree: Tree) -> None:
+        """A mirror is up to date."""
+        self._failures.pop(tree.id, None)
+        self.updated[tree.id] = time.time()
+
+    def failures(self, tree: Tree) -> int:
+        """Updates of a mirror that failed in a row."""
+        return self._failures.get(tree.id, 0)
 
     def _failed(self, tree: Tree, interval: float, error: P2psyncError | None) -> None:
         count = self._failures[tree.id] = self._failures.get(tree.id, 0) + 1

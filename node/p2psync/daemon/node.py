@@ -10,22 +10,28 @@ import asyncio
 import contextlib
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AbstractContextManager, AsyncExitStack
-from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from contextlib import AsyncExitStack
+from typing import Any, Final
 
 from p2psync.content.library import StateLibrary
 from p2psync.content.partial import PartialObjects
 from p2psync.content.server import ContentServer
 from p2psync.daemon.announce import Announcer
-from p2psync.daemon.control import control_server, status_command
+from p2psync.daemon.bootstrap import run_bootstrap
+from p2psync.daemon.health import Vitals
+from p2psync.daemon.metered import MeteredDht
 from p2psync.daemon.mirrors import Mirrors, pause, register
-from p2psync.dht import RECORDS, open_dht
+from p2psync.daemon.options import NodeOptions, Ready, Role
+from p2psync.daemon.supervisor import Supervisor
+from p2psync.daemon.upkeep import Upkeep, open_doors
+from p2psync.dht import open_dht
 from p2psync.errors import NetworkError, P2psyncError
 from p2psync.fetch.engine import Host, run_fetch
 from p2psync.fetch.options import FetchOptions, FetchSummary
 from p2psync.fetch.share import PartialShare
 from p2psync.observer import Observer
+from p2psync.seeds.find import Seeds
+from p2psync.seeds.query import split
 from p2psync.state import NODE_LOCK, State
 from p2psync_dht import DhtNode, RecordError
 
@@ -33,32 +39,10 @@ FAILED_PAUSE: Final = 30.0
 """Seconds until work that failed as a whole is begun again."""
 WATCH: Final = 0.5
 """Seconds between looks at the state directory."""
-SAVE: Final = 300.0
-"""Seconds between savings of the DHT's contacts and records."""
 TIDY: Final = 3600.0
 """Seconds between questions whether the state directory is due for cleaning."""
-LOCK_TRIES: Final = 10
-LOCK_PAUSE: Final = 0.1
 PORT_TRIES: Final = 20
 """Ports tried until one is free for UDP and TCP, where the system is to choose."""
-
-
-class Ready(Protocol):
-    """Called once the node serves and has joined or tried to."""
-
-    def __call__(self, listen: str, node: str) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class NodeOptions:
-    """How a node runs."""
-
-    listen: tuple[str, int]
-    bootstrap: tuple[str, ...] = ()
-    bwlimit: int | None = None
-    """Bytes a second that updates of mirrors may receive."""
-    advertise: tuple[str, int] | None = None
-    """Where others reach this node, if it cannot see that itself (port forwarding)."""
 
 
 def _silent(_: str) -> None:
@@ -78,8 +62,10 @@ async def run_node(
     Raises:
         NetworkError: the address cannot be listened at. FileError: another node runs on this state directory.
     """
-    async with _running(options, state, warn, detail) as node:
-        on_ready(*node.where)
+    if options.role is Role.BOOTSTRAP:
+        await run_bootstrap(options, state, on_ready=on_ready, warn=warn)
+        return
+    async with _running(options, state, on_ready, warn, detail) as node:
         await node.serve()
 
 
@@ -102,15 +88,17 @@ async def run_mirror(
         on_done(await run_fetch(mirror, state, observer))
         detail("the node that runs on this state directory serves the mirror and keeps it up to date")
         return
-    async with _running(options, state, observer.warning, detail) as node:
-        on_ready(*node.where)
+    async with _running(options, state, on_ready, observer.warning, detail) as node:
         tree = register(state, mirror)
         try:
             async with asyncio.TaskGroup() as group:
                 with node.mirrors.being_updated(tree):
                     group.create_task(node.serve())
                     try:
-                        on_done(await run_fetch(mirror, state, observer, node.host))
+                        summary = await run_fetch(mirror, state, observer, node.host)
+                        if not summary.exit_code:
+                            node.mirrors.note_updated(tree)
+                        on_done(summary)
                     except P2psyncError as error:
                         if tree.snapshot is None:
                             raise  # Never fetched: most likely a mistake that its user should hear of now.
@@ -125,20 +113,17 @@ class Node:
     def __init__(
         self,
         state: State,
-        dht: DhtNode,
         announcer: Announcer,
         mirrors: Mirrors,
         host: Host,
-        where: tuple[str, str],
+        upkeep: Upkeep,
         warn: Callable[[str], None],
     ) -> None:
         self._state = state
-        self._dht = dht
         self._announcer = announcer
         self.mirrors = mirrors
         self.host = host
-        self.where = where
-        """HOST:PORT and the node id in hex."""
+        self._upkeep = upkeep
         self._warn = warn
         self._announce_now = asyncio.Event()
         self._update_now = asyncio.Event()
@@ -147,7 +132,7 @@ class Node:
         """Watch, announce and update until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._watch())
-            group.create_task(self._save())
+            group.create_task(self._upkeep.run())
             group.create_task(self._loop(self._announcer.round, self._announce_now))
             group.create_task(self._loop(self.mirrors.round, self._update_now))
             group.create_task(self._tidy())
@@ -173,13 +158,6 @@ class Node:
                 self._announce_now.set()
                 self._update_now.set()
 
-    async def _save(self) -> None:
-        while True:
-            await asyncio.sleep(SAVE)
-            with contextlib.suppress(OSError):
-                self._dht.save_contacts(self._state.contacts_path)
-                self._dht.save_records(self._state.path / RECORDS)
-
     async def _tidy(self) -> None:
         while True:
             await asyncio.sleep(TIDY)
@@ -191,35 +169,29 @@ class Node:
 
 @contextlib.asynccontextmanager
 async def _running(
-    options: NodeOptions, state: State, warn: Callable[[str], None], detail: Callable[[str], None]
+    options: NodeOptions,
+    state: State,
+    on_ready: Ready,
+    warn: Callable[[str], None],
+    detail: Callable[[str], None],
 ) -> AsyncIterator[Node]:
-    """A node with its sockets open; everything is closed and saved at the end."""
+    """A node that serves and has said so; everything is closed and saved at the end."""
     identity = state.identity()
+    supervisor = Supervisor(warn)
     async with AsyncExitStack() as stack:
-        stack.enter_context(await _only_node(state))
+        stack.enter_context(state.lock(NODE_LOCK))
         partial = PartialObjects()
         library = StateLibrary(state, partial)
         stack.callback(library.close)
         server, dht = await _listen(options, state, library, stack)
-        host, port = server.address
+        port = server.address[1]
         announcer = Announcer(state, identity, dht, (options.listen[0], port), options.advertise)
         inside = Host(dht, lambda dest: PartialShare(partial, dest))
         mirrors = Mirrors(state, inside, bwlimit=options.bwlimit, warn=warn, detail=detail)
-        shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        await stack.enter_async_context(control_server(state.path, {"status": status_command(dht, shown)}))
-        yield Node(state, dht, announcer, mirrors, inside, (shown, identity.node_id.hex()), warn)
-
-
-async def _only_node(state: State) -> AbstractContextManager[None]:
-    """The lock that keeps other nodes off this state directory, taken.
-
-    A command that asks whether a node runs holds it for a moment; a node holds it for good.
-    """
-    for _ in range(LOCK_TRIES):
-        if not state.node_runs():
-            break
-        await asyncio.sleep(LOCK_PAUSE)
-    return state.lock(NODE_LOCK)
+        seeds = Seeds(state.path, split(options.bootstrap)[1])
+        vitals = Vitals(options, state, dht, seeds, server, announcer, mirrors)
+        await open_doors(stack, vitals, supervisor, server.address, on_ready)
+        yield Node(state, announcer, mirrors, inside, Upkeep(vitals, supervisor, warn), warn)
 
 
 async def _listen(
@@ -231,13 +203,19 @@ async def _listen(
     for attempt in range(PORT_TRIES):
         server = await ContentServer.start(library, host, port, node_key=key)
         opened = open_dht(
-            state, bootstrap=options.bootstrap, host=host, port=server.address[1], server=True, records=True
+            state,
+            bootstrap=options.bootstrap,
+            host=host,
+            port=server.address[1],
+            server=options.role.starts_as_server,
+            records=True,
+            node_class=MeteredDht,
         )
         try:
             dht = await stack.enter_async_context(opened)
-        except NetworkError:
+        except P2psyncError as error:
             await server.close()
-            if port or attempt == PORT_TRIES - 1:
+            if port or attempt == PORT_TRIES - 1 or not isinstance(error, NetworkError):
                 raise
         else:
             stack.push_async_callback(server.close)

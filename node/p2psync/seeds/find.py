@@ -50,8 +50,10 @@ class Seeds:
         self._book = SeedBook(state / FOLDER)
         self._clock = clock
 
-    async def find(self, *, fresh: bool = False) -> list[str]:
+    async def find(self, *, fresh: bool = False, everyone: bool = False) -> list[str]:
         """``HOST:PORT`` of seeds, from lists that are remembered if they are fresh and ``fresh`` is off.
+
+        Once a source has answered, the others have ``GRACE``, unless ``everyone`` is waited for.
 
         What a source does wrong is logged. Raises TrustError: no source gave any, and one must not be
         believed.
@@ -73,7 +75,7 @@ class Seeds:
                     except P2psyncError as error:
                         _LOG.warning("seeds of %s: %s", asked[task].source, error)
                         refused = error if isinstance(error, TrustError) else refused
-                if made and deadline is None:
+                if made and deadline is None and not everyone:
                     deadline = time.monotonic() + GRACE
         finally:
             for task in waiting:

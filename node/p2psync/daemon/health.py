@@ -1,0 +1,100 @@
+"""How a node is, in a few figures: for ``/health``, for systemd's status line, and for metrics."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from p2psync import __version__
+from p2psync.content.server import ContentServer
+from p2psync.daemon.announce import Announcer
+from p2psync.daemon.mirrors import Mirrors
+from p2psync.daemon.options import NodeOptions
+from p2psync.errors import P2psyncError
+from p2psync.seeds.find import Seeds
+from p2psync.state import State
+from p2psync.ui.text import count
+from p2psync_dht import DhtNode
+
+ALONE_MAX: Final = 900.0
+"""Seconds without any contact after which a node is not well: a router that restarts takes some minutes."""
+
+
+@dataclass
+class Vitals:
+    """The parts of a running node that can be asked how they are. A bootstrap node has fewer."""
+
+    options: NodeOptions
+    state: State
+    dht: DhtNode
+    seeds: Seeds
+    server: ContentServer | None = None
+    announcer: Announcer | None = None
+    mirrors: Mirrors | None = None
+    clock: Callable[[], float] = time.monotonic
+    started: float = field(default_factory=time.time)
+    """Unix seconds."""
+    _alone_since: float | None = field(init=False)
+    _had_company: bool = field(init=False, default=False)
+
+    def __post_init__(self) -> None:
+        self._alone_since = self.clock()
+        self.look()
+
+    def look(self) -> int:
+        """Note whether anybody is there; how many contacts there are."""
+        contacts = len(self.dht.contacts())
+        if contacts:
+            self._alone_since = None
+            self._had_company = True
+        elif self._alone_since is None:
+            self._alone_since = self.clock()
+        return contacts
+
+    @property
+    def alone(self) -> float:
+        """Seconds since the last contact was lost, or since the start; 0 in company."""
+        return 0.0 if self._alone_since is None else self.clock() - self._alone_since
+
+    @property
+    def ok(self) -> bool:
+        """False: alone for too long. The first node of a network has nobody to wait for."""
+        expected = bool(self.options.bootstrap) or self._had_company
+        return not expected or self.alone < ALONE_MAX
+
+    def archives(self) -> set[bytes]:
+        """Archives that are published or mirrored here. Raises FileError."""
+        trees = self.state.trees.all()
+        return {tree.archive for tree in trees if tree.archive is not None and tree.role != "fetch"}
+
+    def report(self) -> dict[str, Any]:
+        """The JSON object of ``/health``. Raises FileError."""
+        contacts = self.look()
+        return {
+            "ok": self.ok,
+            "node": self.dht.node_id.hex(),
+            "role": str(self.options.role),
+            "version": __version__,
+            "uptime_seconds": round(time.time() - self.started, 3),
+            "contacts": contacts,
+            "alone_seconds": round(self.alone, 3),
+            "records": len(self.dht.storage),
+            "archives": len(self.archives()) if self.announcer is not None else 0,
+            "last_announcement": self.announcer.last_announced if self.announcer is not None else None,
+        }
+
+    def status(self) -> str:
+        """One line for people. Never raises: what cannot be told is said to be so."""
+        contacts = self.look()
+        parts = [count(contacts, "contact"), count(len(self.dht.storage), "record")]
+        if self.announcer is not None:
+            try:
+                parts.append(count(len(self.archives()), "archive"))
+            except (P2psyncError, sqlite3.Error) as error:
+                parts.append(f"the index cannot be read: {error}")
+        return ", ".join(parts) + (
+            "" if self.ok else f"; nobody has answered for {self.alone / 60:.0f} minutes"
+        )

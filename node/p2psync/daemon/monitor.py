@@ -1,0 +1,67 @@
+"""The local listener for metrics and health: ``GET /metrics`` and ``GET /health``, and nothing else.
+
+Apart from the public port, so that who watches a node is the operator's choice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+from collections.abc import AsyncIterator
+from typing import Final
+
+from aiohttp import web
+
+from p2psync.daemon.health import Vitals
+from p2psync.daemon.metered import MeteredDht
+from p2psync.daemon.metrics import CONTENT_TYPE, Metrics
+from p2psync.daemon.options import shown
+from p2psync.errors import NetworkError, P2psyncError
+
+KEEPALIVE: Final = 75.0
+"""Seconds: longer than the usual interval of scrapes, so that each needs no new connection."""
+
+
+@contextlib.asynccontextmanager
+async def monitoring(vitals: Vitals, listen: tuple[str, int]) -> AsyncIterator[str]:
+    """Answer at ``listen`` for the length of the block; where that is, as ``HOST:PORT``.
+
+    Raises NetworkError: the address cannot be listened at.
+    """
+    metrics = Metrics(vitals)
+    if isinstance(vitals.dht, MeteredDht):
+        vitals.dht.listener = metrics.lookup
+
+    async def page(_: web.Request) -> web.Response:
+        try:
+            return web.Response(body=metrics.page(), headers={"Content-Type": CONTENT_TYPE})
+        except (P2psyncError, sqlite3.Error) as error:
+            return web.Response(status=500, text=f"the index cannot be read: {error}\n")
+
+    async def health(_: web.Request) -> web.Response:
+        try:
+            report = vitals.report()
+        except (P2psyncError, sqlite3.Error) as error:
+            report = {"ok": False, "error": f"the index cannot be read: {error}"}
+        body = json.dumps(report) + "\n"
+        status = 200 if report["ok"] else 503
+        return web.Response(status=status, text=body, content_type="application/json")
+
+    app = web.Application(client_max_size=1)
+    app.router.add_get("/metrics", page)
+    app.router.add_get("/health", health)
+    runner = web.AppRunner(app, access_log=None, keepalive_timeout=KEEPALIVE, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, *listen)
+        try:
+            await site.start()
+        except OSError as error:
+            raise NetworkError(
+                f"cannot listen at {shown(listen)}: {error.strerror or error}; choose another with --metrics"
+            ) from None
+        host, port = runner.addresses[0][:2]
+        yield shown((host, port))
+    finally:
+        await runner.cleanup()

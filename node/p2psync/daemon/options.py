@@ -1,0 +1,51 @@
+"""How a node runs: what the command line says of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+
+class Role(StrEnum):
+    """What a node does for the network."""
+
+    AUTO = "auto"
+    """Whatever its reachability allows. A node that cannot tell takes part as a server."""
+    SERVER = "server"
+    """Takes part in the DHT, serves, announces and mirrors, without asking whether it can be reached."""
+    BOOTSTRAP = "bootstrap"
+    """The DHT alone: a place to join by, which holds other nodes' records and no archive."""
+
+    @property
+    def starts_as_server(self) -> bool:
+        """Whether the DHT node answers others from its start."""
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class NodeOptions:
+    """How a node runs."""
+
+    listen: tuple[str, int]
+    bootstrap: tuple[str, ...] = ()
+    """Addresses to join by, and sources of seeds (``seeds.query``)."""
+    bwlimit: int | None = None
+    """Bytes a second that updates of mirrors may receive."""
+    advertise: tuple[str, int] | None = None
+    """Where others reach this node, if it cannot see that itself (port forwarding)."""
+    role: Role = Role.AUTO
+    metrics: tuple[str, int] | None = None
+    """Where to answer for metrics and health; None: nowhere."""
+
+
+class Ready(Protocol):
+    """Called once the node serves and has joined or tried to. Addresses are ``HOST:PORT``."""
+
+    def __call__(self, listen: str, node: str, metrics: str | None) -> None: ...
+
+
+def shown(address: tuple[str, int]) -> str:
+    """``HOST:PORT``, an IPv6 address in brackets."""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,124 @@
+"""What every node does by itself, whatever its role: save, find company, tell its supervisor, measure
+lookups."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import Final
+
+from p2psync.daemon.control import control_server, status_command
+from p2psync.daemon.health import Vitals
+from p2psync.daemon.metered import MeteredDht
+from p2psync.daemon.monitor import monitoring
+from p2psync.daemon.options import Ready, shown
+from p2psync.daemon.supervisor import Supervisor
+from p2psync.dht import RECORDS, addresses
+from p2psync.errors import P2psyncError
+from p2psync.seeds.find import join
+from p2psync.seeds.query import split
+
+SAVE: Final = 300.0
+"""Seconds between savings of the DHT's contacts and records."""
+LOOK: Final = 10.0
+"""Seconds between looks whether anybody is there."""
+REJOIN_FIRST: Final = 30.0
+"""Seconds until a lonely node asks seeds again; doubles up to ``REJOIN_LAST``: seeds are asked by many."""
+REJOIN_LAST: Final = 600.0
+REFRESH: Final = 3600.0
+"""Seconds between looks whether a seed list is due to be fetched again."""
+PROBE: Final = 300.0
+"""Seconds between lookups that are made to be measured: some fifty datagrams each."""
+
+
+async def open_doors(
+    stack: AsyncExitStack,
+    vitals: Vitals,
+    supervisor: Supervisor,
+    listen: tuple[str, int],
+    on_ready: Ready,
+) -> None:
+    """Open what only this machine reaches (the control socket, the monitor), and say that the node serves.
+
+    Raises NetworkError, FileError: one of them cannot be had.
+    """
+    where, metrics = shown(listen), None
+    commands = {"status": status_command(vitals.dht, where)}
+    await stack.enter_async_context(control_server(vitals.state.path, commands))
+    if vitals.options.metrics is not None:
+        metrics = await stack.enter_async_context(monitoring(vitals, vitals.options.metrics))
+    stack.callback(supervisor.stopping)
+    on_ready(where, vitals.dht.node_id.hex(), metrics)
+    supervisor.ready(vitals.status())
+
+
+class Upkeep:
+    """Runs beside the node's own work until cancelled."""
+
+    def __init__(self, vitals: Vitals, supervisor: Supervisor, warn: Callable[[str], None]) -> None:
+        self._vitals = vitals
+        self._supervisor = supervisor
+        self._warn = warn
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._save())
+            group.create_task(self._keep_company())
+            group.create_task(self._refresh_seeds())
+            if self._supervisor.beat is not None:
+                group.create_task(self._beat(self._supervisor.beat))
+            if self._vitals.options.metrics is not None:
+                group.create_task(self._probe())
+
+    async def _save(self) -> None:
+        dht, state = self._vitals.dht, self._vitals.state
+        while True:
+            await asyncio.sleep(SAVE)
+            with contextlib.suppress(OSError):
+                dht.save_contacts(state.contacts_path)
+                dht.save_records(state.path / RECORDS)
+
+    async def _keep_company(self) -> None:
+        """Look after contacts; without any, join again, as long as it takes."""
+        vitals = self._vitals
+        pause = REJOIN_FIRST
+        texts, _ = split(vitals.options.bootstrap)
+        told = False
+        waited = 0.0
+        while True:
+            contacts = vitals.look()
+            self._supervisor.status(vitals.status())
+            if contacts:
+                pause, waited, told = REJOIN_FIRST, 0.0, False
+            elif vitals.options.bootstrap and waited >= pause:
+                if not told:
+                    told = True
+                    self._warn("no node of the network answers; trying again until one does")
+                waited, pause = 0.0, min(2 * pause, REJOIN_LAST)
+                with contextlib.suppress(P2psyncError):  # Sources of seeds say by themselves what is wrong.
+                    await join(vitals.dht, addresses(texts), vitals.seeds)
+            await asyncio.sleep(LOOK)
+            waited += LOOK
+
+    async def _refresh_seeds(self) -> None:
+        """Keep lists current while all is well: on the day when all contacts are gone they are wanted."""
+        while self._vitals.seeds.queries:
+            with contextlib.suppress(P2psyncError):  # Logged where it happened.
+                await self._vitals.seeds.find(everyone=True)
+            await asyncio.sleep(REFRESH)
+
+    async def _beat(self, seconds: float) -> None:
+        while True:
+            self._supervisor.alive()
+            await asyncio.sleep(seconds)
+
+    async def _probe(self) -> None:
+        while isinstance(self._vitals.dht, MeteredDht):
+            if not self._vitals.look():
+                await asyncio.sleep(LOOK)
+                continue
+            await self._vitals.dht.probe()
+            await asyncio.sleep(PROBE)
