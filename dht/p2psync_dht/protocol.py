@@ -211,8 +211,10 @@ class DhtProtocol(KademliaProtocol):  # type: ignore[misc]  # kademlia has no ty
         if table.wants(contact):
             # A bucket with a good few is in no hurry for more: proofs would double the datagrams of a young
             # network.
-            few = len(table.bucket_of(contact.long_id)) < SOME
-            return few or self.rng.random() < INVITE_SHARE
+            # Our own neighbourhood has to be known whole: the k closest to a key are found through it.
+            bucket = table.bucket_of(contact.long_id)
+            needed = len(bucket) < SOME or bucket.has_in_range(self.source_node)
+            return needed or self.rng.random() < INVITE_SHARE
         if table.is_new_node(contact):
             table.note_candidate(contact)
         return False

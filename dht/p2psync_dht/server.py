@@ -121,7 +121,7 @@ class DhtServer(Server):  # type: ignore[misc]  # kademlia has no type hints, so
             lookup.hold()
         found: list[Any] = []
         try:
-            with contextlib.suppress(TimeoutError, OSError, UnicodeError):
+            with contextlib.suppress(TimeoutError, OSError, ValueError, OverflowError):
                 async with asyncio.timeout(RESOLVE_TIMEOUT):
                     loop = asyncio.get_running_loop()
                     found = await loop.getaddrinfo(*name, type=socket.SOCK_DGRAM)

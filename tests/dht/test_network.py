@@ -16,7 +16,7 @@ from p2psync_dht.testing.loopback import loopback_network, start_node
 from .conftest import HeadMaker, HolderMaker, identity
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 10])
+@pytest.mark.parametrize("count", [1, 2, 3, 10, 20])
 async def test_small_networks_find_what_was_stored(count: int, root: Identity, make_head: HeadMaker) -> None:
     async with loopback_network(count) as nodes:
         head = make_head()
@@ -27,6 +27,8 @@ async def test_small_networks_find_what_was_stored(count: int, root: Identity, m
             assert found.best.raw == head.raw
             assert found.copies == min(count, found.copies) >= min(count, 3)
         assert (await nodes[0].get_head(identity(9).public_key)).best is None
+        # The first of them came to know all that joined after it.
+        assert await nodes[0].put_head(make_head(2).raw) == count
 
 
 async def test_first_valid_record_is_enough_when_asked_for(root: Identity, make_head: HeadMaker) -> None:
@@ -180,6 +182,9 @@ async def test_dead_bootstrap_addresses_are_no_obstacle() -> None:
                 silent.getsockname(),
                 ("127.0.0.1", 1),
                 ("no-such-name.invalid", 80),
+                ("nul\0", 80),
+                ("", 0),
+                ("localhost", 10**9),
                 ("127.0.0.1", 99999),
             ]
             newcomer = await start_node(99)
