@@ -80,15 +80,16 @@ class Removal:
         for root in self._earlier:
             entry: Entry | None = root
             for part in path.split(b"/") if path else []:
-                listing = await self._listing(entry) if entry is not None else {}
-                entry = listing.get(part)
-            if entry is not None:
-                made.append(await self._listing(entry))
-        return [listing for listing in made if listing]
+                listing = await self._listing(entry) if entry is not None else None
+                entry = listing.get(part) if listing else None
+            if entry is not None and (listing := await self._listing(entry)):
+                made.append(listing)
+        return made
 
-    async def _listing(self, entry: Entry) -> Listing:
+    async def _listing(self, entry: Entry) -> Listing | None:
+        """What a directory held; None if it is none, or cannot be had."""
         if entry.kind != Kind.DIR or await self._manifest.load([entry.ref]):
-            return {}
+            return None
         return {inner.name: inner for inner in self._manifest.listing(entry.ref)}
 
     async def _remove(self, path: bytes, name: bytes, listings: Sequence[Listing]) -> bool:
@@ -100,7 +101,7 @@ class Removal:
         known = [listing[name] for listing in listings if name in listing]
         found = os.stat(name, dir_fd=self._beneath.dir(path), follow_symlinks=False)
         if stat.S_ISDIR(found.st_mode):
-            below = [listing for entry in known if (listing := await self._listing(entry))]
+            below = [listing for entry in known if (listing := await self._listing(entry)) is not None]
             return bool(below) and await self._remove_dir(path, name, below)
         if not any(self._untouched(path, entry, found) for entry in known):
             return False
@@ -111,10 +112,17 @@ class Removal:
 
     async def _remove_dir(self, path: bytes, name: bytes, listings: Sequence[Listing]) -> bool:
         inner = join(path, name)
+        fd = self._beneath.dir(inner)
+        mode = stat.S_IMODE(os.fstat(fd).st_mode)
+        names = os.listdir(fd)
+        if names and mode & stat.S_IRWXU != stat.S_IRWXU:
+            os.fchmod(fd, mode | stat.S_IRWXU)
         whole = True
-        for below in os.listdir(self._beneath.dir(inner)):
+        for below in names:
             whole = await self._remove(inner, os.fsencode(below), listings) and whole
-        if whole:
+        if not whole:
+            os.fchmod(self._beneath.dir(inner), mode)
+        else:
             self._beneath.forget(inner)
             os.rmdir(name, dir_fd=self._beneath.dir(path))
             self._forget(path, name)
