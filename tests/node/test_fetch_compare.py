@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import stat
 import sys
+import threading
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -344,3 +346,35 @@ def test_a_dest_that_is_a_link_is_worked_in_where_it_leads(arena: Arena, run: Ru
     beneath = Beneath(bytes(tmp_path / "by"))
     assert stat.S_ISDIR(os.fstat(beneath.dir(b"dir/deep")).st_mode)
     beneath.close()
+
+
+async def test_when_it_is_stopped_its_thread_ends_before_dest_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In real time, with a real thread."""
+    publisher = Publisher()
+    publisher.publish({b"%02d" % n: b"%d" % n for n in range(50)})
+    arena = Arena(tmp_path, publisher)
+    arena.know_metadata()
+    lay(arena.dest, {b"%02d" % n: b"%d" % n for n in range(50)})
+    reading, go_on = threading.Event(), threading.Event()
+    read: list[int] = []
+
+    def slow(fd: int, size: int) -> tuple[Ref, bytes | None]:
+        read.append(size)
+        reading.set()
+        go_on.wait(10)
+        os.fstat(fd)
+        return hash_file(fd, size)
+
+    monkeypatch.setattr(compare, "hash_file", slow)
+    task = asyncio.ensure_future(arena.plan(checksum=True))
+    await asyncio.to_thread(reading.wait, 10)
+    task.cancel()
+    await asyncio.sleep(0)
+    assert not task.done()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert len(read) <= 2
+    arena.close()

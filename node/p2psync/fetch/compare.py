@@ -69,6 +69,7 @@ class Comparison:
         self._observer = observer
         self._checksum = checksum
         self._verify_unknown = verify_unknown
+        self._stopped = False
 
     async def run(self, root: Entry, previous: Entry | None) -> Plan:
         """Compare all below ``root``; ``previous`` is the root that DEST had before, if that is known."""
@@ -84,9 +85,20 @@ class Comparison:
             batch = [waiting.pop() for _ in range(min(DIRS_AT_ONCE, len(waiting)))]
             batch.sort(key=lambda item: item.path)
             await self._read_listings(batch, older, plan)
-            found = await asyncio.to_thread(self._compare_batch, batch, plan, older)
-            waiting.extend(reversed(found))
+            waiting.extend(reversed(await self._in_thread(batch, plan, older)))
         return plan
+
+    async def _in_thread(self, batch: list[_Dir], plan: Plan, older: dict[bytes, Ref]) -> list[_Dir]:
+        """Compare a batch beside the event loop. Who cancels this may close DEST afterwards: the thread has
+        ended then.
+        """
+        work = asyncio.ensure_future(asyncio.to_thread(self._compare_batch, batch, plan, older))
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            self._stopped = True
+            await asyncio.wait([work])
+            raise
 
     async def _read_listings(self, batch: list[_Dir], older: dict[bytes, Ref], plan: Plan) -> None:
         predecessors = {item.entry.ref: older[item.path] for item in batch if item.path in older}
@@ -99,6 +111,8 @@ class Comparison:
         inner: list[_Dir] = []
         checked: list[tuple[bytes, list[FileRow]]] = []
         for item in batch:
+            if self._stopped:
+                break
             found, rows = self._compare_dir(item, plan, older)
             inner += found
             if rows:
@@ -134,6 +148,8 @@ class Comparison:
         rows = self._state.trees.files_in(self._tree.id, path) if on_disk else {}
         checked: list[FileRow] = []
         for position, wanted in enumerate(entries):
+            if self._stopped:
+                break
             found = on_disk.pop(wanted.name, None)
             if wanted.kind == Kind.DIR:
                 there = found is not None and stat.S_ISDIR(found.st_mode)

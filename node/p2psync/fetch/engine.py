@@ -351,6 +351,7 @@ class Fetch:
                 self._observer.phase("finishing", None, None)
                 await removal.run(plan)
         finally:
+            local.stop()
             disk.shutdown(wait=True, cancel_futures=True)
             self._made_from_here += workspace.reused
             self._summary.deleted += removal.deleted

@@ -50,6 +50,7 @@ class LocalChunks:
         self._db.execute(
             "CREATE TABLE chunk (id BLOB PRIMARY KEY, file INTEGER, offset INTEGER) WITHOUT ROWID"
         )
+        self._stopped = False
         self._empty = True
         self._budget = 0
         self._moved: dict[bytes, bytes] = {}
@@ -58,6 +59,10 @@ class LocalChunks:
 
     def close(self) -> None:
         self._db.close()
+
+    def stop(self) -> None:
+        """End a scan that is going on in another thread."""
+        self._stopped = True
 
     # Finding old content.
 
@@ -69,6 +74,8 @@ class LocalChunks:
         self._budget = max(SCAN_BYTES_MIN, SCAN_FACTOR * plan.size)
         rows: list[tuple[bytes, int, int]] = []
         for path in chain(self._old_files(plan), self._regular_below(PARTIAL)):
+            if self._stopped:
+                return
             rows += self._chunks_of(path)
             if len(rows) >= ROWS_AT_ONCE:
                 self._note(rows)
