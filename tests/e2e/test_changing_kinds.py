@@ -1,4 +1,4 @@
-"""Names that change what they are: files, directories and links take each other's place from snapshot to snapshot."""
+"""Names that change what they are: files, directories and links that take each other's place."""
 
 from __future__ import annotations
 
