@@ -1,6 +1,4 @@
-"""The display on a terminal: one bar for all, one line for each source, redrawn in place. The only user of
-rich.
-"""
+"""The display on a terminal: one bar for all, one line for each source, redrawn in place, by rich."""
 
 from __future__ import annotations
 

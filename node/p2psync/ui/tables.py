@@ -54,9 +54,11 @@ def _draw(table: Table) -> None:
     from rich.table import Table as RichTable  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    drawn = RichTable(title=table.title, title_justify="left", box=box.SIMPLE_HEAD)
+    drawn = RichTable(
+        title=table.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
+    )
     for column, heading in enumerate(table.headings):
-        drawn.add_column(heading, justify="right" if column in table.right else "left")
+        drawn.add_column(heading, justify="right" if column in table.right else "left", overflow="fold")
     for row in table.rows:
         drawn.add_row(*(Text(clean_text(cell)) for cell in row))
     Console(highlight=False).print(drawn)

@@ -14,13 +14,13 @@ from p2psync.cli.options import Common, Network, common_options, network_options
 from p2psync.cli.output import Output
 from p2psync.cli.types import Parsed, parse_archive, url_of
 from p2psync.errors import UsageError
-from p2psync.ui.text import count, duration
+from p2psync.ui.text import count
 
 if TYPE_CHECKING:
     from p2psync_dht.trace import Step, Trace
 
 KEY_DIGITS = 40
-SHOWN_DIGITS = 12
+SHOWN_DIGITS = 8
 """Of a node id in a table; JSON has all of them."""
 
 
@@ -63,7 +63,8 @@ def command(common: Common, network: Network, subject: Subject, holders: bool) -
     enough nodes agree.
 
     HOP says how the node was found: 1 was known before, 2 was told of by one of these, and so on. BITS is the
-    distance to the key: each bit less is half as far.
+    distance to the key: each bit less is half as far. A node that is silent was asked twice; one that is open
+    had not answered when the lookup ended, one that is bad answered without proof or without sense.
     """
     from p2psync.cli.signals import run_async
     from p2psync_dht.trace import trace_lookup
@@ -140,7 +141,7 @@ def _report(out: Output, subject: Subject, trace: Trace, holders: bool) -> None:
     out.result(_found(trace, holders))
     said = ", ".join(f"{number} {outcome}" for outcome, number in outcomes.items() if number)
     out.result(
-        f"{count(len(trace.steps), 'node')} asked in {duration(trace.seconds)}: {said}; "
+        f"{count(len(trace.steps), 'node')} asked in {milliseconds(trace.seconds)}: {said}; "
         f"{count(trace.datagrams_out, 'datagram')} sent, {trace.datagrams_in:,} received"
     )
 
@@ -156,20 +157,20 @@ def _path_table(trace: Trace) -> Any:
 
     table = Table(
         f"key {trace.key.hex()}",
-        ("HOP", "BITS", "NODE", "ADDRESS", "ROUND TRIP", "OUTCOME", "GAVE"),
+        ("HOP", "BITS", "NODE", "ADDRESS", "ANSWER", "RECORDS", "CONTACTS"),
         right=frozenset({0, 1, 4}),
     )
     for step in trace.steps:
-        where = place(step.contact.address) or ""
-        outcome = f"{step.outcome} (sent twice)" if step.resent else str(step.outcome)
-        shown = step.contact.id.hex()[:SHOWN_DIGITS]
-        trip = milliseconds(step.rtt)
-        table.rows.append((str(step.hop), str(step.bits), shown, where, trip, outcome, _gave(step)))
+        answer = str(step.outcome) if step.rtt is None else milliseconds(step.rtt)
+        row = [str(step.hop), str(step.bits), step.contact.id.hex()[:SHOWN_DIGITS]]
+        row += [place(step.contact.address) or "", answer, _records(step)]
+        row.append(f"{step.told}, {step.new} new" if step.told else "")
+        table.rows.append(row)
     return table
 
 
-def _gave(step: Step) -> str:
-    """What was in an answer, for people."""
+def _records(step: Step) -> str:
+    """The records in an answer, for people."""
     parts = []
     if step.head is not None:
         parts.append(f"head ({step.head.epoch}, {step.head.seq})")
@@ -177,8 +178,6 @@ def _gave(step: Step) -> str:
         parts.append(f"{len(step.holders)} of {count(step.kept, 'holder')}")
     if step.invalid:
         parts.append(f"{step.invalid} invalid")
-    if step.told:
-        parts.append(f"{count(step.told, 'contact')}, {step.new} new")
     return ", ".join(parts)
 
 
