@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 import click
 
 from p2psync import __version__
+from p2psync.cli.journal import ERROR, say
 from p2psync.cli.output import print_json
 from p2psync.cli.signals import Stopped, stop_on_sigterm
 from p2psync.errors import FileError, InterruptedFetch, P2psyncError, UsageError
@@ -128,7 +129,7 @@ def run(argv: Sequence[str]) -> int:
         explained = explain(error)
         if _wants_json(argv):
             print_json(explained.as_event())
-        print(f"p2psync: {clean_text(str(explained))}", file=sys.stderr, flush=True)
+        say(ERROR, clean_text(str(explained)))
         return explained.exit_code
 
 

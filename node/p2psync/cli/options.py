@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from p2psync.cli.journal import listen_to_logs
 from p2psync.cli.output import Output
 from p2psync.cli.types import (
     ADDRESS,
@@ -105,7 +106,9 @@ def common_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def command(*args: Any, state: Path | None, json: bool, quiet: bool, verbose: int, **others: Any) -> Any:
-        return function(Common(state, Output(json, quiet, verbose)), *args, **others)
+        out = Output(json, quiet, verbose)
+        listen_to_logs(out)
+        return function(Common(state, out), *args, **others)
 
     return _stack(
         command,

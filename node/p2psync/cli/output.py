@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from p2psync.cli.journal import DEBUG, WARNING, say
 from p2psync.ui.text import clean_text
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class Output:
         """Something that may matter. Shown with --quiet too: cron mails it."""
         self.warnings.append(text)
         self.event("warning", message=text)
-        print(f"p2psync: warning: {clean_text(text)}", file=sys.stderr, flush=True)
+        say(WARNING, f"warning: {clean_text(text)}")
 
     def observing(self) -> AbstractContextManager[ProgressObserver]:
         """A display of progress for as long as the block runs, as this command's options want it."""
@@ -85,4 +86,4 @@ class Output:
     def detail(self, text: str) -> None:
         """Something only -v asks for."""
         if self.verbose:
-            print(f"p2psync: {clean_text(text)}", file=sys.stderr, flush=True)
+            say(DEBUG, clean_text(text))

@@ -49,6 +49,13 @@ class Seeds:
         self.queries = list(dict.fromkeys(queries))[:SOURCES_MAX]
         self._book = SeedBook(state / FOLDER)
         self._clock = clock
+        self._told: dict[str, str] = {}
+        self._remembered = False
+
+    @property
+    def remembered(self) -> bool:
+        """Whether the last `find` took seeds from a list that it remembered, without asking for a new one."""
+        return self._remembered
 
     async def find(self, *, fresh: bool = False, everyone: bool = False) -> list[str]:
         """``HOST:PORT`` of seeds, from lists that are remembered if they are fresh and ``fresh`` is off.
@@ -59,6 +66,7 @@ class Seeds:
         believed.
         """
         made: dict[str, None] = {}
+        self._remembered = False
         refused: TrustError | None = None
         asked = {asyncio.ensure_future(self._ask(query, fresh=fresh)): query for query in self.queries}
         waiting = set(asked)
@@ -73,7 +81,7 @@ class Seeds:
                     try:
                         made |= dict.fromkeys(task.result())
                     except P2psyncError as error:
-                        _LOG.warning("seeds of %s: %s", asked[task].source, error)
+                        self._warn(asked[task], str(error))
                         refused = error if isinstance(error, TrustError) else refused
                 if made and deadline is None and not everyone:
                     deadline = time.monotonic() + GRACE
@@ -97,21 +105,26 @@ class Seeds:
         now = self._clock()
         kept = None if query.kind is Kind.SRV else self._book.kept(query, now)
         if kept is not None and not fresh and kept.is_fresh(now):
+            self._remembered = True
             return kept.list.seeds
         try:
             found = await self._received(query)
         except P2psyncError as error:
             if kept is None:
                 raise
-            _LOG.warning("seeds of %s: %s; the list received before is used", query.source, error)
+            self._warn(query, f"{error}; the list received before is used")
             found = kept.list
         if isinstance(found, SeedList):
             if found.is_expired(now):
-                _LOG.warning(
-                    "the seed list of %s has expired; its operator should sign a new one", query.source
-                )
+                self._warn(query, "the list has expired; its operator should sign a new one")
             return found.seeds
         return tuple(found)
+
+    def _warn(self, query: SeedQuery, text: str) -> None:
+        """Log what is wrong with a source; once, however often it is asked, until it is something else."""
+        if self._told.get(query.source) != text:
+            self._told[query.source] = text
+            _LOG.warning("seeds of %s: %s", query.source, text)
 
     async def _received(self, query: SeedQuery) -> SeedList | list[str]:
         """What a source says now: a list, or unsigned addresses where nothing signed is expected of it."""
@@ -171,7 +184,7 @@ async def join(node: DhtNode, addresses: Addresses, seeds: Seeds) -> int:
             return await first
         for fresh in (False, True):
             found = await seeds.find(fresh=fresh)
-            if await node.join([*addresses, *_some(found)]):
+            if await node.join([*addresses, *_some(found)]) or not seeds.remembered:
                 break
     finally:
         first.cancel()
