@@ -44,10 +44,11 @@ async def open_dht(
     records: bool = False,
     node_class: type[DhtNode] = DhtNode,
     identity: Identity | None = None,
+    seeds: Seeds | None = None,
 ) -> AsyncIterator[DhtNode]:
     """A node of the DHT that has joined, or tried to; its contacts are saved at the end.
 
-    ``bootstrap``: addresses to join by, and sources of seeds (``seeds.query``).
+    ``bootstrap``: addresses to join by, and sources of seeds (``seeds.query``), unless ``seeds`` are given.
     ``archive``: its known holders are tried as contacts too. ``records``: what was stored for others before a
     restart is stored again. ``identity``: that of the state directory if None; a node that runs on it answers
     only others.
@@ -72,7 +73,7 @@ async def open_dht(
         if records:
             await node.load_records(state.path / RECORDS)
         known = [] if archive is None else _holder_addresses(state, archive)
-        await join(node, [*given, *known], Seeds(state.path, queries))
+        await join(node, [*given, *known], seeds or Seeds(state.path, queries))
         yield node
     finally:
         with contextlib.suppress(OSError):

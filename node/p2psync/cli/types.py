@@ -4,6 +4,7 @@ remedy.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -80,9 +81,10 @@ def parse_bootstrap(text: str) -> Address:
 def parse_seeds(text: str) -> str:
     """A file, URL or domain that has seeds, checked as far as it can be without its keys. Raises
     UsageError."""
-    from p2psync.seeds.query import seed_query
+    from p2psync.seeds.query import Kind, seed_query
 
-    seed_query(text, keys=(bytes(32),))
+    if seed_query(text, keys=(bytes(32),)).kind is Kind.FILE and not os.path.exists(text):
+        raise UsageError(f"there is no seed list {text!r}")
     return text
 
 

@@ -29,6 +29,7 @@ async def run_bootstrap(
     async with AsyncExitStack() as stack:
         stack.enter_context(state.lock(NODE_LOCK))
         host, port = options.listen
+        seeds = Seeds(state.path, split(options.bootstrap)[1])
         opened = open_dht(
             state,
             bootstrap=options.bootstrap,
@@ -37,9 +38,10 @@ async def run_bootstrap(
             server=options.role.starts_as_server,
             records=True,
             node_class=MeteredDht,
+            seeds=seeds,
         )
         dht = await stack.enter_async_context(opened)
-        vitals = Vitals(options, state, dht, Seeds(state.path, split(options.bootstrap)[1]))
+        vitals = Vitals(options, state, dht, seeds)
         if vitals.archives():
             warn("a bootstrap node serves and updates none of the archives in its state directory")
         await open_doors(stack, vitals, supervisor, dht.address, on_ready)

@@ -183,19 +183,19 @@ async def _running(
         partial = PartialObjects()
         library = StateLibrary(state, partial)
         stack.callback(library.close)
-        server, dht = await _listen(options, state, library, stack)
+        seeds = Seeds(state.path, split(options.bootstrap)[1])
+        server, dht = await _listen(options, state, library, seeds, stack)
         port = server.address[1]
         announcer = Announcer(state, identity, dht, (options.listen[0], port), options.advertise)
         inside = Host(dht, lambda dest: PartialShare(partial, dest))
         mirrors = Mirrors(state, inside, bwlimit=options.bwlimit, warn=warn, detail=detail)
-        seeds = Seeds(state.path, split(options.bootstrap)[1])
         vitals = Vitals(options, state, dht, seeds, server, announcer, mirrors)
         await open_doors(stack, vitals, supervisor, server.address, on_ready)
         yield Node(state, announcer, mirrors, inside, Upkeep(vitals, supervisor, warn), warn)
 
 
 async def _listen(
-    options: NodeOptions, state: State, library: StateLibrary, stack: AsyncExitStack
+    options: NodeOptions, state: State, library: StateLibrary, seeds: Seeds, stack: AsyncExitStack
 ) -> tuple[ContentServer, DhtNode]:
     """The content server and the DHT on one port number."""
     host, port = options.listen
@@ -210,6 +210,7 @@ async def _listen(
             server=options.role.starts_as_server,
             records=True,
             node_class=MeteredDht,
+            seeds=seeds,
         )
         try:
             dht = await stack.enter_async_context(opened)

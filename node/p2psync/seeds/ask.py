@@ -161,8 +161,18 @@ class Dns:
         try:
             answer = await self._resolver().resolve(name, kind, search=False)
         except (DNSException, OSError, ValueError) as error:
-            raise NetworkError(f"DNS has no {kind} record of {name}: {error}") from None
+            raise NetworkError(f"no {kind} record of {name}: {_reason(error)}") from None
         return list(answer)
+
+
+def _reason(error: Exception) -> str:
+    """In a few words: dnspython's sentences list every server and attempt."""
+    words = {
+        "NXDOMAIN": "no such name",
+        "NoAnswer": "the name has none",
+        "LifetimeTimeout": "no answer in time",
+    }
+    return words.get(type(error).__name__, str(error))
 
 
 def _joined(host: str, port: int) -> str:
