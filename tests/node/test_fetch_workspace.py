@@ -14,10 +14,11 @@ from tests.node.simulator import MTIME, content
 
 from p2psync.chunking import cut_object
 from p2psync.fetch.beneath import Beneath
+from p2psync.fetch.compare import file_row
 from p2psync.fetch.jobs import Job, Target
 from p2psync.fetch.plan import DirWork
 from p2psync.fetch.reuse import PARTIAL, LocalChunks
-from p2psync.fetch.workspace import Workspace, job_for
+from p2psync.fetch.workspace import ChangedMeanwhile, Workspace, job_for
 from p2psync.format.ids import Ref
 from p2psync.format.listing import Entry, file_entry, symlink_entry
 from p2psync.format.recipe import Recipe
@@ -58,6 +59,11 @@ class Bench:
         made = entry(name, data)
         recipe = cut_object(data)[1] if len(data) > 65536 else None
         return job_for(Target(directory, made, replaces), recipe)
+
+    def index(self, path: Path, data: bytes) -> None:
+        """What a comparison notes of a file that it found to be as it should."""
+        row = file_row(os.fsencode(path.name), path.stat(), cut_object(data)[0].digest)
+        self.state.trees.put_files(self.tree.id, b"", [row])
 
     def make(self, job: Job, data: bytes) -> None:
         """All that a download does for one object."""
@@ -279,10 +285,22 @@ def test_metadata_alone(bench: Bench) -> None:
     path = bench.dest / "file"
     path.write_bytes(b"small")
     inode = path.stat().st_ino
+    bench.index(path, b"small")
     bench.workspace.set_metadata(Target(b"", entry(b"file", b"small", 0o755)))
     bench.end(complete=True)
     found = path.stat()
     assert (stat.S_IMODE(found.st_mode), found.st_mtime_ns, found.st_ino) == (0o755, MTIME, inode)
+
+
+def test_metadata_is_not_put_on_what_changed_since_the_comparison(bench: Bench) -> None:
+    path = bench.dest / "file"
+    path.write_bytes(b"small")
+    bench.index(path, b"small")
+    path.write_bytes(b"SMALL")
+    with pytest.raises(ChangedMeanwhile):
+        bench.workspace.set_metadata(Target(b"", entry(b"file", b"small", 0o755)))
+    bench.end(complete=True)
+    assert path.stat().st_mtime_ns != MTIME
 
 
 def test_a_directory_without_write_permission_is_opened_for_the_work(
@@ -395,6 +413,7 @@ def test_a_crash_at_any_step_leaves_old_or_new(tmp_path: Path, monkeypatch: pyte
         (bench.dest / "small").write_bytes(b"old")
         (bench.dest / "link").symlink_to("old")
         (bench.dest / "touched").write_bytes(b"same")
+        bench.index(bench.dest / "touched", b"same")
         killed = False
         with monkeypatch.context() as patched:
             crash_at(step, patched)
@@ -412,6 +431,7 @@ def test_a_crash_at_any_step_leaves_old_or_new(tmp_path: Path, monkeypatch: pyte
             assert (bench.dest / "file").stat().st_mtime_ns == MTIME
         # The next run finishes it, whatever was left.
         bench.begin()
+        bench.index(bench.dest / "touched", b"same")
         work(bench)
         bench.end(complete=True)
         assert (bench.dest / "file").read_bytes() == NEW == copy.read_bytes()

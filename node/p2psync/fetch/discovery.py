@@ -261,7 +261,9 @@ class Discovery:
     def _add_holder(self, name: str, record: HolderRecord, coverage: Coverage) -> None:
         self._add(name, whole=False, node_key=record.node_key)
         for member in self._swarm.members:
-            if member.name == name or member.node_key == record.node_key:
+            # An address may stand in anybody's record: what a node said of itself is not overwritten by it.
+            at_address = member.name == name and member.node_key is None
+            if at_address or member.node_key == record.node_key:
                 member.node_key = record.node_key
                 member.whole = coverage.complete and record.role != HolderRole.PEER
                 member.claims = (coverage.epoch, coverage.seq) if member.whole else None

@@ -26,7 +26,7 @@ from p2psync.fetch.plan import DirWork, Plan
 from p2psync.fetch.queue import Piece, Queue
 from p2psync.fetch.reuse import LocalChunks
 from p2psync.fetch.swarm import REQUEST_FIRST, REQUEST_MAX, Member, Swarm
-from p2psync.fetch.workspace import Workspace, job_for
+from p2psync.fetch.workspace import ChangedMeanwhile, Workspace, job_for
 from p2psync.format.ids import Ref, chunk_id
 from p2psync.format.limits import SINGLE_CHUNK_MAX
 from p2psync.format.listing import Entry
@@ -66,6 +66,14 @@ STUCK_ROUNDS: Final = 3
 """How often sources and the head are looked for again before what nobody has counts as missing."""
 STUCK_PAUSE: Final = 2.0
 """Seconds between these."""
+_ONE_PATH: Final = (
+    ChangedMeanwhile,
+    FileNotFoundError,
+    IsADirectoryError,
+    NotADirectoryError,
+    PermissionError,
+)
+"""What goes wrong with one path and says nothing of the others."""
 STALL_SECONDS: Final = 60.0
 """Silence of all sources after which a fetch gives up, unless --timeout says otherwise."""
 
@@ -279,7 +287,7 @@ class Download:
         """Do one thing in DEST; what concerns one path alone does not stop the others. True if it is done."""
         try:
             work(target, *arguments)
-        except (IsADirectoryError, NotADirectoryError, PermissionError) as error:
+        except _ONE_PATH as error:
             self.result.failed.append(f"{os.fsdecode(target.path)!r}: {error.strerror}")
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):

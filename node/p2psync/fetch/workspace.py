@@ -37,6 +37,10 @@ COPY_BUFFER: Final = 1 << 20
 _CREATE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
+class ChangedMeanwhile(OSError):
+    """A file is not the one any more that it was when DEST was compared."""
+
+
 class Workspace:
     """Makes files, links and directories in DEST."""
 
@@ -49,6 +53,8 @@ class Workspace:
         self._recent: dict[bytes, bytes] = {}
         self._waiting = 0
         self._unfinished: set[Job] = set()
+        self._compared_dir: bytes | None = None
+        self._compared: dict[bytes, FileRow] = {}
         self.reused = 0
         """Bytes taken from this machine instead of the network."""
         self._partial_fd = self._open_folder()
@@ -317,6 +323,8 @@ class Workspace:
         """Mode and time of a file whose content is right already."""
         entry = target.entry
         directory = self._beneath.dir(target.directory)
+        if not self._as_compared(target, os.stat(entry.name, dir_fd=directory, follow_symlinks=False)):
+            raise ChangedMeanwhile(errno.EBUSY, "it was changed while the fetch went on; run again")
         try:
             fd = os.open(entry.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
         except PermissionError:
@@ -329,6 +337,15 @@ class Workspace:
         finally:
             os.close(fd)
         self._note(target.directory, file_row(entry.name, found, entry.digest))
+
+    def _as_compared(self, target: Target, found: os.stat_result) -> bool:
+        """Whether a file is still the one whose content the comparison knew."""
+        if self._compared_dir != target.directory:
+            self._compared_dir = target.directory
+            self._compared = self._state.trees.files_in(self._tree.id, target.directory)
+        row = self._compared.get(target.entry.name)
+        known = None if row is None else row._replace(hashed_ns=0)
+        return known == file_row(target.entry.name, found, target.entry.digest)
 
 
 def job_for(target: Target, recipe: Recipe | None) -> Job:
