@@ -24,6 +24,7 @@ from blake3 import blake3
 from p2psync.chunking import cut_object
 from p2psync.dht import open_dht
 from p2psync.errors import FileError, PartialError, UsageError
+from p2psync.fetch.adopt import ADOPT_BYTES_MAX, adopt
 from p2psync.fetch.beneath import Beneath, file_error
 from p2psync.fetch.compare import Comparison
 from p2psync.fetch.discovery import Discovery
@@ -185,9 +186,12 @@ class Fetch:
         root, single = await self._wanted(snapshot, manifest)
         self.dest = os.path.dirname(self._place) if single and not os.path.isdir(self._place) else self._place
         tree, previous = self._tree(head, single)
-        self._observer.phase("comparing", None, root.totals.files)
         beneath = self._open_dest(create=False, single=single)
         try:
+            if beneath is not None and not single and not await manifest.load([root.ref]):
+                limit = None if self._options.mirror else ADOPT_BYTES_MAX
+                await adopt(self._state, tree, manifest.listing(root.ref), self._observer, limit=limit)
+            self._observer.phase("comparing", None, root.totals.files)
             compare = Comparison(
                 self._state,
                 manifest,

@@ -176,6 +176,11 @@ class Trees:
         with self._db.transaction() as connection:
             connection.execute("DELETE FROM trees WHERE id = ?", (tree.id,))
 
+    def is_empty(self, tree: Tree) -> bool:
+        """Whether nothing is known of the files in a tree."""
+        row = self._db.connection.execute("SELECT 1 FROM files WHERE tree = ? LIMIT 1", (tree.id,)).fetchone()
+        return row is None
+
     def files_in(self, tree_id: int, directory: bytes) -> dict[bytes, FileRow]:
         """The rows of the files directly in a directory, by name."""
         rows = self._db.connection.execute(

@@ -1,0 +1,94 @@
+"""A directory that had content before this state directory knew of it, for example a copy that rsync made.
+
+It is indexed once, as publishing would: read, hashed and listed. Its directories then have the ids that they
+would have in a snapshot, so what is equal there, at the same path or at another one, costs not even the
+metadata. Reading is cheaper than asking only up to a point; beyond it the comparison trusts sizes and times, as
+rsync does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from typing import Final
+
+from p2psync.errors import FileError, InterruptedFetch
+from p2psync.filters import Filter
+from p2psync.format.listing import RESERVED_NAMES, Entry
+from p2psync.observer import NullObserver, Observer
+from p2psync.publish.builder import Builder
+from p2psync.publish.report import Report
+from p2psync.state import State
+from p2psync.state.trees import Tree
+
+ADOPT_BYTES_MAX: Final = 16 << 30
+"""Bytes of a directory that is read to be adopted: seconds on a fast disk, two minutes on a slow one."""
+
+
+class _Progress(NullObserver):
+    """Hands progress on, and stops the work when nobody waits for it any more."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+        self.stopped = threading.Event()
+
+    def advance(self, bytes_done: int, files_done: int) -> None:
+        if self.stopped.is_set():
+            raise InterruptedFetch("stopped while the files that are here were read")
+        self._observer.advance(bytes_done, files_done)
+
+
+async def adopt(
+    state: State, tree: Tree, wanted: list[Entry], observer: Observer, *, limit: int | None = ADOPT_BYTES_MAX
+) -> bool:
+    """Index the directory of ``tree`` if it seems to hold what is wanted; whether it was indexed.
+
+    Args:
+        wanted: the entries of the root that DEST is to get. With no name in common, nothing is read.
+        limit: bytes up to which it is read; None: always, as a mirror must know what it has.
+    """
+    if not state.trees.is_empty(tree):
+        return False
+    size = await asyncio.to_thread(_size, tree.path, {entry.name for entry in wanted}, limit)
+    if not size:
+        return False
+    observer.phase("reading what is here", size, None)
+    progress = _Progress(observer)
+    # What cannot be read is no matter here: it is only not known, and so fetched.
+    builder = Builder(state, tree.id, Filter(), Report(NullObserver()), progress)
+    try:
+        await asyncio.to_thread(builder.build, tree.path)
+    except FileError:
+        return False
+    finally:
+        progress.stopped.set()
+    return True
+
+
+def _size(path: bytes, names: set[bytes], limit: int | None) -> int:
+    """Bytes of the regular files below ``path``; 0 if over the limit, or if no name at the top is wanted."""
+    total = 0
+    waiting = [path]
+    while waiting:
+        try:
+            with os.scandir(waiting.pop()) as entries:
+                found = list(entries)
+        except OSError:
+            continue
+        if not total and names and names.isdisjoint(entry.name for entry in found):
+            return 0
+        names = set()
+        for entry in found:
+            if entry.name in RESERVED_NAMES:
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append(entry.path)
+            elif entry.is_file(follow_symlinks=False):
+                try:
+                    total += entry.stat(follow_symlinks=False).st_size
+                except OSError:
+                    continue
+        if limit is not None and total > limit:
+            return 0
+    return total
