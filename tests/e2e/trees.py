@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 from pathlib import Path
 
 from tests.e2e.harness import set_mtime
@@ -20,6 +21,13 @@ def fill(path: Path, size: int, seed: object) -> Path:
     path.write_bytes(chance.randbytes(size))
     set_mtime(path, chance.randrange(10**18, 16 * 10**17))
     return path
+
+
+def remove_tree(root: Path) -> None:
+    """Remove a tree with directories that deny even their owner writing."""
+    for directory, _, _ in os.walk(root):
+        Path(directory).chmod(0o700)
+    shutil.rmtree(root)
 
 
 def plain_tree(root: Path, *, small: int = 0, large: tuple[int, ...] = (), seed: object = 0) -> Path:
