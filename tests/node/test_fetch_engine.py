@@ -5,106 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from collections.abc import Callable, Coroutine, Iterator
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from tests.node.simulator import MTIME, Link, Publisher, Tree, content
-from tests.node.swarm_sim import SimSource, Watcher, virtual
+from tests.node.fetch_world import BIG, SIZE, TREE, World, changed
+from tests.node.simulator import MTIME, Link, content
 
 from p2psync.errors import FileError, FormatError, NetworkError, TrustError, UsageError
-from p2psync.fetch.discovery import Discovery
-from p2psync.fetch.download import Nothing
-from p2psync.fetch.engine import Host, run_fetch
-from p2psync.fetch.options import Delete, FetchOptions, FetchSummary
-from p2psync.format.url import ArchiveUrl
-from p2psync.state import State
-from p2psync.transfer.source import Source
-from p2psync_dht import DhtNode
+from p2psync.fetch.options import Delete, FetchSummary
 
-Run = Callable[[Coroutine[Any, Any, Any]], Any]
-BIG = content("big", 400_000)
-TREE: Tree = {
-    b"pool": {b"%03d.deb" % n: content(f"deb {n}", 2_000 + 900 * n) for n in range(100)},
-    b"big": BIG,
-    b"link": Link(b"big"),
-    b"notes": {b"a": b"one", b"b": b"two"},
-}
-SIZE = sum(2_000 + 900 * n for n in range(100)) + len(BIG) + 6
-
-
-class NoDht:
-    """A node of the DHT that knows nobody."""
-
-    counters = SimpleNamespace(bytes_in=0)
-
-    def contacts(self) -> list[object]:
-        return []
-
-
-class World:
-    """An archive, its sources by name, and a client with a state directory and a DEST."""
-
-    def __init__(self, folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.run = run
-        self.folder = folder
-        self.dest = folder / "dest"
-        self.state = State.open(folder / "state")
-        self.publisher = Publisher(now=1_800_000_000)
-        self.sources = {"a": SimSource("a", self.publisher), "b": SimSource("b", self.publisher)}
-        self.watcher = Watcher()
-        monkeypatch.setattr(Discovery, "_source", lambda _, name: cast(Source, self.sources[name]))
-
-    async def fetching(self, dest: Path | None = None, path: bytes = b"", **options: Any) -> FetchSummary:
-        url = ArchiveUrl(self.publisher.archive, path)
-        host = Host(cast(DhtNode, NoDht()), lambda _: Nothing())
-        asked = FetchOptions(
-            url, bytes(dest or self.dest), sources=tuple(self.sources), **{"share": False} | options
-        )
-        return await run_fetch(asked, self.state, self.watcher, host)
-
-    def fetch(self, dest: Path | None = None, path: bytes = b"", **options: Any) -> FetchSummary:
-        self.watcher = Watcher()
-        for source in self.sources.values():
-            source._born, source._free_at, source.received = None, 0.0, 0
-        return cast(FetchSummary, self.run(self.fetching(dest, path, **options)))
-
-    def fresh_state(self) -> None:
-        self.state.close()
-        self.state = State.open(self.folder / f"state {os.urandom(4).hex()}")
-
-    def differs(self) -> list[bytes]:
-        wrong: list[bytes] = []
-        expected = {b""}
-        for path, entry, data in self.publisher.read(self.publisher.head):
-            expected.add(path)
-            place = Path(os.fsdecode(bytes(self.dest) + path))
-            try:
-                found = place.lstat()
-                same = found.st_mtime_ns == entry.mtime_ns
-                if entry.target:
-                    same = same and os.readlink(bytes(place)) == entry.target
-                elif stat.S_ISREG(found.st_mode):
-                    same = same and place.read_bytes() == data and stat.S_IMODE(found.st_mode) == entry.mode
-            except OSError:
-                same = False
-            if not same:
-                wrong.append(path)
-        return wrong
-
-
-@pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    made = World(tmp_path, virtual(monkeypatch), monkeypatch)
-    made.publisher.publish(TREE)
-    yield made
-    made.state.close()
-
-
-def changed(**changes: Any) -> Tree:
-    return {**TREE, **{name.encode(): value for name, value in changes.items() if value is not None}}
+pytest_plugins = ("tests.node.fetch_world",)
 
 
 def test_a_fetch_ends_with_the_tree_and_the_right_figures(world: World) -> None:
