@@ -2,7 +2,7 @@
 
 It is indexed once, as publishing would: read, hashed and listed. Its directories then have the ids that they
 would have in a snapshot, so what is equal there, at the same path or at another one, costs not even the
-metadata. Reading is cheaper than asking only up to a point; beyond it the comparison trusts sizes and times, as
+would have in a snapshot: what is equal there, at the same path or at another one, costs not even the
 rsync does.
 """
 
