@@ -1,9 +1,9 @@
 """A directory that had content before this state directory knew of it, for example a copy that rsync made.
 
 It is indexed once, as publishing would: read, hashed and listed. Its directories then have the ids that they
-would have in a snapshot, so what is equal there, at the same path or at another one, costs not even the
-would have in a snapshot: what is equal there, at the same path or at another one, costs not even the
-rsync does.
+would have in a snapshot: what is equal there, at the same path or at another one, costs not even metadata.
+Reading is cheaper than asking only up to a point; beyond it the comparison trusts sizes and times, as rsync
+does.
 """
 
 from __future__ import annotations
@@ -70,15 +70,16 @@ def _size(path: bytes, names: set[bytes], limit: int | None) -> int:
     """Bytes of the regular files below ``path``; 0 if over the limit, or if no name at the top is wanted."""
     total = 0
     waiting = [path]
+    top = True
     while waiting:
         try:
             with os.scandir(waiting.pop()) as entries:
                 found = list(entries)
         except OSError:
             continue
-        if not total and names and names.isdisjoint(entry.name for entry in found):
+        if top and names.isdisjoint(entry.name for entry in found):
             return 0
-        names = set()
+        top = False
         for entry in found:
             if entry.name in RESERVED_NAMES:
                 continue

@@ -1,0 +1,76 @@
+"""A directory that has content before its first fetch: indexed once, within a limit, and only if it seems related."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from p2psync.fetch.adopt import adopt
+from p2psync.format.ids import Ref
+from p2psync.format.listing import Entry, file_entry
+from p2psync.observer import NullObserver
+from p2psync.state import State
+from p2psync.state.trees import Tree
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[State]:
+    with State.open(tmp_path / "state") as made:
+        yield made
+
+
+@pytest.fixture
+def tree(tmp_path: Path, state: State) -> Tree:
+    place = tmp_path / "dest"
+    (place / "sub").mkdir(parents=True)
+    (place / "one").write_bytes(b"1" * 1000)
+    (place / "sub" / "two").write_bytes(b"2" * 1000)
+    return state.trees.ensure(os.fsencode(place), "fetch", None)
+
+
+WANTED = [file_entry(b"one", 0o644, 0, Ref(1, b"x" * 32))]
+
+
+async def test_what_is_here_is_indexed_with_its_listings(state: State, tree: Tree) -> None:
+    assert await adopt(state, tree, WANTED, NullObserver())
+    assert set(state.trees.files_in(tree.id, b"")) == {b"one"}
+    row = state.trees.dir_row(tree.id, b"sub")
+    assert row is not None
+    assert state.meta.has(row.listing.digest)
+
+
+async def test_what_is_known_already_is_not_read_again(state: State, tree: Tree) -> None:
+    assert await adopt(state, tree, WANTED, NullObserver())
+    assert not await adopt(state, tree, WANTED, NullObserver())
+
+
+@pytest.mark.parametrize("wanted", [[], [file_entry(b"other", 0o644, 0, Ref(1, b"x" * 32))]])
+async def test_unrelated_content_is_not_read(state: State, tree: Tree, wanted: list[Entry]) -> None:
+    assert not await adopt(state, tree, wanted, NullObserver())
+    assert state.trees.is_empty(tree)
+
+
+async def test_more_than_the_limit_is_not_read(state: State, tree: Tree) -> None:
+    assert not await adopt(state, tree, WANTED, NullObserver(), limit=1999)
+    assert await adopt(state, tree, WANTED, NullObserver(), limit=2000)
+
+
+async def test_a_reader_that_nobody_waits_for_stops(state: State, tree: Tree) -> None:
+    class Stuck(NullObserver):
+        calls = 0
+
+        def advance(self, bytes_done: int, files_done: int) -> None:
+            Stuck.calls += 1
+            task.get_loop().call_soon_threadsafe(task.cancel)
+            while not task.done():
+                pass
+
+    task = asyncio.ensure_future(adopt(state, tree, WANTED, Stuck()))
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await asyncio.get_running_loop().shutdown_default_executor()
+    assert Stuck.calls == 1
