@@ -1,4 +1,4 @@
-"""A directory that has content before its first fetch: indexed once, within a limit, and only if it seems related."""
+"""A directory that has content before its first fetch: indexed once, within a limit, if it seems related."""
 
 from __future__ import annotations
 
