@@ -31,6 +31,7 @@ from p2psync_dht.testing.virtual import VirtualNetwork, run_virtual
 from p2psync_dht.wire import Kind
 
 DAY = 24 * 3600.0
+INVENT = "an older head and invented contacts"
 
 
 def heads_of(
@@ -148,9 +149,12 @@ def sweep(nodes: int, reads: int) -> None:
 
 
 def liars(nodes: int, reads: int) -> None:
-    """Colluders know each other, tell of each other only, and answer with an older head, or with none."""
+    """Colluders know each other, tell of each other only, and answer with an older head, or with none.
 
-    async def run(share: float, deny: bool) -> None:
+    Or they also invent silent contacts nearer to the key than anybody.
+    """
+
+    async def run(share: float, how: str) -> None:
         network = VirtualNetwork(3)
         await network.grow(nodes)
         roots = [network.new_identity() for _ in range(40)]
@@ -160,18 +164,24 @@ def liars(nodes: int, reads: int) -> None:
             await network.rng.choice(network.nodes).put_head(head.raw)
         colluders = network.rng.sample(network.nodes, int(nodes * share))
         for node in colluders:
-            make_liar(node, [Contact(one.node_id, *one.address) for one in colluders], {} if deny else older)
+            friends = [Contact(one.node_id, *one.address) for one in colluders]
+            make_liar(node, friends, {} if how == "no head" else older, network if how == INVENT else None)
         honest = [node for node in network.nodes if node not in set(colluders)]
         tally = await read(network, heads, "quorum", reads, honest)
         target = ">= 99.9 %" if share < 0.3 else ">= 97 %"
-        report(f"{share:.0%} liars, {'no' if deny else 'an older'} head", str(tally), target)
+        report(f"{share:.0%} liars, {how}", str(tally), target)
 
     for share in (0.2, 0.4):
-        for deny in (False, True):
-            run_virtual(partial(run, share, deny))
+        for how in ("an older head", "no head", INVENT):
+            run_virtual(partial(run, share, how))
 
 
-def make_liar(node: DhtNode, colluders: list[Contact], heads: dict[bytes, Head]) -> None:
+def make_liar(
+    node: DhtNode,
+    colluders: list[Contact],
+    heads: dict[bytes, Head],
+    inventing: VirtualNetwork | None = None,
+) -> None:
     service = node.protocol._service
     honest = service._find
 
@@ -179,6 +189,10 @@ def make_liar(node: DhtNode, colluders: list[Contact], heads: dict[bytes, Head])
         body, budget = honest(message, address)
         target = int.from_bytes(message.body[0], "big")
         nearest = sorted(colluders, key=lambda one: one.long_id ^ target)[:20]
+        if inventing is not None:
+            near = message.body[0][:12]
+            invented = (near + inventing.rng.randbytes(8) for _ in range(10))
+            nearest = [Contact(one, *inventing.new_address()) for one in invented] + nearest[:10]
         head = heads.get(message.body[0])
         body[2] = b"".join(one.pack() for one in nearest)
         body[3] = None if head is None else [head.raw, 0]

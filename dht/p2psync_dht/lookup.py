@@ -232,15 +232,21 @@ class Lookup:
     def is_settled(self, nearest: int) -> bool:
         """Whether enough of our own contacts and the `nearest` nodes known were heard, or are silent.
 
-        Liars cannot make others silent; and with many nodes dead, waiting for more would double the time.
+        Where many are dead, waiting for the living would double the time. Liars cannot make others silent,
+        but they can invent silent ones: these stand for half of the nearest at most.
         """
         own = MIN_OWN - self._own_lost
+        patience = nearest // 2
         for entry in self._entries:
             if entry.state in (_State.NEW, _State.ASKED):
                 if nearest > 0 or (entry.teller is None and own > 0):
                     return False
-            else:
-                own -= entry.teller is None
+                continue
+            own -= entry.teller is None
+            if entry.state == _State.ANSWERED:
+                nearest -= 1
+            elif patience > 0:
+                patience -= 1
                 nearest -= 1
         return True
 
