@@ -6,13 +6,15 @@ docs/operators.md lists every name. Labels come from the program or from the ope
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import time
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from p2psync import __version__
@@ -60,7 +62,6 @@ class Metrics:
             buckets=BUCKETS,
             registry=self.registry,
         )
-        ProcessCollector(registry=self.registry)
         self.registry.register(_NodeCollector(vitals))
 
     def lookup(self, kind: str, found: bool, seconds: float) -> None:
@@ -83,6 +84,7 @@ class _NodeCollector:
         return ()
 
     def collect(self) -> Iterator[Metric]:
+        yield from _process()
         yield from self._node()
         yield from self._dht()
         yield from self._content()
@@ -233,6 +235,20 @@ class _NodeCollector:
     def _behind(self, tree: Tree) -> bool:
         head = None if tree.archive is None else self._vitals.state.heads.newest(tree.archive)
         return head is not None and (head.epoch, head.seq) > (tree.epoch, tree.seq)
+
+
+def _process() -> Iterator[Metric]:
+    """The usual metrics of a process, from what a unit with ProcSubset=pid still sees (proc(5)).
+
+    The library's collector shows none of them there: it needs the time of boot, from /proc/stat.
+    """
+    used = os.times()
+    yield _counter("process_cpu_seconds", "User and system CPU time.", used.user + used.system)
+    with contextlib.suppress(OSError, ValueError, IndexError):  # Not Linux: then without.
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        size = pages * os.sysconf("SC_PAGE_SIZE")
+        yield _gauge("process_resident_memory_bytes", "Resident memory.", size)
+        yield _gauge("process_open_fds", "Open file descriptors.", len(os.listdir("/proc/self/fd")))
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
