@@ -33,6 +33,9 @@ class FakeTime:
     def monotonic(self) -> float:
         return self.now
 
+    def time(self) -> float:
+        return 1_800_000_000 + self.now
+
 
 class Bench:
     """A state directory with mirrors, and updates that end as they are told to."""

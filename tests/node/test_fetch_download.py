@@ -33,8 +33,6 @@ from p2psync.fetch import download
 from p2psync.fetch.swarm import Member
 from p2psync.transfer.wire import Have
 
-pytest_plugins = ("tests.node.download_arena",)
-
 
 def test_a_tree_arrives_as_it_was_published(make: Callable[..., Arena], run: Run) -> None:
     arena = make(MIXED, *sources(2))

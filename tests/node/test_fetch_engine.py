@@ -14,8 +14,6 @@ from tests.node.simulator import MTIME, Link, content
 from p2psync.errors import FileError, FormatError, NetworkError, TrustError, UsageError
 from p2psync.fetch.options import Delete, FetchSummary
 
-pytest_plugins = ("tests.node.fetch_world",)
-
 
 def test_a_fetch_ends_with_the_tree_and_the_right_figures(world: World) -> None:
     summary = world.fetch()

@@ -22,8 +22,6 @@ from p2psync.format.ids import Ref
 from p2psync.format.listing import symlink_entry
 from p2psync.format.recipe import Recipe
 
-pytest_plugins = ("tests.node.workspace_bench",)
-
 
 @pytest.mark.parametrize("data", [b"", b"small", NEW], ids=["empty", "one chunk", "many chunks"])
 def test_a_file_gets_content_mode_time_and_a_row(bench: Bench, data: bytes) -> None:

@@ -1,0 +1,7 @@
+"""Fixtures that several files of tests use; a fixture of the same name in a file goes before these."""
+
+from tests.node.download_arena import make, run
+from tests.node.fetch_world import world
+from tests.node.workspace_bench import bench
+
+__all__ = ["bench", "make", "run", "world"]
