@@ -18,7 +18,8 @@ from p2psync.errors import NetworkError, TransferTimeout
 from p2psync.fetch import discovery, download, engine, manifest
 from p2psync.fetch.beneath import Beneath
 from p2psync.fetch.compare import Comparison
-from p2psync.fetch.download import Download, Nothing, Result
+from p2psync.fetch.download import Download, Nothing
+from p2psync.fetch.making import Result
 from p2psync.fetch.manifest import Manifest
 from p2psync.fetch.plan import Plan
 from p2psync.fetch.reuse import LocalChunks

@@ -148,7 +148,9 @@ class Discovery:
 
     async def _head_of(self, member: Member) -> bytes | None:
         try:
-            return await member.source.head(self._archive)
+            raw = await member.source.head(self._archive)
+            member.answered = True
+            return raw
         except NetworkError as error:
             self._swarm.failed(member, str(error))
         except (FormatError, NotOffered) as error:

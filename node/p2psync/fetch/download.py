@@ -1,33 +1,29 @@
-"""Work through a plan: make what can be made from this machine, ask the sources for the rest, verify, put in
-place.
+"""Work through a plan: make what can be made from this machine, ask the sources for the rest.
 
 One task per request lane of a source takes work from the queue when it is free; one thread does all that
-touches the disk. A request that fails, lacks something or brings wrong bytes goes back to the queue, and its
-source bears the consequences (``swarm``).
+touches the disk (``making``). A request that fails, lacks something or brings wrong bytes goes back to the
+queue, and its source bears the consequences (``swarm``).
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
+import contextlib
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from p2psync.errors import FormatError, NetworkError, TransferTimeout
-from p2psync.fetch.beneath import file_error
 from p2psync.fetch.holdings import keep_asking
-from p2psync.fetch.jobs import Job, Part, Target
+from p2psync.fetch.jobs import Job, Target
+from p2psync.fetch.making import Making, Result
 from p2psync.fetch.manifest import Manifest
 from p2psync.fetch.plan import DirWork, Plan
 from p2psync.fetch.queue import Piece, Queue
 from p2psync.fetch.reuse import LocalChunks
 from p2psync.fetch.swarm import REQUEST_FIRST, REQUEST_MAX, Member, Swarm
-from p2psync.fetch.workspace import ChangedMeanwhile, Workspace, job_for
-from p2psync.format.ids import Ref, chunk_id
+from p2psync.fetch.workspace import Workspace
 from p2psync.format.limits import SINGLE_CHUNK_MAX
 from p2psync.format.listing import Entry
 from p2psync.observer import Observer
@@ -60,20 +56,14 @@ comes.
 """
 WAIT: Final = 0.1
 """Seconds between looks at the clock by those who wait."""
+IDLE_LOOK: Final = 0.25
+"""Seconds after which a lane without work looks for some in any case."""
 HOPELESS_SECONDS: Final = 10.0
 """How long a fetch without any usable source waits for one to be found."""
 STUCK_ROUNDS: Final = 3
 """How often sources and the head are looked for again before what nobody has counts as missing."""
 STUCK_PAUSE: Final = 2.0
 """Seconds between these."""
-_ONE_PATH: Final = (
-    ChangedMeanwhile,
-    FileNotFoundError,
-    IsADirectoryError,
-    NotADirectoryError,
-    PermissionError,
-)
-"""What goes wrong with one path and says nothing of the others."""
 STALL_SECONDS: Final = 60.0
 """Silence of all sources after which a fetch gives up, unless --timeout says otherwise."""
 
@@ -93,19 +83,6 @@ class Nothing:
 
     def withdraw(self, job: Job) -> None:
         return
-
-
-@dataclass
-class Result:
-    """What a download leaves."""
-
-    missing: list[bytes] = field(default_factory=list)
-    """Paths that nobody had."""
-    failed: list[str] = field(default_factory=list)
-    """Paths that could not be put in place, each with its reason."""
-    changed: int = 0
-    superseded: bool = False
-    """Stopped early, because a newer snapshot has come while something of this one is missing."""
 
 
 class Download:
@@ -130,7 +107,6 @@ class Download:
         self._manifest = manifest
         self._swarm = swarm
         self._workspace = workspace
-        self._local = local
         self._observer = observer
         self._disk = disk
         self._share = share
@@ -145,8 +121,9 @@ class Download:
         self._disk_busy = 0
         self._lanes: dict[str, list[asyncio.Task[None]]] = {}
         self._over = False
+        self._changed = asyncio.Event()
         self._under_way_max = BUFFERS_MAX
-        self.result = Result()
+        self._making = Making(workspace, local, swarm, observer, self._jobs)
 
     async def run(self, plan: Plan) -> Result:
         """Returns when all is in place, or nobody has what is missing.
@@ -168,7 +145,7 @@ class Download:
             # Their files are closed by the workspace, when the disk thread is done with what it has begun.
             for job in self._jobs.values():
                 self._share.withdraw(job)
-        return self.result
+        return self._making.result
 
     async def _on_disk(self, work: Callable[..., Any], *arguments: Any) -> Any:
         self._disk_busy += 1
@@ -184,7 +161,7 @@ class Download:
         size = 0
         for work in plan.dirs:
             entries = await asyncio.to_thread(self._manifest.listing, work.listing)
-            await self._on_disk(self._make_dir, work, entries)
+            await self._on_disk(self._making.make_dir, work, entries)
             for target in _targets(work, entries):
                 batch.append(target)
                 size += target.entry.size
@@ -203,8 +180,9 @@ class Download:
                 await asyncio.sleep(WAIT / 20)
             if self._over:
                 return
-            for job in await self._on_disk(self._prepare, group, recipes):
+            for job in await self._on_disk(self._making.prepare, group, recipes):
                 self._add(job)
+            self._tell_change()
 
     def _full(self) -> bool:
         return (
@@ -220,84 +198,6 @@ class Download:
             self._open_files += 1
             self._share.offer(job)
         self._queue.add(job)
-
-    def _make_dir(self, work: DirWork, entries: list[Entry]) -> None:
-        """A directory, its links, and the files that lack nothing but their metadata. In the disk thread."""
-        try:
-            self._workspace.open_dir(work)
-        except OSError as error:
-            raise file_error(error, work.path or b".", "making the directory") from None
-        for position in work.symlinks:
-            self._guarded(self._workspace.make_symlink, Target(work.path, entries[position]))
-        for position in work.metadata:
-            self._guarded(self._workspace.set_metadata, Target(work.path, entries[position]))
-
-    def _prepare(self, targets: list[Target], recipes: dict[Ref, Any]) -> list[Job]:
-        """Make what can be made without the network; the jobs for the rest. In the disk thread."""
-        made: list[Job] = []
-        fresh: dict[bytes, Job] = {}
-        for target in targets:
-            entry = target.entry
-            if not entry.size:
-                if self._guarded(self._workspace.place_empty, target, self._local):
-                    self._count()
-                continue
-            under_way = fresh.get(entry.digest) or self._jobs.get(entry.digest)
-            if under_way is not None and under_way.left:
-                under_way.targets.append(target)
-                self._workspace.reused += entry.size
-                self._observer.advance(entry.size, 0)
-                continue
-            recipe = recipes.get(entry.ref)
-            if recipe is None and not entry.ref.is_single:
-                self.result.missing.append(target.path)
-                continue
-            job = job_for(target, recipe)
-            self._begin(job)
-            if job.left:
-                made.append(job)
-                fresh[entry.digest] = job
-            else:
-                self._finish(job)
-        return made
-
-    def _begin(self, job: Job) -> None:
-        try:
-            if not job.ref.is_single:
-                self._workspace.open_job(job)
-            before = self._workspace.reused
-            self._workspace.fill(job, self._local)
-        except OSError as error:
-            raise file_error(error, job.targets[0].path, "making") from None
-        self._observer.advance(self._workspace.reused - before, 0)
-
-    def _finish(self, job: Job) -> None:
-        """All chunks are in place. In the disk thread."""
-        for position, target in enumerate(job.targets):
-            last = position == len(job.targets) - 1
-            if self._guarded(self._workspace.place, target, job, self._local, last):
-                self._count()
-        self._workspace.release(job)
-
-    def _count(self) -> None:
-        self.result.changed += 1
-        self._observer.advance(0, 1)
-
-    def _guarded(self, work: Callable[..., None], target: Target, *arguments: Any) -> bool:
-        """Do one thing in DEST; what concerns one path alone does not stop the others. True if it is done."""
-        try:
-            work(target, *arguments)
-        except _ONE_PATH as error:
-            self.result.failed.append(f"{os.fsdecode(target.path)!r}: {error.strerror}")
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise file_error(error, target.path, "writing") from None
-            self.result.failed.append(
-                f"{os.fsdecode(target.path)!r}: a directory that is not empty is in the way"
-            )
-        else:
-            return True
-        return False
 
     # Asking sources.
 
@@ -350,7 +250,7 @@ class Download:
         """Something is parked: look for more sources and a newer head. True: this download is over."""
         version = self._swarm.version
         if await self._look_again():
-            self.result.superseded = True
+            self._making.result.superseded = True
             return True
         if self._swarm.version != version or self._swarm.hopeless() or not self._queue.idle:
             return False
@@ -366,7 +266,7 @@ class Download:
         """Nobody has it, again and again: it is missing."""
         parked, self._queue.parked = self._queue.parked, []
         for job in {id(part.job): part.job for part in parked}.values():
-            self.result.missing += [target.path for target in job.targets]
+            self._making.result.missing += [target.path for target in job.targets]
             job.targets.clear()
             self._close_job(job)
             self._workspace.release(job)
@@ -390,7 +290,7 @@ class Download:
             share = max(self._under_way_max // (alive * LANES), REQUEST_FIRST)
             piece = self._queue.take(member, min(REQUEST_MAX, share))
             if piece is None:
-                await asyncio.sleep(WAIT / 5)
+                await self._change(IDLE_LOOK)
                 continue
             if len(buffer) < piece.size:
                 buffer = bytearray(piece.size)
@@ -398,6 +298,17 @@ class Download:
                 await self._ask(member, piece, memoryview(buffer)[: piece.size])
             finally:
                 self._queue.done(piece)
+                self._tell_change()
+
+    async def _change(self, seconds: float) -> None:
+        """Wait until there may be work again, at most ``seconds``: what is overdue may be asked for twice."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+
+    def _tell_change(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     async def _ask(self, member: Member, piece: Piece, view: memoryview) -> None:
         before = member.source.received
@@ -419,51 +330,13 @@ class Download:
             if member.source.received != before:
                 self._last_byte = time.monotonic()
         seconds = time.monotonic() - piece.started
-        good = await self._on_disk(self._deliver, member, piece, view, there)
+        good = await self._on_disk(self._making.deliver, member, piece, view, there)
         if good:
             self._stuck_rounds = 0
         self._swarm.succeeded(member, good, seconds)
         for job in {id(part.job): part.job for part in piece.parts}.values():
             if not job.left:
                 self._close_job(job)
-
-    def _deliver(self, member: Member, piece: Piece, view: memoryview, there: Sequence[bool]) -> int:
-        """Verify what came and put it in place; bytes that were right and new. In the disk thread."""
-        good = 0
-        position = 0
-        for part, here in zip(piece.parts, there, strict=True):
-            data = view[position : position + part.size]
-            position += part.size
-            if not here:
-                self._swarm.missed(member, part.job.ref.digest)
-                continue
-            good += self._deliver_part(member, part, data)
-        if good:
-            self._observer.advance(good, 0)
-            self._observer.source(member.name, good)
-        return good
-
-    def _deliver_part(self, member: Member, part: Part, data: memoryview) -> int:
-        job = part.job
-        start = part.offset
-        good = 0
-        for index in range(part.first, part.last):
-            if job.has(index):
-                continue
-            digest, length = job.recipe.chunk(index)
-            at = job.recipe.offsets[index] - start
-            chunk = data[at : at + length]
-            if chunk_id(chunk) != digest:
-                self._swarm.lied(member, job.ref.digest, index)
-                continue
-            try:
-                self._workspace.write(job, index, chunk)
-            except OSError as error:
-                raise file_error(error, job.targets[0].path, "writing") from None
-            good += length
-        if good and not job.left:
-            self._finish(job)
-        return good
 
 
 def _targets(work: DirWork, entries: list[Entry]) -> Iterator[Target]:

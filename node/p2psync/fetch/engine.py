@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import os
 import sqlite3
-import stat
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,15 +22,17 @@ from blake3 import blake3
 
 from p2psync.chunking import cut_object
 from p2psync.dht import open_dht
-from p2psync.errors import FileError, PartialError, UsageError
+from p2psync.errors import FileError, PartialError
 from p2psync.fetch.adopt import ADOPT_BYTES_MAX, adopt
 from p2psync.fetch.beneath import Beneath, file_error
 from p2psync.fetch.compare import Comparison
+from p2psync.fetch.destination import Destination, dress_directories, only_the_file
 from p2psync.fetch.discovery import Discovery
-from p2psync.fetch.download import Download, Nothing, Result, Share
+from p2psync.fetch.download import Download, Nothing, Share
+from p2psync.fetch.making import Result
 from p2psync.fetch.manifest import Manifest
 from p2psync.fetch.options import FetchOptions, FetchSummary
-from p2psync.fetch.plan import DirWork, Plan
+from p2psync.fetch.plan import Plan
 from p2psync.fetch.removal import Removal
 from p2psync.fetch.reuse import LocalChunks
 from p2psync.fetch.share import Sharing
@@ -45,7 +46,7 @@ from p2psync.format.listing import Entry, Kind, dir_entry, encode_listing
 from p2psync.format.snapshot import Snapshot
 from p2psync.observer import Observer
 from p2psync.state import State
-from p2psync.state.trees import Role, Tree
+from p2psync.state.trees import Tree
 from p2psync_dht import DhtNode
 
 REPLANS_MAX: Final = 50
@@ -82,12 +83,12 @@ async def run_fetch(
         on.
     """
     fetch = Fetch(options, state, observer, host)
-    name = "dest-" + blake3(fetch.dest).hexdigest(length=8)
+    name = "dest-" + blake3(fetch.dest.path).hexdigest(length=8)
     with state.lock(name):
         try:
             return await fetch.run()
         except OSError as error:
-            raise file_error(error, fetch.dest, "working in") from error
+            raise file_error(error, fetch.dest.path, "working in") from error
         except sqlite3.Error as error:
             raise FileError(f"the index in {state.path} could not be used: {error}") from error
 
@@ -102,9 +103,7 @@ class Fetch:
         self._host = host
         self._state = state
         self._observer = observer
-        self._place = os.path.realpath(options.dest)
-        self.dest = self._place
-        """The directory that is worked in: what the user named, or where the single file goes."""
+        self.dest = Destination(options, state)
         self._kept: int | None = None
         self._made_from_here = 0
         self._summary = FetchSummary(options.url.archive)
@@ -184,9 +183,9 @@ class Fetch:
             return False
         snapshot = await manifest.snapshot(head.snapshot)
         root, single = await self._wanted(snapshot, manifest)
-        self.dest = os.path.dirname(self._place) if single and not os.path.isdir(self._place) else self._place
-        tree, previous = self._tree(head, single)
-        beneath = self._open_dest(create=False, single=single)
+        self.dest.settle(single=single)
+        tree, previous = self.dest.tree(head)
+        beneath = self.dest.open(create=False)
         try:
             if beneath is not None and not single and not await manifest.load([root.ref]):
                 limit = None if self._options.mirror else ADOPT_BYTES_MAX
@@ -205,9 +204,9 @@ class Fetch:
             if self._kept is None:  # A later look finds what the first one fetched, which is not reuse.
                 self._kept = plan.kept_bytes
             if single:
-                _only_the_file(plan)
+                only_the_file(plan)
             if plan.dirs:
-                beneath = beneath or self._open_dest(create=True, single=single)
+                beneath = beneath or self.dest.open(create=True)
                 assert beneath is not None  # noqa: S101 - created, or raised
                 earlier = [] if single else await self._earlier_roots(snapshot, previous, manifest)
                 superseded = await self._carry_out(plan, tree, beneath, manifest, discovery, head, earlier)
@@ -221,7 +220,7 @@ class Fetch:
         self._summary.files, self._summary.bytes = root.totals.files, root.totals.bytes
         self._summary.reused = min(self._kept + self._made_from_here, root.totals.bytes)
         if not self._summary.exit_code:
-            self._remember(tree, head, single)
+            self.dest.remember(tree, head)
         return False
 
     # What is wanted, and where.
@@ -231,24 +230,10 @@ class Fetch:
         entry = await resolve(snapshot.root, self._options.url.path, manifest)
         if entry.kind == Kind.DIR:
             return entry._replace(name=b""), False
-        name = entry.name if os.path.isdir(self._place) else os.path.basename(self._place)
-        raw = encode_listing([entry._replace(name=name)])
+        raw = encode_listing([entry._replace(name=self.dest.name_for(entry.name))])
         ref, _ = cut_object(raw)
         self._state.meta.put(ref, raw)
         return dir_entry(b"", 0o755, 0, ref, entry.below), True
-
-    def _tree(self, head: ArchiveHead, single: bool) -> tuple[Tree, Ref | None]:
-        """The tree at DEST, and the snapshot that it had when it was last complete."""
-        known = self._state.trees.get(self.dest)
-        role: Role = "mirror" if self._options.mirror else "fetch"
-        if known is not None and known.role == "publish" and not (single and role == "fetch"):
-            raise UsageError(f"{os.fsdecode(self.dest)} is published from here; fetch into another directory")
-        if known is not None and role == "fetch":
-            role = known.role
-        tree = self._state.trees.ensure(self.dest, role, None if single else head.archive)
-        before = tree.options.get("complete")
-        same_path = tree.options.get("path", b"") == self._options.url.path
-        return tree, Ref(*before) if before and same_path and not single else None
 
     async def _known_root(self, previous: Ref | None, manifest: Manifest) -> Entry | None:
         if previous is None or not self._state.meta.has(previous.digest):
@@ -270,46 +255,6 @@ class Fetch:
                 root = await self._known_root(ref, manifest)
                 roots += [root] if root is not None else []
         return roots
-
-    def _open_dest(self, *, create: bool, single: bool) -> Beneath | None:
-        """DEST, opened; None where it does not exist and ``create`` is off."""
-        try:
-            return Beneath(self.dest)
-        except FileNotFoundError:
-            if not create and not single:
-                return None
-            if single:
-                raise FileError(
-                    f"there is no directory {os.fsdecode(self.dest)!r} to put the file in; make it first"
-                ) from None
-        except OSError as error:
-            raise file_error(error, self.dest, "opening the directory") from None
-        try:
-            os.mkdir(self.dest)
-            return Beneath(self.dest)
-        except OSError as error:
-            raise file_error(error, self.dest, "making the directory") from None
-
-    def _remember(self, tree: Tree, head: ArchiveHead, single: bool) -> None:
-        """DEST equals the snapshot now."""
-        if single:
-            return
-        whole = not self._options.url.path
-        tree.options["path"] = self._options.url.path
-        tree.options["complete"] = head.snapshot.to_row()
-        if self._options.mirror:
-            tree.source = str(self._options.url)
-            tree.options["interval"] = self._options.mirror_interval
-            tree.options["sources"] = list(self._options.sources)
-            tree.options["delete"] = str(self._options.delete)
-        if whole:
-            tree.epoch, tree.seq, tree.snapshot = head.epoch, head.seq, head.snapshot
-        known = self._state.trees.get(self.dest)
-        if known != tree:
-            with self._state.transaction():
-                self._state.trees.update(tree)
-                self._state.meta.add_snapshot(head.archive, head.epoch, head.seq, head.snapshot)
-            self._state.tidy()
 
     # Doing it.
 
@@ -362,7 +307,7 @@ class Fetch:
             local.close()
             workspace.close(complete=complete)
         self._summary.kept = removal.kept
-        undressed = await asyncio.to_thread(_dress_directories, beneath, plan)
+        undressed = await asyncio.to_thread(dress_directories, beneath, plan)
         for failure in undressed:
             self._observer.warning(failure)
         self._summary.failed += undressed
@@ -386,9 +331,9 @@ class Fetch:
             share: Share = Nothing()
             work = [discovery.keep_looking()]
             if self._host is not None:
-                share = self._host.share(self.dest)
+                share = self._host.share(self.dest.path)
             elif self._options.share:
-                sharing = Sharing(self._state, self._state.identity(), head.archive, self.dest)
+                sharing = Sharing(self._state, self._state.identity(), head.archive, self.dest.path)
                 stack.push_async_callback(sharing.close)
                 await sharing.start(*self._options.listen)
                 work.append(sharing.nominate(self._swarm, Coverage(False, head.epoch, head.seq)))
@@ -402,36 +347,3 @@ class Fetch:
                 for outcome in await asyncio.gather(*tasks, return_exceptions=True):
                     if isinstance(outcome, Exception):
                         raise outcome
-
-
-def _only_the_file(plan: Plan) -> None:
-    """Of a plan for a single file: leave alone everything else in the directory that it is in."""
-    for work in plan.dirs:
-        work.extraneous, work.retouch = [], False
-    plan.dirs = [work for work in plan.dirs if work.content or work.symlinks or work.metadata]
-    plan.root = plan.root._replace(mtime_ns=-1)
-
-
-def _dress_directories(beneath: Beneath, plan: Plan) -> list[str]:
-    """Mode and time of the directories that were worked in, the inner ones first; those that could not be
-    set, each with its reason.
-    """
-    failed: list[str] = []
-    works = list(plan.dirs)
-    if plan.root.mtime_ns >= 0 and not any(work.path == b"" for work in works):
-        works.insert(0, DirWork(b"", plan.root.ref, plan.root.mode, plan.root.mtime_ns, exists=True))
-    for work in reversed(works):
-        if work.path == b"" and plan.root.mtime_ns < 0:
-            continue
-        try:
-            fd = beneath.dir(work.path)
-            if stat.S_IMODE(os.fstat(fd).st_mode) != work.mode:
-                os.fchmod(fd, work.mode)
-            os.utime(fd, ns=(time.time_ns(), work.mtime_ns))
-        except FileNotFoundError:
-            continue  # It could not be made, which was said.
-        except PermissionError as error:
-            failed.append(f"{os.fsdecode(work.path or b'.')!r}: mode and time not set: {error.strerror}")
-        except OSError as error:
-            raise file_error(error, work.path, "setting the times of") from None
-    return failed

@@ -60,6 +60,8 @@ class Member:
     node_key: bytes | None = None
     rate: float = 0.0
     """Bytes a second and request, smoothed."""
+    answered: bool = False
+    """It has answered something: who has not may be silent, and is waited for last."""
     delivered: int = 0
     """Verified bytes."""
     failures: int = 0
@@ -139,10 +141,12 @@ class Swarm:
         self.version += 1
 
     def alive(self) -> list[Member]:
-        """Sources that may be asked now or later, the fastest first, equals in random order."""
+        """Sources that may be asked now or later: the fastest first, equals in random order, and last those
+        that were never heard of yet.
+        """
         usable = [m for m in self._members.values() if not (m.banned or m.dead)]
         self._random.shuffle(usable)
-        return sorted(usable, key=lambda m: (m.failures, -m.rate))
+        return sorted(usable, key=lambda m: (m.failures, not m.answered, -m.rate))
 
     def ready(self) -> list[Member]:
         """Those of ``alive`` that are not waiting out a failure."""
@@ -179,6 +183,7 @@ class Swarm:
 
     def succeeded(self, member: Member, size: int, seconds: float) -> None:
         """``size`` verified bytes came in ``seconds``."""
+        member.answered = True
         if member.failures:
             member.failures = 0
             self._tell_state(member.name, "")

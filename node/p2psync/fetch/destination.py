@@ -1,0 +1,124 @@
+"""DEST: the directory that a fetch works in, what the index knows of it, and its last touches."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+
+from p2psync.errors import FileError, UsageError
+from p2psync.fetch.beneath import Beneath, file_error
+from p2psync.fetch.options import FetchOptions
+from p2psync.fetch.plan import DirWork, Plan
+from p2psync.format.head import ArchiveHead
+from p2psync.format.ids import Ref
+from p2psync.state import State
+from p2psync.state.trees import Role, Tree
+
+
+class Destination:
+    """Where a fetch puts what it gets."""
+
+    def __init__(self, options: FetchOptions, state: State) -> None:
+        self._options = options
+        self._state = state
+        self._place = os.path.realpath(options.dest)
+        self.path = self._place
+        """The directory that is worked in: what the user named, or where the single file goes."""
+        self.single = False
+        """Whether only one file or link is wanted, and all else in the directory is not ours."""
+
+    def name_for(self, name: bytes) -> bytes:
+        """What a single file of this name is called: DEST may be the directory for it, or its new name."""
+        return name if os.path.isdir(self._place) else os.path.basename(self._place)
+
+    def settle(self, *, single: bool) -> None:
+        """Decide which directory is worked in."""
+        self.single = single
+        self.path = os.path.dirname(self._place) if single and not os.path.isdir(self._place) else self._place
+
+    def tree(self, head: ArchiveHead) -> tuple[Tree, Ref | None]:
+        """The tree at DEST, and the snapshot that it had when it was last complete."""
+        known = self._state.trees.get(self.path)
+        role: Role = "mirror" if self._options.mirror else "fetch"
+        if known is not None and known.role == "publish" and not (self.single and role == "fetch"):
+            raise UsageError(f"{os.fsdecode(self.path)} is published from here; fetch into another directory")
+        if known is not None and role == "fetch":
+            role = known.role
+        tree = self._state.trees.ensure(self.path, role, None if self.single else head.archive)
+        before = tree.options.get("complete")
+        same_path = tree.options.get("path", b"") == self._options.url.path
+        return tree, Ref(*before) if before and same_path and not self.single else None
+
+    def open(self, *, create: bool) -> Beneath | None:
+        """DEST, opened; None where it does not exist and ``create`` is off."""
+        try:
+            return Beneath(self.path)
+        except FileNotFoundError:
+            if not create and not self.single:
+                return None
+            if self.single:
+                raise FileError(
+                    f"there is no directory {os.fsdecode(self.path)!r} to put the file in; make it first"
+                ) from None
+        except OSError as error:
+            raise file_error(error, self.path, "opening the directory") from None
+        try:
+            os.mkdir(self.path)
+            return Beneath(self.path)
+        except OSError as error:
+            raise file_error(error, self.path, "making the directory") from None
+
+    def remember(self, tree: Tree, head: ArchiveHead) -> None:
+        """DEST equals the snapshot now."""
+        if self.single:
+            return
+        whole = not self._options.url.path
+        tree.options["path"] = self._options.url.path
+        tree.options["complete"] = head.snapshot.to_row()
+        if self._options.mirror:
+            tree.source = str(self._options.url)
+            tree.options["interval"] = self._options.mirror_interval
+            tree.options["sources"] = list(self._options.sources)
+            tree.options["delete"] = str(self._options.delete)
+        if whole:
+            tree.epoch, tree.seq, tree.snapshot = head.epoch, head.seq, head.snapshot
+        known = self._state.trees.get(self.path)
+        if known != tree:
+            with self._state.transaction():
+                self._state.trees.update(tree)
+                self._state.meta.add_snapshot(head.archive, head.epoch, head.seq, head.snapshot)
+            self._state.tidy()
+
+
+def only_the_file(plan: Plan) -> None:
+    """Of a plan for a single file: leave alone everything else in the directory that it is in."""
+    for work in plan.dirs:
+        work.extraneous, work.retouch = [], False
+    plan.dirs = [work for work in plan.dirs if work.content or work.symlinks or work.metadata]
+    plan.root = plan.root._replace(mtime_ns=-1)
+
+
+def dress_directories(beneath: Beneath, plan: Plan) -> list[str]:
+    """Mode and time of the directories that were worked in, the inner ones first; those that could not be
+    set, each with its reason.
+    """
+    failed: list[str] = []
+    works = list(plan.dirs)
+    if plan.root.mtime_ns >= 0 and not any(work.path == b"" for work in works):
+        works.insert(0, DirWork(b"", plan.root.ref, plan.root.mode, plan.root.mtime_ns, exists=True))
+    for work in reversed(works):
+        if work.path == b"" and plan.root.mtime_ns < 0:
+            continue
+        try:
+            fd = beneath.dir(work.path)
+            if stat.S_IMODE(os.fstat(fd).st_mode) != work.mode:
+                os.fchmod(fd, work.mode)
+            os.utime(fd, ns=(time.time_ns(), work.mtime_ns))
+        except FileNotFoundError:
+            continue  # It could not be made, which was said.
+        except PermissionError as error:
+            failed.append(f"{os.fsdecode(work.path or b'.')!r}: mode and time not set: {error.strerror}")
+        except OSError as error:
+            raise file_error(error, work.path, "setting the times of") from None
+    return failed
