@@ -32,6 +32,12 @@ def fetch(net: Network, url: str, sources: list[str], *options: object, state: s
     return net.spawn("fetch", url, net.path / "copy", *named, *options, state=state)
 
 
+def known_to(net: Network, url: str, node: Node) -> list[str]:
+    """Addresses of the holders that a node tells of."""
+    found = net.run("mirrors", url, "--source", node.address, state="onlooker").events
+    return [end for event in found if event["event"] == "holder" for end in event["endpoints"]]
+
+
 def corrupt(path: Path) -> None:
     """Flip a byte and restore the modification time, as a failing disk or its repair leaves a file."""
     before = path.stat()
@@ -44,6 +50,7 @@ def corrupt(path: Path) -> None:
 def test_files_corrupted_on_a_mirrors_disk_are_taken_from_another_mirror(net: Network) -> None:
     tree = plain_tree(net.path / "tree", small=40, large=(3 * MIB, 2 * MIB))
     url, mirrors = mirrored(net, tree)
+    until(lambda: mirrors[0].address in known_to(net, url, mirrors[1]), "they know of each other")
     for path in [*(net.path / "m0").glob("d*/s*"), *(net.path / "m0").glob("large/*")]:
         corrupt(path)
     done = fetch(net, url, [mirror.address for mirror in mirrors], "--bwlimit", "3m")  # Both get their turn.
