@@ -164,7 +164,7 @@ class Crawl:
         return Counter(node.agent for node in self.nodes.values())
 
 
-async def crawl(
+async def crawl_network(
     node: DhtNode,
     *,
     limit: int = DEFAULT_LIMIT,

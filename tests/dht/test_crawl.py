@@ -23,7 +23,7 @@ from p2psync_dht.crawl import (
     CrawledNode,
     SizeEstimate,
     _Pacer,
-    crawl,
+    crawl_network,
     estimate_size,
     measure_size,
 )
@@ -115,7 +115,7 @@ async def test_a_walk_finds_everybody_and_what_they_run() -> None:
         nodes[10].protocol.agent = b""
         client = await client_of(nodes)
         seen: list[CrawledNode] = []
-        (found,) = await crawl(client, rate=MAX_RATE, on_node=seen.append)
+        (found,) = await crawl_network(client, rate=MAX_RATE, on_node=seen.append)
         assert set(found.nodes) == {node.node_id for node in nodes}
         assert {node.address for node in found.nodes.values()} == {node.address for node in nodes}
         assert sorted(one.node_id for one in seen) == sorted(found.nodes)
@@ -131,7 +131,7 @@ async def test_contacts_that_are_dead_are_counted_as_such() -> None:
         client = await client_of(nodes)
         for node in nodes[4:10]:
             node.protocol.close()
-        (found,) = await crawl(client, rate=MAX_RATE, targets=2)
+        (found,) = await crawl_network(client, rate=MAX_RATE, targets=2)
         alive = {node.node_id for node in nodes if not node.protocol.closed}
         assert set(found.nodes) == alive
         assert found.silent == 6
@@ -142,7 +142,7 @@ async def test_contacts_that_are_dead_are_counted_as_such() -> None:
 async def test_a_limit_ends_the_walk_and_says_so() -> None:
     async with loopback_network(30) as nodes:
         client = await client_of(nodes)
-        (found,) = await crawl(client, limit=8, rate=MAX_RATE, targets=2)
+        (found,) = await crawl_network(client, limit=8, rate=MAX_RATE, targets=2)
         assert found.asked == len(found.nodes) == 8
         assert not found.complete
         assert found.skipped > 0
@@ -154,13 +154,13 @@ async def test_a_limit_ends_the_walk_and_says_so() -> None:
 async def test_bounds_of_a_walk(limit: int, rate: float) -> None:
     client = await start_node(999, server=False)
     with pytest.raises(ValueError, match="at most"):
-        await crawl(client, limit=limit, rate=rate)
+        await crawl_network(client, limit=limit, rate=rate)
     await client.close()
 
 
 async def test_an_empty_network_is_walked_at_once() -> None:
     client = await start_node(999, server=False)
-    (found,) = await crawl(client)
+    (found,) = await crawl_network(client)
     assert (len(found.nodes), found.asked, found.reachable) == (0, 0, 0.0)
     assert found.estimate.nodes == 0
     await client.close()
@@ -192,7 +192,7 @@ def test_a_large_network_is_found_whole_and_estimated_right_without_a_burst() ->
         estimate = await measure_size(client, client.protocol.families()[0])
         assert 120 < estimate.nodes < 320
         sent.clear()
-        (found,) = await crawl(client, rate=20, targets=0)
+        (found,) = await crawl_network(client, rate=20, targets=0)
         servers = {node.node_id for node in network.nodes if node.is_server}
         assert len(servers - set(found.nodes)) <= 2  # a lost datagram may hide somebody
         assert set(found.nodes) <= servers
@@ -220,7 +220,7 @@ async def test_a_liar_that_invents_contacts_cannot_keep_the_walk_going() -> None
 
         lie(nodes[3], invented)
         client = await client_of(nodes)
-        (found,) = await crawl(client, limit=60, rate=MAX_RATE, targets=1)
+        (found,) = await crawl_network(client, limit=60, rate=MAX_RATE, targets=1)
         assert set(found.nodes) == {node.node_id for node in nodes}
         assert found.asked <= 60
         assert found.silent == found.asked - len(found.nodes)
@@ -248,7 +248,7 @@ def test_nobody_sends_the_walk_to_all_ports_of_a_victim() -> None:
                 lie(node, lambda: Contact(liar.node_id, *liar.address))
         honest = {node.node_id for node in network.nodes if node.is_server}
         for _ in range(6):
-            (found,) = await crawl(client, rate=MAX_RATE, targets=1)
+            (found,) = await crawl_network(client, rate=MAX_RATE, targets=1)
             assert set(found.nodes) <= honest
         # Each address is sent to twice at most: a ping and its retransmission; and a few by lookups.
         assert hit["99.9.9.9"] <= 6 * (2 * MAX_PER_NETWORK + 20)

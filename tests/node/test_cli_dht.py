@@ -15,14 +15,17 @@ import pytest
 
 from p2psync.cli.app import run
 from p2psync.cli.dht.lookup import parse_subject
+from p2psync.cli.dht.ping import show as show_ping
 from p2psync.cli.dht.status import show_status
 from p2psync.cli.output import Output
+from p2psync.cli.types import Address
 from p2psync.daemon.control import control_server, status_command
-from p2psync.errors import UsageError
+from p2psync.errors import TrustError, UsageError
 from p2psync.format.url import archive_text
 from p2psync.ui.tables import Table, show
 from p2psync_dht import DhtNode, Head, Identity, head_key
 from p2psync_dht.testing.loopback import loopback_network
+from p2psync_dht.trace import PingReport, Pong
 
 Dht = Callable[..., list[dict[str, Any]]]
 ROOT = Identity.from_seed(bytes([200]) * 32)
@@ -115,6 +118,16 @@ def test_ping_of_an_impossible_address_is_explained(dht: Dht, address: str) -> N
     assert dht("ping", address, "--count", "1", expect=10)[-1]["event"] == "error"
 
 
+def test_an_id_that_is_not_proved_is_an_error_of_trust(capsys: pytest.CaptureFixture[str]) -> None:
+    address = Address("192.0.2.1", 8730)
+    unproved = Pong(rtt=0.01, bad=True, node_id=bytes(20), observed=("192.0.2.2", 1))
+    with pytest.raises(TrustError, match="did not prove its id"):
+        show_ping(Output(), address, PingReport(address, (unproved,)))
+    assert "00" * 20 in capsys.readouterr().out
+    with pytest.raises(TrustError, match="no node of this network"):
+        show_ping(Output(), address, PingReport(address, (Pong(bad=True),)))
+
+
 @pytest.mark.parametrize("count", ["0", "1001", "x"])
 def test_pings_are_bounded(dht: Dht, count: str) -> None:
     assert dht("ping", "127.0.0.1:9", "--count", count, expect=1)[-1]["event"] == "error"
@@ -147,6 +160,10 @@ def test_what_nobody_holds_is_found_nowhere(dht: Dht, network: list[DhtNode]) ->
 def test_lookup_remembers_whom_it_met(dht: Dht, network: list[DhtNode]) -> None:
     dht("lookup", URL, "--bootstrap", where(network[0]))
     assert dht("lookup", URL)[-1]["seq"] == 2
+
+
+def test_the_hints_of_a_url_are_nodes_to_join_by(dht: Dht, network: list[DhtNode]) -> None:
+    assert dht("lookup", f"{URL}/some/path?peer={where(network[3])}")[-1]["seq"] == 2
 
 
 def test_without_any_node_the_remedy_is_named(dht: Dht) -> None:

@@ -46,14 +46,14 @@ def command(common: Common, network: Network, limit: int, rate: int) -> None:
     network of fewer nodes than --limit is so counted in full. Clients, which answer nobody, are in no count.
     """
     from p2psync.cli.signals import run_async
-    from p2psync_dht.crawl import crawl
+    from p2psync_dht.crawl import crawl_network
 
     out = common.out
 
     async def walk() -> list[Crawl]:
         async with outside(state, network) as node:
             out.say(f"asking at most {limit:,} addresses, with {rate:,} queries a second")
-            return await crawl(node, limit=limit, rate=rate, on_node=lambda found: _tell(out, found))
+            return await crawl_network(node, limit=limit, rate=rate, on_node=lambda found: _tell(out, found))
 
     with common.open_state() as state:
         for found in run_async(walk()):

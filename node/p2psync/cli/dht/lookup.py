@@ -12,7 +12,7 @@ import click
 from p2psync.cli.dht.outside import milliseconds, outside, place
 from p2psync.cli.options import Common, Network, common_options, network_options
 from p2psync.cli.output import Output
-from p2psync.cli.types import Parsed, parse_archive, url_of
+from p2psync.cli.types import Parsed, parse_archive, parse_url, url_of
 from p2psync.errors import UsageError
 from p2psync.ui.text import count
 
@@ -30,6 +30,8 @@ class Subject:
 
     archive: bytes | None
     key: bytes | None
+    hints: tuple[str, ...] = ()
+    """HOST:PORT of nodes that the URL names."""
 
     def key_for(self, holders: bool) -> bytes:
         """The key, of the archive's holders or of its head."""
@@ -47,6 +49,9 @@ def parse_subject(text: str) -> Subject:
             return Subject(None, bytes.fromhex(text))
         except ValueError:
             raise UsageError(f"{text!r} is no key: a key is {KEY_DIGITS} hexadecimal digits") from None
+    if "://" in text:
+        url = parse_url(text)
+        return Subject(url.archive, None, url.peers)
     return Subject(parse_archive(text), None)
 
 
@@ -74,7 +79,7 @@ def command(common: Common, network: Network, subject: Subject, holders: bool) -
     want = Want.HOLDERS if holders else Want.HEAD
 
     async def follow() -> Trace:
-        async with outside(state, network) as node:
+        async with outside(state, network, hints=subject.hints, archive=subject.archive) as node:
             key = subject.key_for(holders)
             return await trace_lookup(node, key, want, on_step=lambda step: _tell(out, step))
 

@@ -22,17 +22,23 @@ LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1"}  # noqa: S104 - compared 
 
 
 @contextlib.asynccontextmanager
-async def outside(state: State, network: Network) -> AsyncIterator[DhtNode]:
+async def outside(
+    state: State, network: Network, *, hints: Sequence[str] = (), archive: bytes | None = None
+) -> AsyncIterator[DhtNode]:
     """A client that has joined by the options, by what the state directory remembers and by the node that
-    runs on it.
+    runs on it; also by the ``hints`` of a URL (HOST:PORT) and by the known holders of ``archive``.
 
     Raises NetworkError: nobody answered.
     """
+    import asyncio
+
     from p2psync.dht import open_dht
     from p2psync_dht import Identity
 
-    bootstrap = [*map(str, network.bootstrap), *running_node(state)]
-    async with open_dht(state, bootstrap=bootstrap, identity=Identity.generate()) as node:
+    here = await asyncio.to_thread(running_node, state)
+    bootstrap = [*map(str, network.bootstrap), *hints, *here]
+    identity = Identity.generate()
+    async with open_dht(state, bootstrap=bootstrap, identity=identity, archive=archive) as node:
         if not node.contacts():
             raise NetworkError("no node of the network answered; name one that runs with --bootstrap")
         yield node
