@@ -37,7 +37,7 @@ class Kept:
     fetched: float
 
     def is_fresh(self, now: float) -> bool:
-        return not self.list.is_expired(now) and 0 <= now - self.fetched < FRESH_FOR
+        return not self.list.is_expired(now) and abs(now - self.fetched) < FRESH_FOR
 
 
 class SeedBook:

@@ -1,0 +1,119 @@
+"""Writes p2psync.toml, the example with every key: from the options themselves, so that none is missing or
+stale.
+
+python bootstrap/example_config.py > bootstrap/p2psync.toml
+"""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+
+import click
+
+from p2psync.cli.app import program
+from p2psync.cli.options import schema_of
+
+COMMON = ("state", "bootstrap", "seeds", "seeds-key", "dns", "json", "quiet", "verbose")
+"""Keys that stand at the top: what they say holds for every command that has the option."""
+
+NO_TABLE = ("seeds.",)
+"""Commands without a table: TOML allows no table of the name that a key above has."""
+KEY = "a" * 52
+EXAMPLES = {
+    "state": '"/var/lib/p2psync"',
+    "bootstrap": '["boot1.example.org:8730", "boot2.example.org:8730"]',
+    "seeds": '["example.org", "https://example.net/p2psync-seeds"]',
+    "seeds-key": f'["{KEY}"]',
+    "dns": '"127.0.0.53"',
+    "listen": '"0.0.0.0:8730"',
+    "advertise": '"mirror.example.org:8730"',
+    "metrics": '"127.0.0.1:9730"',
+    "source": '["mirror.example.org:8730"]',
+    "filter": '["- *.tmp"]',
+    "include": '["*.iso"]',
+    "exclude": '["/incoming/"]',
+    "archive": f'"{KEY}"',
+    "signing": f'"{KEY}"',
+    "to": f'"{"0" * 64}"',
+    "verbose": "1",
+    "tree": '"/srv/archive"',
+    "keep": '"/tmp/p2psync-demo"',
+}
+"""What a value may look like, where an option's default does not show it."""
+
+HEAD = """\
+# p2psync.toml: every key there is, each with an example; those that are wanted lose their "#".
+#
+# Read from /etc/p2psync.toml, then from ~/.config/p2psync/p2psync.toml, which is stronger; or from the
+# file of
+# --config alone. Stronger than both are environment variables (P2PSYNC_<COMMAND>_<OPTION>), and the
+# command line.
+# A key that is not known, or has a wrong type, is an error that names its line. Keys are the long names of
+# options.
+# The commands "p2psync seeds ..." have no table here, since "seeds" is a key.
+
+# ---- for every command that has the option
+# ------------------------------------------------------------------
+"""
+
+
+def example(option: click.Option, key: str) -> str:
+    """A value for a key, as TOML."""
+    if key in EXAMPLES:
+        return EXAMPLES[key]
+    if option.is_flag:
+        return "true"
+    default = option.default
+    if isinstance(default, list | tuple):
+        return "[" + ", ".join(f'"{item}"' for item in default) + "]"
+    if isinstance(option.type, click.Choice):
+        return f'"{default or option.type.choices[0]}"'
+    if isinstance(default, int) and not isinstance(default, bool):
+        return str(default)
+    text = default if isinstance(default, str) else ""
+    return f'["{text}"]' if option.multiple else f'"{text}"'
+
+
+def lines(option: click.Option, key: str) -> list[str]:
+    """A key with its explanation, commented out."""
+    told = textwrap.wrap(" ".join((option.help or "").split()), 106)
+    return [*(f"# {line}" for line in told), f"#{key} = {example(option, key)}", ""]
+
+
+def write() -> str:
+    """The whole file."""
+    context = click.Context(program)
+    schema = schema_of(program, context)
+    commands = {path: _command(path, context) for path in schema}
+    made = [HEAD]
+    for key in COMMON:
+        option = next(found for command in commands.values() if (found := _option(command, key)))
+        made += lines(option, key)
+    for path, settings in schema.items():
+        own = [key for key in settings if key not in COMMON]
+        if own and not path.startswith(NO_TABLE):
+            made += [f"# ---- p2psync {path.replace('.', ' ')} ".ljust(111, "-"), "", f"[{path}]", ""]
+            for key in own:
+                named = _option(commands[path], key)
+                made += lines(named, key) if named else []
+    return "\n".join(made)
+
+
+def _command(path: str, context: click.Context) -> click.Command:
+    command: click.Command = program
+    for word in path.split("."):
+        if isinstance(command, click.Group):
+            command = command.get_command(context, word) or command
+    return command
+
+
+def _option(command: click.Command, key: str) -> click.Option | None:
+    for param in command.params:
+        if isinstance(param, click.Option) and max(param.opts, key=len).lstrip("-") == key:
+            return param
+    return None
+
+
+if __name__ == "__main__":
+    sys.stdout.write(write())
