@@ -27,10 +27,16 @@ async def ask_soon(state: Path, command: str = "status") -> dict[str, Any]:
 
 async def raw_answer(state: Path, request: bytes) -> dict[str, Any]:
     """The answer to bytes as they are."""
-    reader, writer = await asyncio.open_unix_connection(state / SOCKET_NAME)
-    writer.write(request)
-    answer: dict[str, Any] = json.loads(await reader.readline())
-    writer.close()
+
+    def call() -> bytes:
+        with socket.socket(socket.AF_UNIX) as asking:
+            asking.settimeout(60)
+            asking.connect(str(state / SOCKET_NAME))
+            asking.sendall(request)
+            with asking.makefile("rb") as lines:
+                return lines.readline()
+
+    answer: dict[str, Any] = json.loads(await asyncio.to_thread(call))
     return answer
 
 
@@ -84,6 +90,15 @@ async def test_a_failure_inside_removes_it(tmp_path: Path) -> None:
         async with control_server(tmp_path, COMMANDS):
             raise ZeroDivisionError
     assert os.listdir(tmp_path) == []
+
+
+async def test_one_that_another_node_has_made_meanwhile_is_left_alone(tmp_path: Path) -> None:
+    async with control_server(tmp_path, COMMANDS):
+        (tmp_path / SOCKET_NAME).rename(tmp_path / "gone")
+        other = socket.socket(socket.AF_UNIX)
+        other.bind(str(tmp_path / SOCKET_NAME))
+    assert (tmp_path / SOCKET_NAME).exists()
+    other.close()
 
 
 async def test_where_it_cannot_be_made_says_so(tmp_path: Path) -> None:

@@ -66,6 +66,7 @@ async def control_server(state: Path, commands: Mapping[str, Command]) -> AsyncI
     served = _Server(commands)
     try:
         listening = _listen(state)
+        mine = (state / SOCKET_NAME).lstat().st_ino
     except OSError as error:
         raise FileError(
             f"the control socket {state / SOCKET_NAME} cannot be made: {error.strerror or error}"
@@ -80,7 +81,9 @@ async def control_server(state: Path, commands: Mapping[str, Command]) -> AsyncI
     finally:
         listening.close()
         with contextlib.suppress(FileNotFoundError):
-            (state / SOCKET_NAME).unlink()
+            # Who removed the state directory and made a new one may have another node on it by now.
+            if (state / SOCKET_NAME).lstat().st_ino == mine:
+                (state / SOCKET_NAME).unlink()
 
 
 def _listen(state: Path) -> socket.socket:
@@ -190,13 +193,14 @@ def ask(state: Path, command: str) -> dict[str, Any]:
             asking.settimeout(TIMEOUT)
             with _short_path(state, SOCKET_NAME) as path:
                 asking.connect(path)
-            asking.sendall(request)
+            with contextlib.suppress(BrokenPipeError):  # It may have refused us already, and said so.
+                asking.sendall(request)
             answer = _read_line(asking)
     except TimeoutError:
         raise TransferTimeout(
             f"the node that runs on {state} did not answer within {TIMEOUT:.0f} seconds; try again"
         ) from None
-    except (ConnectionResetError, BrokenPipeError):
+    except ConnectionResetError:
         raise NetworkError(f"the node that runs on {state} ended without an answer") from None
     except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
         raise NetworkError(
