@@ -53,7 +53,7 @@ REPLANS_MAX: Final = 50
 """How often a snapshot that goes away is followed; an archive that changes faster than it can be fetched ends
 here.
 """
-RETRIES_MAX: Final = 2
+RETRIES_MAX: Final = 1
 RETRY_PAUSE: Final = 2.0
 """How often, and after how many seconds, what nobody had is looked for again before it counts as missing."""
 SNAPSHOT_PATH: Final = b"./"

@@ -53,6 +53,8 @@ class Member:
     """It claims to have a snapshot in full."""
     claims: tuple[int, int] | None = None
     """(epoch, sequence number) of that snapshot, where it said so."""
+    told: bool = False
+    """The user has heard that it lacks something."""
     given: bool = False
     """Named by the user, who wants to hear if it is of no use."""
     metadata: bool = True
@@ -215,10 +217,14 @@ class Swarm:
         """The source does not have the object (any more, or yet).
 
         One that claims the very snapshot is not asked again, and named; others may be fetching it themselves.
+        Who is given by the user is named too, since the user takes it for a mirror.
         """
-        if member.whole and member.claims is not None and member.claims >= self.wanted:
-            if not member.lacking:
-                self._warn(f"{member.name} lacks something that it says it has; it is taken from elsewhere")
+        claimed = member.whole and member.claims is not None and member.claims >= self.wanted
+        if (claimed or member.given) and not member.told:
+            member.told = True
+            has = "says it has" if claimed else "should have, as a mirror"
+            self._warn(f"{member.name} lacks something that it {has}; it is taken from elsewhere")
+        if claimed:
             member.lacking[digest] = float("inf")
         else:
             self.without(member, digest)
