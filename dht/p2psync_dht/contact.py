@@ -7,6 +7,7 @@ told the truth about its id is `protocol`'s business, whether it has a place in 
 from __future__ import annotations
 
 import socket
+from collections import Counter
 from enum import IntEnum
 from typing import Final
 
@@ -158,3 +159,31 @@ def unpack_contact(compact: bytes, sender: Scope = Scope.LOOPBACK) -> Contact | 
     if port == 0 or scope == Scope.UNUSABLE or scope < sender:
         return None
     return Contact(compact[:ID_SIZE], socket.inet_ntop(_FAMILY_OF_SIZE[len(packed)], packed), port)
+
+
+class NetworkQuota:
+    """Admits so many contacts of one network at a time; see `network_group`."""
+
+    def __init__(self, limit: int, *, diversify_local: bool = False) -> None:
+        self._limit = limit
+        self._diversify_local = diversify_local
+        self._admitted: Counter[bytes] = Counter()
+
+    def _group(self, contact: Contact) -> bytes | None:
+        return network_group(pack_ip(contact.ip), diversify_local=self._diversify_local)
+
+    def admit(self, contact: Contact) -> bool:
+        """Whether there is a place for it, which is taken from now on."""
+        group = self._group(contact)
+        if group is None:
+            return True
+        if self._admitted[group] >= self._limit:
+            return False
+        self._admitted[group] += 1
+        return True
+
+    def release(self, contact: Contact) -> None:
+        """Give the place of an admitted contact back."""
+        group = self._group(contact)
+        if group is not None:
+            self._admitted[group] -= 1

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from p2psync_dht.protocol import DhtProtocol
 
 QUORUM: Final = 3  # copies of the best head that end a read
-NEAREST: Final = 6  # nodes nearest to the key that such a read has heard: fewer may all be liars
+NEAREST: Final = 8  # nodes nearest to the key that such a read has heard: fewer may all be liars
 SPARE: Final = 3  # nodes asked beyond these, so that a silent one does not hold up the read
 HANDED_ON: Final = 8  # nodes that one read gives the newer head; the next read finds the rest
 

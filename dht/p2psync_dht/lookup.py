@@ -21,14 +21,14 @@ from p2psync_dht.contact import (
     COMPACT_SIZE,
     Address,
     Contact,
-    network_group,
+    NetworkQuota,
     pack_ip,
     scope_of,
     unpack_contact,
 )
 from p2psync_dht.keys import ID_SIZE
 from p2psync_dht.query import Answer
-from p2psync_dht.routing import MAX_PER_NETWORK
+from p2psync_dht.routing import KEY_BITS, MAX_PER_NETWORK
 from p2psync_dht.wire import Want, WireError, field
 
 if TYPE_CHECKING:
@@ -44,7 +44,11 @@ MAX_TOLD: Final = 24  # contacts believed of one answer: k, and a little
 # Contacts of our own table that must have answered: what liars tell leads to liars, and of 40 % colluding
 # nodes five are all in collusion once in 100 lookups. Four of them are asked anyway.
 MIN_OWN: Final = 5
-MAX_OWN: Final = 8  # of them tried: where most are silent, no more than that is waited for
+DECIDING_OWN: Final = 8  # of them before a read ends early: of 40 %, all are in collusion once in 1,500 reads
+SPARE_OWN: Final = 3  # more of them tried at most: where most are silent, nobody waits for the living
+# Times as far apart as nodes are elsewhere, the nearest nodes heard may lie. Farther apart, others are
+# being hidden. Of a tenth of honest reads this is true by chance, and they go on to the end.
+SPREAD: Final = 1.5
 MAX_UNPROVED_TELLER: Final = 4  # failures among the contacts that one node told of, past its successes
 
 
@@ -98,7 +102,7 @@ class Lookup:
         self._entries: list[_Entry] = []
         self._deferred: list[_Entry] = []
         self._seen: set[bytes] = {protocol.identity.node_id}
-        self._groups: Counter[bytes] = Counter()
+        self._networks = NetworkQuota(MAX_PER_NETWORK, diversify_local=protocol.diversify_local)
         self._strikes: Counter[bytes] = Counter()
         self._answers: dict[bytes, Answer] = {}
         self._active = 0
@@ -106,6 +110,7 @@ class Lookup:
         self._focus = self._k
         self._widened = False
         self._own_lost = 0
+        self._own_needed = MIN_OWN
         self._waiting_for_addresses = 0
         self._started = False
         self.queries = 0
@@ -138,8 +143,7 @@ class Lookup:
     def _add(self, contact: Contact, teller: bytes | None) -> None:
         if contact.id in self._seen or len(self._seen) >= MAX_SEEN:
             return
-        group = network_group(pack_ip(contact.ip), diversify_local=self._protocol.diversify_local)
-        if group is not None and not self._admit_group(group, contact):
+        if not self._networks.admit(contact):
             return
         self._seen.add(contact.id)
         entry = _Entry(contact, contact.long_id ^ self._target_id, teller)
@@ -150,23 +154,11 @@ class Lookup:
         if len(self._entries) > MAX_SHORTLIST * self._k:
             self._cut()
 
-    def _admit_group(self, group: bytes, contact: Contact) -> bool:
-        """Two of a network at a time: the count goes down when one of them fails."""
-        if self._groups[group] >= MAX_PER_NETWORK:
-            return False
-        self._groups[group] += 1
-        return True
-
-    def _release_group(self, contact: Contact) -> None:
-        group = network_group(pack_ip(contact.ip), diversify_local=self._protocol.diversify_local)
-        if group is not None:
-            self._groups[group] -= 1
-
     def _cut(self) -> None:
         """Drop the farthest entry that nobody has asked."""
         for index in range(len(self._entries) - 1, -1, -1):
             if self._entries[index].state == _State.NEW:
-                self._release_group(self._entries[index].contact)
+                self._networks.release(self._entries[index].contact)
                 del self._entries[index]
                 return
 
@@ -174,16 +166,16 @@ class Lookup:
         index = bisect.bisect_left(self._entries, entry.distance, key=lambda one: one.distance)
         if index < len(self._entries) and self._entries[index] is entry:
             del self._entries[index]
-            self._release_group(entry.contact)
+            self._networks.release(entry.contact)
 
     def _own_wanted(self) -> _Entry | None:
         """The nearest contact of our own table not yet asked, as long as too few of them have answered."""
-        wanted = min(MIN_OWN, self._k)
-        tried = self._own_lost
+        wanted = min(self._own_needed, self._k)
+        tried = self._own_lost - self._own_needed
         for entry in self._entries:
             if entry.teller is None:
                 tried += entry.state != _State.NEW
-                if tried >= MAX_OWN:
+                if tried >= SPARE_OWN:
                     return None
                 if entry.state == _State.NEW:
                     return entry if self._is_eligible(entry) else None
@@ -226,6 +218,7 @@ class Lookup:
 
     def focus(self, nearest: int) -> None:
         """Ask only the `nearest` nodes from now on; more if these have answered and the lookup goes on."""
+        self._own_needed = DECIDING_OWN
         if not self._widened:
             self._focus = min(nearest, self._k)
 
@@ -235,7 +228,9 @@ class Lookup:
         Where many are dead, waiting for the living would double the time. Liars cannot make others silent,
         but they can invent silent ones: these stand for half of the nearest at most.
         """
-        own = MIN_OWN - self._own_lost
+        own = self._own_needed - self._own_lost
+        density = self._protocol.tables[self._family].density()
+        expected = SPREAD * nearest / density if density else 2.0**KEY_BITS
         patience = nearest // 2
         for entry in self._entries:
             if entry.state in (_State.NEW, _State.ASKED):
@@ -243,11 +238,11 @@ class Lookup:
                     return False
                 continue
             own -= entry.teller is None
-            if entry.state == _State.ANSWERED:
+            if entry.state == _State.ANSWERED or patience > 0:
+                patience -= entry.state != _State.ANSWERED
                 nearest -= 1
-            elif patience > 0:
-                patience -= 1
-                nearest -= 1
+                if nearest == 0 and entry.distance > expected:
+                    return False
         return True
 
     def _is_complete(self) -> bool:
@@ -362,7 +357,7 @@ class Lookup:
                 self._remove(entry)
             else:
                 entry.state = _State.FAILED
-                self._release_group(entry.contact)
+                self._networks.release(entry.contact)
         else:
             entry.state = _State.ANSWERED
             if entry.teller is not None:

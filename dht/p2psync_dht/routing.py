@@ -241,6 +241,13 @@ class ContactTable(RoutingTable):  # type: ignore[misc]  # kademlia has no type 
                 break
         return found[:count]
 
+    def density(self) -> float | None:
+        """Nodes per unit of distance, from the k nearest to the own id; None in networks that a table holds
+        whole.
+        """
+        near = self.closest(self.node.long_id)
+        return self.ksize / (near[-1].long_id ^ self.node.long_id) if len(near) >= self.ksize else None
+
     def find_neighbors(
         self, node: Contact, k: int | None = None, exclude: Contact | None = None
     ) -> list[Contact]:
