@@ -50,6 +50,7 @@ def command(common: Common, network: Network, src: ArchiveUrl) -> None:
 def holder_fields(record: HolderRecord) -> dict[str, Any]:
     """A holder record as JSON fields; ``complete``, ``epoch`` and ``seq`` are null where it does not say."""
     from p2psync.format.coverage import Coverage
+    from p2psync_dht import node_id_of
 
     claim: Coverage | None
     try:
@@ -57,7 +58,8 @@ def holder_fields(record: HolderRecord) -> dict[str, Any]:
     except FormatError:
         claim = None
     return {
-        "node": record.node_key.hex(),
+        "node": node_id_of(record.node_key).hex(),
+        "key": record.node_key.hex(),
         "role": record.role.name.lower(),
         "endpoints": [str(endpoint) for endpoint in record.endpoints],
         "complete": claim.complete if claim is not None else None,
