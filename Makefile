@@ -12,7 +12,8 @@ VENV ?= .venv
 ARGS ?=
 BIN := $(VENV)/bin
 # program:Debian package. Tests compare with these programs; without one, the tests that need it fail and name the package.
-PROGRAMS := rsync:rsync nginx:nginx curl:curl chromium:chromium ip:iproute2
+PROGRAMS := rsync:rsync nginx:nginx curl:curl chromium:chromium ip:iproute2 \
+  openssl:openssl systemd-analyze:systemd promtool:prometheus
 
 .PHONY: demo test lint format bench man dist clean programs
 .DEFAULT_GOAL := help

@@ -27,7 +27,7 @@ from typing import Any, TypeVar
 DEADLINE = 120.0
 PROGRAM = [sys.executable, "-m", "p2psync"]
 LOOPBACK = "127.0.0.1:0"
-DEBIAN_PACKAGES = {"ip": "iproute2"}
+DEBIAN_PACKAGES = {"ip": "iproute2", "systemd-analyze": "systemd", "promtool": "prometheus"}
 """Debian package of a program, where it has another name."""
 
 
