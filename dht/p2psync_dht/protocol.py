@@ -18,7 +18,7 @@ from kademlia.protocol import KademliaProtocol
 from rpcudp.protocol import RPCProtocol
 
 from p2psync_dht.acquaintances import Acquaintances
-from p2psync_dht.contact import Address, Contact, network_group, pack_ip, scope_of, unpack_address
+from p2psync_dht.contact import Address, Contact, network_group, pack_address, scope_of, unpack_address
 from p2psync_dht.counters import Counters, QuietLog
 from p2psync_dht.keys import DOMAIN_CONTACT, PUBLIC_KEY_SIZE, Identity, node_id_of, verify_signature
 from p2psync_dht.query import Query, Reply
@@ -189,8 +189,8 @@ class DhtProtocol(KademliaProtocol):  # type: ignore[misc]  # kademlia has no ty
         if not self.server:
             raise WireError("client")
         try:
-            packed = pack_ip(address[0])
-        except ValueError as error:  # a link-local address with its interface: nobody to answer
+            packed = pack_address(address)[:-2]
+        except ValueError as error:  # port 0, or a link-local address with its interface: nobody to answer
             raise WireError("source") from error
         if message.sender == self.identity.node_id:
             raise WireError("self")
