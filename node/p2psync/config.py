@@ -153,6 +153,17 @@ def _place(file: Path, text: str, table: str, key: str) -> str:
     return f"{file}, line {number}" if number else str(file)
 
 
+def place_of(files: Iterable[Path], table: str, key: str) -> str:
+    """File and line that decided the value of ``key`` for the command ``table``; "" when it cannot be
+    told."""
+    for file in reversed(list(files)):
+        text = _read(file)
+        for where in (table, "") if text is not None else ():
+            if text is not None and (number := line_of(text, where, key)):
+                return f"{file}, line {number}"
+    return ""
+
+
 def line_of(text: str, table: str, key: str) -> int:
     """The line, from 1, that sets ``key`` in ``table`` (or opens the table ``key``); 0 when it cannot be
     told.

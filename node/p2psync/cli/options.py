@@ -362,7 +362,7 @@ def schema_of(root: click.Group, ctx: click.Context) -> Schema:
 
 def _configure(ctx: click.Context, _param: click.Parameter, file: Path | None) -> None:
     """Let the configuration supply defaults for this command."""
-    from p2psync.config import default_files, load
+    from p2psync.config import default_files, load, place_of
     from p2psync.errors import UsageError
 
     if ctx.resilient_parsing:
@@ -376,5 +376,11 @@ def _configure(ctx: click.Context, _param: click.Parameter, file: Path | None) -
     root = ctx.find_root().command
     if isinstance(root, click.Group) and path:
         values = load(files, schema_of(root, ctx.find_root()))[".".join(path)]
-        by_key = {max(p.opts, key=len).lstrip("-"): p.name for p in ctx.command.params}
-        ctx.default_map = {by_key[key]: value for key, value in values.items() if by_key.get(key)}
+        by_key = {max(p.opts, key=len).lstrip("-"): p for p in ctx.command.params}
+        for key, value in values.items():
+            try:
+                by_key[key].type_cast_value(ctx, value)
+            except click.BadParameter as error:
+                place = place_of(files, ".".join(path), key)
+                raise UsageError(f"{place or 'the configuration'}: {key!r}: {error.message}") from None
+        ctx.default_map = {name: value for key, value in values.items() if (name := by_key[key].name)}

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from p2psync import __version__
@@ -54,6 +54,8 @@ class Metrics:
     """A node's metrics, in a registry of their own."""
 
     def __init__(self, vitals: Vitals) -> None:
+        # Beside each histogram, the library would export when it was made: the node's start says it.
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no types for it
         self.registry = CollectorRegistry(auto_describe=False)
         self._lookups = Histogram(
             "p2psync_dht_lookup_duration_seconds",
