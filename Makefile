@@ -73,14 +73,15 @@ dist: $(VENV)/.installed-dev
 	$(BIN)/python -m build --outdir dist .
 
 # Programs that the tests run beside p2psync. Root on a Debian system gets them installed (APT=no: never);
-# everybody else is told what to install, and the tests that need what is missing fail.
+# everybody else is told what to install, and the tests that need what is missing fail. RUNLEVEL=1: no daemon that
+# comes with a program is started.
 programs:
 	@missing=; for pair in $(PROGRAMS); do \
 	  PATH="$$PATH:/usr/sbin:/sbin" command -v "$${pair%%:*}" >/dev/null 2>&1 || missing="$$missing $${pair##*:}"; done; \
 	if [ -n "$$missing" ]; then \
 	  if [ "$$(id -u)" = 0 ] && [ "$(APT)" != no ] && command -v apt-get >/dev/null 2>&1; then \
 	    echo "Installing what the tests need:$$missing"; \
-	    export DEBIAN_FRONTEND=noninteractive; \
+	    export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1; \
 	    apt-get update -q >/dev/null && apt-get install -q -y --no-install-recommends $$missing >/dev/null; \
 	  else \
 	    echo "Some tests will fail: install their programs with  apt-get install$$missing" >&2; \

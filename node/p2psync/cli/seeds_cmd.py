@@ -91,8 +91,8 @@ def sign_(common: Common, file: Path, key_file: Path, days: int, successor: byte
         raise FileError(f"{key_file} was removed meanwhile")
     identity = from_pem(pem, f"The key {key_file}")
     raw = sign(identity, found.seeds, issued=now, expires=now + days * DAY, successor=successor)
-    _show(common, decode(raw, now=now), str(file))
     text = " ".join(f'"{_escaped(part)}"' for part in text_for_dns(raw)) + "\n" if txt else raw.decode()
+    _show(common, decode(raw, now=now), str(file), list=text)
     if not common.out.json:
         sys.stdout.write(text)
 
@@ -129,7 +129,7 @@ def verify(common: Common, source: str, seeds_key: tuple[bytes, ...], dns: str |
             common.out.result(_described(found, where))
 
 
-def _show(common: Common, found: SeedList, where: str) -> None:
+def _show(common: Common, found: SeedList, where: str, **more: str) -> None:
     from p2psync.seeds.seedlist import key_text
 
     common.out.event(
@@ -139,7 +139,8 @@ def _show(common: Common, found: SeedList, where: str) -> None:
         successor=None if found.successor is None else key_text(found.successor),
         issued=found.issued,
         expires=found.expires,
-        seeds=list(found.seeds),
+        seeds=[*found.seeds],
+        **more,
     )
 
 

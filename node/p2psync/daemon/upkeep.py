@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Final
@@ -21,7 +22,13 @@ from p2psync.seeds.find import join
 from p2psync.seeds.query import split
 
 SAVE: Final = 300.0
-"""Seconds between savings of the DHT's contacts and records."""
+"""Seconds between savings of the records that are stored for others: nineteen nodes have each of them too."""
+SAVE_CONTACTS: Final = 10.0
+"""Seconds between savings of the contacts, if they have changed: a bootstrap node that is killed and knows
+nobody when it returns would found a network of its own."""
+REVISIT: Final = 1800.0
+"""Seconds between visits to the nodes that we were told to join by, give or take a quarter: one that has lost
+its memory, or was dead for long, learns of the network again."""
 LOOK: Final = 10.0
 """Seconds between looks whether anybody is there."""
 REJOIN_FIRST: Final = 30.0
@@ -61,11 +68,14 @@ class Upkeep:
         self._vitals = vitals
         self._supervisor = supervisor
         self._warn = warn
+        self._unsaved: int | None = None
 
     async def run(self) -> None:
         """Until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._save())
+            group.create_task(self._save_contacts())
+            group.create_task(self._save_records())
+            group.create_task(self._revisit())
             group.create_task(self._keep_company())
             group.create_task(self._refresh_seeds())
             if self._supervisor.beat is not None:
@@ -73,13 +83,39 @@ class Upkeep:
             if self._vitals.options.metrics is not None:
                 group.create_task(self._probe())
 
-    async def _save(self) -> None:
-        dht, state = self._vitals.dht, self._vitals.state
+    async def _save_contacts(self) -> None:
+        dht, path = self._vitals.dht, self._vitals.state.contacts_path
+        saved: set[tuple[bytes, str, int]] = set()
+        while True:
+            known = {(contact.id, contact.ip, contact.port) for contact in dht.contacts()}
+            if known != saved:
+                self._saving("contacts", lambda: dht.save_contacts(path))
+                saved = known
+            await asyncio.sleep(SAVE_CONTACTS)
+
+    async def _save_records(self) -> None:
+        dht, path = self._vitals.dht, self._vitals.state.path / RECORDS
         while True:
             await asyncio.sleep(SAVE)
-            with contextlib.suppress(OSError):
-                dht.save_contacts(state.contacts_path)
-                dht.save_records(state.path / RECORDS)
+            self._saving("records", lambda: dht.save_records(path))
+
+    def _saving(self, what: str, save: Callable[[], int]) -> None:
+        try:
+            save()
+        except OSError as error:
+            if (
+                self._unsaved != error.errno
+            ):  # Said once, not every ten seconds for as long as the disk is full.
+                self._warn(f"the {what} of the DHT cannot be saved: {error.strerror or error}")
+            self._unsaved = error.errno
+        else:
+            self._unsaved = None
+
+    async def _revisit(self) -> None:
+        texts, _ = split(self._vitals.options.bootstrap)
+        while texts:
+            await asyncio.sleep(REVISIT * random.uniform(0.75, 1.25))  # noqa: S311 - spreads load, guards nothing
+            await self._vitals.dht.join(addresses(texts))
 
     async def _keep_company(self) -> None:
         """Look after contacts; without any, join again, as long as it takes."""
