@@ -5,9 +5,12 @@ network by cache, by DNS and by signed lists; curl scrapes what Prometheus would
 from __future__ import annotations
 
 import asyncio
+import functools
+import http.server
 import json
 import re
 import socket
+import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -239,6 +242,45 @@ def test_an_operator_signs_a_list_and_clients_join_by_it(net: Network, tree: Pat
         assert samples(node)["p2psync_dht_contacts"] >= 1
         assert samples(node)["p2psync_seeds_expiry_timestamp_seconds,source=seeds.test"] == checked["expires"]
     assert key in (net.state("by-dns") / "seeds" / "known_keys").read_text()
+
+
+def test_a_list_at_the_well_known_place_of_a_web_server(net: Network) -> None:
+    """HTTPS with a certificate that the client's system trusts; the key is pinned on first use."""
+    boot = bootstrap_node(net, "boot")
+    key, certificate = net.path / "tls.key", net.path / "tls.pem"
+    words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost"
+    extra: list[str | Path] = ["-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate]
+    subprocess.run([need("openssl"), *words.split(), *extra], check=True, capture_output=True)
+    (net.path / "mine.toml").write_text(f'seeds = ["{boot.address}"]\n')
+    signer = net.run("seeds", "keygen", net.path / "key.pem", state="operator").events[0]["key"]
+    signing = net.run(
+        "seeds", "sign", net.path / "mine.toml", "--key", net.path / "key.pem", state="operator"
+    )
+
+    folder = net.path / "www" / ".well-known"
+    folder.mkdir(parents=True)
+    (folder / "p2psync-seeds").write_text(signing.events[0]["list"])
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(net.path / "www"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            url = f"https://localhost:{server.server_port}/.well-known/p2psync-seeds"
+            trusting = {"SSL_CERT_FILE": str(certificate)}
+            found = net.run("seeds", "verify", url, state="operator", expect=0, **trusting).events[0]
+            assert (found["key"], found["seeds"]) == (signer, [boot.address])
+            net.run("seeds", "verify", url, state="operator", expect=10)
+            words_of_node = ["--listen", "127.0.0.1:0", "--seeds", url]
+            node = net.spawn("node", *words_of_node, state="node", env=trusting)
+            node.wait_event("ready")
+            until(lambda: samples(boot)["p2psync_dht_contacts"] == 1, "the node has joined by the list")
+        finally:
+            server.shutdown()
+            thread.join()
+    assert f"{url} {signer}" in (net.state("node") / "seeds" / "known_keys").read_text()
 
 
 def test_lines_for_the_journal_begin_with_their_priority(net: Network) -> None:
