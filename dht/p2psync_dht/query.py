@@ -10,14 +10,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
-from p2psync_dht.contact import Contact
-from p2psync_dht.rtt import GIVE_UP
+from p2psync_dht.contact import Address, Contact
+from p2psync_dht.rtt import GIVE_UP, RttBook
 from p2psync_dht.wire import Kind
-
-if TYPE_CHECKING:
-    from p2psync_dht.protocol import DhtProtocol
 
 # Seconds that a timer may fire late before our own event loop is to blame, not the other node.
 LATE: Final = 0.05
@@ -45,6 +42,17 @@ class Answer:
     distance: int
     token: bytes
     value: list[Any] | None
+
+
+class Sender(Protocol):
+    """What a query needs of the node that sends it."""
+
+    @property
+    def rtts(self) -> RttBook: ...
+    def now(self) -> float: ...
+    def send(self, datagram: bytes, address: Address) -> None: ...
+    def retransmit(self, query: Query) -> None: ...
+    def give_up(self, query: Query) -> None: ...
 
 
 class Query:
@@ -101,7 +109,7 @@ class Query:
         self._due = 0.0
         self._stage = 0
 
-    def start(self, protocol: DhtProtocol) -> None:
+    def start(self, protocol: Sender) -> None:
         """Send, and start the clock."""
         self.protocol = protocol
         self._soft = protocol.rtts.soft(self.contact.address)

@@ -9,17 +9,19 @@ written to counts. What a node does with the answer, serve or stay a client, is 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+import random
+import socket
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Protocol
 
+from p2psync_dht.acquaintances import Acquaintances
 from p2psync_dht.contact import Address, Contact, Scope, pack_address, pack_ip, scope_of, unpack_address
-from p2psync_dht.keys import ID_SIZE
+from p2psync_dht.counters import Counters
+from p2psync_dht.keys import ID_SIZE, Identity
 from p2psync_dht.query import Query, Reply
 from p2psync_dht.ratelimit import Bucket
+from p2psync_dht.routing import ContactTable
 from p2psync_dht.wire import NONCE_SIZE, TRANSACTION_SIZE, Kind, Message, WireError, encode, field
-
-if TYPE_CHECKING:
-    from p2psync_dht.protocol import DhtProtocol
 
 ASKED: Final = 4  # nodes asked for a call back
 ENOUGH: Final = 2  # calls promised, of which none came: nobody can reach us
@@ -30,10 +32,32 @@ BURST: Final = 20.0
 WRITTEN_FOR: Final = 600.0  # seconds for which a NAT may keep a path open; two minutes are usual (RFC 4787)
 
 
+class Caller(Protocol):
+    """What a test of reachability needs of the node that takes part in it."""
+
+    @property
+    def identity(self) -> Identity: ...
+    @property
+    def network(self) -> bytes: ...
+    @property
+    def rng(self) -> random.Random: ...
+    @property
+    def tables(self) -> Mapping[socket.AddressFamily, ContactTable]: ...
+    @property
+    def acquaintances(self) -> Acquaintances: ...
+    @property
+    def counters(self) -> Counters: ...
+    def families(self) -> list[socket.AddressFamily]: ...
+    def now(self) -> float: ...
+    def send(self, datagram: bytes, address: Address) -> None: ...
+    def query(self, query: Query) -> None: ...
+    def token_for(self, address: Address) -> bytes | None: ...
+
+
 class Reachability:
     """All three parts in such a test, of one node."""
 
-    def __init__(self, protocol: DhtProtocol) -> None:
+    def __init__(self, protocol: Caller) -> None:
         self._protocol = protocol
         self._bucket = Bucket(RATE, BURST, protocol.now())
         self._nonce: bytes | None = None

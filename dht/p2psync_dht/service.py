@@ -8,14 +8,18 @@ section 8).
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
 
 from p2psync_dht.codec import pack
 from p2psync_dht.contact import COMPACT_SIZE, Address, pack_address
-from p2psync_dht.keys import DOMAIN_CONTACT, ID_SIZE, SIGNATURE_SIZE
+from p2psync_dht.counters import Counters
+from p2psync_dht.keys import DOMAIN_CONTACT, ID_SIZE, SIGNATURE_SIZE, Identity
+from p2psync_dht.reach import Reachability
 from p2psync_dht.records import MAX_HOLDER_SIZE, TAG_HOLDER
-from p2psync_dht.storage import source_of
-from p2psync_dht.tokens import TOKEN_SIZE
+from p2psync_dht.routing import ContactTable
+from p2psync_dht.storage import RecordStore, source_of
+from p2psync_dht.tokens import TOKEN_SIZE, TokenMint
 from p2psync_dht.wire import (
     AMPLIFICATION,
     HEADER_SIZE,
@@ -32,9 +36,6 @@ from p2psync_dht.wire import (
     field,
 )
 
-if TYPE_CHECKING:
-    from p2psync_dht.protocol import DhtProtocol
-
 CONTACTS_WITH_HOLDERS: Final = 8  # beside holder records, contacts that lead nearer are enough
 MAX_PER_PAGE: Final = 16  # holder records; a datagram has room for seven
 MAX_AGENT: Final = 32  # bytes of the software's name and version
@@ -44,10 +45,34 @@ _RECORD_OVERHEAD: Final = 2  # msgpack header of a byte string under 256 bytes
 _Answer = tuple[bytes, int]  # the datagram and how large it may be
 
 
+class Served(Protocol):
+    """What answering needs of the node that answers."""
+
+    agent: bytes
+
+    @property
+    def identity(self) -> Identity: ...
+    @property
+    def network(self) -> bytes: ...
+    @property
+    def tables(self) -> Mapping[socket.AddressFamily, ContactTable]: ...
+    @property
+    def tokens(self) -> TokenMint: ...
+    @property
+    def storage(self) -> RecordStore: ...
+    @property
+    def counters(self) -> Counters: ...
+    @property
+    def reachability(self) -> Reachability: ...
+    def now(self) -> float: ...
+    def drop(self, reason: str, address: Address) -> None: ...
+    def take_proof(self, message: Message, address: Address) -> None: ...
+
+
 class Service:
     """Answers requests from a node's table and store."""
 
-    def __init__(self, protocol: DhtProtocol) -> None:
+    def __init__(self, protocol: Served) -> None:
         self._protocol = protocol
         self._handlers = {
             Kind.PING: self._ping,
