@@ -13,7 +13,6 @@ from typing import Final
 from p2psync.daemon.control import control_server, status_command
 from p2psync.daemon.health import Vitals
 from p2psync.daemon.metered import MeteredDht
-from p2psync.daemon.monitor import monitoring
 from p2psync.daemon.options import Ready, shown
 from p2psync.daemon.supervisor import Supervisor
 from p2psync.dht import RECORDS, addresses
@@ -55,6 +54,8 @@ async def open_doors(
     commands = {"status": status_command(vitals.dht, where)}
     await stack.enter_async_context(control_server(vitals.state.path, commands))
     if vitals.options.metrics is not None:
+        from p2psync.daemon.monitor import monitoring  # noqa: PLC0415 - prometheus-client, 60 ms
+
         metrics = await stack.enter_async_context(monitoring(vitals, vitals.options.metrics))
     stack.callback(supervisor.stopping)
     on_ready(where, vitals.dht.node_id.hex(), metrics)
