@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from tests.node.simulator import Publisher, identity
 
-from p2psync.daemon import announce
-from p2psync.daemon.announce import HEAD_ROUND, LIFETIME, RENEW, RETRY, TOLD_MAX, Announcer
+from p2psync.daemon import announce, gossip
+from p2psync.daemon.announce import HEAD_ROUND, LIFETIME, RENEW, RETRY, SWEEP_FROM, Announcer
+from p2psync.daemon.gossip import TOLD_MAX, UNREACHED_MIN
 from p2psync.errors import NetworkError
 from p2psync.format.coverage import Coverage
 from p2psync.format.head import ArchiveHead
 from p2psync.state import State
 from p2psync.state.trees import Role
+from p2psync.transfer.source import Unreachable
 from p2psync_dht import DhtNode, Endpoint, Head, HeadLookup, HolderRecord, HolderRole, Identity, holders_key
 
 START = 1_800_000_000
@@ -46,6 +48,7 @@ class FakeDht:
         self.newest: dict[bytes, bytes] = {}
         self.records: dict[bytes, list[HolderRecord]] = {}
         self.copies = 20
+        self.sweeps = 0
         self.observed: tuple[str, int] | None = ("192.0.2.7", 4000)
 
     def contacts(self) -> list[Any]:
@@ -59,6 +62,14 @@ class FakeDht:
         self.heads.append(raw)
         self.newest[Head.decode(raw).root] = raw
         return self.copies
+
+    async def refresh_head(self, raw: bytes, *, holders: int = 1) -> int:
+        self.heads.append(raw)
+        return 0
+
+    async def announce_sweep(self, records: Iterable[bytes]) -> dict[bytes, int]:
+        self.sweeps += 1
+        return {raw: await self.put_holder(raw) for raw in records}
 
     async def get_holders(self, key: bytes) -> list[HolderRecord]:
         return self.records.get(key, [])
@@ -77,9 +88,10 @@ class Told:
     log: list[tuple[str, str, bytes]] = []  # noqa: RUF012 - emptied by the fixture
     lists: list[bytes] = []  # noqa: RUF012
     refuses = False
+    cannot_reach_us = False
 
     def __init__(self, address: str, *, connections: int) -> None:
-        self.address = address
+        self.address = self.name = address
 
     async def put_head(self, archive: bytes, raw: bytes) -> bool:
         if self.refuses:
@@ -88,6 +100,8 @@ class Told:
         return True
 
     async def nominate(self, archive: bytes, raw: bytes) -> None:
+        if self.cannot_reach_us:
+            raise Unreachable("no way")
         self.log.append((self.address, "holder", raw))
 
     async def holders(self, archive: bytes) -> list[bytes]:
@@ -107,12 +121,15 @@ class Bench:
         self.dht = FakeDht(clock)
         self.publisher = Publisher(now=START)
         self.identity = self.state.identity()
+        self.warnings: list[str] = []
         self.announcer = self.build()
 
     def build(
         self, listen: tuple[str, int] = ("0.0.0.0", 8730), advertise: tuple[str, int] | None = None
     ) -> Announcer:
-        return Announcer(self.state, self.identity, cast(DhtNode, self.dht), listen, advertise)
+        return Announcer(
+            self.state, self.identity, cast(DhtNode, self.dht), listen, advertise, self.warnings.append
+        )
 
     def publish(self) -> ArchiveHead:
         head = self.publisher.publish({b"f": b"%d" % len(self.publisher.heads)})
@@ -156,8 +173,9 @@ class Bench:
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     clock = FakeTime()
     monkeypatch.setattr(announce, "time", clock)
-    monkeypatch.setattr(announce, "PeerSource", Told)
-    monkeypatch.setattr(announce, "local_address", lambda _: "192.0.2.7")
+    monkeypatch.setattr(gossip, "time", clock)
+    monkeypatch.setattr(gossip, "PeerSource", Told)
+    monkeypatch.setattr(gossip, "local_address", lambda _: "192.0.2.7")
     monkeypatch.setattr(Told, "log", [])
     monkeypatch.setattr(Told, "lists", [])
     made = Bench(tmp_path, clock)
@@ -360,11 +378,49 @@ async def test_a_large_swarm_shares_the_refreshing(bench: Bench, monkeypatch: py
     """With many holders, each refreshes a head now and then only."""
     bench.tree("mirror", bench.publish())
     holders = [bench.holder(f"peer {number}", f"203.0.{number}.1") for number in range(200)]
-    monkeypatch.setattr(bench.announcer, "_known", lambda archive: holders)
+    monkeypatch.setattr(bench.announcer._gossip, "known", lambda archive: holders)
     monkeypatch.setattr(bench.announcer, "_random", random.Random(1))
     for _ in range(100):
         bench.clock.now += await bench.announcer.round()
     assert 1 <= len(bench.dht.heads) < 30
+
+
+async def test_who_cannot_be_reached_says_so_to_its_operator_and_to_nobody_else(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.tree("mirror", bench.publish())
+    for number in range(UNREACHED_MIN):
+        bench.knows(bench.holder(f"peer {number}", f"203.0.113.{number}"))
+    monkeypatch.setattr(Told, "cannot_reach_us", True)
+    assert await bench.announcer.round() <= RETRY
+    assert bench.dht.heads
+    assert bench.dht.holders == []
+    assert "--advertise" in bench.warnings[0]
+    monkeypatch.setattr(Told, "cannot_reach_us", False)
+    bench.clock.now += RETRY
+    await bench.announcer.round()
+    assert len(bench.dht.holders) == 1
+
+
+async def test_one_that_cannot_reach_us_is_no_proof(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.tree("mirror", bench.publish())
+    bench.knows(bench.holder("peer", "203.0.113.1"))
+    monkeypatch.setattr(Told, "cannot_reach_us", True)
+    await bench.announcer.round()
+    assert len(bench.dht.holders) == 1
+
+
+@pytest.mark.parametrize(("count", "sweeps"), [(SWEEP_FROM - 1, 0), (SWEEP_FROM, 1)])
+async def test_many_archives_are_announced_in_one_sweep(bench: Bench, count: int, sweeps: int) -> None:
+    for number in range(count):
+        publisher = Publisher(name=f"publisher {number}", now=START)
+        head = publisher.publish({b"f": b"1"})
+        bench.state.heads.put(head, "test")
+        tree = bench.state.trees.ensure(bytes(bench.folder / str(number)), "publish", publisher.archive)
+        tree.epoch, tree.seq, tree.snapshot = head.epoch, head.seq, head.snapshot
+        bench.state.trees.update(tree)
+    await bench.announcer.round()
+    assert (bench.dht.sweeps, len(bench.dht.holders)) == (sweeps, count)
 
 
 async def test_an_archive_with_nothing_to_announce_is_no_work(bench: Bench) -> None:

@@ -7,22 +7,20 @@ publisher's new head is also handed to the holders directly: mirrors then need n
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
-from p2psync.errors import P2psyncError
-from p2psync.fetch.share import local_address
+from p2psync.daemon.gossip import Gossip
 from p2psync.format.coverage import Coverage
 from p2psync.format.head import ArchiveHead
 from p2psync.state import State
 from p2psync.state.trees import Tree
-from p2psync.transfer.peer import PeerSource
 from p2psync.trust import judge
-from p2psync_dht import DhtNode, Endpoint, HolderRecord, HolderRole, Identity, RecordError, holders_key
+from p2psync_dht import DhtNode, Endpoint, HolderRecord, HolderRole, Identity, holders_key
 
 LIFETIME: Final = 24 * 3600
 """Seconds that a holder record lasts: who disappears without a word is forgotten within a day."""
@@ -36,9 +34,8 @@ RETRY: Final = 15.0
 """Seconds until something that nobody else took is announced again, and so much more each time: the network
 may be down, or we the first in it.
 """
-TOLD_MAX: Final = 16
-"""Holders that are told directly of a new head or of us; the others learn from them and from the DHT."""
-TELL_TIMEOUT: Final = 10.0
+SWEEP_FROM: Final = 8
+"""Holder records from which on one sweep of the key space is cheaper than a lookup for each."""
 
 
 @dataclass(slots=True)
@@ -54,6 +51,15 @@ class Announced:
     holder_alone: int = 0
 
 
+class _Due(NamedTuple):
+    """A holder record to be made and announced."""
+
+    archive: bytes
+    coverage: Coverage
+    role: HolderRole
+    said: Announced
+
+
 class Announcer:
     """Announces the archives of a state directory."""
 
@@ -64,6 +70,7 @@ class Announcer:
         dht: DhtNode,
         listen: tuple[str, int],
         advertise: tuple[str, int] | None,
+        warn: Callable[[str], None],
     ) -> None:
         """``listen`` is where the content server is; ``advertise`` where others reach it, if that differs."""
         self._state = state
@@ -71,21 +78,24 @@ class Announcer:
         self._dht = dht
         self._listen = listen
         self._advertise = advertise
+        self._warn = warn
         self._announced: dict[bytes, Announced] = {}
         self.last_announced: float | None = None
         """When another node last took a head or holder record of ours, in Unix seconds."""
         self._random = random.Random()  # noqa: S311 - spreads load, guards nothing
+        self._gossip = Gossip(state, identity.public_key, self._random)
 
     async def round(self) -> float:
         """Announce what is due; seconds until something is due again, if nothing changes before."""
-        now = time.monotonic()
-        due = now + RENEW
+        due: list[_Due] = []
         for archive, trees in self._archives().items():
             said = self._announced.setdefault(archive, Announced())
-            await self._announce(archive, trees, said)
-            # What has nothing to announce yet is due when the state changes.
-            due = min([due, *(at for at in (said.renew_at, said.head_at) if at)])
-        return max(due - time.monotonic(), 0.5)
+            due += await self._announce(archive, trees, said)
+        if due:
+            await self._announce_holders(due)
+        # What has nothing to announce yet is due when the state changes.
+        times = [at for said in self._announced.values() for at in (said.renew_at, said.head_at) if at]
+        return max(min(times, default=time.monotonic() + RENEW) - time.monotonic(), 0.5)
 
     def _archives(self) -> dict[bytes, list[Tree]]:
         """What is published or mirrored here. What was merely fetched is nobody's business."""
@@ -95,19 +105,21 @@ class Announcer:
                 made.setdefault(tree.archive, []).append(tree)
         return made
 
-    async def _announce(self, archive: bytes, trees: list[Tree], said: Announced) -> None:
+    async def _announce(self, archive: bytes, trees: list[Tree], said: Announced) -> list[_Due]:
+        """Announce the head if it is time; the holder record that is due, if it is."""
         now = time.monotonic()
         head = self._state.heads.newest(archive)
         coverage = _coverage(trees)
         new_head = head is not None and head.raw != said.head
         if head is not None and (new_head or now >= said.head_at):
             await self._announce_head(head, said, new=new_head)
-        if coverage is not None and (coverage != said.coverage or now >= said.renew_at):
-            role = HolderRole.ORIGIN if any(tree.role == "publish" for tree in trees) else HolderRole.MIRROR
-            await self._announce_holder(archive, coverage, role, said)
+        if coverage is None or (coverage == said.coverage and now < said.renew_at):
+            return []
+        role = HolderRole.ORIGIN if any(tree.role == "publish" for tree in trees) else HolderRole.MIRROR
+        return [_Due(archive, coverage, role, said)]
 
     async def _announce_head(self, head: ArchiveHead, said: Announced, *, new: bool) -> None:
-        if not new and self._random.random() * len(self._known(head.archive)) > HEAD_REFRESHERS:
+        if not new and self._random.random() * len(self._gossip.known(head.archive)) > HEAD_REFRESHERS:
             said.head_at = time.monotonic() + HEAD_ROUND * self._random.uniform(0.9, 1.1)
             return
         # Read first: a newer head that is out there must not be fought.
@@ -118,31 +130,51 @@ class Announcer:
                 self._state.heads.put(best, "DHT")
                 said.head_at = time.monotonic() + RETRY
                 return
-        copies = await self._dht.put_head(head.raw)
-        self._note(copies)
+        if new or said.head_alone:
+            copies = await self._dht.put_head(head.raw)
+            self._note(copies)
+            said.head, said.head_alone = head.raw, said.head_alone + 1 if copies <= 1 else 0
+        else:
+            # Only where it is missing, older or soon forgotten.
+            await self._dht.refresh_head(head.raw)
         if new:
-            await self._tell_holders(head.archive, head.raw, None)
-            said.head = head.raw
-        said.head_alone = said.head_alone + 1 if copies <= 1 else 0
+            await self._gossip.tell(head.archive, head.raw, None)
         pause = min(RETRY * said.head_alone, HEAD_ROUND) or HEAD_ROUND * self._random.uniform(0.9, 1.1)
         said.head_at = time.monotonic() + pause
 
-    async def _announce_holder(
-        self, archive: bytes, coverage: Coverage, role: HolderRole, said: Announced
-    ) -> None:
+    async def _announce_holders(self, due: list[_Due]) -> None:
+        """Say what is here, of several archives."""
         endpoint = await self._endpoint()
         if endpoint is None:
-            said.renew_at = time.monotonic() + RETRY  # Nobody has told us yet at which address we are seen.
+            for one in due:  # Nobody has told us yet at which address we are seen.
+                one.said.renew_at = time.monotonic() + RETRY
             return
         self._state.tell_address(str(endpoint))
-        record = self._record(archive, coverage, role, endpoint)
-        self._keep(archive, record)
-        copies = await self._dht.put_holder(record.raw)
+        records = {one.archive: self._record(one, endpoint) for one in due}
+        for archive, record in records.items():
+            for found in await self._dht.get_holders(holders_key(archive)):
+                self._gossip.keep(archive, found)
+            # They try to reach us, and what nobody can reach is not worth announcing to the world.
+            await self._gossip.tell(archive, None, record)
+        if self._gossip.unreachable:
+            self._warn(
+                f"no other node could reach this one at {endpoint}: open or forward that port, or say where "
+                "others reach it with --advertise; until then nothing is announced"
+            )
+            copies = {record.raw: 0 for record in records.values()}
+        elif len(records) >= SWEEP_FROM:
+            copies = await self._dht.announce_sweep([record.raw for record in records.values()])
+        else:
+            copies = {record.raw: await self._dht.put_holder(record.raw) for record in records.values()}
+        for one in due:
+            record = records[one.archive]
+            self._gossip.keep(one.archive, record)
+            self._noted(one, copies.get(record.raw, 0))
+
+    def _noted(self, due: _Due, copies: int) -> None:
         self._note(copies)
-        for found in await self._dht.get_holders(holders_key(archive)):
-            self._keep(archive, found)
-        await self._tell_holders(archive, None, record)
-        said.coverage = coverage
+        said = due.said
+        said.coverage = due.coverage
         said.holder_alone = said.holder_alone + 1 if copies <= 1 else 0
         pause = min(RETRY * said.holder_alone, HEAD_ROUND) or RENEW * self._random.uniform(0.9, 1.0)
         said.renew_at = time.monotonic() + pause
@@ -151,18 +183,16 @@ class Announcer:
         if copies > 1:  # One copy is our own.
             self.last_announced = time.time()
 
-    def _record(
-        self, archive: bytes, coverage: Coverage, role: HolderRole, endpoint: Endpoint
-    ) -> HolderRecord:
+    def _record(self, due: _Due, endpoint: Endpoint) -> HolderRecord:
         now = int(time.time())
         return HolderRecord.sign(
             self._identity,
-            holders_key(archive),
+            holders_key(due.archive),
             endpoints=[endpoint],
             issued=now,
             expires=now + LIFETIME,
-            role=role,
-            payload=coverage.encode(),
+            role=due.role,
+            payload=due.coverage.encode(),
         )
 
     async def _endpoint(self) -> Endpoint | None:
@@ -176,57 +206,6 @@ class Announcer:
             return Endpoint(str(found[0][4][0]), port)
         observed = self._dht.observed_address()
         return None if observed is None else Endpoint(observed[0], port)
-
-    def _known(self, archive: bytes) -> list[HolderRecord]:
-        made: list[HolderRecord] = []
-        for raw in self._state.holders.for_archive(archive, time.time()):
-            with contextlib.suppress(RecordError):
-                record = HolderRecord.decode(raw)
-                if record.node_key != self._identity.public_key:
-                    made.append(record)
-        return made
-
-    def _keep(self, archive: bytes, record: HolderRecord) -> None:
-        self._state.holders.put(
-            archive, record.raw, node_key=record.node_key, issued=record.issued, expires=record.expires
-        )
-
-    async def _tell_holders(self, archive: bytes, head: bytes | None, record: HolderRecord | None) -> None:
-        """Tell some of the known holders directly, and take their lists in exchange."""
-        known = self._known(archive)
-        told = self._random.sample(known, min(TOLD_MAX, len(known)))
-        async with asyncio.TaskGroup() as group:
-            for endpoint in dict.fromkeys(e for holder in told for e in holder.endpoints if e.ip):
-                group.create_task(self._try_to_tell(archive, str(endpoint), head, record))
-
-    async def _try_to_tell(
-        self, archive: bytes, address: str, head: bytes | None, record: HolderRecord | None
-    ) -> None:
-        with contextlib.suppress(P2psyncError, TimeoutError):
-            async with asyncio.timeout(TELL_TIMEOUT):
-                await self._tell(archive, address, head, record)
-
-    async def _tell(
-        self, archive: bytes, address: str, head: bytes | None, record: HolderRecord | None
-    ) -> None:
-        source = PeerSource(address, connections=1)
-        try:
-            if head is not None:
-                await source.put_head(archive, head)
-            if record is not None and local_address(address) == record.endpoints[0].ip:
-                await source.nominate(archive, record.raw)
-            for raw in await source.holders(archive):
-                self._take(archive, raw)
-        finally:
-            await source.close()
-
-    def _take(self, archive: bytes, raw: bytes) -> None:
-        """Keep what another holder says of a third, if that one has signed it."""
-        with contextlib.suppress(RecordError):
-            record = HolderRecord.decode(raw)
-            if record.key == holders_key(archive) and record.node_key != self._identity.public_key:
-                record.verify(int(time.time()))
-                self._keep(archive, record)
 
 
 def _coverage(trees: list[Tree]) -> Coverage | None:

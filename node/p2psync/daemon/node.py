@@ -186,7 +186,7 @@ async def _running(
         seeds = Seeds(state.path, split(options.bootstrap)[1])
         server, dht = await _listen(options, state, library, seeds, stack)
         port = server.address[1]
-        announcer = Announcer(state, identity, dht, (options.listen[0], port), options.advertise)
+        announcer = Announcer(state, identity, dht, (options.listen[0], port), options.advertise, warn)
         inside = Host(dht, lambda dest: PartialShare(partial, dest))
         mirrors = Mirrors(state, inside, bwlimit=options.bwlimit, warn=warn, detail=detail)
         vitals = Vitals(options, state, dht, seeds, server, announcer, mirrors)

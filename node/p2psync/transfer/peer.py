@@ -17,7 +17,7 @@ from p2psync.transfer.http1_head import ResponseHead
 from p2psync.transfer.pool import CONNECT_TIMEOUT, CONNECTIONS_MAX, IDLE_TIMEOUT, PIPELINE_DEPTH, Pool, Server
 from p2psync.transfer.rate import RateLimiter
 from p2psync.transfer.sinks import UNWANTED, BatchSink, CollectSink, IntoSink
-from p2psync.transfer.source import NotHere, Span, places, runs, together
+from p2psync.transfer.source import NotHere, Span, Unreachable, places, runs, together
 
 T = TypeVar("T")
 
@@ -144,6 +144,8 @@ class PeerSource:
 
     async def nominate(self, archive: bytes, raw: bytes) -> None:
         head = await self._pool.request("POST", wire.holders_path(archive), UNWANTED, body=raw)
+        if head.status == 403:
+            raise Unreachable(str(self._refusal(head)))
         if head.status != 204:
             raise self._refusal(head)
 

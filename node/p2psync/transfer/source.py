@@ -28,6 +28,10 @@ class NotOffered(P2psyncError):
     exit_code = NetworkError.exit_code
 
 
+class Unreachable(NetworkError):
+    """The other node tried to reach us where we said that we serve, and could not."""
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
     """``length`` bytes (at least one) from ``offset`` of the object that ``digest`` names.
