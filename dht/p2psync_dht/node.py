@@ -185,6 +185,11 @@ class DhtNode:
         self._bootstrap = list(addresses)
         return await self._server.bootstrap(addresses, self._cached)
 
+    @property
+    def remembered(self) -> list[Address]:
+        """Addresses of the contacts that were given or loaded: whom `join` asks besides those it is told."""
+        return [contact.address for contact in self._cached]
+
     async def probe_reachable(self, addresses: Sequence[Address] = ()) -> bool | None:
         """Whether strangers can reach this node's UDP port, from a call of a node that it never wrote to.
 

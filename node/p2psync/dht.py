@@ -7,7 +7,10 @@ that it heard of are addresses to join by. Where that finds nobody, sources of s
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import logging
+import socket
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Final
@@ -20,7 +23,16 @@ from p2psync.seeds.query import split
 from p2psync.state import State
 from p2psync_dht import DhtNode, HolderRecord, Identity, RecordError
 
+log = logging.getLogger(__name__)
+
 DEFAULT_PORT: Final = 8730
+ASKED: Final = 6
+"""Nodes that are asked to have us called back."""
+ASKS_ONLY: Final = (
+    "other nodes cannot reach the DHT's UDP port here: it only asks, and serves no records; "
+    "open or forward the port"
+)
+SERVES: Final = "other nodes reach the DHT's UDP port here: it serves records"
 RECORDS: Final = "records.msgpack"
 """The file in the state directory with the records that a node stores for others."""
 JOIN_HOLDERS: Final = 16
@@ -42,6 +54,7 @@ async def open_dht(
     server: bool = False,
     archive: bytes | None = None,
     records: bool = False,
+    tests_reachability: bool = False,
     node_class: type[DhtNode] = DhtNode,
     identity: Identity | None = None,
     seeds: Seeds | None = None,
@@ -50,7 +63,8 @@ async def open_dht(
 
     ``bootstrap``: addresses to join by, and sources of seeds (``seeds.query``), unless ``seeds`` are given.
     ``archive``: its known holders are tried as contacts too. ``records``: what was stored for others before a
-    restart is stored again. ``identity``: that of the state directory if None; a node that runs on it answers
+    restart is stored again. ``tests_reachability``: have strangers call back first, and stay a client if
+    none gets through. ``identity``: that of the state directory if None; a node that runs on it answers
     only others.
 
     Raises:
@@ -73,6 +87,8 @@ async def open_dht(
         if records:
             await node.load_records(state.path / RECORDS)
         known = [] if archive is None else _holder_addresses(state, archive)
+        if tests_reachability:
+            await settle_mode(node, given)
         await join(node, [*given, *known], seeds or Seeds(state.path, queries))
         yield node
     finally:
@@ -81,6 +97,28 @@ async def open_dht(
             if records:
                 node.save_records(state.path / RECORDS)
         await node.close()
+
+
+async def settle_mode(node: DhtNode, addresses: Sequence[tuple[str, int]] = ()) -> None:
+    """Serve, or only ask, as others find that they can reach us; no change where that cannot be found out.
+
+    A node that nobody reaches would cost everybody a time-out in each lookup that meets it.
+    """
+    asked = [*addresses, *node.remembered]
+    numeric = await asyncio.gather(*(_resolve(address) for address in asked[:ASKED]))
+    reached = await node.probe_reachable([address for address in numeric if address is not None])
+    if reached is not None and reached != node.is_server:
+        log.warning("%s", SERVES if reached else ASKS_ONLY)
+    if reached is not None:
+        node.serve(reached)
+
+
+async def _resolve(address: tuple[str, int]) -> tuple[str, int] | None:
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(*address, type=socket.SOCK_DGRAM)
+    except OSError:
+        return None
+    return str(found[0][4][0]), int(found[0][4][1])
 
 
 def _holder_addresses(state: State, archive: bytes) -> list[tuple[str, int]]:

@@ -11,16 +11,16 @@ class Role(StrEnum):
     """What a node does for the network."""
 
     AUTO = "auto"
-    """Whatever its reachability allows. A node that cannot tell takes part as a server."""
+    """Takes part as a server unless others show that they cannot reach it; then it only asks."""
     SERVER = "server"
     """Takes part in the DHT, serves, announces and mirrors, without asking whether it can be reached."""
     BOOTSTRAP = "bootstrap"
     """The DHT alone: a place to join by, which holds other nodes' records and no archive."""
 
     @property
-    def starts_as_server(self) -> bool:
-        """Whether the DHT node answers others from its start."""
-        return True
+    def tests_reachability(self) -> bool:
+        """Whether the node has others call it back before it serves, and from time to time."""
+        return self is Role.AUTO
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from p2psync.daemon.health import Vitals
 from p2psync.daemon.metered import MeteredDht
 from p2psync.daemon.options import Ready, shown
 from p2psync.daemon.supervisor import Supervisor
-from p2psync.dht import RECORDS, addresses
+from p2psync.dht import RECORDS, addresses, settle_mode
 from p2psync.errors import P2psyncError
 from p2psync.seeds.find import join
 from p2psync.seeds.query import split
@@ -79,6 +79,8 @@ class Upkeep:
             group.create_task(self._revisit())
             group.create_task(self._keep_company())
             group.create_task(self._refresh_seeds())
+            if self._vitals.options.role.tests_reachability:
+                group.create_task(self._settle_mode())
             if self._supervisor.beat is not None:
                 group.create_task(self._beat(self._supervisor.beat))
             if self._vitals.options.metrics is not None:
@@ -146,6 +148,12 @@ class Upkeep:
             with contextlib.suppress(P2psyncError):  # Logged where it happened.
                 await self._vitals.seeds.find(everyone=True)
             await asyncio.sleep(REFRESH)
+
+    async def _settle_mode(self) -> None:
+        """Follow the answer to whether others reach us: networks change, ports are opened and closed."""
+        while True:
+            await asyncio.sleep(REVISIT * random.uniform(0.75, 1.25))  # noqa: S311 - spreads load, guards nothing
+            await settle_mode(self._vitals.dht)
 
     async def _beat(self, seconds: float) -> None:
         while True:
