@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from p2psync.cli.journal import listen_to_logs
+from p2psync.cli.logs import listen_to_logs
 from p2psync.cli.output import Output
 from p2psync.cli.types import (
     ADDRESS,

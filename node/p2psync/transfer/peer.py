@@ -5,17 +5,15 @@ The requests are those of docs/spec/wire.md. What is received is handed on unver
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, Unpack
 
 from p2psync.errors import FormatError, NetworkError
 from p2psync.format.ids import Ref
 from p2psync.format.recipe import RECIPE_BYTES_MAX
 from p2psync.transfer import wire
 from p2psync.transfer.http1_head import ResponseHead
-from p2psync.transfer.pool import CONNECT_TIMEOUT, CONNECTIONS_MAX, IDLE_TIMEOUT, PIPELINE_DEPTH, Pool, Server
-from p2psync.transfer.rate import RateLimiter
+from p2psync.transfer.pool import Pool, Server, Settings
 from p2psync.transfer.sinks import UNWANTED, BatchSink, CollectSink, IntoSink
 from p2psync.transfer.source import NotHere, Span, Unreachable, places, runs, together
 
@@ -37,26 +35,8 @@ _REASONS: Final = {
 class PeerSource:
     """The node at ``address`` (``HOST:PORT``). See ``p2psync.transfer.source.Source`` for the methods."""
 
-    def __init__(
-        self,
-        address: str,
-        *,
-        connections: int = CONNECTIONS_MAX,
-        depth: int = PIPELINE_DEPTH,
-        limiter: RateLimiter | None = None,
-        connect_timeout: float = CONNECT_TIMEOUT,
-        idle_timeout: float = IDLE_TIMEOUT,
-        ssl_context: ssl.SSLContext | None = None,
-    ) -> None:
-        self._pool = Pool(
-            Server.peer(address),
-            connections=connections,
-            depth=depth,
-            limiter=limiter,
-            connect_timeout=connect_timeout,
-            idle_timeout=idle_timeout,
-            ssl_context=ssl_context,
-        )
+    def __init__(self, address: str, **settings: Unpack[Settings]) -> None:
+        self._pool = Pool(Server.peer(address), **settings)
 
     @property
     def name(self) -> str:

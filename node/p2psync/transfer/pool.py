@@ -13,7 +13,7 @@ import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 from urllib.parse import urlsplit
 
 from p2psync.errors import ConnectTimeout, NetworkError, UsageError
@@ -132,6 +132,17 @@ class _Slot:
     @property
     def rank(self) -> tuple[int, bool]:
         return self.pending, self.connection is None or self.connection.closed
+
+
+class Settings(TypedDict, total=False):
+    """The keyword arguments of ``Pool``, which every source takes as well. Seconds, and counts."""
+
+    connections: int
+    depth: int
+    limiter: RateLimiter | None
+    connect_timeout: float
+    idle_timeout: float
+    ssl_context: ssl.SSLContext | None
 
 
 class Pool:

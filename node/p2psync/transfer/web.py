@@ -7,16 +7,14 @@ size, is "not here": the mirror is older or newer there, and the rest of it may 
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Unpack
 from urllib.parse import quote, quote_from_bytes, urlsplit
 
 from p2psync.errors import NetworkError
 from p2psync.format.ids import Ref
 from p2psync.transfer.http1_head import ResponseHead
-from p2psync.transfer.pool import CONNECT_TIMEOUT, CONNECTIONS_MAX, IDLE_TIMEOUT, PIPELINE_DEPTH, Pool, Server
-from p2psync.transfer.rate import RateLimiter
+from p2psync.transfer.pool import Pool, Server, Settings
 from p2psync.transfer.sinks import IntoSink
 from p2psync.transfer.source import NotOffered, Span, places, runs, together
 from p2psync.transfer.wire import Have
@@ -35,26 +33,8 @@ class WebSource:
     mirror.
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        connections: int = CONNECTIONS_MAX,
-        depth: int = PIPELINE_DEPTH,
-        limiter: RateLimiter | None = None,
-        connect_timeout: float = CONNECT_TIMEOUT,
-        idle_timeout: float = IDLE_TIMEOUT,
-        ssl_context: ssl.SSLContext | None = None,
-    ) -> None:
-        self._pool = Pool(
-            Server.web(url),
-            connections=connections,
-            depth=depth,
-            limiter=limiter,
-            connect_timeout=connect_timeout,
-            idle_timeout=idle_timeout,
-            ssl_context=ssl_context,
-        )
+    def __init__(self, url: str, **settings: Unpack[Settings]) -> None:
+        self._pool = Pool(Server.web(url), **settings)
         self._base = quote(urlsplit(url).path, safe="/%~!$&'()*+,;=:@").rstrip("/")
 
     @property
