@@ -2,6 +2,7 @@
 
 from tests.node.download_arena import make, run
 from tests.node.fetch_world import world
+from tests.node.publishing import state, tree
 from tests.node.workspace_bench import bench
 
-__all__ = ["bench", "make", "run", "world"]
+__all__ = ["bench", "make", "run", "state", "tree", "world"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,12 +14,6 @@ from p2psync.format.listing import Entry, file_entry
 from p2psync.observer import NullObserver
 from p2psync.state import State
 from p2psync.state.trees import Tree
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> Iterator[State]:
-    with State.open(tmp_path / "state") as made:
-        yield made
 
 
 @pytest.fixture

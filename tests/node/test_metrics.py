@@ -62,7 +62,7 @@ async def vitals(tmp_path: Path) -> AsyncIterator[Vitals]:
         library = StateLibrary(state)
         server = await ContentServer.start(library, "127.0.0.1", 0, node_key=state.identity().public_key)
         async with dht:
-            announcer = Announcer(state, state.identity(), dht, server.address, None)
+            announcer = Announcer(state, state.identity(), dht, server.address, None, lambda _: None)
             announcer.last_announced = time.time()
             mirrors = Mirrors(state, Host(dht, lambda _: None), bwlimit=None, warn=print, detail=print)  # type: ignore[arg-type,return-value]  # not run
             mirrors.note_updated(mirror)

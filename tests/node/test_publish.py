@@ -8,11 +8,11 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from tests.node.publishing import write
 
 from p2psync.chunking import cut_object
 from p2psync.errors import UsageError
@@ -24,30 +24,6 @@ from p2psync.format.snapshot import Snapshot
 from p2psync.observer import NullObserver
 from p2psync.publish import Published, publish
 from p2psync.state import FileRow, State
-
-OLD = 1_600_000_000_123_456_789  # ns; files with old times are never "racily clean"
-NOW = 1_800_000_000.0
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> Iterator[State]:
-    with State.open(tmp_path / "state") as made:
-        yield made
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    made = tmp_path / "tree"
-    made.mkdir()
-    return made
-
-
-def write(path: Path | bytes, data: bytes, mtime_ns: int = OLD) -> None:
-    name = os.fsencode(path)
-    os.makedirs(os.path.dirname(name), exist_ok=True)
-    with open(name, "wb") as file:
-        file.write(data)
-    os.utime(name, ns=(mtime_ns, mtime_ns))
 
 
 def manifest(state: State, done: Published) -> dict[bytes, Entry]:

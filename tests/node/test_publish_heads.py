@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.node.publishing import NOW, write
 
 from p2psync.errors import FileError, TrustError, UsageError
 from p2psync.format.head import decode_head, sign_head
@@ -16,30 +16,6 @@ from p2psync.observer import NullObserver
 from p2psync.publish import FRESHNESS, publish
 from p2psync.state import State
 from p2psync_dht import ROLE_HEADS, ROLE_MIRRORS, Delegation
-
-OLD = 1_600_000_000_123_456_789  # ns; files with old times are never "racily clean"
-NOW = 1_800_000_000.0
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> Iterator[State]:
-    with State.open(tmp_path / "state") as made:
-        yield made
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    made = tmp_path / "tree"
-    made.mkdir()
-    return made
-
-
-def write(path: Path | bytes, data: bytes, mtime_ns: int = OLD) -> None:
-    name = os.fsencode(path)
-    os.makedirs(os.path.dirname(name), exist_ok=True)
-    with open(name, "wb") as file:
-        file.write(data)
-    os.utime(name, ns=(mtime_ns, mtime_ns))
 
 
 def test_unchanged_head_stands_until_half_its_freshness_is_gone(state: State, tree: Path) -> None:

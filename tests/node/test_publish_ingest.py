@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,19 +21,6 @@ from p2psync.publish import Published, ingest, publish
 from p2psync.publish.directory import COARSE_TICK_NS, FINE_TICK_NS, is_racy
 from p2psync.publish.scan import Found
 from p2psync.state import State
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> Iterator[State]:
-    with State.open(tmp_path / "state") as made:
-        yield made
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    made = tmp_path / "tree"
-    made.mkdir()
-    return made
 
 
 def entries(state: State, done: Published) -> dict[bytes, Entry]:

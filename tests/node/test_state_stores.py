@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,12 +21,6 @@ from p2psync_dht import ROLE_HEADS, Delegation, Identity
 
 NOW = 1_800_000_000
 WEIRD = (b"-rf", b"\xff\xfe", b"a\nb", b"x" * 255, b" ", b"'")
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> Iterator[State]:
-    with State.open(tmp_path / "state") as made:
-        yield made
 
 
 def head(root: Identity, seq: int, *, epoch: int = 0, payload: bytes = b"s") -> ArchiveHead:

@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.node.publishing import OLD
 
 from p2psync.errors import FileError, UsageError
 from p2psync.filters import Filter
 from p2psync.publish import publish
 from p2psync.state import State
 from p2psync.verify import Difference, verify
-
-OLD = 1_600_000_000_123_456_789
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> Iterator[State]:
-    with State.open(tmp_path / "state") as made:
-        yield made
 
 
 @pytest.fixture
