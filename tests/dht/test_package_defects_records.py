@@ -133,7 +133,7 @@ def test_one_sender_fills_the_store(ours: bool) -> None:
 
 @both
 def test_storing_again_moves_the_expiry(ours: bool) -> None:
-    """`ForgetfulStorage` counts from the last store: so anybody keeps anything alive, and nobody can end it."""
+    """`ForgetfulStorage` counts from the last store: so anybody keeps it alive, and nobody can end it."""
 
     async def run() -> None:
         if ours:

@@ -154,7 +154,7 @@ def test_records_are_handed_over_by_the_digest_of_a_digest(ours: bool) -> None:
         keys = [rng.randbytes(20) for _ in range(RECORDS)]
         newcomer = Node(rng.randbytes(20), *PEER)
         if ours:
-            # Nothing is handed over: holders announce, readers hand on, and so a newcomer gets what it is near to.
+            # No handing over: holders announce, readers hand on, so newcomers get what they are near to.
             node = OurNode(contacts=(), server=True)
             prove(node, 2)
             assert len(node.node.contacts()) == 1
