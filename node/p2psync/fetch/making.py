@@ -80,6 +80,7 @@ class Making:
         """Make what can be made without the network; the jobs for the rest."""
         made: list[Job] = []
         fresh: dict[bytes, Job] = {}
+        self._local.expect(target.entry.digest for target in targets if target.entry.size)
         for target in targets:
             entry = target.entry
             if not entry.size:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import chain
 from typing import Final
 
@@ -54,6 +54,8 @@ class LocalChunks:
         self._empty = True
         self._budget = 0
         self._moved: dict[bytes, bytes] = {}
+        self._expected: set[bytes] = set()
+        self._placed: Collection[bytes] = ()
         self._rows_of: bytes | None = None
         self._rows: dict[bytes, FileRow] = {}
 
@@ -204,8 +206,15 @@ class LocalChunks:
             os.close(fd)
         return data if len(data) == length and chunk_id(data) == digest else None
 
+    def expect(self, digests: Iterable[bytes]) -> None:
+        """Look up in one query which of these the index knows: ``whole`` will be asked for them next."""
+        self._expected = set(digests)
+        self._placed = self._state.trees.find_many(self._expected).keys()
+
     def whole(self, ref: Ref) -> int | None:
         """A descriptor of some file on this machine that the index takes to be this object, or None."""
+        if ref.digest in self._expected and ref.digest not in self._placed:
+            return None
         for place in self._state.trees.find(ref.digest, limit=LOCATIONS_TRIED):
             path = join(place.tree_path, join(place.dir, place.name))
             try:

@@ -237,10 +237,17 @@ class Workspace:
     def _rename(self, name: bytes, fd: int, target: Target, local: LocalChunks) -> None:
         """Put the file ``fd``, which is ``name`` in the folder, in the place of ``target``."""
         directory = self._beneath.make_dir(target.directory)
-        self._put_aside(target, directory, local)
+        if target.replaces:
+            self._put_aside(target, directory, local)
         entry = target.entry
         try:
-            os.rename(name, entry.name, src_dir_fd=self._partial_fd, dst_dir_fd=directory)
+            try:
+                os.rename(name, entry.name, src_dir_fd=self._partial_fd, dst_dir_fd=directory)
+            except IsADirectoryError:
+                # Emptied before, as far as the rules on deletion allow; if it is not empty this says so.
+                self._beneath.forget(target.path)
+                os.rmdir(entry.name, dir_fd=directory)
+                os.rename(name, entry.name, src_dir_fd=self._partial_fd, dst_dir_fd=directory)
             found = os.fstat(fd)  # Of what was made, whatever stands under that name by now.
         except OSError as error:
             if error.errno != errno.EXDEV:
@@ -268,19 +275,12 @@ class Workspace:
         return found
 
     def _put_aside(self, target: Target, directory: int, local: LocalChunks) -> None:
-        """Make way. An old file that others may still want chunks of is kept under another name until the
-        end.
-        """
+        """Keep an old file, whose chunks others may still want, under another name until the end."""
         try:
             found = os.stat(target.entry.name, dir_fd=directory, follow_symlinks=False)
         except FileNotFoundError:
             return
-        if stat.S_ISDIR(found.st_mode):
-            # Emptied before, as far as the rules on deletion allow; if it is not empty this fails and says
-            # so.
-            self._beneath.forget(target.path)
-            os.rmdir(target.entry.name, dir_fd=directory)
-        elif target.replaces and stat.S_ISREG(found.st_mode) and found.st_size:
+        if stat.S_ISREG(found.st_mode) and found.st_size:
             aside = b"old-%d-%d" % (os.getpid(), next(self._numbers))
             try:
                 os.link(
