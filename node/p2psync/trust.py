@@ -2,8 +2,8 @@
 
 The rules, in the order in which they are applied:
 
-1. The archive id is the root of trust: a head is signed by it, or by a key that it delegates to, whose
-   delegation has the head's epoch, the role, and covers the time of signing.
+1. Only the archive's root key, or a key with a delegation from it, can sign a head; the delegation must have
+   the head's epoch and the role, and the time of signing must lie within it.
    (``p2psync.format.head.decode_head`` sees to that.)
 2. A head of another archive is not a head of this one.
 3. A head that is signed in the future, beyond the skew that clocks have, is not believed yet.
