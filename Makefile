@@ -13,7 +13,7 @@ VENV ?= .venv
 ARGS ?=
 BIN := $(VENV)/bin
 # program:Debian package. Tests compare with these programs; without one, the tests that need it fail and name the package.
-PROGRAMS := rsync:rsync nginx:nginx curl:curl chromium:chromium ip:iproute2 \
+PROGRAMS := rsync:rsync nginx:nginx curl:curl chromium:chromium ip:iproute2 nft:nftables \
   openssl:openssl systemd-analyze:systemd promtool:prometheus
 
 .PHONY: demo test lint format bench fuzz man dist clean programs

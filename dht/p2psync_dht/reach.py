@@ -9,9 +9,10 @@ written to counts. What a node does with the answer, serve or stay a client, is 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from p2psync_dht.acquaintances import Acquaintances
@@ -25,7 +26,8 @@ from p2psync_dht.wire import NONCE_SIZE, TRANSACTION_SIZE, Kind, Message, WireEr
 
 ASKED: Final = 4  # nodes asked for a call back
 ENOUGH: Final = 2  # calls promised, of which none came: nobody can reach us
-CALL_TIMEOUT: Final = 2.0  # seconds for a call: three paths and a retransmission
+ROUNDS: Final = 3  # tries, while those who call are no strangers: each time it is another's turn
+CALL_TIMEOUT: Final = 3.0  # seconds for a call: five paths and a retransmission
 # Calls a second that a node arranges or makes: what it can be abused for, in 56-byte datagrams.
 RATE: Final = 5.0
 BURST: Final = 20.0
@@ -51,6 +53,7 @@ class Caller(Protocol):
     def now(self) -> float: ...
     def send(self, datagram: bytes, address: Address) -> None: ...
     def query(self, query: Query) -> None: ...
+    def ping(self, contact: Contact, done: Callable[[Reply | None], None]) -> None: ...
     def token_for(self, address: Address) -> bytes | None: ...
 
 
@@ -62,31 +65,50 @@ class Reachability:
         self._bucket = Bucket(RATE, BURST, protocol.now())
         self._nonce: bytes | None = None
         self._called = asyncio.Event()
+        self._on_used_paths = 0
 
     # The node that wants to know
 
     async def test(self, addresses: Sequence[Address]) -> bool | None:
-        """True: called by a stranger. False: `ENOUGH` calls were promised and none came. None: not found out.
+        """True: called by a stranger. False: `ENOUGH` calls were promised and none came. None: not found out,
+        for instance because those who called were no strangers.
 
-        Asks the nodes at `addresses`, or some contacts if there are none.
+        Asks the nodes at `addresses`, or some contacts if there are none; a single one several times, since
+        it has another stranger call each time.
         """
         protocol = self._protocol
         self._nonce = protocol.rng.randbytes(NONCE_SIZE)
         self._called.clear()
+        self._on_used_paths = 0
         known = [Contact(bytes(ID_SIZE), *address) for address in addresses]
         if not known:
             everybody = [one for family in protocol.families() for one in protocol.tables[family]]
             known = protocol.rng.sample(everybody, min(ASKED, len(everybody)))
-        asking = asyncio.gather(*(self._ask(contact, bool(addresses)) for contact in known[:ASKED]))
+        if 0 < len(known) < ENOUGH:
+            known *= ENOUGH
+        strangers = 0
         try:
-            promised = sum(await asking)
-            async with asyncio.timeout(CALL_TIMEOUT if promised else 0):
-                await self._called.wait()
-        except TimeoutError:
-            return False if promised >= ENOUGH else None
+            for _ in range(ROUNDS):
+                used = self._on_used_paths
+                promised = await self._round(known[:ASKED], bool(addresses))
+                if self._called.is_set():
+                    return True
+                strangers += promised - (self._on_used_paths - used)
+                if strangers >= ENOUGH:
+                    return False
+                if self._on_used_paths == used:
+                    break
         finally:
             self._nonce = None
-        return True
+        return None
+
+    async def _round(self, known: Sequence[Contact], strangers: bool) -> int:
+        """Ask them all, and wait for calls; how many were promised."""
+        promised = sum(await asyncio.gather(*(self._ask(contact, strangers) for contact in known)))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CALL_TIMEOUT if promised else 0):
+                await self._called.wait()
+        return promised
 
     async def _ask(self, contact: Contact, stranger: bool) -> bool:
         """Whether that node promises a call."""
@@ -117,6 +139,7 @@ class Reachability:
             raise WireError("unexpected")
         if self._protocol.acquaintances.has_written(address, self._protocol.now(), WRITTEN_FOR):
             self._protocol.counters.events["call_on_used_path"] += 1
+            self._on_used_paths += 1
             return
         self._called.set()
 
@@ -126,18 +149,24 @@ class Reachability:
         """Have a random contact call `asker` (whose address is proved); whether one was asked to."""
         protocol = self._protocol
         table = protocol.tables[Contact(bytes(ID_SIZE), *asker).family]
-        able = [
-            one
-            for one in table
-            if not one.failures and one.ip != asker[0] and protocol.token_for(one.address)
-        ]
+        able = [one for one in table if not one.failures and one.ip != asker[0]]
         if not able and scope_of(pack_ip(asker[0])) == Scope.LOOPBACK:
-            able = [one for one in table if one.address != asker and protocol.token_for(one.address)]
+            able = [one for one in table if one.address != asker]
         if not able or not self._bucket.take(protocol.now()):
             return False
         third = protocol.rng.choice(able)
-        body = [protocol.token_for(third.address), pack_address(asker), nonce]
-        protocol.query(Query(Kind.RELAY, third, body, _ignore))
+
+        def relay(reply: Reply | None) -> None:
+            if reply is not None:
+                body = [reply.token, pack_address(asker), nonce]
+                protocol.query(Query(Kind.RELAY, reply.contact, body, _ignore))
+
+        # Whom we had no reason to write to lately is asked for a token first.
+        token = protocol.token_for(third.address)
+        if token is None:
+            protocol.ping(third, relay)
+        else:
+            relay(Reply(third, [], token))
         return True
 
     # The third

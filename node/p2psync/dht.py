@@ -18,7 +18,7 @@ from typing import Final
 from p2psync import __version__
 from p2psync.errors import NetworkError
 from p2psync.format.url import host_and_port
-from p2psync.seeds.find import Seeds, join
+from p2psync.seeds.find import Seeds, join, some
 from p2psync.seeds.query import split
 from p2psync.state import State
 from p2psync_dht import DhtNode, HolderRecord, Identity, RecordError
@@ -76,7 +76,12 @@ async def open_dht(
     given = addresses(texts)
     try:
         node = await node_class.start(
-            identity or state.identity(), host, port, server=server, agent=f"p2psync/{__version__}"
+            identity or state.identity(),
+            host,
+            port,
+            # As a server it would enter the tables of those whom it asks whether it can be one.
+            server=server and not tests_reachability,
+            agent=f"p2psync/{__version__}",
         )
     except OSError as error:
         raise NetworkError(
@@ -87,9 +92,15 @@ async def open_dht(
         if records:
             await node.load_records(state.path / RECORDS)
         known = [] if archive is None else _holder_addresses(state, archive)
+        seeds = seeds or Seeds(state.path, queries)
         if tests_reachability:
-            await settle_mode(node, given)
-        await join(node, [*given, *known], seeds or Seeds(state.path, queries))
+            if not given and not node.remembered:
+                given = some(await seeds.find())
+            reached = await _is_reached(node, given)
+            node.serve(server and reached is not False)
+            if reached is False:
+                log.warning("%s", ASKS_ONLY)
+        await join(node, [*given, *known], seeds)
         yield node
     finally:
         with contextlib.suppress(OSError):
@@ -104,13 +115,17 @@ async def settle_mode(node: DhtNode, addresses: Sequence[tuple[str, int]] = ()) 
 
     A node that nobody reaches would cost everybody a time-out in each lookup that meets it.
     """
-    asked = [*addresses, *node.remembered]
-    numeric = await asyncio.gather(*(_resolve(address) for address in asked[:ASKED]))
-    reached = await node.probe_reachable([address for address in numeric if address is not None])
+    reached = await _is_reached(node, addresses)
     if reached is not None and reached != node.is_server:
         log.warning("%s", SERVES if reached else ASKS_ONLY)
     if reached is not None:
         node.serve(reached)
+
+
+async def _is_reached(node: DhtNode, addresses: Sequence[tuple[str, int]]) -> bool | None:
+    asked = [*addresses, *node.remembered]
+    numeric = await asyncio.gather(*(_resolve(address) for address in asked[:ASKED]))
+    return await node.probe_reachable([address for address in numeric if address is not None])
 
 
 async def _resolve(address: tuple[str, int]) -> tuple[str, int] | None:

@@ -27,7 +27,12 @@ from typing import Any, TypeVar
 DEADLINE = 120.0
 PROGRAM = [sys.executable, "-m", "p2psync"]
 LOOPBACK = "127.0.0.1:0"
-DEBIAN_PACKAGES = {"ip": "iproute2", "systemd-analyze": "systemd", "promtool": "prometheus"}
+DEBIAN_PACKAGES = {
+    "ip": "iproute2",
+    "nft": "nftables",
+    "systemd-analyze": "systemd",
+    "promtool": "prometheus",
+}
 """Debian package of a program, where it has another name."""
 
 
@@ -136,10 +141,14 @@ class Node(Command):
 
 
 class Network:
-    """Processes, state directories and trees of one test, all below ``path``."""
+    """Processes, state directories and trees of one test, all below ``path``. ``before``: words before each
+    command, such as those that run it in a network namespace. ``program`` is p2psync.
+    """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, before: Sequence[str] = ()) -> None:
         self.path = path
+        self.program = PROGRAM
+        self._before = list(before)
         self._commands: list[Command] = []
 
     def state(self, name: str) -> Path:
@@ -155,13 +164,19 @@ class Network:
         return self._start(Node, ["node"], ["--listen", listen, *options, *args], state, None).ready()
 
     def mirror(
-        self, url: str, directory: Path, *args: object, state: str, bootstrap: Node | None = None
+        self,
+        url: str,
+        directory: Path,
+        *args: object,
+        state: str,
+        bootstrap: Node | None = None,
+        listen: str = LOOPBACK,
     ) -> Node:
         """Start a standing mirror; it is ready, but may still be fetching: wait_event("done") waits for
         that.
         """
         options = ["--bootstrap", bootstrap.address] if bootstrap is not None else []
-        words = [url, directory, "--listen", LOOPBACK, *options, *args]
+        words = [url, directory, "--listen", listen, *options, *args]
         return self._start(Node, ["mirror"], words, state, None).ready()
 
     def _start(
@@ -175,7 +190,8 @@ class Network:
         folder = self.state(state)
         folder.parent.mkdir(parents=True, exist_ok=True)
         log = self.path / f"{len(self._commands):02}-{words[0]}-{state}.stderr"
-        argv = [*PROGRAM, *words, *(os.fspath(a) if isinstance(a, Path) else str(a) for a in args)]
+        words = words + [os.fspath(a) if isinstance(a, Path) else str(a) for a in args]
+        argv = [*self._before, *self.program, *words]
         command = kind([*argv, "--json", "--state", os.fspath(folder)], self._environment(env), log)
         self._commands.append(command)
         return command

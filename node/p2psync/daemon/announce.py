@@ -10,7 +10,7 @@ import asyncio
 import random
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -83,6 +83,8 @@ class Announcer:
         self.last_announced: float | None = None
         """When another node last took a head or holder record of ours, in Unix seconds."""
         self._random = random.Random()  # noqa: S311 - spreads load, guards nothing
+        self._unreached: Endpoint | None = None
+        """Where others could not reach us, when they last tried."""
         self._gossip = Gossip(state, identity.public_key, self._random)
 
     async def round(self) -> float:
@@ -157,19 +159,27 @@ class Announcer:
             # They try to reach us, and what nobody can reach is not worth announcing to the world.
             await self._gossip.tell(archive, None, record)
         if self._gossip.unreachable:
-            self._warn(
-                f"no other node could reach this one at {endpoint}: open or forward that port, or say where "
-                "others reach it with --advertise; until then nothing is announced"
-            )
+            if self._unreached != endpoint:  # Said once, not at each try.
+                self._warn(
+                    f"no other node could reach this one at {endpoint}: open or forward that port, or say "
+                    "where others reach it with --advertise; until then nothing is announced"
+                )
+            self._unreached = endpoint
             copies = {record.raw: 0 for record in records.values()}
-        elif len(records) >= SWEEP_FROM:
-            copies = await self._dht.announce_sweep([record.raw for record in records.values()])
         else:
-            copies = {record.raw: await self._dht.put_holder(record.raw) for record in records.values()}
+            self._unreached = None
+            copies = await self._put(records.values())
         for one in due:
             record = records[one.archive]
             self._gossip.keep(one.archive, record)
             self._noted(one, copies.get(record.raw, 0))
+
+    async def _put(self, records: Collection[HolderRecord]) -> dict[bytes, int]:
+        """Holder records into the DHT; the number of copies of each."""
+        raws = [record.raw for record in records]
+        if len(raws) >= SWEEP_FROM:
+            return await self._dht.announce_sweep(raws)
+        return {raw: await self._dht.put_holder(raw) for raw in raws}
 
     def _noted(self, due: _Due, copies: int) -> None:
         self._note(copies)

@@ -10,10 +10,12 @@ from typing import Final
 
 from p2psync.errors import P2psyncError
 from p2psync.fetch.share import local_address
+from p2psync.format.url import host_and_port
 from p2psync.state import State
 from p2psync.transfer.peer import PeerSource
 from p2psync.transfer.source import Unreachable
-from p2psync_dht import HolderRecord, RecordError, holders_key
+from p2psync_dht import Endpoint, HolderRecord, RecordError, holders_key
+from p2psync_dht.contact import Scope, pack_ip, scope_of
 
 TOLD_MAX: Final = 16
 """Holders that are told directly of a new head or of us; the others learn from them and from the DHT."""
@@ -72,7 +74,7 @@ class Gossip:
         try:
             if head is not None:
                 await source.put_head(archive, head)
-            if record is not None and local_address(address) == record.endpoints[0].ip:
+            if record is not None and _sees_us_at(record.endpoints[0], address, local_address(address)):
                 await self._nominate(source, archive, record)
             for raw in await source.holders(archive):
                 self._take(archive, raw)
@@ -95,3 +97,19 @@ class Gossip:
             if record.key == holders_key(archive) and record.node_key != self._own_key:
                 record.verify(int(time.time()))
                 self.keep(archive, record)
+
+
+def _sees_us_at(ours: Endpoint, other: str, local: str | None) -> bool:
+    """Whether the node at ``other`` (HOST:PORT) takes us for ``ours``, when we reach it from ``local``: it
+    refuses endpoints that are not the address that it sees.
+
+    That is our own address, or that of a NAT between us.
+    """
+    if local is None or ours.ip is None:
+        return False
+    there = host_and_port(other)[0]
+    return local == ours.ip or (
+        scope_of(pack_ip(local)) == Scope.PRIVATE
+        and scope_of(pack_ip(ours.ip)) == Scope.GLOBAL
+        and scope_of(pack_ip(there)) == Scope.GLOBAL
+    )

@@ -28,6 +28,8 @@ nobody when it returns would found a network of its own."""
 REVISIT: Final = 1800.0
 """Seconds between visits to the nodes that we were told to join by, give or take a quarter: one that has lost
 its memory, or was dead for long, learns of the network again."""
+TEST: Final = 1800.0
+"""Seconds between questions whether others reach us, give or take a quarter."""
 LOOK: Final = 10.0
 """Seconds between looks whether anybody is there."""
 REJOIN_FIRST: Final = 30.0
@@ -152,7 +154,7 @@ class Upkeep:
     async def _settle_mode(self) -> None:
         """Follow the answer to whether others reach us: networks change, ports are opened and closed."""
         while True:
-            await asyncio.sleep(REVISIT * random.uniform(0.75, 1.25))  # noqa: S311 - spreads load, guards nothing
+            await asyncio.sleep(TEST * random.uniform(0.75, 1.25))  # noqa: S311 - spreads load, guards nothing
             await settle_mode(self._vitals.dht)
 
     async def _beat(self, seconds: float) -> None:

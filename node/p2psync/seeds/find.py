@@ -184,7 +184,7 @@ async def join(node: DhtNode, addresses: Addresses, seeds: Seeds) -> int:
             return await first
         for fresh in (False, True):
             found = await seeds.find(fresh=fresh)
-            if await node.join([*addresses, *_some(found)]) or not seeds.remembered:
+            if await node.join([*addresses, *some(found)]) or not seeds.remembered:
                 break
     finally:
         first.cancel()
@@ -192,7 +192,8 @@ async def join(node: DhtNode, addresses: Addresses, seeds: Seeds) -> int:
     return len(node.contacts())
 
 
-def _some(found: list[str]) -> Addresses:
+def some(found: list[str]) -> Addresses:
+    """Addresses of some of the ``HOST:PORT`` that ``Seeds.find`` found, at random."""
     chosen = random.sample(found, min(JOIN_SEEDS, len(found)))
     return [host_and_port(text, DEFAULT_PORT) for text in chosen]
 
