@@ -114,6 +114,22 @@ def test_signing_again_gives_the_bytes_of_the_vectors() -> None:
     assert holder().raw.hex() == vectors["holder record"]
 
 
+def test_succession_of_signing_keys() -> None:
+    """A superseded key signs valid heads still, and never a newer one; years later the newest is as valid."""
+    vectors = json.loads(VECTORS.read_text())
+    raws = {vector["name"]: bytes.fromhex(vector["raw"]) for vector in vectors["records"]}
+    heads = [Head.decode(raws[name]) for name in vectors["succession"]]
+    for one in heads:
+        one.verify(NOW + 10 * 365 * 86400)
+    assert [one.order for one in heads] == sorted(one.order for one in heads)
+    given = Delegation.sign(
+        ROOT, OTHER.public_key, epoch=4, roles=ROLE_HEADS, not_before=NOW - 100, not_after=NOW + 100
+    )
+    assert given.raw == raws["delegation to a successor"]
+    assert head(OTHER, delegation=given, epoch=4, seq=8).raw == heads[-1].raw
+    assert head(KEY, delegation=delegation(), seq=2**63 - 1).raw == heads[-2].raw
+
+
 def test_sizes_stay_within_what_the_wire_allows() -> None:
     widest = delegation(epoch=2**63 - 1, not_before=2**39, not_after=2**40)
     largest = head(
