@@ -14,7 +14,6 @@ import bisect
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterable
-from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
 from p2psync_dht.contact import (
@@ -29,6 +28,7 @@ from p2psync_dht.contact import (
 from p2psync_dht.keys import ID_SIZE
 from p2psync_dht.query import Answer
 from p2psync_dht.routing import KEY_BITS, MAX_PER_NETWORK
+from p2psync_dht.shortlist import Entry, State
 from p2psync_dht.wire import Want, WireError, field
 
 if TYPE_CHECKING:
@@ -50,25 +50,6 @@ SPARE_OWN: Final = 3  # more of them tried at most: where most are silent, nobod
 # being hidden. Of a tenth of honest reads this is true by chance, and they go on to the end.
 SPREAD: Final = 1.5
 MAX_UNPROVED_TELLER: Final = 4  # failures among the contacts that one node told of, past its successes
-
-
-class _State(IntEnum):
-    NEW = 0
-    ASKED = 1
-    SLOW = 2  # silent for the soft time-out: does not hold a slot, but may be waited for
-    OVERDUE = 3  # silent for twice that: not waited for
-    ANSWERED = 4
-    FAILED = 5  # kept in the list of a read, see `_counts`
-
-
-class _Entry:
-    __slots__ = ("contact", "distance", "state", "teller")
-
-    def __init__(self, contact: Contact, distance: int, teller: bytes | None) -> None:
-        self.contact = contact
-        self.distance = distance
-        self.state = _State.NEW
-        self.teller = teller
 
 
 class Lookup:
@@ -99,9 +80,9 @@ class Lookup:
         self._on_answer = on_answer
         self._is_decided = is_decided
         self._k = count or protocol.tables[family].ksize
-        self._entries: list[_Entry] = []
-        self._deferred: list[_Entry] = []
-        self._seen: set[bytes] = {protocol.identity.node_id}
+        self._entries: list[Entry] = []
+        self._deferred: list[Entry] = []
+        self._seen: dict[bytes, Entry | None] = {protocol.identity.node_id: None}
         self._networks = NetworkQuota(MAX_PER_NETWORK, diversify_local=protocol.diversify_local)
         self._strikes: Counter[bytes] = Counter()
         self._answers: dict[bytes, Answer] = {}
@@ -141,60 +122,81 @@ class Lookup:
     # The shortlist
 
     def _add(self, contact: Contact, teller: bytes | None) -> None:
-        if contact.id in self._seen or len(self._seen) >= MAX_SEEN:
+        if contact.id in self._seen:
+            known = self._seen[contact.id]
+            if known is not None and known.hear(contact, teller):
+                if known.state in (State.SLOW, State.OVERDUE, State.FAILED):
+                    self._try_other(known)
+                elif known in self._deferred and self._try_other(known):
+                    self._deferred.remove(known)
             return
-        if not self._networks.admit(contact):
+        if len(self._seen) >= MAX_SEEN or not self._networks.admit(contact):
             return
-        self._seen.add(contact.id)
-        entry = _Entry(contact, contact.long_id ^ self._target_id, teller)
+        entry = self._seen[contact.id] = Entry(contact, contact.long_id ^ self._target_id, teller)
         if self._protocol.is_dead(contact):
             self._deferred.append(entry)
             return
-        bisect.insort(self._entries, entry, key=lambda one: one.distance)
+        self._insert(entry)
+
+    def _insert(self, entry: Entry) -> None:
+        index = bisect.bisect_left(self._entries, entry.distance, key=lambda one: one.distance)
+        if index < len(self._entries) and self._entries[index] is entry:
+            return
+        self._entries.insert(index, entry)
         if len(self._entries) > MAX_SHORTLIST * self._k:
             self._cut()
 
     def _cut(self) -> None:
         """Drop the farthest entry that nobody has asked."""
         for index in range(len(self._entries) - 1, -1, -1):
-            if self._entries[index].state == _State.NEW:
+            if self._entries[index].state == State.NEW:
                 self._networks.release(self._entries[index].contact)
                 del self._entries[index]
                 return
 
-    def _remove(self, entry: _Entry) -> None:
+    def _try_other(self, entry: Entry) -> bool:
+        """Ask a node at the next address told of; whether there is one."""
+        last, is_admitted = entry.contact, entry.state != State.FAILED
+        if not entry.next_address(lambda to: not self._protocol.is_dead(to) and self._networks.admit(to)):
+            return False
+        if is_admitted:
+            self._networks.release(last)
+        self._insert(entry)
+        return True
+
+    def _remove(self, entry: Entry) -> None:
         index = bisect.bisect_left(self._entries, entry.distance, key=lambda one: one.distance)
         if index < len(self._entries) and self._entries[index] is entry:
             del self._entries[index]
             self._networks.release(entry.contact)
 
-    def _own_wanted(self) -> _Entry | None:
+    def _own_wanted(self) -> Entry | None:
         """The nearest contact of our own table not yet asked, as long as too few of them have answered."""
         wanted = min(self._own_needed, self._k)
         tried = self._own_lost - self._own_needed
         for entry in self._entries:
             if entry.teller is None:
-                tried += entry.state != _State.NEW
+                tried += entry.state != State.NEW
                 if tried >= SPARE_OWN:
                     return None
-                if entry.state == _State.NEW:
+                if entry.state == State.NEW:
                     return entry if self._is_eligible(entry) else None
-                wanted -= entry.state in (_State.ASKED, _State.ANSWERED)
+                wanted -= entry.state in (State.ASKED, State.ANSWERED)
                 if wanted <= 0:
                     return None
         return None
 
-    def _next(self) -> _Entry | None:
+    def _next(self) -> Entry | None:
         """The nearest node not yet asked, unless k nearer ones have answered or may be about to."""
         own = self._own_wanted()
         if own is not None:
             return own
         ahead = silent = 0
         for entry in self._entries:
-            if entry.state == _State.NEW:
+            if entry.state == State.NEW:
                 if self._is_eligible(entry):
                     return entry
-            elif entry.state in (_State.ASKED, _State.ANSWERED) or self._counts(silent := silent + 1):
+            elif entry.state in (State.ASKED, State.ANSWERED) or self._counts(silent := silent + 1):
                 ahead += 1
                 if ahead >= self._focus:
                     return None
@@ -208,13 +210,16 @@ class Lookup:
         """
         return self._want != Want.NODES and silent <= self._k // 2
 
-    def _is_eligible(self, entry: _Entry) -> bool:
+    def _is_eligible(self, entry: Entry) -> bool:
         """Whether a new entry may be asked: not beyond the bound, nor told of by a node whose contacts keep
         failing.
         """
         if self.queries >= MAX_QUERIES:
             return False
-        return entry.teller is None or self._strikes[entry.teller] < MAX_UNPROVED_TELLER
+        while entry.teller is not None and self._strikes[entry.teller] >= MAX_UNPROVED_TELLER:
+            if not self._try_other(entry):
+                return False
+        return True
 
     def focus(self, nearest: int) -> None:
         """Ask only the `nearest` nodes from now on; more if these have answered and the lookup goes on."""
@@ -233,13 +238,13 @@ class Lookup:
         expected = SPREAD * nearest / density if density else 2.0**KEY_BITS
         patience = nearest // 2
         for entry in self._entries:
-            if entry.state in (_State.NEW, _State.ASKED):
+            if entry.state in (State.NEW, State.ASKED):
                 if nearest > 0 or (entry.teller is None and own > 0):
                     return False
                 continue
             own -= entry.teller is None
-            if entry.state == _State.ANSWERED or patience > 0:
-                patience -= entry.state != _State.ANSWERED
+            if entry.state == State.ANSWERED or patience > 0:
+                patience -= entry.state != State.ANSWERED
                 nearest -= 1
                 if nearest == 0 and entry.distance > expected:
                     return False
@@ -252,17 +257,17 @@ class Lookup:
         answered = heard = silent = 0
         waiting = self._waiting_for_addresses
         for entry in self._entries:
-            if entry.state == _State.ANSWERED:
+            if entry.state == State.ANSWERED:
                 answered += 1
                 heard += 1
-            elif entry.state in (_State.OVERDUE, _State.FAILED) or (
-                entry.state == _State.SLOW and self._want != Want.NODES
+            elif entry.state in (State.OVERDUE, State.FAILED) or (
+                entry.state == State.SLOW and self._want != Want.NODES
             ):
                 # A store wants the true k closest; a read has enough in the others.
-                waiting += entry.state != _State.FAILED
+                waiting += entry.state != State.FAILED
                 silent += 1
                 heard += self._counts(silent)
-            elif entry.state != _State.NEW or self._is_eligible(entry):
+            elif entry.state != State.NEW or self._is_eligible(entry):
                 return False
             if heard >= self._k:
                 return True
@@ -293,22 +298,29 @@ class Lookup:
             # Everybody known was silent lately. Perhaps the silence was ours.
             revived, self._deferred = self._deferred, []
             for entry in revived:
-                bisect.insort(self._entries, entry, key=lambda one: one.distance)
+                self._insert(entry)
             self._pump()
             return
         self._done.set_result(None)
 
-    def _ask(self, entry: _Entry) -> None:
-        entry.state = _State.ASKED
+    def _ask(self, entry: Entry) -> None:
+        entry.state = State.ASKED
         self._active += 1
         self.queries += 1
-        self._protocol.find(
-            entry.contact,
-            self._target,
-            self._want,
-            lambda reply: self._answered(entry, reply),
-            slow=lambda: self._slow(entry),
-        )
+        contact, teller = entry.contact, entry.teller
+
+        def ended(reply: Reply | None) -> None:
+            if teller is not None:
+                self._strikes[teller] += 1 if reply is None else -1
+            # Late silence at an address that was given up says nothing of the next one; a late answer counts.
+            if reply is not None or entry.contact is contact:
+                self._answered(entry, reply)
+
+        def slow() -> None:
+            if entry.contact is contact:
+                self._slow(entry)
+
+        self._protocol.find(contact, self._target, self._want, ended, slow=slow)
 
     def hold(self) -> None:
         """Do not end for want of answers: an address may come yet. `release` takes it back."""
@@ -329,43 +341,44 @@ class Lookup:
         self._waiting_for_addresses -= 1
         if reply is not None and not self._done.done():
             self._add(reply.contact, None)
-            for entry in self._entries:
-                # If it was asked by its id as well, that answer is on its way.
-                if entry.contact.id == reply.contact.id and entry.state == _State.NEW:
-                    entry.state = _State.ANSWERED
-                    self._take(entry, reply)
-                    break
+            entry = self._seen.get(reply.contact.id)
+            # If it was asked by its id as well, that answer is on its way.
+            if entry is not None and entry.state == State.NEW:
+                entry.state = State.ANSWERED
+                self._take(entry, reply)
         self._pump()
 
-    def _slow(self, entry: _Entry) -> None:
-        if entry.state == _State.ASKED:
-            entry.state = _State.SLOW
+    def _slow(self, entry: Entry) -> None:
+        if entry.state == State.ASKED:
             self._active -= 1
             self._slots = min(self._slots + 2, MAX_ALPHA)
-        elif entry.state == _State.SLOW:
-            entry.state = _State.OVERDUE
+            if not self._try_other(entry):
+                entry.state = State.SLOW
+        elif entry.state == State.SLOW:
+            entry.state = State.OVERDUE
         self._pump()
 
-    def _answered(self, entry: _Entry, reply: Reply | None) -> None:
-        if entry.state == _State.ASKED:
+    def _answered(self, entry: Entry, reply: Reply | None) -> None:
+        if entry.state == State.ASKED:
             self._active -= 1
         if reply is None:
-            if entry.teller is not None:
-                self._strikes[entry.teller] += 1
-            if self._want == Want.NODES:
-                self._own_lost += entry.teller is None
-                self._remove(entry)
-            else:
-                entry.state = _State.FAILED
-                self._networks.release(entry.contact)
-        else:
-            entry.state = _State.ANSWERED
-            if entry.teller is not None:
-                self._strikes[entry.teller] -= 1
+            if entry.state != State.ANSWERED and not self._try_other(entry):
+                self._lose(entry)
+        elif entry.state != State.ANSWERED:
+            entry.state = State.ANSWERED
             self._take(entry, reply)
         self._pump()
 
-    def _take(self, entry: _Entry, reply: Reply) -> None:
+    def _lose(self, entry: Entry) -> None:
+        """Nobody is at any address of a node. A read keeps it in the list, see `_counts`."""
+        if self._want == Want.NODES:
+            self._own_lost += entry.teller is None
+            self._remove(entry)
+        else:
+            self._networks.release(entry.contact)
+        entry.state = State.FAILED
+
+    def _take(self, entry: Entry, reply: Reply) -> None:
         if self._done.done():
             return
         try:
@@ -386,8 +399,6 @@ class Lookup:
             raise WireError("contacts")
         scope = scope_of(pack_ip(teller.ip))
         for at in range(0, min(len(blob), MAX_TOLD * size), size):
-            if blob[at : at + ID_SIZE] in self._seen:
-                continue
             contact = unpack_contact(blob[at : at + size], scope)
             if contact is None:
                 self._protocol.counters.drops["contact"] += 1

@@ -25,7 +25,7 @@ from p2psync_dht.service import MAX_AGENT, MAX_PER_PAGE
 from p2psync_dht.wire import NONCE_SIZE, Kind, Want, WireError
 
 if TYPE_CHECKING:
-    from p2psync_dht.lookup import _Entry
+    from p2psync_dht.shortlist import Entry
     from p2psync_dht.node import DhtNode
     from p2psync_dht.protocol import DhtProtocol
 
@@ -250,7 +250,7 @@ class TracedLookup(Lookup):
     def _elapsed(self) -> float:
         return self._protocol.now() - self._began
 
-    def _ask(self, entry: _Entry) -> None:
+    def _ask(self, entry: Entry) -> None:
         teller = self._steps.get(entry.teller) if entry.teller is not None else None
         hop = 1 if teller is None else teller.hop + 1
         step = Step(entry.contact, hop, entry.teller, entry.distance, self._elapsed())
@@ -258,12 +258,12 @@ class TracedLookup(Lookup):
         self._trace.steps.append(step)
         super()._ask(entry)
 
-    def _slow(self, entry: _Entry) -> None:
+    def _slow(self, entry: Entry) -> None:
         self._slow_calls[entry.contact.id] = self._slow_calls.get(entry.contact.id, 0) + 1
         self._steps[entry.contact.id].resent = True
         super()._slow(entry)
 
-    def _answered(self, entry: _Entry, reply: Reply | None) -> None:
+    def _answered(self, entry: Entry, reply: Reply | None) -> None:
         step = self._steps[entry.contact.id]
         if self._done.done():
             super()._answered(entry, reply)

@@ -1,0 +1,59 @@
+"""One node in a lookup's shortlist: where it is said to be, who says so, and what became of asking it.
+
+Anybody can say that a node is somewhere else. So an address that keeps silent, or where somebody else
+answers, does not speak against the node: the other addresses told of it are tried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Final
+
+from p2psync_dht.contact import Contact
+
+# Addresses of one id that wait to be tried. Of 40 % liars, so many come before an honest one once in a hundred.
+MAX_ADDRESSES: Final = 5
+
+
+class State(IntEnum):
+    """What became of asking."""
+
+    NEW = 0
+    ASKED = 1
+    SLOW = 2  # silent for the soft time-out: does not hold a slot, but may be waited for
+    OVERDUE = 3  # silent for twice that: not waited for
+    ANSWERED = 4
+    FAILED = 5  # kept in the list of a read, see `Lookup._counts`
+
+
+class Entry:
+    """A node, by its id. `teller` is the id of who told of `contact`'s address, None if we knew it."""
+
+    __slots__ = ("_others", "contact", "distance", "state", "teller")
+
+    def __init__(self, contact: Contact, distance: int, teller: bytes | None) -> None:
+        self.contact = contact
+        self.distance = distance
+        self.state = State.NEW
+        self.teller = teller
+        self._others: list[tuple[Contact, bytes | None]] = []
+
+    def hear(self, contact: Contact, teller: bytes | None) -> bool:
+        """Note another address of the node; whether that was new and is worth a try."""
+        if self.state == State.ANSWERED or len(self._others) >= MAX_ADDRESSES:
+            return False
+        known = (self.contact.address, *(other.address for other, _ in self._others))
+        if contact.address in known:
+            return False
+        self._others.append((contact, teller))
+        return True
+
+    def next_address(self, admit: Callable[[Contact], bool]) -> bool:
+        """Turn to the next address told of that `admit` takes; False if there is none."""
+        while self._others:
+            contact, teller = self._others.pop(0)
+            if admit(contact):
+                self.contact, self.teller, self.state = contact, teller, State.NEW
+                return True
+        return False
