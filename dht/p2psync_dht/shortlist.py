@@ -12,7 +12,8 @@ from typing import Final
 
 from p2psync_dht.contact import Contact
 
-# Addresses of one id that wait to be tried. Of 40 % liars, so many come before an honest one once in a hundred.
+# Addresses of one id that wait to be tried: where 40 % lie, so many come before an honest one once in a
+# hundred times.
 MAX_ADDRESSES: Final = 5
 
 

@@ -25,9 +25,9 @@ from p2psync_dht.service import MAX_AGENT, MAX_PER_PAGE
 from p2psync_dht.wire import NONCE_SIZE, Kind, Want, WireError
 
 if TYPE_CHECKING:
-    from p2psync_dht.shortlist import Entry
     from p2psync_dht.node import DhtNode
     from p2psync_dht.protocol import DhtProtocol
+    from p2psync_dht.shortlist import Entry
 
 PADDED_PING: Final = 128  # bytes: three times that is room for a proof, an IPv6 address and a version
 PINGS: Final = 5
