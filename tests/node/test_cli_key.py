@@ -73,9 +73,23 @@ def test_a_signing_key_is_delegated_from_another_machine(key: Key, tmp_path: Pat
 
 def test_a_new_epoch_is_one_above_the_old(key: Key) -> None:
     archive = key("new")[0]["archive"]
-    first = key("delegate", archive)[0]["delegation"]["epoch"]
-    assert key("delegate", archive)[0]["delegation"]["epoch"] == first
-    assert key("delegate", archive, "--new-epoch")[0]["delegation"]["epoch"] == first + 1
+    first = key("delegate", archive)[0]["delegation"]
+    again = key("delegate", archive)[0]["delegation"]
+    assert (again["epoch"], again["key"]) == (first["epoch"], first["key"])
+    after = key("delegate", archive, "--new-epoch")[0]["delegation"]
+    assert after["epoch"] == first["epoch"] + 1
+    assert after["key"] != first["key"]  # which may be a thief's as well
+
+
+def test_a_stolen_key_is_replaced_on_a_machine_without_the_root_key(key: Key, tmp_path: Path) -> None:
+    archive = key("new", state="vault")[0]["archive"]
+    stolen = key("new", "--signing", archive, state="server")[0]["signing"]
+    assert key("new", "--signing", archive, state="server")[0]["signing"] == stolen
+    fresh = key("new", "--signing", archive, "--replace", state="server")[0]["signing"]
+    assert fresh != stolen
+    words = ["--to", fresh, "--epoch", "4", "--new-epoch"]
+    assert key("delegate", archive, *words, state="vault")[0]["epoch"] == 5
+    key("new", "--replace", expect=1)
 
 
 def test_a_key_is_not_written_over_a_file(key: Key, tmp_path: Path) -> None:

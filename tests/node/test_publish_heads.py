@@ -94,6 +94,16 @@ def test_a_key_of_an_older_epoch_cannot_sign(state: State, tree: Path) -> None:
         publish(state, tree, now=NOW)
 
 
+def test_the_first_head_of_a_new_epoch_is_signed_though_nothing_changed(state: State, tree: Path) -> None:
+    write(tree / "f", b"x")
+    old = publish(state, tree, now=NOW)
+    delegate(state, old.archive, epoch=1)
+    done = publish(state, tree, now=NOW)
+    assert not done.changed
+    assert (done.head.epoch, done.head.seq, done.head.snapshot) == (1, 2, old.head.snapshot)
+    assert publish(state, tree, now=NOW).head == done.head
+
+
 def test_a_key_without_the_role_cannot_sign_and_leaves_the_old_head(state: State, tree: Path) -> None:
     first = publish(state, tree, now=NOW)
     delegate(state, first.archive, roles=ROLE_MIRRORS)

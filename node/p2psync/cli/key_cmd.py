@@ -40,19 +40,22 @@ def command() -> None:
     metavar="ARCHIVE",
     help="Make a signing key for this archive instead of a new archive.",
 )
+@click.option("--replace", is_flag=True, help="Make another signing key in place of the one that is here.")
 @common_options
-def new(common: Common, signing: bytes | None) -> None:
+def new(common: Common, signing: bytes | None, replace: bool) -> None:
     """Make a new archive, or a signing key for one.
 
     The signing key may be used once `p2psync key delegate` on the machine with the root key has signed for
-    it.
+    it. If one is here already, that is shown, unless --replace is given: then it is lost.
     """
+    if replace and signing is None:
+        raise UsageError("--replace goes with --signing: a root key is never replaced")
     with common.open_state() as state:
         if signing is None:
             archive = state.keys.create_root()
         else:
             archive = signing
-            state.keys.create_signing(archive)
+            state.keys.create_signing(archive, replace=replace)
         _show(common, state, archive)
 
 
@@ -153,14 +156,28 @@ def import_(common: Common, file: str, signing: bytes | None) -> None:
     help="What the key may sign.",
 )
 @click.option("--new-epoch", is_flag=True, help="Begin a new epoch: heads of all earlier signing keys lose.")
+@click.option(
+    "--epoch",
+    type=click.IntRange(0, 2**32),
+    default=0,
+    metavar="N",
+    help="The epoch in use, if this machine does not know it ('key show' of the other one does).",
+)
 @common_options
 def delegate(
-    common: Common, archive: bytes, to: str | None, days: int, roles: tuple[str, ...], new_epoch: bool
+    common: Common,
+    archive: bytes,
+    to: str | None,
+    days: int,
+    roles: tuple[str, ...],
+    new_epoch: bool,
+    epoch: int,
 ) -> None:
     """Let a signing key act for the archive. The root key must be here.
 
-    Without --to, a signing key is made here and used from now on, so that the root key can be exported and
-    taken offline. With --to, the delegation is printed for 'p2psync key import' on the other machine.
+    Without --to, a signing key is made here (with --new-epoch a new one in any case) and used from now on, so
+    that the root key can be exported and taken offline. With --to, the delegation is printed for 'p2psync key
+    import' on the other machine.
     """
     from p2psync_dht import Delegation
 
@@ -168,12 +185,16 @@ def delegate(
         root = state.keys.root(archive)
         if root is None:
             raise UsageError("the root key of this archive is not here; run this on the machine that has it")
-        key = _public_key(to) if to is not None else state.keys.create_signing(archive).public_key
+        used = max(_epoch(state, archive), epoch)
+        if to is not None:
+            key = _public_key(to)
+        else:
+            key = state.keys.create_signing(archive, replace=new_epoch).public_key
         now = int(time.time())
         delegation = Delegation.sign(
             root,
             key,
-            epoch=_epoch(state, archive) + new_epoch,
+            epoch=used + new_epoch,
             roles=sum(ROLES[role] for role in set(roles)),
             not_before=now - DAY,  # The other machine's clock may be behind.
             not_after=now + days * DAY,

@@ -142,7 +142,9 @@ def _publish(
             ref = _put_snapshot(state, signer.archive, root, newest, now)
         elif newest is not None:
             ref = newest.snapshot
-        if newest is not None and not changed and newest.fresh_until - now >= freshness / 2:
+        fresh = newest is not None and newest.fresh_until - now >= freshness / 2
+        # A new epoch outranks who signed in the old one only once there is a head of it.
+        if newest is not None and not changed and fresh and newest.epoch == epoch:
             head = newest
         else:
             head = sign_head(

@@ -90,10 +90,12 @@ class KeyStore:
         """Take the root key away from this machine, once it is safe elsewhere."""
         self._path(archive, "root.pem").unlink(missing_ok=True)
 
-    def create_signing(self, archive: bytes) -> Identity:
-        """Make (or find) the key that the root may delegate to; it signs nothing before `add_delegation`."""
+    def create_signing(self, archive: bytes, *, replace: bool = False) -> Identity:
+        """Make (or find, unless it is to be replaced) the key that the root may delegate to; it signs nothing
+        before `add_delegation`.
+        """
         path = self._path(archive, "signing.pem")
-        write_private(path, to_pem(Identity.generate()), replace=False)
+        write_private(path, to_pem(Identity.generate()), replace=replace)
         raw = read_private(path)
         if raw is None:
             raise FileError(f"{path} was removed while it was made.")
