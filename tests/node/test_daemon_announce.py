@@ -4,183 +4,22 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
+from tests.node.announce_bench import START, Bench, Told, announcing
 from tests.node.simulator import Publisher, identity
 
-from p2psync.daemon import announce, gossip
-from p2psync.daemon.announce import HEAD_ROUND, LIFETIME, RENEW, RETRY, SWEEP_FROM, Announcer
-from p2psync.daemon.gossip import TOLD_MAX, UNREACHED_MIN
-from p2psync.errors import NetworkError
+from p2psync.daemon.announce import HEAD_ROUND, LIFETIME, RENEW, RETRY, SWEEP_FROM
+from p2psync.daemon.gossip import TOLD_MAX
 from p2psync.format.coverage import Coverage
-from p2psync.format.head import ArchiveHead
-from p2psync.state import State
-from p2psync.state.trees import Role
-from p2psync.transfer.source import Unreachable
-from p2psync_dht import DhtNode, Endpoint, Head, HeadLookup, HolderRecord, HolderRole, Identity, holders_key
-
-START = 1_800_000_000
-
-
-class FakeTime:
-    """The module ``time``, set by hand."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        return 5_000.0 + self.now
-
-    def time(self) -> float:
-        return START + self.now
-
-
-class FakeDht:
-    """A DHT of records in two dictionaries."""
-
-    def __init__(self, clock: FakeTime) -> None:
-        self.clock = clock
-        self.heads: list[bytes] = []
-        self.holders: list[bytes] = []
-        self.newest: dict[bytes, bytes] = {}
-        self.records: dict[bytes, list[HolderRecord]] = {}
-        self.copies = 20
-        self.sweeps = 0
-        self.observed: tuple[str, int] | None = ("192.0.2.7", 4000)
-
-    def contacts(self) -> list[Any]:
-        return [object()] * 20
-
-    async def get_head(self, root: bytes) -> HeadLookup:
-        raw = self.newest.get(root)
-        return HeadLookup(None if raw is None else Head.decode(raw), 3, 3, 0)
-
-    async def put_head(self, raw: bytes) -> int:
-        self.heads.append(raw)
-        self.newest[Head.decode(raw).root] = raw
-        return self.copies
-
-    async def refresh_head(self, raw: bytes, *, holders: int = 1) -> int:
-        self.heads.append(raw)
-        return 0
-
-    async def announce_sweep(self, records: Iterable[bytes]) -> dict[bytes, int]:
-        self.sweeps += 1
-        return {raw: await self.put_holder(raw) for raw in records}
-
-    async def get_holders(self, key: bytes) -> list[HolderRecord]:
-        return self.records.get(key, [])
-
-    async def put_holder(self, raw: bytes) -> int:
-        self.holders.append(raw)
-        return self.copies
-
-    def observed_address(self) -> tuple[str, int] | None:
-        return self.observed
-
-
-class Told:
-    """Stands in for the client that talks to other holders."""
-
-    log: list[tuple[str, str, bytes]] = []  # noqa: RUF012 - emptied by the fixture
-    lists: list[bytes] = []  # noqa: RUF012
-    refuses = False
-    cannot_reach_us = False
-
-    def __init__(self, address: str, *, connections: int) -> None:
-        self.address = self.name = address
-
-    async def put_head(self, archive: bytes, raw: bytes) -> bool:
-        if self.refuses:
-            raise NetworkError("refused")
-        self.log.append((self.address, "head", raw))
-        return True
-
-    async def nominate(self, archive: bytes, raw: bytes) -> None:
-        if self.cannot_reach_us:
-            raise Unreachable("no way")
-        self.log.append((self.address, "holder", raw))
-
-    async def holders(self, archive: bytes) -> list[bytes]:
-        return self.lists
-
-    async def close(self) -> None:
-        self.log.append((self.address, "closed", b""))
-
-
-class Bench:
-    """A state directory with an announcer."""
-
-    def __init__(self, folder: Path, clock: FakeTime) -> None:
-        self.clock = clock
-        self.folder = folder
-        self.state = State.open(folder / "state")
-        self.dht = FakeDht(clock)
-        self.publisher = Publisher(now=START)
-        self.identity = self.state.identity()
-        self.warnings: list[str] = []
-        self.announcer = self.build()
-
-    def build(
-        self, listen: tuple[str, int] = ("0.0.0.0", 8730), advertise: tuple[str, int] | None = None
-    ) -> Announcer:
-        return Announcer(
-            self.state, self.identity, cast(DhtNode, self.dht), listen, advertise, self.warnings.append
-        )
-
-    def publish(self) -> ArchiveHead:
-        head = self.publisher.publish({b"f": b"%d" % len(self.publisher.heads)})
-        self.state.heads.put(head, "test")
-        return head
-
-    def tree(self, role: Role, head: ArchiveHead | None = None) -> None:
-        tree = self.state.trees.ensure(bytes(self.folder / role), role, self.publisher.archive)
-        if head is not None:
-            tree.epoch, tree.seq, tree.snapshot = head.epoch, head.seq, head.snapshot
-        self.state.trees.update(tree)
-
-    def holder(self, name: str, ip: str, *, expires: int = START + 3600) -> HolderRecord:
-        key: Identity = identity(name)
-        return HolderRecord.sign(
-            key,
-            holders_key(self.publisher.archive),
-            endpoints=[Endpoint(ip, 8730)],
-            issued=START - 10,
-            expires=expires,
-            role=HolderRole.MIRROR,
-            payload=Coverage(True, 0, 1).encode(),
-        )
-
-    def knows(self, record: HolderRecord) -> None:
-        self.state.holders.put(
-            self.publisher.archive,
-            record.raw,
-            node_key=record.node_key,
-            issued=record.issued,
-            expires=record.expires,
-        )
-
-    @property
-    def said(self) -> list[tuple[HolderRole, Coverage]]:
-        records = [HolderRecord.decode(raw) for raw in self.dht.holders]
-        return [(record.role, Coverage.decode(record.payload)) for record in records]
+from p2psync_dht import Endpoint, HolderRecord, HolderRole, holders_key
 
 
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    clock = FakeTime()
-    monkeypatch.setattr(announce, "time", clock)
-    monkeypatch.setattr(gossip, "time", clock)
-    monkeypatch.setattr(gossip, "PeerSource", Told)
-    monkeypatch.setattr(gossip, "local_address", lambda _: "192.0.2.7")
-    monkeypatch.setattr(Told, "log", [])
-    monkeypatch.setattr(Told, "lists", [])
-    made = Bench(tmp_path, clock)
-    yield made
-    made.state.close()
+    yield from announcing(tmp_path, monkeypatch)
 
 
 async def test_what_is_published_is_announced(bench: Bench) -> None:
@@ -383,54 +222,6 @@ async def test_a_large_swarm_shares_the_refreshing(bench: Bench, monkeypatch: py
     for _ in range(100):
         bench.clock.now += await bench.announcer.round()
     assert 1 <= len(bench.dht.heads) < 30
-
-
-async def test_who_cannot_be_reached_says_so_to_its_operator_and_to_nobody_else(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bench.tree("mirror", bench.publish())
-    for number in range(UNREACHED_MIN):
-        bench.knows(bench.holder(f"peer {number}", f"203.0.113.{number}"))
-    monkeypatch.setattr(Told, "cannot_reach_us", True)
-    assert await bench.announcer.round() <= RETRY
-    assert bench.dht.heads
-    assert bench.dht.holders == []
-    assert "--advertise" in bench.warnings[0]
-    bench.clock.now += RETRY
-    await bench.announcer.round()
-    assert bench.dht.holders == []
-    assert len(bench.warnings) == 1
-    monkeypatch.setattr(Told, "cannot_reach_us", False)
-    bench.clock.now += 2 * RETRY
-    await bench.announcer.round()
-    assert len(bench.dht.holders) == 1
-
-
-@pytest.mark.parametrize(
-    ("local", "holder", "asked"),
-    [
-        ("192.0.2.7", "203.0.113.1", True),
-        ("192.168.1.2", "203.0.113.1", True),  # a NAT between us
-        ("192.168.1.2", "192.168.1.3", False),  # beside us, who sees our private address
-        ("198.51.100.1", "203.0.113.1", False),  # another of our own addresses
-    ],
-)
-async def test_who_sees_us_at_our_endpoint_is_asked_to_reach_us(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, local: str, holder: str, asked: bool
-) -> None:
-    monkeypatch.setattr(gossip, "local_address", lambda _: local)
-    bench.tree("mirror", bench.publish())
-    bench.knows(bench.holder("peer", holder))
-    await bench.announcer.round()
-    assert ("holder" in [what for _, what, _ in Told.log]) is asked
-
-
-async def test_one_that_cannot_reach_us_is_no_proof(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench.tree("mirror", bench.publish())
-    bench.knows(bench.holder("peer", "203.0.113.1"))
-    monkeypatch.setattr(Told, "cannot_reach_us", True)
-    await bench.announcer.round()
-    assert len(bench.dht.holders) == 1
 
 
 @pytest.mark.parametrize(("count", "sweeps"), [(SWEEP_FROM - 1, 0), (SWEEP_FROM, 1)])
