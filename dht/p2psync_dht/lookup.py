@@ -28,7 +28,7 @@ from p2psync_dht.contact import (
 from p2psync_dht.keys import ID_SIZE
 from p2psync_dht.query import Answer
 from p2psync_dht.routing import KEY_BITS, MAX_PER_NETWORK
-from p2psync_dht.shortlist import Entry, State
+from p2psync_dht.shortlist import Entry, State, least_wanted
 from p2psync_dht.wire import Want, WireError, field
 
 if TYPE_CHECKING:
@@ -37,14 +37,14 @@ if TYPE_CHECKING:
 
 ALPHA: Final = 4  # queries under way whose answer is still expected
 MAX_ALPHA: Final = 10  # every silent node adds a slot, up to here: among the dead, four are too slow
-MAX_SHORTLIST: Final = 3  # times k: candidates kept, farthest out first
+MAX_SHORTLIST: Final = 3  # times k: candidates kept that nobody has asked
 MAX_QUERIES: Final = 160  # of one lookup, whatever liars invent; an honest one with 40 % dead needs 60
 MAX_SEEN: Final = 4096  # contacts remembered as heard of: MAX_QUERIES answers of 20, and some
 MAX_TOLD: Final = 24  # contacts believed of one answer: k, and a little
 # Contacts of our own table that must have answered: what liars tell leads to liars, and of 40 % colluding
 # nodes five are all in collusion once in 100 lookups. Four of them are asked anyway.
 MIN_OWN: Final = 5
-DECIDING_OWN: Final = 8  # of them before a read ends early: of 40 %, all are in collusion once in 1,500 reads
+DECIDING_OWN: Final = 6  # of them before a read ends early: of 40 %, all are in collusion once in 250 reads
 SPARE_OWN: Final = 3  # more of them tried at most: where most are silent, nobody waits for the living
 # Times as far apart as nodes are elsewhere, the nearest nodes heard may lie. Farther apart, others are
 # being hidden. Of a tenth of honest reads this is true by chance, and they go on to the end.
@@ -143,16 +143,9 @@ class Lookup:
         if index < len(self._entries) and self._entries[index] is entry:
             return
         self._entries.insert(index, entry)
-        if len(self._entries) > MAX_SHORTLIST * self._k:
-            self._cut()
-
-    def _cut(self) -> None:
-        """Drop the farthest entry that nobody has asked."""
-        for index in range(len(self._entries) - 1, -1, -1):
-            if self._entries[index].state == State.NEW:
-                self._networks.release(self._entries[index].contact)
-                del self._entries[index]
-                return
+        surplus = least_wanted(self._entries, MAX_SHORTLIST * self._k)
+        if surplus is not None:
+            self._remove(surplus)
 
     def _try_other(self, entry: Entry) -> bool:
         """Ask a node at the next address told of; whether there is one."""

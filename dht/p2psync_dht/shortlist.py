@@ -6,7 +6,7 @@ answers, does not speak against the node: the other addresses told of it are tri
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import Final
 
@@ -58,3 +58,19 @@ class Entry:
                 self.contact, self.teller, self.state = contact, teller, State.NEW
                 return True
         return False
+
+
+def least_wanted(entries: Sequence[Entry], room: int) -> Entry | None:
+    """Of entries in order of distance, the one to drop if more than `room` wait to be asked: the farthest
+    of whoever told of most. Were it simply the farthest, contacts invented near a key would push out
+    everybody else, and our own contacts first.
+    """
+    if len(entries) <= room:
+        return None
+    told: dict[bytes | None, list[Entry]] = {}
+    for entry in entries:
+        if entry.state == State.NEW:
+            told.setdefault(entry.teller, []).append(entry)
+    if sum(map(len, told.values())) <= room:
+        return None
+    return max(told.values(), key=len)[-1]

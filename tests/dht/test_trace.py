@@ -295,7 +295,8 @@ def test_paths_in_a_lossy_network_with_forty_percent_dead(seed: int) -> None:
         trace = await trace_lookup(client, network.rng.randbytes(20))
         check_path(trace)
         assert {s.contact.id for s in trace.steps if s.outcome is Outcome.ANSWERED} <= alive
-        assert any(step.outcome is Outcome.SILENT for step in trace.steps)
+        # Whether a read ends before the dead were given up is chance.
+        assert trace.count(Outcome.SILENT) + trace.count(Outcome.OPEN)
         assert not trace.count(Outcome.BAD)
         await network.close()
 
