@@ -88,6 +88,15 @@ def test_other_kinds_of_file_are_skipped_with_a_warning(call: Call, tree: Path) 
 def test_publish_into_an_archive_whose_key_is_elsewhere_is_an_error(call: Call, tree: Path) -> None:
     (error,) = call("publish", tree, "--archive", "a" * 51 + "q", expect=1)
     assert error["event"] == "error"
+    assert "no key here" in error["message"]
+
+
+def test_another_directory_is_published_under_an_archives_key(call: Call, tree: Path, tmp_path: Path) -> None:
+    archive = call("publish", tree)[-1]["archive"]
+    other = tmp_path / "other"
+    other.mkdir()
+    published = call("publish", other, "--archive", archive.partition("?")[0])[-1]
+    assert (published["archive"].partition("?")[0], published["seq"]) == (archive.partition("?")[0], 2)
 
 
 def test_a_person_gets_the_url_alone_with_quiet(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from p2psync.cli.options import Command, Common, Network, common_options, filter_options, network_options
-from p2psync.cli.types import url_of
+from p2psync.cli.types import ARCHIVE, url_of
 
 if TYPE_CHECKING:
     from p2psync.cli.output import Output
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 @click.argument("directory", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=str))
 @click.option(
     "--archive",
+    type=ARCHIVE,
     metavar="ID",
     help="Publish under this archive's key. Default: the one DIR had, or a new one.",
 )
