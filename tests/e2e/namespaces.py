@@ -16,7 +16,7 @@ import os
 import secrets
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -105,11 +105,12 @@ class Host(Network):
 class Internet:
     """A bridge in a namespace of its own, and the hosts on it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, stack: ExitStack) -> None:
+        """``stack`` kills what runs and takes the namespaces down, and with them their devices and rules."""
         self._path = path
+        self._stack = stack
         self._mark = f"{PREFIX}-{os.getpid():x}-{secrets.token_hex(2)}"
-        self._namespaces: list[str] = []
-        self._hosts: list[Host] = []
+        self._count = 0
         self._middle = self._namespace()
         self._inside(self._middle, "link", "add", "bridge", "type", "bridge")
         self._inside(self._middle, "link", "set", "bridge", "up")
@@ -117,14 +118,14 @@ class Internet:
     def host(self, address: str, *, behind_nat: bool = False) -> Host:
         """A host that others see at ``address``: its own, or that of the NAT before it."""
         outer = self._namespace()
-        port = f"port{len(self._namespaces)}"
+        port = f"port{self._count}"
         self._wire(self._middle, port, outer, "public")
         self._inside(self._middle, "link", "set", port, "master", "bridge")
         self._inside(outer, "address", "add", f"{address}/32", "dev", "public")
         self._inside(outer, "route", "add", "default", "dev", "public")  # Everybody is on this link.
         inner = self._behind(outer) if behind_nat else outer
         made = Host(self._path / address, inner, address, outer)
-        self._hosts.append(made)
+        self._stack.callback(made.close)
         return made
 
     def _behind(self, outer: str) -> str:
@@ -138,9 +139,10 @@ class Internet:
         return inner
 
     def _namespace(self) -> str:
-        name = f"{self._mark}-{len(self._namespaces)}"
+        self._count += 1
+        name = f"{self._mark}-{self._count}"
         command("ip", "netns", "add", name)
-        self._namespaces.append(name)
+        self._stack.callback(command, "ip", "netns", "delete", name)
         self._inside(name, "link", "set", "lo", "up")
         return name
 
@@ -154,13 +156,6 @@ class Internet:
     def _inside(self, namespace: str, *words: str) -> None:
         command("ip", "-n", namespace, *words)
 
-    def close(self) -> None:
-        """Kill what runs; take the namespaces down, and with them their devices and rules."""
-        for host in self._hosts:
-            host.close()
-        for name in self._namespaces:
-            command("ip", "netns", "delete", name)
-
 
 @contextmanager
 def internet(path: Path) -> Iterator[Internet]:
@@ -169,8 +164,5 @@ def internet(path: Path) -> Iterator[Internet]:
     need("nft")
     if os.geteuid() != 0:
         pytest.skip("making network namespaces needs root")
-    made = Internet(path)
-    try:
-        yield made
-    finally:
-        made.close()
+    with ExitStack() as stack:
+        yield Internet(path, stack)
