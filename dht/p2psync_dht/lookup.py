@@ -44,7 +44,7 @@ MAX_TOLD: Final = 24  # contacts believed of one answer: k, and a little
 # Contacts of our own table that must have answered: what liars tell leads to liars, and of 40 % colluding
 # nodes five are all in collusion once in 100 lookups. Four of them are asked anyway.
 MIN_OWN: Final = 5
-DECIDING_OWN: Final = 6  # of them before a read ends early: of 40 %, all are in collusion once in 250 reads
+DECIDING_OWN: Final = 8  # of them before a read ends early: of 40 %, all are in collusion once in 1,500 reads
 SPARE_OWN: Final = 3  # more of them tried at most: where most are silent, nobody waits for the living
 # Times as far apart as nodes are elsewhere, the nearest nodes heard may lie. Farther apart, others are
 # being hidden. Of a tenth of honest reads this is true by chance, and they go on to the end.
