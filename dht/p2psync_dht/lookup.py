@@ -42,9 +42,8 @@ MAX_QUERIES: Final = 160  # of one lookup, whatever liars invent; an honest one 
 MAX_SEEN: Final = 4096  # contacts remembered as heard of: MAX_QUERIES answers of 20, and some
 MAX_TOLD: Final = 24  # contacts believed of one answer: k, and a little
 # Contacts of our own table that must have answered: what liars tell leads to liars, and of 40 % colluding
-# nodes five are all in collusion once in 100 lookups. Four of them are asked anyway.
-MIN_OWN: Final = 5
-DECIDING_OWN: Final = 8  # of them before a read ends early: of 40 %, all are in collusion once in 1,500 reads
+# nodes eight are all in collusion once in 1,500 lookups (five: once in 100).
+MIN_OWN: Final = 8
 SPARE_OWN: Final = 3  # more of them tried at most: where most are silent, nobody waits for the living
 # Times as far apart as nodes are elsewhere, the nearest nodes heard may lie. Farther apart, others are
 # being hidden. Of a tenth of honest reads this is true by chance, and they go on to the end.
@@ -216,7 +215,6 @@ class Lookup:
 
     def focus(self, nearest: int) -> None:
         """Ask only the `nearest` nodes from now on; more if these have answered and the lookup goes on."""
-        self._own_needed = DECIDING_OWN
         if not self._widened:
             self._focus = min(nearest, self._k)
 
