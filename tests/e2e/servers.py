@@ -20,7 +20,7 @@ import aiohttp
 from aiohttp import web
 from tests.node.simulator import Publisher
 
-from p2psync.content.library import BytesContent, Found
+from p2psync.content.library import BytesContent, Found, TakenRow
 from p2psync.content.server import ContentServer
 from p2psync.transfer.wire import BATCH_PATH, Have, Row
 from p2psync_dht import HolderRecord, Identity
@@ -295,10 +295,11 @@ class _Rows:
     def left(self) -> int:
         return len(self._rows)
 
-    def take(self, size: int, *, wait: bool) -> list[bytes | bytearray | None]:
+    def take(self, size: int, *, wait: bool) -> list[TakenRow | None]:
         digest, offset, length = self._rows.pop(0)
         content = self._library.open(digest)
-        return [None if content is None else content.read(offset, length)]
+        data = None if content is None else content.read(offset, length)
+        return [None if data is None else TakenRow(data, None)]
 
 
 @dataclass

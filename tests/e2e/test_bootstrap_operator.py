@@ -95,12 +95,13 @@ def test_a_bootstrap_node_says_that_it_serves_no_archives_of_its_own(net: Networ
 def test_curl_scrapes_metrics_and_health_of_a_network_at_work(net: Network, tree: Path) -> None:
     boot = bootstrap_node(net, "boot")
     url = net.publish(tree, state="origin")
+    net.publish(make_tree(tree.parent / "unasked", files=3, max_size=1000), state="origin")
     origin = net.node("origin", *METRICS, bootstrap=boot)
     mirror = net.mirror(url, net.path / "mirror", *METRICS, state="mirror", bootstrap=boot)
     mirror.wait_event("done")
     archive = url.removeprefix("p2psync://").partition("?")[0]
 
-    until(lambda: samples(boot)["p2psync_dht_records,kind=head"] == 1, "the head is in the DHT")
+    until(lambda: samples(boot)["p2psync_dht_records,kind=head"] == 2, "both heads are in the DHT")
     until(lambda: samples(origin)[f"p2psync_archive_holders,archive={archive}"] >= 2, "the mirror is known")
 
     seen = samples(boot)
@@ -111,10 +112,18 @@ def test_curl_scrapes_metrics_and_health_of_a_network_at_work(net: Network, tree
     assert not any(name.startswith(("p2psync_content", "p2psync_archive")) for name in seen)
 
     seen = samples(origin)
-    assert seen["p2psync_archives"] == 1
+    assert seen["p2psync_archives"] == 2
     assert seen["p2psync_announced_timestamp_seconds"] > seen["p2psync_start_time_seconds"] - 1
     assert seen["p2psync_content_bytes_total,way=object"] + seen["p2psync_content_bytes_total,way=batch"] > 0
     assert seen["p2psync_dht_lookup_duration_seconds_count,kind=put_head,result=ok"] >= 1
+    assert {name for name in seen if name.startswith("p2psync_archive_bytes_total")} == {
+        f"p2psync_archive_bytes_total,archive={archive},way={way}" for way in ("object", "batch", "tree")
+    }
+    served = sum(
+        seen[f"p2psync_archive_bytes_total,archive={archive},way={way}"] for way in ("object", "batch")
+    )
+    files = [path for path in tree.rglob("*") if path.is_file() and not path.is_symlink()]
+    assert served >= sum(path.stat().st_size for path in files)
 
     seen = samples(mirror)
     label = f"archive={archive},path={net.path / 'mirror'}"
@@ -126,7 +135,7 @@ def test_curl_scrapes_metrics_and_health_of_a_network_at_work(net: Network, tree
     health = json.loads(body)
     assert status == 200
     assert health["ok"] is True
-    assert (health["node"], health["role"], health["archives"]) == (origin.node_id, "auto", 1)
+    assert (health["node"], health["role"], health["archives"]) == (origin.node_id, "auto", 2)
     assert health["last_announcement"] is not None
     assert curl(origin, "/")[0] == 404
     assert curl(origin, "/info")[0] == 404

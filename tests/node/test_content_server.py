@@ -101,12 +101,6 @@ async def test_a_file_by_its_path(node: Served) -> None:
     assert (await get(node, base(node) + b"/empty"))[0::2] == (200, b"")
 
 
-async def test_what_was_served_is_counted_by_archive(node: Served) -> None:
-    await get(node, base(node) + b"/file", b"Range: bytes=0-99")
-    assert node.server.counters.file_bytes == {node.archive: 100}
-    assert node.server.counters.bytes_sent == 100
-
-
 async def test_odd_names_are_linked_and_served(node: Served) -> None:
     status, head, body = await get(node, base(node) + b"/dir/")
     assert status == 200

@@ -73,7 +73,7 @@ async def vitals(tmp_path: Path) -> AsyncIterator[Vitals]:
             )
             dht.counters.drops["network"] += 3
             dht.counters.events["bad_reply"] += 1
-            server.counters.file_bytes[published.archive] = 1000
+            server.counters.add("tree", published.archive, 1000)
             options = NodeOptions(("127.0.0.1", 0), ("127.0.0.1:9",), role=Role.SERVER)
             yield Vitals(options, state, dht, seeds, server, announcer, mirrors, clock=Clock())
         await server.close()

@@ -9,19 +9,19 @@ import asyncio
 import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from struct import pack
+from functools import partial
 from typing import Final, ParamSpec, TypeVar
 
 from aiohttp import web
 from blake3 import blake3
 
-from p2psync.content.library import Library
+from p2psync.content.library import Library, TakenRow
 from p2psync.content.nominate import Nominations, Refused
 from p2psync.content.send import Counters, abort, send_content, write
 from p2psync.errors import FormatError, TrustError, UsageError
 from p2psync.format.url import parse_archive_text
 from p2psync.transfer import wire
-from p2psync.transfer.sinks import NOT_HERE
+from p2psync.transfer.sinks import NOT_HERE, ROW_LENGTH
 
 BODY_TIMEOUT: Final = 30.0
 """Seconds for a request's body to arrive: the largest is 256 KiB."""
@@ -115,9 +115,9 @@ class Api:
             self._counters.missed += 1
             raise web.HTTPNotFound(text="not here\n")
         headers = {"Content-Type": wire.OCTETS, "Cache-Control": IMMUTABLE}
-        response, sent = await send_content(request, content, digest.hex(), headers)
+        sent = partial(self._counters.add, "object", content.archive)
+        response = await send_content(request, content, digest.hex(), headers, sent)
         self._counters.objects += 1
-        self._counters.object_bytes += sent
         return response
 
     async def get_recipe(self, request: web.Request) -> web.Response:
@@ -152,17 +152,17 @@ class Api:
         self._counters.batches += 1
         return response
 
-    def _framed(self, taken: Sequence[bytes | bytearray | None]) -> bytes:
+    def _framed(self, taken: Sequence[TakenRow | None]) -> bytes:
         parts: list[bytes | bytearray] = []
-        for data in taken:
-            parts.append(pack(">I", NOT_HERE if data is None else len(data)))
-            if data is not None:
-                parts.append(data)
-        made = b"".join(parts)
+        for row in taken:
+            parts.append(ROW_LENGTH.pack(NOT_HERE if row is None else len(row.data)))
+            if row is not None:
+                parts.append(row.data)
+                self._counters.add("batch", row.archive, len(row.data))
+        self._counters.add("batch", None, ROW_LENGTH.size * len(taken))
         self._counters.rows += len(taken)
-        self._counters.missed += sum(data is None for data in taken)
-        self._counters.batch_bytes += len(made)
-        return made
+        self._counters.missed += taken.count(None)
+        return b"".join(parts)
 
     async def _threaded(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         loop = asyncio.get_running_loop()

@@ -6,12 +6,14 @@ Nothing here speaks HTTP, and nothing decides whom to serve.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from pathlib import Path
+from typing import Final, NamedTuple, Protocol
 
 from p2psync.content.opener import FileContent, Opener, Stamp
 from p2psync.content.partial import PartialObjects
@@ -38,6 +40,7 @@ class BytesContent:
     """An object that is in memory."""
 
     fd: Final = None
+    archive: Final = None  # manifests are shared by archives
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -67,6 +70,13 @@ class Found:
     listing: Sequence[Entry] = ()
 
 
+class TakenRow(NamedTuple):
+    """The bytes of a row of a batch, and the archive out of whose tree they were read, if one is known."""
+
+    data: bytes | bytearray
+    archive: bytes | None
+
+
 class Rows(Protocol):
     """Reads the rows of one batch in order."""
 
@@ -74,7 +84,7 @@ class Rows(Protocol):
     def left(self) -> int:
         """Rows not taken yet."""
 
-    def take(self, size: int, *, wait: bool) -> list[bytes | bytearray | None]:
+    def take(self, size: int, *, wait: bool) -> list[TakenRow | None]:
         """The next rows, until they have ``size`` bytes or are many; None for one that is not here.
 
         Without ``wait``, stops in front of a row that is not in memory (so there may be none), and never
@@ -180,12 +190,22 @@ class StateLibrary:
                 return content
         if (data := self._state.meta.get(digest)) is not None:
             return BytesContent(data)
-        return self.partial.open(digest)
+        return self._open_partial(digest)
 
     def _open_located(self, at: Located) -> FileContent | None:
-        return self._opener.open(
+        content = self._opener.open(
             at.tree_path, at.dir, at.name, Stamp(at.size, at.mtime_ns, at.ctime_ns, at.ino)
         )
+        if content is not None:
+            content.archive = at.archive
+        return content
+
+    def _open_partial(self, digest: bytes) -> FileContent | None:
+        content = self.partial.open(digest)
+        if content is not None and (path := self.partial.path(digest)) is not None:
+            above = (self._state.trees.get(bytes(parent)) for parent in Path(os.fsdecode(path)).parents)
+            content.archive = next((tree.archive for tree in above if tree is not None), None)
+        return content
 
     def rows(self, rows: Sequence[Row]) -> Rows:
         return _StateRows(self._locate, self._open, rows)
@@ -278,31 +298,32 @@ class _StateRows:
     def left(self) -> int:
         return len(self._rows) - self._next
 
-    def take(self, size: int, *, wait: bool) -> list[bytes | bytearray | None]:
-        taken: list[bytes | bytearray | None] = []
+    def take(self, size: int, *, wait: bool) -> list[TakenRow | None]:
+        taken: list[TakenRow | None] = []
         while self.left and size > 0 and len(taken) < ROWS_AT_ONCE:
             if self._next == self._located_to:
                 self._located_to = min(len(self._rows), self._next + ROWS_AT_ONCE)
                 some = self._rows[self._next : self._located_to]
                 self._located = self._locate(digest for digest, _, _ in some)
             try:
-                data = self._read(self._rows[self._next], wait)
+                row = self._read(self._rows[self._next], wait)
             except BlockingIOError:
                 break
             except OSError:  # a disk that fails here may be fine elsewhere: for the client, not here
-                data = None
-            taken.append(data)
-            size -= 0 if data is None else len(data)
+                row = None
+            taken.append(row)
+            size -= 0 if row is None else len(row.data)
             self._next += 1
         return taken
 
-    def _read(self, row: Row, wait: bool) -> bytes | bytearray | None:
+    def _read(self, row: Row, wait: bool) -> TakenRow | None:
         digest, offset, length = row
         content = self._open(digest, self._located.get(digest))
         if content is None:
             return None
         try:
-            return content.read(offset, length, wait=wait)
+            data = content.read(offset, length, wait=wait)
+            return None if data is None else TakenRow(data, content.archive)
         finally:
             content.close()
 

@@ -41,8 +41,10 @@ class FileContent:
 
     ``stamp`` None: the file is our own temporary file, which may grow and change outside of ``present``.
     ``present``: offsets where the chunks begin and a bitmap of those that are there; None for a whole
-    object.
+    object. ``archive``: whose tree the file was found in, if that is known.
     """
+
+    archive: bytes | None = None
 
     def __init__(
         self, fd: int, size: int, stamp: Stamp | None, present: tuple[Sequence[int], bytes] | None = None

@@ -12,6 +12,7 @@ import mimetypes
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Final, ParamSpec, TypeVar
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
@@ -106,9 +107,10 @@ class Pages:
             kind += "; charset=utf-8"
         etag = entry.digest.hex() or "empty"
         headers = FILE_HEADERS | {"Content-Type": kind}
-        response, sent = await send_content(request, content, etag, headers, entry.mtime_ns // 1_000_000_000)
+        sent = partial(self._counters.add, "tree", archive)
+        modified = entry.mtime_ns // 1_000_000_000
+        response = await send_content(request, content, etag, headers, sent, modified)
         self._counters.files += 1
-        self._counters.file_bytes[archive] = self._counters.file_bytes.get(archive, 0) + sent
         return response
 
     async def _listing(

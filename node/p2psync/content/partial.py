@@ -79,6 +79,12 @@ class PartialObjects:
             return None
         return content
 
+    def path(self, digest: bytes) -> bytes | None:
+        """Where a registered object lies."""
+        with self._lock:
+            held = self._objects.get(digest)
+        return None if held is None else held.path
+
     def have(self, digest: bytes) -> Have:
         """What is there of an object."""
         with self._lock:

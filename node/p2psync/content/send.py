@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal
 
 from aiohttp import web
 
@@ -24,6 +26,9 @@ SEND_TIMEOUT: Final = 180.0
 """Seconds for one slice. A socket becomes writable only when a third of its buffer (up to 4 MiB) is free,
 so a client needs about 8 kB/s to be served; slower ones hold connections that others want."""
 
+Way = Literal["object", "batch", "tree"]
+"""How content goes out: alone by its id, many by their ids, or as a file of the browsable tree."""
+
 
 @dataclass
 class Counters:
@@ -36,15 +41,22 @@ class Counters:
     rows: int = 0
     missed: int = 0
     refused: int = 0
-    object_bytes: int = 0
-    batch_bytes: int = 0
-    file_bytes: dict[bytes, int] = field(default_factory=dict)
-    """By archive: bytes of its browsable tree."""
+    sent: dict[tuple[Way, bytes | None], int] = field(default_factory=lambda: defaultdict(int))
+    """Bytes by way, and by the archive in whose tree they were found: one of those that are here. None for
+    what belongs to no one archive: manifests, and the lengths between the rows of batches."""
 
     @property
     def bytes_sent(self) -> int:
         """All content together."""
-        return self.object_bytes + self.batch_bytes + sum(self.file_bytes.values())
+        return sum(self.sent.values())
+
+    def add(self, way: Way, archive: bytes | None, number: int) -> None:
+        """Count bytes that went out."""
+        self.sent[way, archive] += number
+
+    def bytes_by(self, way: Way) -> int:
+        """What went out one way, of all archives."""
+        return sum(number for (each, _), number in self.sent.items() if each == way)
 
 
 class Disconnected(ConnectionResetError):
@@ -56,10 +68,11 @@ async def send_content(
     content: Content,
     etag: str,
     headers: dict[str, str],
+    sent: Callable[[int], None],
     modified: int | None = None,
-) -> tuple[web.StreamResponse, int]:
-    """Answer a GET or HEAD for ``content``; the response and how many bytes of body went out. Closes
-    ``content``.
+) -> web.StreamResponse:
+    """Answer a GET or HEAD for ``content``, and close it. ``sent`` is told how many bytes of the body went
+    out, each time that some did.
 
     Content that is there in part only answers a range of what is there; anything else of it is 404.
     ``modified`` in Unix seconds.
@@ -91,16 +104,15 @@ async def send_content(
             response.content_length = choice.length
         await response.prepare(request)
         if request.method == "HEAD" or choice.length == 0:
-            return response, 0
+            return response
         try:
             if isinstance(content, FileContent):
-                await _send_file(request, content, choice.first, choice.length)
+                await _send_file(request, content, choice.first, choice.length, sent)
             else:
-                await _send_bytes(response, content, choice.first, choice.length)
+                await _send_bytes(response, content, choice.first, choice.length, sent)
         except (TimeoutError, Disconnected):
             abort(request)
-            return response, 0
-        return response, choice.length
+        return response
     finally:
         content.close()
 
@@ -111,7 +123,9 @@ def abort(request: web.Request) -> None:
         request.transport.abort()
 
 
-async def _send_file(request: web.Request, content: FileContent, first: int, length: int) -> None:
+async def _send_file(
+    request: web.Request, content: FileContent, first: int, length: int, sent: Callable[[int], None]
+) -> None:
     loop = asyncio.get_running_loop()
     transport = request.transport
     if transport is None:
@@ -123,18 +137,27 @@ async def _send_file(request: web.Request, content: FileContent, first: int, len
             if not content.unchanged():
                 raise Disconnected
             async with asyncio.timeout(SEND_TIMEOUT):
-                sent = await loop.sendfile(transport, source, first, count)
-            if sent != count:
+                done = await loop.sendfile(transport, source, first, count)
+            sent(done)
+            if done != count:
                 raise Disconnected
             first += count
         if not content.unchanged():
             raise Disconnected
 
 
-async def _send_bytes(response: web.StreamResponse, content: BytesContent, first: int, length: int) -> None:
+async def _send_bytes(
+    response: web.StreamResponse,
+    content: BytesContent,
+    first: int,
+    length: int,
+    sent: Callable[[int], None],
+) -> None:
     view = memoryview(content.data)[first : first + length]
     for start in range(0, length, SLICE):
-        await write(response, view[start : start + SLICE])
+        part = view[start : start + SLICE]
+        await write(response, part)
+        sent(len(part))
 
 
 async def write(response: web.StreamResponse, data: bytes | bytearray | memoryview) -> None:

@@ -12,12 +12,13 @@ import socket
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, get_args
 
 from prometheus_client import CollectorRegistry, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from p2psync import __version__
+from p2psync.content.send import Way
 from p2psync.daemon.health import Vitals
 from p2psync.format.url import archive_text
 
@@ -160,18 +161,19 @@ class _NodeCollector:
             server.connections_refused,
         )
         sent = CounterMetricFamily("p2psync_content_bytes", "Bytes of content sent, by way.", labels=("way",))
-        sent.add_metric(("object",), counters.object_bytes)
-        sent.add_metric(("batch",), counters.batch_bytes)
-        sent.add_metric(("tree",), sum(counters.file_bytes.values()))
+        for way in get_args(Way):
+            sent.add_metric((way,), counters.bytes_by(way))
         yield sent
-        trees = CounterMetricFamily(
-            "p2psync_archive_tree_bytes",
-            "Bytes sent out of the browsable tree of an archive.",
-            labels=("archive",),
+        by_archive = CounterMetricFamily(
+            "p2psync_archive_bytes",
+            "Bytes of content sent out of the tree of an archive, by way.",
+            labels=("archive", "way"),
         )
-        for archive, number in list(counters.file_bytes.items())[:ARCHIVES_MAX]:
-            trees.add_metric((archive_text(archive),), number)
-        yield trees
+        served = sorted({archive for _, archive in counters.sent if archive is not None})[:ARCHIVES_MAX]
+        for archive in served:
+            for way in get_args(Way):
+                by_archive.add_metric((archive_text(archive), way), counters.sent.get((way, archive), 0))
+        yield by_archive
 
     def _archives(self) -> Iterator[Metric]:
         vitals = self._vitals

@@ -26,6 +26,7 @@ _TREE: Final = "id, path, archive, role, epoch, seq, snapshot_size, snapshot, so
 _DIR: Final = "stamp, size, digest, files, dirs, symlinks, bytes, ino"
 _PUBLIC: Final = {True: " AND t.role != 'fetch'", False: ""}
 _FILE: Final = "name, size, mtime_ns, ctime_ns, ino, digest, hashed_ns"
+_LOCATED: Final = "t.id, t.path, f.dir, f.name, f.size, f.mtime_ns, f.ctime_ns, f.ino, t.archive"
 
 
 @dataclass
@@ -81,6 +82,7 @@ class Located(NamedTuple):
     mtime_ns: int
     ctime_ns: int
     ino: int
+    archive: bytes | None
 
 
 def split(path: bytes) -> tuple[bytes, bytes]:
@@ -231,7 +233,7 @@ class Trees:
         `public` leaves out trees that were merely fetched.
         """
         rows = self._db.connection.execute(
-            "SELECT t.id, t.path, f.dir, f.name, f.size, f.mtime_ns, f.ctime_ns, f.ino "  # noqa: S608
+            f"SELECT {_LOCATED} "  # noqa: S608
             f"FROM files f JOIN trees t ON t.id = f.tree WHERE f.digest = ?{_PUBLIC[public]} LIMIT ?",
             (digest, limit),
         )
@@ -247,7 +249,7 @@ class Trees:
             some = wanted[start : start + MAX_VARIABLES]
             marks = ",".join("?" * len(some))
             for row in self._db.connection.execute(
-                "SELECT f.digest, t.id, t.path, f.dir, f.name, f.size, f.mtime_ns, f.ctime_ns, f.ino "  # noqa: S608
+                f"SELECT f.digest, {_LOCATED} "  # noqa: S608
                 f"FROM files f JOIN trees t ON t.id = f.tree WHERE f.digest IN ({marks}){_PUBLIC[public]}",
                 some,
             ):

@@ -17,7 +17,7 @@ from p2psync.transfer.http1_head import ResponseHead
 
 NOT_HERE: Final = 0xFFFFFFFF
 """The length that a batch response gives for a row that the node does not have."""
-_LENGTH: Final = struct.Struct(">I")
+ROW_LENGTH: Final = struct.Struct(">I")
 
 
 class Sink(Protocol):
@@ -180,13 +180,13 @@ class BatchSink:
                 self.advance(count)
                 position += count
             elif not self._length and end - position >= 4:
-                self._start_row(_LENGTH.unpack_from(data, position)[0])
+                self._start_row(ROW_LENGTH.unpack_from(data, position)[0])
                 position += 4
             else:
                 self._length += data[position : position + 1]
                 position += 1
                 if len(self._length) == 4:
-                    length = _LENGTH.unpack(self._length)[0]
+                    length = ROW_LENGTH.unpack(self._length)[0]
                     self._length.clear()
                     self._start_row(length)
 
