@@ -2,7 +2,8 @@
 closed.
 
 Once a client has been bootstrapped it needs no bootstrap node again: the contacts that it met and the holders
-that it heard of are addresses to join by. Where that finds nobody, sources of seeds are asked.
+that it heard of are addresses to join by, and so are the peers that it was given as sources. Where that finds
+nobody, sources of seeds are asked.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ RECORDS: Final = "records.msgpack"
 """The file in the state directory with the records that a node stores for others."""
 JOIN_HOLDERS: Final = 16
 """Known holders that are tried as contacts too: a node's DHT has the port number of its content server."""
+JOIN_PEERS: Final = 8
+"""Peers given as sources that are tried so: a URL with many hints leaves room for what is known otherwise."""
 
 
 def addresses(texts: Iterable[str]) -> list[tuple[str, int]]:
@@ -49,6 +52,7 @@ async def open_dht(
     state: State,
     *,
     bootstrap: Sequence[str] = (),
+    peers: Sequence[str] = (),
     host: str = "0.0.0.0",  # noqa: S104 - a client is reached by the answers to its own queries alone
     port: int = 0,
     server: bool = False,
@@ -62,6 +66,9 @@ async def open_dht(
     """A node of the DHT that has joined, or tried to; its contacts are saved at the end.
 
     ``bootstrap``: addresses to join by, and sources of seeds (``seeds.query``), unless ``seeds`` are given.
+    ``peers``: HOST:PORT of nodes that are known as sources, and may be in the DHT. Where nothing else leads
+    into it they are tried in the background: at an address that was given for HTTP, UDP may well be silent,
+    and who has a source need not wait for the DHT.
     ``archive``: its known holders are tried as contacts too. ``records``: what was stored for others before a
     restart is stored again. ``tests_reachability``: have strangers call back first, and stay a client if
     none gets through. ``identity``: that of the state directory if None; a node that runs on it answers
@@ -73,7 +80,7 @@ async def open_dht(
             only seeds that must not be believed.
     """
     texts, queries = split(bootstrap)
-    given = addresses(texts)
+    given, hints = addresses(texts), addresses(peers)[:JOIN_PEERS]
     try:
         node = await node_class.start(
             identity or state.identity(),
@@ -87,22 +94,36 @@ async def open_dht(
         raise NetworkError(
             f"cannot use UDP port {port} at {host}: {error.strerror or error}; choose another with --listen"
         ) from None
+    joining: asyncio.Future[None] | None = None
     try:
         node.load_contacts(state.contacts_path)
         if records:
             await node.load_records(state.path / RECORDS)
-        known = [] if archive is None else _holder_addresses(state, archive)
+        known = [] if archive is None else addresses(holder_addresses(state, archive))
         seeds = seeds or Seeds(state.path, queries)
-        if tests_reachability:
-            if not given and not node.remembered:
-                given = some(await seeds.find())
-            reached = await _is_reached(node, given)
-            node.serve(server and reached is not False)
-            if reached is False:
-                log.warning("%s", ASKS_ONLY)
-        await join(node, [*given, *known], seeds)
+
+        async def enter(given: list[tuple[str, int]]) -> None:
+            if tests_reachability:
+                if not given and not node.remembered:
+                    given = some(await seeds.find()) or hints
+                reached = await _is_reached(node, given)
+                node.serve(server and reached is not False)
+                if reached is False:
+                    log.warning("%s", ASKS_ONLY)
+            await join(node, list(dict.fromkeys([*given, *hints, *known])), seeds)
+
+        entering = enter(given)
+        if given or node.remembered or seeds.queries or not hints:
+            await entering
+        else:
+            joining = asyncio.ensure_future(entering)
         yield node
     finally:
+        if joining is not None:
+            joining.cancel()
+            for outcome in await asyncio.gather(joining, return_exceptions=True):
+                if isinstance(outcome, Exception):
+                    log.warning("the network could not be joined: %s", outcome)
         with contextlib.suppress(OSError):
             node.save_contacts(state.contacts_path)
             if records:
@@ -136,9 +157,13 @@ async def _resolve(address: tuple[str, int]) -> tuple[str, int] | None:
     return str(found[0][4][0]), int(found[0][4][1])
 
 
-def _holder_addresses(state: State, archive: bytes) -> list[tuple[str, int]]:
-    made: list[tuple[str, int]] = []
+def holder_addresses(state: State, archive: bytes) -> list[str]:
+    """HOST:PORT of some of the other holders that are known of an archive."""
+    made: list[str] = []
+    own_key = state.identity().public_key
     for raw in state.holders.for_archive(archive, time.time())[:JOIN_HOLDERS]:
         with contextlib.suppress(RecordError):
-            made += [(e.ip, e.port) for e in HolderRecord.decode(raw).endpoints if e.ip]
+            record = HolderRecord.decode(raw)
+            if record.node_key != own_key:
+                made += [str(endpoint) for endpoint in record.endpoints if endpoint.ip]
     return made

@@ -13,13 +13,14 @@ import pytest
 from tests.node.simulator import Publisher
 
 from p2psync.daemon import mirrors as module
-from p2psync.daemon.mirrors import FIRST_RETRY, Mirrors, options_of, pause, register
+from p2psync.daemon.mirrors import FIRST_RETRY, Mirrors, neighbours, options_of, pause, register
 from p2psync.errors import FileError, NetworkError, P2psyncError, UsageError
 from p2psync.fetch.engine import Host
 from p2psync.fetch.options import Delete, FetchOptions, FetchSummary
 from p2psync.format.url import ArchiveUrl
 from p2psync.observer import Observer
 from p2psync.state import State
+from p2psync_dht import Endpoint, HolderRecord, HolderRole, Identity, holders_key
 
 INTERVAL = 600.0
 
@@ -215,6 +216,32 @@ async def test_a_mirror_is_updated_as_it_was_made(bench: Bench) -> None:
     assert (options.mirror, options.mirror_interval, options.bwlimit) == (True, 77.0, 55)
     tree.options["delete"] = "something newer"
     assert options_of(tree, None).delete == Delete.ALL
+
+
+def test_neighbours_are_peers_given_by_hand_and_known_holders(bench: Bench) -> None:
+    dest = bench.mirror("m", sources=("192.0.2.1:8730", "http://192.0.2.2/"))
+    bench.mirror("n", sources=("192.0.2.1:8730", "[2001:db8::1]:1"))
+    tree = bench.state.trees.get(dest)
+    assert tree is not None
+    assert tree.archive is not None
+    now = 1_900_000_000
+    for who, ip in ((Identity.generate(), "192.0.2.3"), (bench.state.identity(), "192.0.2.4")):
+        made = HolderRecord.sign(
+            who,
+            holders_key(tree.archive),
+            endpoints=[Endpoint(ip, 9)],
+            issued=now,
+            expires=now + 1000,
+            role=HolderRole.MIRROR,
+            payload=b"",
+        )
+        bench.state.holders.put(
+            tree.archive, made.raw, node_key=made.node_key, issued=now, expires=made.expires
+        )
+    assert neighbours(bench.state) == ["192.0.2.1:8730", "[2001:db8::1]:1", "192.0.2.3:9"]
+    tree.source = "what a later version wrote"
+    bench.state.trees.update(tree)
+    assert neighbours(bench.state) == ["192.0.2.1:8730", "[2001:db8::1]:1", "192.0.2.3:9"]
 
 
 def test_a_published_directory_is_no_mirror(bench: Bench) -> None:

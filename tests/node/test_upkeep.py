@@ -13,9 +13,12 @@ import pytest
 from p2psync.daemon import upkeep
 from p2psync.daemon.health import Vitals
 from p2psync.daemon.metered import MeteredDht
+from p2psync.daemon.mirrors import register
 from p2psync.daemon.options import NodeOptions
 from p2psync.daemon.supervisor import Supervisor
 from p2psync.daemon.upkeep import Upkeep
+from p2psync.fetch.options import FetchOptions
+from p2psync.format.url import ArchiveUrl
 from p2psync.seeds.find import Seeds
 from p2psync.seeds.query import seed_query
 from p2psync.state import State
@@ -118,3 +121,13 @@ async def test_a_lonely_node_asks_its_seeds_again(state: State, tmp_path: Path) 
         await until(lambda: bool(said))
         file.write_text(f'seeds = ["{address(newcomer)}"]\n')
         await until(lambda: bool(vitals.dht.contacts()))
+
+
+async def test_a_lonely_node_tries_the_peers_that_its_mirrors_were_given(
+    state: State, tmp_path: Path
+) -> None:
+    async with kept(state) as vitals, await other() as peer:
+        url = ArchiveUrl(b"a" * 32, b"", (address(peer),))
+        register(state, FetchOptions(url, bytes(tmp_path / "mirror"), mirror=True))
+        await until(lambda: bool(vitals.dht.contacts()))
+    assert said == []  # A peer need not be in the DHT.

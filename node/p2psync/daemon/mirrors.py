@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from p2psync.dht import holder_addresses
 from p2psync.errors import P2psyncError, UsageError
 from p2psync.fetch.engine import Host, run_fetch
 from p2psync.fetch.options import Delete, FetchOptions
@@ -125,6 +126,25 @@ def options_of(tree: Tree, bwlimit: int | None) -> FetchOptions:
         mirror=True,
         mirror_interval=float(tree.options.get("interval", DEFAULT_INTERVAL)),
     )
+
+
+def peers_of(tree: Tree) -> tuple[str, ...]:
+    """HOST:PORT of the nodes that a mirror was given by hand; none of other trees."""
+    with contextlib.suppress(UsageError):  # Its update says what is wrong.
+        if tree.role == "mirror" and tree.source:
+            return options_of(tree, None).peers
+    return ()
+
+
+def neighbours(state: State) -> list[str]:
+    """HOST:PORT of nodes that may know the way into the DHT: who was given by hand for mirrors, and the known
+    holders of what is here.
+    """
+    trees = [tree for tree in state.trees.all() if tree.role != "fetch"]
+    found = [peer for tree in trees for peer in peers_of(tree)]
+    for archive in dict.fromkeys(tree.archive for tree in trees if tree.archive is not None):
+        found += holder_addresses(state, archive)
+    return list(dict.fromkeys(found))
 
 
 def register(state: State, options: FetchOptions) -> Tree:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import sqlite3
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Final
@@ -13,6 +14,7 @@ from typing import Final
 from p2psync.daemon.control import control_server, status_command
 from p2psync.daemon.health import Vitals
 from p2psync.daemon.metered import MeteredDht
+from p2psync.daemon.mirrors import neighbours
 from p2psync.daemon.options import Ready, shown
 from p2psync.daemon.supervisor import Supervisor
 from p2psync.dht import RECORDS, addresses, settle_mode
@@ -134,13 +136,15 @@ class Upkeep:
             self._supervisor.status(vitals.status())
             if contacts:
                 pause, waited, told = REJOIN_FIRST, 0.0, False
-            elif vitals.options.bootstrap and waited >= pause:
-                if not told:
+            elif waited >= pause:
+                if vitals.options.bootstrap and not told:
                     told = True
                     self._warn("no node of the network answers; trying again until one does")
                 waited, pause = 0.0, min(2 * pause, REJOIN_LAST)
-                with contextlib.suppress(P2psyncError):  # Sources of seeds say by themselves what is wrong.
-                    await join(vitals.dht, addresses(texts), vitals.seeds)
+                # Sources of seeds say by themselves what is wrong, and so do those who need the index.
+                with contextlib.suppress(P2psyncError, sqlite3.Error):
+                    others = await asyncio.to_thread(neighbours, vitals.state)
+                    await join(vitals.dht, addresses([*texts, *others]), vitals.seeds)
             await asyncio.sleep(LOOK)
             waited += LOOK
 

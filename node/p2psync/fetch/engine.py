@@ -129,7 +129,10 @@ class Fetch:
         if self._host is not None:
             yield self._host.dht
         else:
-            async with open_dht(self._state, bootstrap=self._options.bootstrap, archive=archive) as dht:
+            options = self._options
+            async with open_dht(
+                self._state, bootstrap=options.bootstrap, peers=options.peers, archive=archive
+            ) as dht:
                 yield dht
 
     def _account(self, dht_bytes: int, started: float) -> None:

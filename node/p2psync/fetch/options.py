@@ -53,6 +53,12 @@ class FetchOptions:
     mirror_interval: float = 3600.0
     """Seconds between updates of a mirror."""
 
+    @property
+    def peers(self) -> tuple[str, ...]:
+        """The nodes given by hand, ``HOST:PORT``: each may be in the DHT, and wants to know of mirrors."""
+        named = (source for source in self.sources if not source.startswith(("http://", "https://")))
+        return tuple(dict.fromkeys((*named, *self.url.peers)))
+
 
 @dataclass(slots=True)
 class FetchSummary:

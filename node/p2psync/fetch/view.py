@@ -108,7 +108,9 @@ async def _finding(
     options: FetchOptions, state: State, warn: Callable[[str], None]
 ) -> AsyncIterator[tuple[Discovery, Swarm]]:
     swarm = Swarm(time.monotonic, warn)
-    async with open_dht(state, bootstrap=options.bootstrap, archive=options.url.archive) as dht:
+    async with open_dht(
+        state, bootstrap=options.bootstrap, peers=options.peers, archive=options.url.archive
+    ) as dht:
         discovery = Discovery(state, options, dht, swarm, warn)
         try:
             yield discovery, swarm
