@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -75,8 +76,8 @@ class FakeDht:
         self.holders.append(raw)
         return self.copies
 
-    def observed_address(self) -> tuple[str, int] | None:
-        return self.observed
+    def observed_address(self, family: socket.AddressFamily = socket.AF_INET) -> tuple[str, int] | None:
+        return self.observed if family == socket.AF_INET else None
 
 
 class Told:

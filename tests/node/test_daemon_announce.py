@@ -172,8 +172,9 @@ async def test_holders_are_told_and_asked(bench: Bench) -> None:
     await bench.announcer.round()
     told = [(address, what) for address, what, _ in Told.log if what != "closed"]
     assert sorted(told)[0] == ("203.0.113.0:8730", "head")
-    assert sum(what == "head" for _, what in told) == 3
-    assert sum(what == "holder" for _, what in told) >= 3
+    # Those who were known, and the one whom they named.
+    assert sum(what == "head" for _, what in told) == 4
+    assert sum(what == "holder" for _, what in told) == 4
     assert sum(what == "closed" for _, what, _ in Told.log) == len(told)
     assert third.raw in bench.state.holders.for_archive(bench.publisher.archive, START)
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from p2psync.daemon.gossip import Gossip
+from p2psync.daemon.mirrors import peers_of
 from p2psync.format.coverage import Coverage
 from p2psync.format.head import ArchiveHead
 from p2psync.state import State
@@ -49,6 +50,8 @@ class Announced:
     head_alone: int = 0
     """How often in a row nobody else took the head."""
     holder_alone: int = 0
+    issued: int = 0
+    """Unix seconds in the latest holder record: of two from the same second, some would keep the first."""
 
 
 class _Due(NamedTuple):
@@ -58,6 +61,8 @@ class _Due(NamedTuple):
     coverage: Coverage
     role: HolderRole
     said: Announced
+    given: tuple[str, ...]
+    """Nodes that were given by hand as its sources, HOST:PORT."""
 
 
 class Announcer:
@@ -92,12 +97,20 @@ class Announcer:
         due: list[_Due] = []
         for archive, trees in self._archives().items():
             said = self._announced.setdefault(archive, Announced())
-            due += await self._announce(archive, trees, said)
+            await self._announce_head_if_due(archive, said)
+            due += self._due(archive, trees, said)
         if due:
             await self._announce_holders(due)
         # What has nothing to announce yet is due when the state changes.
         times = [at for said in self._announced.values() for at in (said.renew_at, said.head_at) if at]
         return max(min(times, default=time.monotonic() + RENEW) - time.monotonic(), 0.5)
+
+    async def nominate(self, archive: bytes) -> None:
+        """Say what is here of one archive now, if that has not been said: an attempt, not a promise."""
+        trees = self._archives().get(archive, [])
+        due = self._due(archive, trees, self._announced.setdefault(archive, Announced()))
+        if due:
+            await self._announce_holders(due)
 
     def _archives(self) -> dict[bytes, list[Tree]]:
         """What is published or mirrored here. What was merely fetched is nobody's business."""
@@ -107,18 +120,20 @@ class Announcer:
                 made.setdefault(tree.archive, []).append(tree)
         return made
 
-    async def _announce(self, archive: bytes, trees: list[Tree], said: Announced) -> list[_Due]:
-        """Announce the head if it is time; the holder record that is due, if it is."""
-        now = time.monotonic()
+    async def _announce_head_if_due(self, archive: bytes, said: Announced) -> None:
         head = self._state.heads.newest(archive)
-        coverage = _coverage(trees)
         new_head = head is not None and head.raw != said.head
-        if head is not None and (new_head or now >= said.head_at):
+        if head is not None and (new_head or time.monotonic() >= said.head_at):
             await self._announce_head(head, said, new=new_head)
-        if coverage is None or (coverage == said.coverage and now < said.renew_at):
+
+    def _due(self, archive: bytes, trees: list[Tree], said: Announced) -> list[_Due]:
+        """The holder record that is due, if one is."""
+        coverage = _coverage(trees)
+        if coverage is None or (coverage == said.coverage and time.monotonic() < said.renew_at):
             return []
         role = HolderRole.ORIGIN if any(tree.role == "publish" for tree in trees) else HolderRole.MIRROR
-        return [_Due(archive, coverage, role, said)]
+        given = tuple(peer for tree in trees for peer in peers_of(tree))
+        return [_Due(archive, coverage, role, said, given)]
 
     async def _announce_head(self, head: ArchiveHead, said: Announced, *, new: bool) -> None:
         if not new and self._random.random() * len(self._gossip.known(head.archive)) > HEAD_REFRESHERS:
@@ -146,18 +161,18 @@ class Announcer:
 
     async def _announce_holders(self, due: list[_Due]) -> None:
         """Say what is here, of several archives."""
-        endpoint = await self._endpoint()
+        endpoint = await self._endpoint(due)
         if endpoint is None:
             for one in due:  # Nobody has told us yet at which address we are seen.
                 one.said.renew_at = time.monotonic() + RETRY
             return
         self._state.tell_address(str(endpoint))
         records = {one.archive: self._record(one, endpoint) for one in due}
-        for archive, record in records.items():
-            for found in await self._dht.get_holders(holders_key(archive)):
-                self._gossip.keep(archive, found)
+        for one in due:
+            for found in await self._dht.get_holders(holders_key(one.archive)):
+                self._gossip.keep(one.archive, found)
             # They try to reach us, and what nobody can reach is not worth announcing to the world.
-            await self._gossip.tell(archive, None, record)
+            await self._gossip.tell(one.archive, None, records[one.archive], one.given)
         if self._gossip.unreachable:
             if self._unreached != endpoint:  # Said once, not at each try.
                 self._warn(
@@ -194,7 +209,7 @@ class Announcer:
             self.last_announced = time.time()
 
     def _record(self, due: _Due, endpoint: Endpoint) -> HolderRecord:
-        now = int(time.time())
+        now = due.said.issued = max(int(time.time()), due.said.issued + 1)
         return HolderRecord.sign(
             self._identity,
             holders_key(due.archive),
@@ -205,8 +220,10 @@ class Announcer:
             payload=due.coverage.encode(),
         )
 
-    async def _endpoint(self) -> Endpoint | None:
-        """Where others reach the content server: as told, as bound, or as other nodes see us."""
+    async def _endpoint(self, due: Collection[_Due]) -> Endpoint | None:
+        """Where others reach the content server: as told, as bound, as other nodes of the DHT see us, or as
+        a neighbour does.
+        """
         host, port = self._advertise or self._listen
         if host not in ("0.0.0.0", "::", ""):  # noqa: S104 - a comparison
             try:  # Records hold addresses; those of a name may change.
@@ -214,8 +231,14 @@ class Announcer:
             except OSError:
                 return None
             return Endpoint(str(found[0][4][0]), port)
-        observed = self._dht.observed_address()
-        return None if observed is None else Endpoint(observed[0], port)
+        observed = self._dht.observed_address() or self._dht.observed_address(socket.AF_INET6)
+        if observed is not None:
+            return Endpoint(observed[0], port)
+        for one in due:
+            local = await self._gossip.local_endpoint(one.archive, one.given, port)
+            if local is not None:
+                return local
+        return None
 
 
 def _coverage(trees: list[Tree]) -> Coverage | None:

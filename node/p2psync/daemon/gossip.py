@@ -1,25 +1,38 @@
-"""Talking to the holders that are known, directly: new heads, our own record, and their lists in exchange."""
+"""Talking to the holders that are known, directly: new heads, our own record, and their lists in exchange.
+
+Whom a list names is told as well: two mirrors that have only their origin in common then know each other, and
+need it no more.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import random
+import socket
 import time
+from collections.abc import Callable, Iterable
 from typing import Final
 
+from p2psync.daemon.options import shown
 from p2psync.errors import P2psyncError
 from p2psync.fetch.share import local_address
 from p2psync.format.url import host_and_port
 from p2psync.state import State
 from p2psync.transfer.peer import PeerSource
-from p2psync.transfer.source import Unreachable
+from p2psync.transfer.source import Busy, Unreachable
 from p2psync_dht import Endpoint, HolderRecord, RecordError, holders_key
 from p2psync_dht.contact import Scope, pack_ip, scope_of
 
 TOLD_MAX: Final = 16
 """Holders that are told directly of a new head or of us; the others learn from them and from the DHT."""
 TELL_TIMEOUT: Final = 10.0
+BUSY_TRIES: Final = 4
+"""How often a record is handed to a node that checks another of our address (beside us behind a NAT, say)."""
+BUSY_PAUSE: Final = 0.3
+"""Seconds until the second try, give or take half; doubles each time."""
+GIVEN_MAX: Final = 8
+"""Of these, given by hand for a mirror, and so told first."""
 UNREACHED_MIN: Final = 2
 """Holders that could not reach us, and none that could, before we believe that nobody can."""
 
@@ -52,51 +65,124 @@ class Gossip:
             archive, record.raw, node_key=record.node_key, issued=record.issued, expires=record.expires
         )
 
-    async def tell(self, archive: bytes, head: bytes | None, record: HolderRecord | None) -> None:
-        """Tell some of the known holders directly, and take their lists in exchange."""
+    async def tell(
+        self,
+        archive: bytes,
+        head: bytes | None,
+        record: HolderRecord | None,
+        given: Iterable[str] = (),
+    ) -> None:
+        """Tell those at ``given`` (HOST:PORT), some of the known holders and those whom they name directly,
+        and take their lists in exchange.
+        """
+        told: set[str] = set()
+
+        def begin(address: str) -> None:
+            if address not in told and len(told) < TOLD_MAX:
+                told.add(address)
+                group.create_task(self._try_to_tell(archive, address, head, record, begin))
+
+        family = _family(record.endpoints[0]) if record is not None else socket.AF_UNSPEC
+        named = list(dict.fromkeys(given))[:GIVEN_MAX]
         known = self.known(archive)
-        told = self._random.sample(known, min(TOLD_MAX, len(known)))
         async with asyncio.TaskGroup() as group:
-            for endpoint in dict.fromkeys(e for holder in told for e in holder.endpoints if e.ip):
-                group.create_task(self._try_to_tell(archive, str(endpoint), head, record))
+            for name in named:
+                group.create_task(self._find(name, family, begin))
+            for holder in self._random.sample(known, min(TOLD_MAX - len(named), len(known))):
+                for address in _addresses(holder):
+                    begin(address)
+
+    async def _find(self, name: str, family: socket.AddressFamily, found: Callable[[str], None]) -> None:
+        """Find the address of somebody given by hand, by which it is known again in the lists of others."""
+        with contextlib.suppress(P2psyncError, OSError, TimeoutError):
+            async with asyncio.timeout(TELL_TIMEOUT):
+                found(await _numeric(name, family))
+
+    async def local_endpoint(self, archive: bytes, given: Iterable[str], port: int) -> Endpoint | None:
+        """Where we are for our neighbours: our own address on the way to somebody given or known, where
+        that is an address of the same scope (RFC 4007), and so what that one sees.
+        """
+        known = [address for holder in self.known(archive) for address in _addresses(holder)]
+        for name in [*given, *known][:TOLD_MAX]:
+            with contextlib.suppress(P2psyncError, OSError, ValueError):
+                address = await _numeric(name)
+                local = local_address(address)
+                if local is not None and _scope(local) == _scope(host_and_port(address)[0]):
+                    return Endpoint(local, port)
+        return None
 
     async def _try_to_tell(
-        self, archive: bytes, address: str, head: bytes | None, record: HolderRecord | None
+        self,
+        archive: bytes,
+        address: str,
+        head: bytes | None,
+        record: HolderRecord | None,
+        named: Callable[[str], None],
     ) -> None:
         with contextlib.suppress(P2psyncError, TimeoutError):
             async with asyncio.timeout(TELL_TIMEOUT):
-                await self._tell_one(archive, address, head, record)
+                for holder in await self._tell_one(archive, address, head, record):
+                    for other in _addresses(holder):
+                        named(other)
 
     async def _tell_one(
         self, archive: bytes, address: str, head: bytes | None, record: HolderRecord | None
-    ) -> None:
+    ) -> list[HolderRecord]:
+        """Tell one node; the holders that it names."""
         source = PeerSource(address, connections=1)
         try:
             if head is not None:
                 await source.put_head(archive, head)
             if record is not None and _sees_us_at(record.endpoints[0], address, local_address(address)):
                 await self._nominate(source, archive, record)
-            for raw in await source.holders(archive):
-                self._take(archive, raw)
+            records = [self._take(archive, raw) for raw in await source.holders(archive)]
+            return [record for record in records if record is not None]
         finally:
             await source.close()
 
     async def _nominate(self, source: PeerSource, archive: bytes, record: HolderRecord) -> None:
         """Hand in our record: the other node tries to reach us before it takes it."""
-        try:
-            await source.nominate(archive, record.raw)
-        except Unreachable:
-            self._unreached.add(source.name)
-            raise
-        self._unreached.clear()
+        for tried in range(BUSY_TRIES):
+            await asyncio.sleep(BUSY_PAUSE * (2**tried - 1) * self._random.uniform(0.5, 1.5))
+            with contextlib.suppress(Busy):
+                try:
+                    await source.nominate(archive, record.raw)
+                except Unreachable:
+                    self._unreached.add(source.name)
+                    raise
+                self._unreached.clear()
+                return
 
-    def _take(self, archive: bytes, raw: bytes) -> None:
+    def _take(self, archive: bytes, raw: bytes) -> HolderRecord | None:
         """Keep what another holder says of a third, if that one has signed it."""
         with contextlib.suppress(RecordError):
             record = HolderRecord.decode(raw)
             if record.key == holders_key(archive) and record.node_key != self._own_key:
                 record.verify(int(time.time()))
                 self.keep(archive, record)
+                return record
+        return None
+
+
+def _addresses(holder: HolderRecord) -> list[str]:
+    return [str(endpoint) for endpoint in holder.endpoints if endpoint.ip]
+
+
+def _family(endpoint: Endpoint) -> socket.AddressFamily:
+    """A node takes only records with the address that it sees, so it is to see one of this kind."""
+    return socket.AF_INET6 if ":" in (endpoint.ip or "") else socket.AF_INET
+
+
+async def _numeric(name: str, family: socket.AddressFamily = socket.AF_UNSPEC) -> str:
+    """HOST:PORT with an IP address for the host. Raises OSError: it has none; UsageError."""
+    host, port = host_and_port(name)
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
+    return shown((str(found[0][4][0]), port))
+
+
+def _scope(ip: str) -> Scope:
+    return scope_of(pack_ip(ip))
 
 
 def _sees_us_at(ours: Endpoint, other: str, local: str | None) -> bool:
@@ -109,7 +195,5 @@ def _sees_us_at(ours: Endpoint, other: str, local: str | None) -> bool:
         return False
     there = host_and_port(other)[0]
     return local == ours.ip or (
-        scope_of(pack_ip(local)) == Scope.PRIVATE
-        and scope_of(pack_ip(ours.ip)) == Scope.GLOBAL
-        and scope_of(pack_ip(there)) == Scope.GLOBAL
+        _scope(local) == Scope.PRIVATE and _scope(ours.ip) == Scope.GLOBAL and _scope(there) == Scope.GLOBAL
     )

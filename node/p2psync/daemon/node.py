@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ from p2psync.daemon.announce import Announcer
 from p2psync.daemon.bootstrap import run_bootstrap
 from p2psync.daemon.health import Vitals
 from p2psync.daemon.metered import MeteredDht
-from p2psync.daemon.mirrors import Mirrors, pause, register
+from p2psync.daemon.mirrors import Mirrors, neighbours, pause, register
 from p2psync.daemon.options import NodeOptions, Ready, Role
 from p2psync.daemon.supervisor import Supervisor
 from p2psync.daemon.upkeep import Upkeep, open_doors
@@ -41,6 +41,10 @@ WATCH: Final = 0.5
 """Seconds between looks at the state directory."""
 TIDY: Final = 3600.0
 """Seconds between questions whether the state directory is due for cleaning."""
+NOMINATION: Final = 5.0
+"""Seconds that a mirror which has just been made waits, before it says so, until others know of it: from then
+on nobody should need the origin.
+"""
 PORT_TRIES: Final = 20
 """Ports tried until one is free for UDP and TCP, where the system is to choose."""
 
@@ -88,8 +92,8 @@ async def run_mirror(
         on_done(await run_fetch(mirror, state, observer))
         detail("the node that runs on this state directory serves the mirror and keeps it up to date")
         return
+    tree = register(state, mirror)
     async with _running(options, state, on_ready, observer.warning, detail) as node:
-        tree = register(state, mirror)
         try:
             async with asyncio.TaskGroup() as group:
                 with node.mirrors.being_updated(tree):
@@ -98,6 +102,8 @@ async def run_mirror(
                         summary = await run_fetch(mirror, state, observer, node.host)
                         if not summary.exit_code:
                             node.mirrors.note_updated(tree)
+                        telling = group.create_task(node.nominate(mirror.url.archive))
+                        await asyncio.wait([telling], timeout=NOMINATION)
                         on_done(summary)
                     except P2psyncError as error:
                         if tree.snapshot is None:
@@ -137,16 +143,26 @@ class Node:
             group.create_task(self._loop(self.mirrors.round, self._update_now))
             group.create_task(self._tidy())
 
+    async def nominate(self, archive: bytes) -> None:
+        """Try to tell others what is here of an archive."""
+        with self._warning():
+            await self._announcer.nominate(archive)
+
     async def _loop(self, work: Callable[[], Coroutine[Any, Any, float]], changed: asyncio.Event) -> None:
         while True:
-            try:
+            seconds = FAILED_PAUSE
+            with self._warning():
                 seconds = await work()
-            except* (P2psyncError, RecordError, OSError, sqlite3.Error) as failures:
-                # A full disk or a broken record today is no reason to serve nothing tomorrow.
-                for error in failures.exceptions:
-                    self._warn(str(error))
-                seconds = FAILED_PAUSE
             await pause(seconds, changed)
+
+    @contextlib.contextmanager
+    def _warning(self) -> Iterator[None]:
+        """A full disk or a broken record today is no reason to serve nothing tomorrow."""
+        try:
+            yield
+        except* (P2psyncError, RecordError, OSError, sqlite3.Error) as failures:
+            for error in failures.exceptions:
+                self._warn(str(error))
 
     async def _watch(self) -> None:
         version = self._state.data_version()
@@ -205,6 +221,7 @@ async def _listen(
         opened = open_dht(
             state,
             bootstrap=options.bootstrap,
+            peers=neighbours(state),
             host=host,
             port=server.address[1],
             server=True,

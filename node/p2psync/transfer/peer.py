@@ -15,7 +15,7 @@ from p2psync.transfer import wire
 from p2psync.transfer.http1_head import ResponseHead
 from p2psync.transfer.pool import Pool, Server, Settings
 from p2psync.transfer.sinks import UNWANTED, BatchSink, CollectSink, IntoSink
-from p2psync.transfer.source import NotHere, Span, Unreachable, places, runs, together
+from p2psync.transfer.source import Busy, NotHere, Span, Unreachable, places, runs, together
 
 T = TypeVar("T")
 
@@ -126,6 +126,8 @@ class PeerSource:
         head = await self._pool.request("POST", wire.holders_path(archive), UNWANTED, body=raw)
         if head.status == 403:
             raise Unreachable(str(self._refusal(head)))
+        if head.status == 429:
+            raise Busy(str(self._refusal(head)))
         if head.status != 204:
             raise self._refusal(head)
 

@@ -32,6 +32,10 @@ class Unreachable(NetworkError):
     """The other node tried to reach us where we said that we serve, and could not."""
 
 
+class Busy(NetworkError):
+    """The other node has too much to do for this address just now; it will take the request later."""
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
     """``length`` bytes (at least one) from ``offset`` of the object that ``digest`` names.
