@@ -16,6 +16,7 @@ from p2psync.format.listing import Totals, dir_entry, encode_listing, file_entry
 from p2psync.format.snapshot import Snapshot
 from p2psync.format.url import archive_text
 from p2psync.state import MAX_HOLDERS_PER_ARCHIVE, DirRow, FileRow, State
+from p2psync.state.files import give
 from p2psync.state.meta import GC_GRACE
 from p2psync_dht import ROLE_HEADS, Delegation, Identity
 
@@ -51,6 +52,47 @@ def test_default_place_follows_the_environment(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("STATE_DIRECTORY", f"{tmp_path}/systemd:/elsewhere")
     with State.open() as state:
         assert state.path == tmp_path / "systemd"
+
+
+def test_what_root_makes_in_the_state_directory_of_a_service_is_given_to_the_service(tmp_path: Path) -> None:
+    """Where the test is not run by root, the directory is its own, and nothing is given to anybody."""
+    path = tmp_path / "state"
+    State.open(path).close()
+    owner = 12345 if os.geteuid() == 0 else os.geteuid()
+    for made in (path, *path.rglob("*")):
+        os.chown(made, owner, -1)
+    with State.open(path) as state:
+        state.identity()
+        state.keys.create_root()
+        state.contacts_path.write_bytes(b"")
+    found = [path, *path.rglob("*")]
+    assert {"node.key", "contacts.msgpack"} < {each.name for each in found}
+    assert {each.stat().st_uid for each in found} == {owner}
+
+
+def test_only_files_and_folders_of_the_maker_are_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "outside").write_bytes(b"")
+    state = tmp_path / "state"
+    (state / "keys").mkdir(parents=True)
+    (state / "file").write_bytes(b"")
+    (state / "keys" / "key").write_bytes(b"")
+    (state / "symbolic").symlink_to(tmp_path / "outside")
+    (state / "hard").hardlink_to(tmp_path / "outside")
+    os.mkfifo(state / "fifo")
+    given: list[str] = []
+    monkeypatch.setattr(
+        os,
+        "fchown",
+        lambda fd, user, group: given.append(f"{os.readlink(f'/proc/self/fd/{fd}')} {user} {group}"),
+    )
+    fd = os.open(state, os.O_RDONLY)
+    give(fd, 7, 8, maker=os.getuid() + 1)
+    assert given == []
+    give(fd, 7, 8, maker=os.getuid())
+    os.close(fd)
+    assert sorted(given) == [f"{state / name} 7 8" for name in ("file", "keys", "keys/key")]
 
 
 def test_index_of_a_newer_version_is_refused(tmp_path: Path) -> None:

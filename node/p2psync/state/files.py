@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
+import stat
 from pathlib import Path
+from typing import Final
 
 from p2psync.errors import FileError
+
+log = logging.getLogger(__name__)
+
+FOLDERS_DEEP: Final = 1
+"""Levels of folders below a state directory: ``keys``, ``locks`` and ``seeds`` have none in them."""
 
 
 def write_private(path: Path, data: bytes, *, replace: bool) -> bool:
@@ -50,6 +58,54 @@ def read_private(path: Path) -> bytes | None:
         return None
     except OSError as error:
         raise FileError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def leave_to_owner(folder: Path) -> None:
+    """Give what root has made in somebody else's state directory to its owner; nothing if we are not root.
+
+    Root looks at a service by naming its state directory. The service runs as another user, and would not
+    start again where it finds a file that it may not read.
+    """
+    if os.geteuid() != 0:
+        return
+    try:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            owner = os.fstat(fd)
+            if owner.st_uid != 0:
+                give(fd, owner.st_uid, owner.st_gid)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        log.warning("%s: what root made there could not be given to its owner: %s", folder, error.strerror)
+
+
+def give(folder: int, user: int, group: int, *, maker: int = 0, deep: int = FOLDERS_DEEP) -> None:
+    """Give what belongs to `maker` in an open folder to a user who may write there, and need not be honest.
+
+    A link could name any file of the system: symbolic ones are passed over, and files with several names.
+    Raises OSError.
+    """
+    for name in os.listdir(folder):
+        with contextlib.suppress(FileNotFoundError):  # Another process's temporary file.
+            found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            # Opened only if needed: closing a database's file would release locks on it (fcntl(2)).
+            if not stat.S_ISDIR(found.st_mode) and not _is_given(found, maker):
+                continue
+            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+            try:
+                opened = os.fstat(fd)
+                if _is_given(opened, maker):
+                    os.fchown(fd, user, group)
+                if deep and stat.S_ISDIR(opened.st_mode):
+                    give(fd, user, group, maker=maker, deep=deep - 1)
+            finally:
+                os.close(fd)
+
+
+def _is_given(status: os.stat_result, maker: int) -> bool:
+    named_once = stat.S_ISREG(status.st_mode) and status.st_nlink == 1
+    return status.st_uid == maker and (named_once or stat.S_ISDIR(status.st_mode))
 
 
 def _sync_folder(folder: Path) -> None:

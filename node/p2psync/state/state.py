@@ -21,7 +21,7 @@ from typing import Final
 
 from p2psync.errors import FileError
 from p2psync.state.database import Database
-from p2psync.state.files import read_private, write_private
+from p2psync.state.files import leave_to_owner, read_private, write_private
 from p2psync.state.heads import HeadStore
 from p2psync.state.holders import HolderStore
 from p2psync.state.keys import KeyStore, from_pem, to_pem
@@ -141,6 +141,7 @@ class State:
 
     def close(self) -> None:
         self._db.close()
+        leave_to_owner(self.path)
 
     def __enter__(self) -> State:
         return self
