@@ -71,6 +71,17 @@ def test_the_command_line_of_a_unit_is_one_that_the_program_takes(unit: str) -> 
     command.make_context(name, [*words, "--config", os.devnull])
 
 
+@pytest.mark.parametrize("unit", UNITS)
+def test_the_state_directory_of_a_unit_is_not_left_to_the_order_of_several(unit: str) -> None:
+    """systemd sorts them in $STATE_DIRECTORY: the program's first need not be the unit's first."""
+    text = (KIT / unit).read_text()
+    (directories,) = re.findall(r"^StateDirectory=(.*)$", text, re.MULTILINE)
+    named = re.findall(r"^ExecStart=.* --state %S/(\S+)", text, re.MULTILINE)
+    several = len(directories.split()) > 1
+    assert len(named) == several
+    assert set(named) <= set(directories.split())
+
+
 class Manager:
     """A service manager's end of ``$NOTIFY_SOCKET``."""
 
