@@ -27,6 +27,8 @@ from p2psync_dht.contact import Scope, pack_ip, scope_of
 TOLD_MAX: Final = 16
 """Holders that are told directly of a new head or of us; the others learn from them and from the DHT."""
 TELL_TIMEOUT: Final = 10.0
+CONNECT_TIMEOUT: Final = 3.0
+"""Seconds for one of them to accept a connection: the DHT is told next, and some are dead."""
 BUSY_TRIES: Final = 4
 """How often a record is handed to a node that checks another of our address (beside us behind a NAT, say)."""
 BUSY_PAUSE: Final = 0.3
@@ -129,7 +131,7 @@ class Gossip:
         self, archive: bytes, address: str, head: bytes | None, record: HolderRecord | None
     ) -> list[HolderRecord]:
         """Tell one node; the holders that it names."""
-        source = PeerSource(address, connections=1)
+        source = PeerSource(address, connections=1, connect_timeout=CONNECT_TIMEOUT)
         try:
             if head is not None:
                 await source.put_head(archive, head)
