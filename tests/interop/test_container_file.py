@@ -54,16 +54,28 @@ def steps_of_the_readme() -> list[str]:
     return [line.split("#")[0].strip() for line in found[1].splitlines()]
 
 
+def copy(source: Path, target: Path) -> None:
+    """As COPY does: a folder's content into a folder, a file into one."""
+    if source.is_dir():
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+    else:
+        shutil.copy(source, target)
+
+
 def test_the_steps_are_those_of_the_readme() -> None:
     assert steps_of_the_container() == steps_of_the_readme()
     assert steps_of_the_readme()[0].startswith("python3 -m venv")
 
 
 def test_the_steps_install_a_program_that_runs(tmp_path: Path) -> None:
-    """COPY, then each RUN in the directory of WORKDIR, as an engine would; the PATH is the activated one."""
+    """Each COPY, then each RUN in the directory of WORKDIR, as an engine would, with the activated PATH."""
     work = tmp_path / "work"
-    ignored = shutil.ignore_patterns(".*", "build", "dist", "__pycache__")
-    shutil.copytree(ROOT, work, ignore=ignored)
+    work.mkdir()
+    for word, rest in stages()[0]:
+        if word == "COPY":
+            *sources, target = rest.split()
+            for source in sources:
+                copy(ROOT / source, work / target)
     script = "\n".join(["set -e", *steps_of_the_container(), "p2psync --version"])
     done = subprocess.run(["sh", "-c", script], cwd=work, capture_output=True, text=True, check=False)
     if done.returncode and "ensurepip" in done.stdout + done.stderr:
@@ -77,6 +89,9 @@ def test_the_image_runs_what_was_built_where_it_was_built() -> None:
     assert ("WORKDIR", VENV.rpartition("/")[0]) in build
     assert ("COPY", f"--from=build {VENV} {VENV}") in final
     assert build[0][1].split()[0] == final[0][1].split()[0], "a venv belongs to its interpreter"
+    # useradd lies in a directory of its own.
+    paths = [rest for word, rest in build + final if word == "ENV" and rest.startswith("PATH=")]
+    assert paths == [f"PATH={VENV}/bin:$PATH"] * 2
     assert dict(final)["USER"] == "p2psync"
     assert dict(final)["VOLUME"] == dict(e.split("=", 1) for w, e in final if w == "ENV")["STATE_DIRECTORY"]
 
@@ -106,3 +121,6 @@ def test_comments_about_arguments_name_options_that_exist() -> None:
     known = {name for param in command.params for name in param.opts}
     (line,) = re.findall(r"#\s+(mirror p2psync://.*)", text)
     assert set(re.findall(r"--[a-z-]+", line)) <= known
+    # The health check of the image asks a mirror too.
+    (metrics,) = re.findall(r"--metrics (\S+)", line)
+    assert f"http://{metrics}/health" in dict(stages()[1])["HEALTHCHECK"]
