@@ -45,16 +45,12 @@ EXAMPLES = {
 HEAD = """\
 # p2psync.toml: every key there is, each with an example; those that are wanted lose their "#".
 #
-# Read from /etc/p2psync.toml, then from ~/.config/p2psync/p2psync.toml, which is stronger; or from the
-# file of
-# --config alone. Stronger than both are environment variables (P2PSYNC_<COMMAND>_<OPTION>), and the
-# command line.
-# A key that is not known, or has a wrong type, is an error that names its line. Keys are the long names of
-# options.
-# The commands "p2psync seeds ..." have no table here, since "seeds" is a key.
+# Read from /etc/p2psync.toml, then from ~/.config/p2psync/p2psync.toml, which is stronger; or from that of
+# --config alone. Stronger than both are environment variables (P2PSYNC_<COMMAND>_<OPTION>), and the command
+# line. A key that is not known, or has a wrong type, is an error that names its line. Keys are the long names
+# of options. The commands "p2psync seeds ..." have no table here, since "seeds" is a key.
 
-# ---- for every command that has the option
-# ------------------------------------------------------------------
+# ---- for every command that has the option -----------------------------------------------------------------
 """
 
 
