@@ -5,7 +5,7 @@
 #   make lint    ruff and mypy --strict
 #   make bench   benchmarks
 #   make bench-dht  the DHT beside its targets, half an hour (quick: make bench-dht DHT_NODES=100 DHT_READS=60)
-#   make fuzz    coverage-guided fuzzing of the DHT, a minute each of three targets (FUZZ_SECONDS=600 make fuzz: longer)
+#   make fuzz    coverage-guided fuzzing of the DHT, a minute each of four targets (FUZZ_SECONDS=600 make fuzz: longer)
 #   make man     man pages into build/man, shell completion into build/completion
 #   make dist    wheel and source distribution into dist/
 
@@ -72,7 +72,7 @@ bench-dht: $(VENV)/.installed-dev
 
 # docs/fuzzing.md. atheris is large and not for every platform, so only this target installs it.
 FUZZ_SECONDS ?= 60
-FUZZ_TARGETS ?= datagram reply record
+FUZZ_TARGETS ?= datagram reply look record
 $(VENV)/.installed-fuzz: pyproject.toml | $(BIN)/python
 	$(call PIP_INSTALL,-e '.[fuzz]')
 	@touch $@

@@ -15,7 +15,7 @@ import atheris
 with atheris.instrument_imports(include=["p2psync_dht"]):
     from fuzz import targets
 
-TARGETS = {"datagram": targets.datagram, "reply": targets.reply, "record": targets.record}
+TARGETS = {one.__name__: one for one in (targets.datagram, targets.reply, targets.look, targets.record)}
 MAX_LENGTH = 1500  # bytes: a datagram is 1,200 at most, and a little more has to be refused
 
 

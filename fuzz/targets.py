@@ -1,7 +1,8 @@
-"""Three targets for a coverage-guided fuzzer: each takes bytes, and raises where the node breaks a promise.
+"""Four targets for a coverage-guided fuzzer: each takes bytes, and raises where the node breaks a promise.
 
-`datagram`: what strangers send to a node. `reply`: what a node that was asked answers. `record`: what is
-stored, also with valid signatures, which a fuzzer cannot make by itself.
+`datagram`: what strangers send to a node. `reply`: what a node that was asked answers. `look`: the same to
+those who look closely, with a ping, a watched lookup or a walk. `record`: what is stored, also with valid
+signatures, which a fuzzer cannot make by itself.
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ from __future__ import annotations
 import random
 from typing import Any, Final
 
-from fuzz.world import FRIENDS, HEAD, HOLDER, LIAR, NOW, ROOT, SOURCES, TOKEN_MARK, Lie, World
+from fuzz.world import FRIENDS, HEAD, HOLDER, HOMES, LIAR, NOW, ROOT, SOURCES, TOKEN_MARK, Lie, World
 from p2psync_dht import Delegation, Head, HolderRecord, RecordError
 from p2psync_dht.codec import CodecError, pack, unpack
+from p2psync_dht.contact import Contact
 from p2psync_dht.keys import DOMAIN_DELEGATION, DOMAIN_HEAD, DOMAIN_HOLDER
 from p2psync_dht.storage import RecordStore
-from p2psync_dht.wire import DEFAULT_NETWORK, HEADER_SIZE, MAX_DATAGRAM, Kind, Status, encode
+from p2psync_dht.wire import DEFAULT_NETWORK, HEADER_SIZE, MAX_DATAGRAM, Kind, Status, Want, encode
 
 MAX_LIES: Final = 24  # a script longer than this repeats itself
 EXECUTIONS_A_WORLD: Final = 500  # then a new one: memory that grows would hide what one input does
@@ -57,6 +59,24 @@ def reply(data: bytes) -> None:
     world.read(script(data[1:]), holders=bool(data[0] & 1))
 
 
+def look(data: bytes) -> None:
+    """First byte: how to look, and as whom. The rest is a script as of `reply`."""
+    if not data:
+        return
+    server = bool(data[0] & 4)
+    world = _world("watchful server" if server else "watchful client", server=server)
+    lies = script(data[1:])
+    match data[0] & 3:
+        case 0:
+            world.ping(lies)
+        case 1:
+            world.trace(lies, Want.HEAD)
+        case 2:
+            world.trace(lies, Want.HOLDERS)
+        case _:
+            world.crawl(lies)
+
+
 def script(data: bytes) -> list[Lie]:
     """Read lies from bytes; what cannot be read is a raw body."""
     try:
@@ -81,6 +101,7 @@ def _lie(row: Any) -> Lie:
         flags=what >> 4 & 3,
         proved=not what & 64,
         times=1 + (what >> 7 & 1),
+        spares_pings=bool(what & 0x800),
     )
 
 
@@ -159,6 +180,14 @@ def seeds(target: str) -> list[bytes]:
         return [
             bytes([how]) + pack(rows[at:] + rows[:at]) for how in range(4) for at in range(0, len(rows), 2)
         ]
+    if target == "look":
+        homes = b"".join(Contact(friend.node_id, *home).pack() for home, friend in HOMES.items())
+        scripts = [
+            [[0x800, [None, None, homes, [HEAD.raw, 0]]], [0x800, [None, None, homes * 2, [None, 0]]]] * 8,
+            [[0x800, [None, None, homes, [2, [HOLDER.raw]]]], [0x800, [None, None, b"x", [b"", [0]]]]] * 8,
+            [[0, [None, None, None, b"example/1"]], [0, [None, None, None, 1]], [0x800, [1]], b"\xc0"] * 4,
+        ]
+        return [bytes([how]) + pack(rows) for how in range(8) for rows in scripts]
     bodies: list[tuple[Kind, list[Any]]] = [
         (Kind.PING, [nonce, token]),
         (Kind.FIND, [target_id, 1, nonce, None, token]),

@@ -137,6 +137,8 @@ class Crawl:
     family: socket.AddressFamily
     nodes: dict[bytes, CrawledNode] = field(default_factory=dict)
     """By id."""
+    asked: int = 0
+    """Addresses asked: more than nodes and failures together where one node answers at several."""
     silent: int = 0
     """Addresses that others told of and where nobody answered."""
     unproved: int = 0
@@ -149,14 +151,9 @@ class Crawl:
     seconds: float = 0.0
 
     @property
-    def asked(self) -> int:
-        """Addresses asked."""
-        return len(self.nodes) + self.silent + self.unproved
-
-    @property
     def reachable(self) -> float:
         """The share of the addresses asked where a node proved its id."""
-        return len(self.nodes) / self.asked if self.asked else 0.0
+        return 1 - (self.silent + self.unproved) / self.asked if self.asked else 0.0
 
     @property
     def agents(self) -> Counter[str]:
@@ -277,6 +274,7 @@ class _Walk:
     async def _visit(self, address: Address) -> None:
         await self._pacer.wait()
         pong = await ping_once(self._protocol, address)
+        self.found.asked += 1
         if pong.rtt is None:
             self.found.silent += not pong.bad
             self.found.unproved += pong.bad

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import statistics
 from collections import Counter
@@ -252,6 +253,28 @@ def test_nobody_sends_the_walk_to_all_ports_of_a_victim() -> None:
             assert set(found.nodes) <= honest
         # Each address is sent to twice at most: a ping and its retransmission; and a few by lookups.
         assert hit["99.9.9.9"] <= 6 * (2 * MAX_PER_NETWORK + 20)
+        await network.close()
+
+    run_virtual(run)
+
+
+def test_a_node_at_several_addresses_is_one_node_and_each_address_was_asked() -> None:
+    async def run() -> None:
+        network = VirtualNetwork(7, loss=0)
+        await network.grow(8)
+        moved = network.nodes[3]
+        other = network.add(identity=moved.protocol.identity)
+        await other.join([network.nodes[0].address])
+        addresses = itertools.cycle([moved.address, other.address])
+        for node in network.nodes:
+            if node not in (moved, other):
+                lie(node, lambda: Contact(moved.node_id, *next(addresses)))
+        client = network.add(server=False)
+        await client.join([network.nodes[0].address])
+        (found,) = await crawl_network(client, rate=MAX_RATE, targets=1)
+        assert moved.node_id in found.nodes
+        assert found.asked == len(found.nodes) + 1
+        assert (found.reachable, found.silent, found.unproved) == (1.0, 0, 0)
         await network.close()
 
     run_virtual(run)

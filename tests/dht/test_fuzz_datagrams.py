@@ -8,31 +8,14 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from fuzz.targets import datagram, reply, seeds
-from fuzz.world import ATTACKER, ELSEWHERE, FRIENDS, HEAD, HOLDER, LIAR, SOURCES, TOKEN_MARK, Lie, World
-from hypothesis import HealthCheck, given, settings
+from fuzz.targets import datagram, look, reply, seeds
+from fuzz.world import ATTACKER, ELSEWHERE, FRIENDS, HEAD, LIAR, SOURCES, Lie, World
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.dht.fuzz_answers import FUZZ, bodies, lies
 
 from p2psync_dht.codec import pack
 from p2psync_dht.wire import DEFAULT_NETWORK, HEADER_SIZE, MAX_DATAGRAM, Kind, encode
-
-FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-
-scalars = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(-(2**63), 2**64 - 1),
-    st.floats(),
-    st.text(max_size=20),
-    st.binary(max_size=60),
-    st.sampled_from([bytes(8), bytes(16), bytes(20), bytes(96), TOKEN_MARK, HEAD.raw, HOLDER.raw, HEAD.key]),
-)
-values = st.recursive(
-    scalars,
-    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
-    max_leaves=12,
-)
-bodies = st.lists(values, max_size=7)
 
 
 @st.composite
@@ -80,26 +63,6 @@ def test_any_datagrams_are_answered_within_bounds_or_dropped(arriving: list[tupl
         assert sorted(world.node.storage) == world.stored
 
 
-packed_contacts = st.lists(st.binary(min_size=26, max_size=26), max_size=45).map(b"".join)
-told = st.one_of(st.none(), values, packed_contacts)
-lies = st.builds(
-    Lie,
-    body=st.one_of(
-        bodies,
-        st.binary(max_size=1300),
-        st.tuples(st.none(), st.none(), told, told).map(list),
-        st.tuples(told, told, told, told, told).map(list),
-    ),
-    source=st.sampled_from([None, None, *SOURCES]),
-    sender=st.sampled_from([None, None, None, FRIENDS[0].node_id, bytes(20)]),
-    transaction=st.sampled_from([None, None, None, bytes(8)]),
-    kind=st.sampled_from([None, None, None, *Kind]),
-    flags=st.integers(0, 255),
-    proved=st.sampled_from([True, True, False]),
-    times=st.integers(1, 3),
-)
-
-
 @FUZZ
 @given(st.lists(lies, max_size=12), st.booleans(), st.booleans())
 def test_any_answers_end_a_read_without_a_lie_believed(
@@ -124,7 +87,7 @@ def test_true_answers_from_a_wrong_address_are_not_taken() -> None:
 
 def test_seeds_of_the_coverage_guided_fuzzer_and_their_neighbours_pass() -> None:
     rng = random.Random(11)
-    for name, target in (("datagram", datagram), ("reply", reply)):
+    for name, target in (("datagram", datagram), ("reply", reply), ("look", look)):
         for seed in seeds(name):
             target(seed)
             for _ in range(10):

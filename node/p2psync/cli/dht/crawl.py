@@ -102,7 +102,7 @@ def _report(out: Output, found: Crawl) -> None:
         ("nodes found", f"{len(found.nodes):,}" + ("" if found.complete else " (there are more)")),
         ("estimated nodes", _estimated(estimate.nodes, estimate.low, estimate.high, estimate.targets)),
         ("addresses asked", f"{found.asked:,}"),
-        ("of them reachable", share(len(found.nodes), found.asked)),
+        ("of them reachable", share(found.asked - found.silent - found.unproved, found.asked)),
         ("silent", f"{found.silent:,}"),
         ("without proof of an id", f"{found.unproved:,}"),
         ("heard of, not asked", f"{found.skipped:,}"),
