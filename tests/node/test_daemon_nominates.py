@@ -3,6 +3,7 @@ their origin."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,11 +11,11 @@ import pytest
 from tests.node.announce_bench import START, Bench, Told, announcing
 
 from p2psync.daemon import gossip
-from p2psync.daemon.gossip import BUSY_TRIES, TOLD_MAX
+from p2psync.daemon.gossip import BUSY_TRIES, TOLD_MAX, UNREACHED_MIN
 from p2psync.format.coverage import Coverage
 from p2psync.format.head import ArchiveHead
 from p2psync.format.url import ArchiveUrl
-from p2psync.transfer.source import Busy
+from p2psync.transfer.source import Busy, Unreachable
 from p2psync_dht import Endpoint, HolderRecord
 
 GIVEN = "203.0.113.1:8730"
@@ -138,3 +139,26 @@ async def test_without_a_dht_we_are_where_a_neighbour_sees_us(
     mirror(bench, given)
     await bench.announcer.nominate(bench.publisher.archive)
     assert [record.endpoints[0] for _, record in nominations()] == ([endpoint] if endpoint else [])
+
+
+async def test_nothing_is_announced_while_others_still_try_to_reach_us(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mirror that is complete before it is known that nobody reaches it."""
+    tried = asyncio.Event()
+
+    async def nominate(self: Told, archive: bytes, raw: bytes) -> None:
+        await tried.wait()
+        raise Unreachable("no way")
+
+    monkeypatch.setattr(Told, "nominate", nominate)
+    peers = [f"203.0.113.{number}:8730" for number in range(UNREACHED_MIN)]
+    mirror(bench, *peers)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(bench.announcer.round())
+        await asyncio.sleep(0.05)
+        mirror(bench, *peers, head=bench.publish())
+        group.create_task(bench.announcer.nominate(bench.publisher.archive))
+        await asyncio.sleep(0.05)
+        tried.set()
+    assert bench.dht.holders == []

@@ -85,6 +85,7 @@ class Announcer:
         self._advertise = advertise
         self._warn = warn
         self._announced: dict[bytes, Announced] = {}
+        self._saying = asyncio.Lock()
         self.last_announced: float | None = None
         """When another node last took a head or holder record of ours, in Unix seconds."""
         self._random = random.Random()  # noqa: S311 - spreads load, guards nothing
@@ -94,23 +95,30 @@ class Announcer:
 
     async def round(self) -> float:
         """Announce what is due; seconds until something is due again, if nothing changes before."""
-        due: list[_Due] = []
-        for archive, trees in self._archives().items():
-            said = self._announced.setdefault(archive, Announced())
-            await self._announce_head_if_due(archive, said)
-            due += self._due(archive, trees, said)
-        if due:
-            await self._announce_holders(due)
+        for archive in self._archives():
+            await self._announce_head_if_due(archive, self._said(archive))
+        await self._say_what_is_here()
         # What has nothing to announce yet is due when the state changes.
         times = [at for said in self._announced.values() for at in (said.renew_at, said.head_at) if at]
         return max(min(times, default=time.monotonic() + RENEW) - time.monotonic(), 0.5)
 
     async def nominate(self, archive: bytes) -> None:
         """Say what is here of one archive now, if that has not been said: an attempt, not a promise."""
-        trees = self._archives().get(archive, [])
-        due = self._due(archive, trees, self._announced.setdefault(archive, Announced()))
-        if due:
-            await self._announce_holders(due)
+        await self._say_what_is_here(archive)
+
+    async def _say_what_is_here(self, only: bytes | None = None) -> None:
+        """Announce the holder records that are due; one call at a time. What was said last is to be the newest,
+        and whether others reach us is known when they have tried.
+        """
+        async with self._saying:
+            archives = self._archives()
+            chosen = archives if only is None else {only: archives.get(only, [])}
+            due = [one for archive, trees in chosen.items() for one in self._due(archive, trees)]
+            if due:
+                await self._announce_holders(due)
+
+    def _said(self, archive: bytes) -> Announced:
+        return self._announced.setdefault(archive, Announced())
 
     def _archives(self) -> dict[bytes, list[Tree]]:
         """What is published or mirrored here. What was merely fetched is nobody's business."""
@@ -126,9 +134,9 @@ class Announcer:
         if head is not None and (new_head or time.monotonic() >= said.head_at):
             await self._announce_head(head, said, new=new_head)
 
-    def _due(self, archive: bytes, trees: list[Tree], said: Announced) -> list[_Due]:
+    def _due(self, archive: bytes, trees: list[Tree]) -> list[_Due]:
         """The holder record that is due, if one is."""
-        coverage = _coverage(trees)
+        said, coverage = self._said(archive), _coverage(trees)
         if coverage is None or (coverage == said.coverage and time.monotonic() < said.renew_at):
             return []
         role = HolderRole.ORIGIN if any(tree.role == "publish" for tree in trees) else HolderRole.MIRROR
