@@ -5,9 +5,23 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Final
 
 _LOG = logging.getLogger("p2psync_dht")
 LOG_INTERVAL = 1.0  # seconds between two lines about what comes from the network
+TRAFFIC: Final = (
+    "bytes_in",
+    "bytes_out",
+    "datagrams_in",
+    "datagrams_out",
+    "queries_sent",
+    "queries_answered",
+    "retransmissions",
+    "timeouts",
+    "requests_served",
+    "stores_accepted",
+)
+"""Names of the totals in `Counters` that tell what passed over the sockets."""
 
 
 @dataclass(slots=True)
@@ -32,23 +46,7 @@ class Counters:
 
     def snapshot(self) -> dict[str, int]:
         """All of it as one flat dictionary; reasons become `drop_REASON` and `event_REASON`."""
-        flat = {
-            name: getattr(self, name)
-            for name in (
-                "bytes_in",
-                "bytes_out",
-                "datagrams_in",
-                "datagrams_out",
-                "queries_sent",
-                "queries_answered",
-                "retransmissions",
-                "timeouts",
-                "requests_served",
-                "stores_accepted",
-                "lookups",
-                "lookup_queries",
-            )
-        }
+        flat = {name: getattr(self, name) for name in (*TRAFFIC, "lookups", "lookup_queries")}
         flat |= {f"drop_{reason}": count for reason, count in sorted(self.drops.items())}
         return flat | {f"event_{reason}": count for reason, count in sorted(self.events.items())}
 

@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TypedDict, Unpack
 
 from p2psync_dht import persistence
 from p2psync_dht.announce import announce_sweep, refresh_head
@@ -28,6 +28,20 @@ from p2psync_dht.storage import MAX_RECORDS, RecordStore
 from p2psync_dht.wire import DEFAULT_NETWORK, NETWORK_SIZE
 
 DEFAULT_LIMIT: Final = 256  # holder records that a reader usually has a use for
+
+
+class Options(TypedDict, total=False):
+    """The keyword arguments of `DhtNode`, which `DhtNode.start` takes as well and explains."""
+
+    server: bool
+    network_id: bytes
+    contacts: Iterable[Contact]
+    clock: Callable[[], float]
+    rng: random.Random | None
+    ksize: int
+    diversify_local: bool
+    max_records: int
+    agent: str
 
 
 class DhtNode:
@@ -79,16 +93,7 @@ class DhtNode:
         identity: Identity,
         host: str,
         port: int,
-        *,
-        server: bool = True,
-        network_id: bytes = DEFAULT_NETWORK,
-        contacts: Iterable[Contact] = (),
-        clock: Callable[[], float] = time.time,
-        rng: random.Random | None = None,
-        ksize: int = K,
-        diversify_local: bool = False,
-        max_records: int = MAX_RECORDS,
-        agent: str = "",
+        **options: Unpack[Options],
     ) -> DhtNode:
         """Open UDP `port` (0: any) on `host` ("::": IPv6 and IPv4) and start the node's upkeep.
 
@@ -99,18 +104,7 @@ class DhtNode:
 
         Raises OSError if the socket cannot be had.
         """
-        node = cls(
-            identity,
-            server=server,
-            network_id=network_id,
-            contacts=contacts,
-            clock=clock,
-            rng=rng,
-            ksize=ksize,
-            diversify_local=diversify_local,
-            max_records=max_records,
-            agent=agent,
-        )
+        node = cls(identity, **options)
         node._address = await node._server.listen(port, host)
         node.start_maintenance()
         return node

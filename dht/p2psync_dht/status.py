@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING, Any
 
+from p2psync_dht.counters import TRAFFIC
 from p2psync_dht.routing import KEY_BITS, ContactTable
 from p2psync_dht.wire import VERSION
 
@@ -37,21 +38,7 @@ def describe(node: DhtNode) -> dict[str, Any]:
             for family in protocol.families()
         },
         "records": node.storage.counts(),
-        "traffic": {
-            name: getattr(counters, name)
-            for name in (
-                "bytes_in",
-                "bytes_out",
-                "datagrams_in",
-                "datagrams_out",
-                "queries_sent",
-                "queries_answered",
-                "retransmissions",
-                "timeouts",
-                "requests_served",
-                "stores_accepted",
-            )
-        },
+        "traffic": {name: getattr(counters, name) for name in TRAFFIC},
         "lookups": {
             "ended": counters.lookups,
             "queries": counters.lookup_queries,
