@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from p2psync_dht import Delegation, Endpoint, Head, HolderRecord, HolderRole, Identity, holders_key
+from p2psync_dht import Delegation, DhtNode, Endpoint, Head, HolderRecord, HolderRole, Identity, holders_key
 
 HeadMaker = Callable[..., Head]
 HolderMaker = Callable[..., HolderRecord]
@@ -16,6 +16,19 @@ HolderMaker = Callable[..., HolderRecord]
 
 def identity(number: int) -> Identity:
     return Identity.from_seed(bytes([number]) * 32)
+
+
+def record_of(node: DhtNode, key: bytes) -> HolderRecord:
+    """What a mirror announces of itself under a key, for an hour."""
+    now = int(node.protocol.clock())
+    return HolderRecord.sign(
+        node.identity,
+        key,
+        endpoints=[Endpoint(*node.address)],
+        issued=now,
+        expires=now + 3600,
+        role=HolderRole.MIRROR,
+    )
 
 
 @pytest.fixture

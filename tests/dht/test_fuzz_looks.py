@@ -8,17 +8,18 @@ from __future__ import annotations
 import random
 
 from fuzz.looks import check_crawl, check_report, check_trace
-from fuzz.world import HEAD, HOLDER, NOW, Lie, World
+from fuzz.world import HEAD, HOLDER, Lie, World
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.dht.fuzz_answers import FUZZ, lies, named, plausible
 
-from p2psync_dht import Endpoint, HolderRecord, HolderRole
 from p2psync_dht.contact import Address
 from p2psync_dht.crawl import MAX_RATE, crawl_network
 from p2psync_dht.testing.virtual import VirtualNetwork, run_virtual
 from p2psync_dht.trace import ping_address, trace_lookup
 from p2psync_dht.wire import HEADER_SIZE, Want
+
+from .conftest import record_of
 
 scripts = st.lists(lies | plausible | named, max_size=24) | st.lists(plausible, min_size=2, max_size=40)
 
@@ -55,15 +56,8 @@ def test_mutations_of_true_answers_hide_nobody_honest(seed: int, want: Want) -> 
         nodes = await network.grow(10)
         client = network.add(server=False)
         await client.join([node.address for node in nodes])
-        holder = HolderRecord.sign(
-            client.protocol.identity,
-            HOLDER.key,
-            endpoints=[Endpoint(*client.address)],
-            issued=NOW,
-            expires=NOW + 3600,
-            role=HolderRole.MIRROR,
-        )
-        assert await client.put_head(HEAD.raw) == await client.put_holder(holder.raw) == len(nodes)
+        record = record_of(client, HOLDER.key)
+        assert await client.put_head(HEAD.raw) == await client.put_holder(record.raw) == len(nodes)
         liars = {node.address for node in chance.sample(nodes, 4)}
         honest = {node.node_id for node in nodes if node.address not in liars}
         carry = network.carry

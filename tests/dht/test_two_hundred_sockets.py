@@ -13,7 +13,9 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from p2psync_dht import DhtNode, Endpoint, Head, HolderRecord, HolderRole, Identity, head_key, holders_key
+from p2psync_dht import DhtNode, Head, Identity, head_key, holders_key
+
+from .conftest import record_of
 
 NODES = 200
 KILLED = 80
@@ -70,18 +72,6 @@ def kill(node: DhtNode) -> None:
         transport.abort()
 
 
-def holder_record(node: DhtNode, root: Identity) -> HolderRecord:
-    now = int(time.time())
-    return HolderRecord.sign(
-        node.identity,
-        holders_key(root.public_key),
-        endpoints=[Endpoint(*node.address)],
-        issued=now,
-        expires=now + 3600,
-        role=HolderRole.MIRROR,
-    )
-
-
 async def test_all_heads_and_holders_survive_the_loss_of_forty_percent() -> None:
     rng = random.Random(40)
     roots = [identity(1000 + number) for number in range(ARCHIVES)]
@@ -103,7 +93,9 @@ async def test_all_heads_and_holders_survive_the_loss_of_forty_percent() -> None
             publishers = rng.sample(nodes, HOLDERS_EACH)
             held[root.public_key] = {node.identity.public_key for node in publishers}
             stores.append(publishers[0].put_head(heads[root.public_key].raw))
-            stores += [node.put_holder(holder_record(node, root).raw) for node in publishers]
+            stores += [
+                node.put_holder(record_of(node, holders_key(root.public_key)).raw) for node in publishers
+            ]
         copies = await in_turn(stores)
         assert min(copies) >= FEWEST, "too few for any promise"
         took["publish"] = time.monotonic() - began

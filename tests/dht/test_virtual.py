@@ -16,6 +16,8 @@ from p2psync_dht.contact import Contact
 from p2psync_dht.testing.virtual import VirtualNetwork, run_virtual
 from p2psync_dht.wire import DEFAULT_NETWORK, Kind, WireError, encode
 
+from .conftest import record_of
+
 NODES = 60
 
 
@@ -199,21 +201,10 @@ def test_a_sweep_costs_few_datagrams_and_reaches_the_closest() -> None:
     async def run() -> None:
         network = VirtualNetwork(8)
         await network.grow(NODES)
-        node, now = network.nodes[7], int(network.clock())
+        node = network.nodes[7]
         keys = [object_key(bytes([number])) for number in range(100)]
-        records = [
-            HolderRecord.sign(
-                node.identity,
-                key,
-                endpoints=[Endpoint(*node.address)],
-                issued=now,
-                expires=now + 3600,
-                role=HolderRole.MIRROR,
-            ).raw
-            for key in keys
-        ]
         sent = node.counters.datagrams_out
-        copies = await node.announce_sweep(records)
+        copies = await node.announce_sweep(record_of(node, key).raw for key in keys)
         assert node.counters.datagrams_out - sent < 4 * len(keys)
         assert min(copies.values()) >= 18
         for key in keys[::10]:

@@ -13,11 +13,8 @@ from tests.e2e.servers import Background, background
 @pytest.fixture
 def net(tmp_path: Path) -> Iterator[Network]:
     """A network of real processes, killed at the end of the test."""
-    network = Network(tmp_path)
-    try:
+    with Network(tmp_path) as network:
         yield network
-    finally:
-        network.close()
 
 
 @pytest.fixture

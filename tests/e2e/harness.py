@@ -214,6 +214,12 @@ class Network:
         url: str = process.events[-1]["archive"]
         return url
 
+    def __enter__(self) -> Network:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         for command in self._commands:
             if command.process.poll() is None:

@@ -25,11 +25,8 @@ EXPOSURE_MAX = 1.2
 
 @pytest.fixture
 def net(tmp_path: Path) -> Iterator[Network]:
-    network = Network(tmp_path)
-    try:
+    with Network(tmp_path) as network:
         yield network
-    finally:
-        network.close()
 
 
 @pytest.mark.parametrize("unit", UNITS)

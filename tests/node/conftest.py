@@ -3,6 +3,8 @@
 from tests.node.download_arena import make, run
 from tests.node.fetch_world import world
 from tests.node.publishing import state, tree
+from tests.node.trust_support import publisher
+from tests.node.wire_support import peer
 from tests.node.workspace_bench import bench
 
-__all__ = ["bench", "make", "run", "state", "tree", "world"]
+__all__ = ["bench", "make", "peer", "publisher", "run", "state", "tree", "world"]

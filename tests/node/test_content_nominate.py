@@ -27,13 +27,6 @@ async def node(tmp_path: Path) -> AsyncIterator[Served]:
 
 
 @pytest.fixture
-async def peer(node: Served) -> AsyncIterator[PeerSource]:
-    source = PeerSource(node.address)
-    yield source
-    await source.close()
-
-
-@pytest.fixture
 async def other(node: Served) -> AsyncIterator[tuple[Identity, ContentServer]]:
     """Another node, which wants to be listed."""
     identity = Identity.generate()

@@ -20,6 +20,7 @@ from p2psync.transfer.peer import PeerSource
 from p2psync.transfer.source import Span
 
 CONTENT = os.urandom(300_000)
+LARGE = 64 << 20
 ODD = (
     b"a b",
     b"-rf",
@@ -207,22 +208,33 @@ async def test_a_second_copy_serves_when_the_first_was_changed(tmp_path: Path) -
             (tree / changed).write_bytes(CONTENT)
 
 
-async def test_a_file_truncated_while_it_is_sent_cuts_the_connection(tmp_path: Path) -> None:
+def large(tmp_path: Path) -> Path:
+    """A tree with a file ``f`` that no socket's buffer takes in."""
     tree = tmp_path / "t"
     tree.mkdir()
     with (tree / "f").open("wb") as file:
-        file.truncate(64 << 20)
+        file.truncate(LARGE)
+    return tree
+
+
+async def taken(reader: asyncio.StreamReader) -> int:
+    """How many bytes still come until the server cuts the connection."""
+    got = 0
+    with contextlib.suppress(ConnectionResetError):
+        while part := await reader.read(1 << 20):
+            got += len(part)
+    return got
+
+
+async def test_a_file_truncated_while_it_is_sent_cuts_the_connection(tmp_path: Path) -> None:
+    tree = large(tmp_path)
     async with served(tmp_path, tree) as node:
         reader, writer = await asyncio.open_connection(*node.server.address, limit=1 << 16)
         writer.write(b"GET " + base(node) + b"/f HTTP/1.1\r\nHost: x\r\n\r\n")
         head = await reader.readuntil(b"\r\n\r\n")
-        assert b"Content-Length: 67108864" in head
+        assert f"Content-Length: {LARGE}".encode() in head
         os.truncate(tree / "f", 0)
-        got = 0
-        with contextlib.suppress(ConnectionResetError):
-            while part := await reader.read(1 << 20):
-                got += len(part)
-        assert got < 64 << 20
+        assert await taken(reader) < LARGE
         writer.close()
 
 
@@ -315,20 +327,12 @@ async def test_a_client_that_takes_nothing_is_cut_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(send, "SEND_TIMEOUT", 0.3)
-    tree = tmp_path / "t"
-    tree.mkdir()
-    with (tree / "f").open("wb") as file:
-        file.truncate(64 << 20)
-    async with served(tmp_path, tree) as node:
+    async with served(tmp_path, large(tmp_path)) as node:
         reader, writer = await asyncio.open_connection(*node.server.address, limit=1 << 12)
         writer.write(b"GET " + base(node) + b"/f HTTP/1.1\r\nHost: x\r\n\r\n")
         await asyncio.sleep(1)
         assert (await get(node, b"/"))[0] == 200
-        got = 0
-        with contextlib.suppress(ConnectionResetError):
-            while part := await reader.read(1 << 20):
-                got += len(part)
-        assert got < 64 << 20
+        assert await taken(reader) < LARGE
         writer.close()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tracemalloc
 from typing import Any
 
 import msgpack
@@ -10,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.node.format_strategies import depth, plain
+from tests.node.memory import traced_memory
 
 from p2psync.errors import FormatError
 from p2psync.format.canonical import (
@@ -171,14 +171,10 @@ def test_lengths_that_are_only_claimed_allocate_next_to_nothing() -> None:
         (b"\xdf" + CONTAINER_ITEMS_MAX.to_bytes(4, "big")) * 200_000,
         b"\xc6\x7f\xff\xff\xff" + b"x" * 1_000_000,
     ]
-    tracemalloc.start()
-    try:
+    with traced_memory() as peak:
         for raw in hostile:
             refused(raw)
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak < 64 << 20
+        assert peak() < 64 << 20
 
 
 @given(st.binary(max_size=200))

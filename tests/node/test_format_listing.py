@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tracemalloc
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.node.format_strategies import entries, listings
+from tests.node.memory import traced_memory
 from tests.node.simulator import MTIME, Publisher, content, pack_rows
 
 from p2psync.chunking import cut_object
@@ -310,14 +310,10 @@ def test_hostile_objects_are_refused_without_much_memory() -> None:
         b"\x91\x01" + b"\xc6\xff\xff\xff\xff" + b"x" * size,
         b"\x91\x01" + b"\x97\xc4\x01a\x00\x00\x00\x00\xc4\x00\xde\xff\xff" + b"\xa1a\x90" * (size // 3),
     ]
-    tracemalloc.start()
-    try:
+    with traced_memory() as peak:
         for raw in hostile:
             refused(raw)
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak < 16 << 20
+        assert peak() < 16 << 20
 
 
 def test_a_directory_bomb_declares_itself_in_the_snapshot() -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import tracemalloc
-
 import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.node.memory import traced_memory
 from tests.node.simulator import content
 
 from p2psync.chunking import cut_object
@@ -207,15 +206,11 @@ def test_a_hostile_recipe_costs_no_more_than_its_bytes() -> None:
         b"\x92\x01\xc6\xff\xff\xff\xff" + bytes(size),
     ]
     names = [object_id(raw) for raw in hostile]
-    tracemalloc.start()
-    try:
+    with traced_memory() as peak:
         for raw, digest in zip(hostile, names, strict=True):
             with pytest.raises(FormatError):
                 Recipe.decode(raw, Ref(100_000, digest))
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak < 3 * size
+        assert peak() < 3 * size
 
 
 @given(st.binary(max_size=300), st.integers(1, OBJECT_BYTES_MAX))

@@ -40,13 +40,6 @@ async def node(tmp_path: Path) -> AsyncIterator[Served]:
         yield made
 
 
-@pytest.fixture
-async def peer(node: Served) -> AsyncIterator[PeerSource]:
-    source = PeerSource(node.address)
-    yield source
-    await source.close()
-
-
 async def test_a_peer_is_a_source(peer: PeerSource, node: Served) -> None:
     source: Source = peer
     assert source.name == node.address

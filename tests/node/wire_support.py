@@ -20,6 +20,7 @@ from p2psync.format.listing import Entry
 from p2psync.format.url import archive_text
 from p2psync.publish import publish
 from p2psync.state import State
+from p2psync.transfer.peer import PeerSource
 from p2psync_dht import Identity
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -127,6 +128,14 @@ async def served(tmp_path: Path, tree: Path, **options: float) -> AsyncIterator[
         await server.close()
         library.close()
         state.close()
+
+
+@pytest.fixture
+async def peer(node: Served) -> AsyncIterator[PeerSource]:
+    """A source that takes from the fixture ``node`` of the file."""
+    source = PeerSource(node.address)
+    yield source
+    await source.close()
 
 
 def program(name: str, package: str) -> str:
