@@ -107,8 +107,8 @@ class Announcer:
         await self._say_what_is_here(archive)
 
     async def _say_what_is_here(self, only: bytes | None = None) -> None:
-        """Announce the holder records that are due; one call at a time. What was said last is to be the newest,
-        and whether others reach us is known when they have tried.
+        """Announce the holder records that are due; one call at a time: what was said last is to be the
+        newest, and whether others reach us is known when they have tried.
         """
         async with self._saying:
             archives = self._archives()
