@@ -122,7 +122,7 @@ def record(data: bytes) -> None:
         except RecordError:
             continue
         assert made.raw == body
-        assert kind.decode(bytes(body)) == made
+        assert repr(kind.decode(bytes(body))) == repr(made)  # a further field may be NaN, which equals nothing
     check_store(body)
 
 

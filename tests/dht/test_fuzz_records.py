@@ -57,6 +57,11 @@ def test_whatever_is_stored_verifies_and_is_given_back(raw: bytes) -> None:
     record(b"\x00" + raw)
 
 
+def test_a_further_field_that_is_not_a_number_does_no_harm() -> None:
+    body = pack([2, ROOT.public_key, 0, 1, b"payload", NOW, NOW + 60, None, float("nan")])
+    record(b"\x01" + body)
+
+
 @FUZZ
 @given(st.sampled_from([HEAD, HOLDER]), st.data())
 def test_no_changed_byte_passes_a_signature(whole: Head | HolderRecord, data: st.DataObject) -> None:
