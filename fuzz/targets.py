@@ -122,7 +122,7 @@ def record(data: bytes) -> None:
         except RecordError:
             continue
         assert made.raw == body
-        assert repr(kind.decode(bytes(body))) == repr(made)  # a further field may be NaN, which equals nothing
+        assert repr(kind.decode(bytes(body))) == repr(made)  # NaN as a further field equals nothing
     check_store(body)
 
 
