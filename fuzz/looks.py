@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Set
 
+from p2psync_dht.contact import MAX_TOLD
 from p2psync_dht.crawl import Crawl
-from p2psync_dht.lookup import MAX_QUERIES, MAX_TOLD
+from p2psync_dht.lookup import MAX_QUERIES
 from p2psync_dht.service import MAX_AGENT, MAX_PER_PAGE
 from p2psync_dht.testing.virtual import EPOCH
 from p2psync_dht.trace import Outcome, PingReport, Step, Trace

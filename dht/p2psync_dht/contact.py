@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
+from collections.abc import Iterator
 from enum import IntEnum
 from typing import Final
 
@@ -19,6 +20,7 @@ Address = tuple[str, int]  # IP address as text, port
 
 PORT_SIZE: Final = 2
 COMPACT_SIZE: Final = {socket.AF_INET: ID_SIZE + 4 + PORT_SIZE, socket.AF_INET6: ID_SIZE + 16 + PORT_SIZE}
+MAX_TOLD: Final = 24  # contacts believed of one answer: k, and a little
 _FAMILY_OF_SIZE: Final = {4: socket.AF_INET, 16: socket.AF_INET6}
 _MAPPED: Final = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96
 
@@ -159,6 +161,15 @@ def unpack_contact(compact: bytes, sender: Scope = Scope.LOOPBACK) -> Contact | 
     if port == 0 or scope == Scope.UNUSABLE or scope < sender:
         return None
     return Contact(compact[:ID_SIZE], socket.inet_ntop(_FAMILY_OF_SIZE[len(packed)], packed), port)
+
+
+def contacts_told(blob: bytes, teller: Contact) -> Iterator[Contact | None]:
+    """The contacts in a node's answer, `MAX_TOLD` at most; None for each that nobody should contact. A rest
+    that is too short for one is left out.
+    """
+    size, scope = COMPACT_SIZE[teller.family], scope_of(pack_ip(teller.ip))
+    for end in range(size, min(len(blob), MAX_TOLD * size) + 1, size):
+        yield unpack_contact(blob[end - size : end], scope)
 
 
 class NetworkQuota:

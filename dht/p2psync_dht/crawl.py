@@ -17,17 +17,9 @@ from math import inf, sqrt
 from typing import TYPE_CHECKING, Final
 
 from p2psync_dht import wire
-from p2psync_dht.contact import (
-    COMPACT_SIZE,
-    Address,
-    Contact,
-    network_group,
-    pack_ip,
-    scope_of,
-    unpack_contact,
-)
+from p2psync_dht.contact import Address, Contact, contacts_told, network_group, pack_ip
 from p2psync_dht.keys import ID_SIZE
-from p2psync_dht.lookup import MAX_TOLD, Lookup
+from p2psync_dht.lookup import Lookup
 from p2psync_dht.query import Reply
 from p2psync_dht.routing import KEY_BITS
 from p2psync_dht.trace import ping_once
@@ -306,11 +298,8 @@ class _Walk:
             blob = wire.field(reply.body, 2, bytes)
         except WireError:
             return 0
-        size = COMPACT_SIZE[self.found.family]
-        scope = scope_of(pack_ip(contact.ip))
         told = 0
-        for at in range(0, min(len(blob) - len(blob) % size, MAX_TOLD * size), size):
-            other = unpack_contact(blob[at : at + size], scope)
+        for other in contacts_told(blob, contact):
             if other is not None:
                 told += 1
                 self._hear(other)

@@ -16,15 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
-from p2psync_dht.contact import (
-    COMPACT_SIZE,
-    Address,
-    Contact,
-    NetworkQuota,
-    pack_ip,
-    scope_of,
-    unpack_contact,
-)
+from p2psync_dht.contact import COMPACT_SIZE, Address, Contact, NetworkQuota, contacts_told
 from p2psync_dht.keys import ID_SIZE
 from p2psync_dht.query import Answer
 from p2psync_dht.routing import KEY_BITS, MAX_PER_NETWORK
@@ -40,7 +32,6 @@ MAX_ALPHA: Final = 10  # every silent node adds a slot, up to here: among the de
 MAX_SHORTLIST: Final = 3  # times k: candidates kept that nobody has asked
 MAX_QUERIES: Final = 160  # of one lookup, whatever liars invent; an honest one with 40 % dead needs 60
 MAX_SEEN: Final = 4096  # contacts remembered as heard of: MAX_QUERIES answers of 20, and some
-MAX_TOLD: Final = 24  # contacts believed of one answer: k, and a little
 # Contacts of our own table that must have answered: what liars tell leads to liars, and of 40 % colluding
 # nodes eight are all in collusion once in 1,500 lookups (five: once in 100).
 MIN_OWN: Final = 8
@@ -55,7 +46,7 @@ class Lookup:
     """One lookup in one address family. `run` gives the answers of the k closest, nearest first.
 
     `on_answer` sees every answer as it comes; `is_decided` is asked after each answer and silence whether
-    that is enough.
+    that is enough. `own_last`: contacts of our own that are not near are asked only when the nearest are.
     """
 
     def __init__(
@@ -70,6 +61,7 @@ class Lookup:
         seeds: Iterable[Contact] = (),
         count: int | None = None,
         alpha: int = ALPHA,
+        own_last: bool = False,
     ) -> None:
         self._protocol = protocol
         self._family = family
@@ -87,6 +79,7 @@ class Lookup:
         self._answers: dict[bytes, Answer] = {}
         self._active = 0
         self._slots = alpha
+        self._own_last = own_last
         self._focus = self._k
         self._widened = False
         self._own_lost = 0
@@ -179,9 +172,11 @@ class Lookup:
         return None
 
     def _next(self) -> Entry | None:
-        """The nearest node not yet asked, unless k nearer ones have answered or may be about to."""
+        """The nearest node not yet asked, unless k nearer ones have answered or may be about to; contacts
+        of our own that are wanted first, or last.
+        """
         own = self._own_wanted()
-        if own is not None:
+        if own is not None and not self._own_last:
             return own
         ahead = silent = 0
         for entry in self._entries:
@@ -191,8 +186,8 @@ class Lookup:
             elif entry.state in (State.ASKED, State.ANSWERED) or self._counts(silent := silent + 1):
                 ahead += 1
                 if ahead >= self._focus:
-                    return None
-        return None
+                    break
+        return own
 
     def _counts(self, silent: int) -> bool:
         """Whether a node that is silent, the so many-th, stands for one of the k nearest.
@@ -218,8 +213,13 @@ class Lookup:
         if not self._widened:
             self._focus = min(nearest, self._k)
 
+    def _widen(self) -> None:
+        self._focus = self._k
+        self._widened = True
+
     def is_settled(self, nearest: int) -> bool:
-        """Whether enough of our own contacts and the `nearest` nodes known were heard, or are silent.
+        """Whether enough of our own contacts and the `nearest` nodes known were heard, or are silent. Where
+        these are spread too wide, all k nearest are asked from now on.
 
         Where many are dead, waiting for the living would double the time. Liars cannot make others silent,
         but they can invent silent ones: these stand for half of the nearest at most.
@@ -238,6 +238,7 @@ class Lookup:
                 patience -= entry.state != State.ANSWERED
                 nearest -= 1
                 if nearest == 0 and entry.distance > expected:
+                    self._widen()
                     return False
         return True
 
@@ -279,8 +280,7 @@ class Lookup:
                 break
             self._ask(entry)
         if not self._active and self._focus < self._k:
-            self._focus = self._k
-            self._widened = True
+            self._widen()
             self._pump()
             return
         if not self._is_complete():
@@ -385,13 +385,10 @@ class Lookup:
             self._on_answer(answer)
 
     def _take_contacts(self, blob: bytes, teller: Contact) -> None:
-        size = COMPACT_SIZE[self._family]
-        if len(blob) % size:
+        if len(blob) % COMPACT_SIZE[self._family]:
             raise WireError("contacts")
-        scope = scope_of(pack_ip(teller.ip))
-        for at in range(0, min(len(blob), MAX_TOLD * size), size):
-            contact = unpack_contact(blob[at : at + size], scope)
+        for contact in contacts_told(blob, teller):
             if contact is None:
                 self._protocol.counters.drops["contact"] += 1
-                continue
-            self._add(contact, teller.id)
+            else:
+                self._add(contact, teller.id)

@@ -148,9 +148,16 @@ class DhtServer(Server):  # type: ignore[misc]  # kademlia has no type hints, so
             for target in map(self._id_at_depth, range(depth))
             if len(table.bucket_of(int.from_bytes(target, "big"))) < FILL_COUNT
         ]
-        await asyncio.gather(
-            *(Lookup(protocol, family, target, count=FILL_COUNT, alpha=2).run() for target in targets)
-        )
+        await asyncio.gather(*(self._fill(family, target) for target in targets))
+
+    async def _fill(self, family: socket.AddressFamily, target: bytes) -> None:
+        """Look up `target` until its bucket has enough: others meet us meanwhile."""
+        table, at = self.protocol.tables[family], int.from_bytes(target, "big")
+
+        def is_filled(_: Lookup) -> bool:
+            return len(table.bucket_of(at)) >= FILL_COUNT
+
+        await Lookup(self.protocol, family, target, count=FILL_COUNT, alpha=2, is_decided=is_filled).run()
 
     def _id_at_depth(self, bits: int) -> bytes:
         """A random id that shares exactly `bits` leading bits with ours."""
