@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from p2psync_dht import Delegation, DhtNode, Endpoint, Head, HolderRecord, HolderRole, Identity, holders_key
+from p2psync_dht.testing.virtual import VirtualNetwork
 
 HeadMaker = Callable[..., Head]
 HolderMaker = Callable[..., HolderRecord]
@@ -29,6 +30,18 @@ def record_of(node: DhtNode, key: bytes) -> HolderRecord:
         expires=now + 3600,
         role=HolderRole.MIRROR,
     )
+
+
+def head_of(network: VirtualNetwork, seq: int = 1, root: Identity | None = None) -> Head:
+    signer = root or network.new_identity()
+    now = int(network.clock())
+    return Head.sign(signer, signer.public_key, epoch=0, seq=seq, payload=b"", signed_at=now, fresh_until=now)
+
+
+def truly_closest(network: VirtualNetwork, key: bytes, count: int = 20) -> list[DhtNode]:
+    target = int.from_bytes(key, "big")
+    servers = [node for node in network.nodes if node.is_server]
+    return sorted(servers, key=lambda node: int.from_bytes(node.node_id, "big") ^ target)[:count]
 
 
 @pytest.fixture

@@ -16,21 +16,9 @@ from p2psync_dht.contact import Contact
 from p2psync_dht.testing.virtual import VirtualNetwork, run_virtual
 from p2psync_dht.wire import DEFAULT_NETWORK, Kind, WireError, encode
 
-from .conftest import record_of
+from .conftest import head_of, record_of, truly_closest
 
 NODES = 60
-
-
-def head_of(network: VirtualNetwork, seq: int = 1, root: Identity | None = None) -> Head:
-    signer = root or network.new_identity()
-    now = int(network.clock())
-    return Head.sign(signer, signer.public_key, epoch=0, seq=seq, payload=b"", signed_at=now, fresh_until=now)
-
-
-def truly_closest(network: VirtualNetwork, key: bytes, count: int = 20) -> list[DhtNode]:
-    target = int.from_bytes(key, "big")
-    servers = [node for node in network.nodes if node.is_server]
-    return sorted(servers, key=lambda node: int.from_bytes(node.node_id, "big") ^ target)[:count]
 
 
 def deny(node: DhtNode, friends: list[DhtNode], instead: Head | None = None) -> None:

@@ -9,7 +9,7 @@ from p2psync_dht.contact import Contact
 from p2psync_dht.testing.virtual import VirtualNetwork, run_virtual
 from p2psync_dht.wire import Kind
 
-from .test_virtual import head_of, truly_closest
+from .conftest import head_of, truly_closest
 
 NODES = 150
 LIARS = 45
