@@ -24,7 +24,7 @@ from p2psync.format.recipe import Recipe
 from p2psync.format.snapshot import Snapshot
 from p2psync.observer import NullObserver, Observer
 from p2psync.publish import ingest
-from p2psync.publish.publisher import RULES_OPTION, state_within
+from p2psync.publish.publisher import RULES_OPTION
 from p2psync.publish.report import Report, show_path
 from p2psync.publish.scan import (
     DIRECTORY_FLAGS,
@@ -89,7 +89,7 @@ def verify(
     watcher = NullObserver() if observer is None else observer
     root = Snapshot.decode(_object(state, wanted)).root
     watcher.phase("verify", root.totals.bytes if full else None, root.totals.files)
-    hidden = state_within(state, path)
+    hidden = state.within(path)
     return _Verifier(state, applied, hidden, watcher, full).run(path, root)
 
 

@@ -230,7 +230,7 @@ def test_a_state_directory_inside_the_tree_is_never_published(tree: Path) -> Non
     with State.open(tree / ".local" / "state") as state:
         assert manifest(state, publish(state, tree)).keys() == {b"", b"f", b".local"}
         for inside in (state.path, state.path / "keys"):
-            with pytest.raises(UsageError, match="never published"):
+            with pytest.raises(UsageError, match="never part of an archive"):
                 publish(state, inside)
 
 

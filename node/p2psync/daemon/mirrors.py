@@ -156,6 +156,7 @@ def register(state: State, options: FetchOptions) -> Tree:
     known = state.trees.get(path)
     if known is not None and known.role == "publish":
         raise UsageError(f"{os.fsdecode(path)} is published from here; mirror into another directory")
+    state.within(path)
     tree = state.trees.ensure(path, "mirror", options.url.archive)
     tree.source = str(options.url)
     tree.options["interval"] = options.mirror_interval

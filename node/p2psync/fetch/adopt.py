@@ -40,23 +40,30 @@ class _Progress(NullObserver):
 
 
 async def adopt(
-    state: State, tree: Tree, wanted: list[Entry], observer: Observer, *, limit: int | None = ADOPT_BYTES_MAX
+    state: State,
+    tree: Tree,
+    wanted: list[Entry],
+    observer: Observer,
+    *,
+    limit: int | None = ADOPT_BYTES_MAX,
+    hidden: frozenset[bytes] = frozenset(),
 ) -> bool:
     """Index the directory of ``tree`` if it seems to hold what is wanted; whether it was indexed.
 
     Args:
         wanted: the entries of the root that DEST is to get. With no name in common, nothing is read.
         limit: bytes up to which it is read; None: always, as a mirror must know what it has.
+        hidden: paths below it that are left out.
     """
     if not state.trees.is_empty(tree):
         return False
-    size = await asyncio.to_thread(_size, tree.path, {entry.name for entry in wanted}, limit)
+    size = await asyncio.to_thread(_size, tree.path, {entry.name for entry in wanted}, limit, hidden)
     if not size:
         return False
     observer.phase("reading what is here", size, None)
     progress = _Progress(observer)
     # What cannot be read is no matter here: it is only not known, and so fetched.
-    builder = Builder(state, tree.id, Filter(), Report(NullObserver()), progress)
+    builder = Builder(state, tree.id, Filter(), Report(NullObserver()), progress, hidden)
     try:
         await asyncio.to_thread(builder.build, tree.path)
     except FileError:
@@ -66,10 +73,11 @@ async def adopt(
     return True
 
 
-def _size(path: bytes, names: set[bytes], limit: int | None) -> int:
+def _size(path: bytes, names: set[bytes], limit: int | None, hidden: frozenset[bytes]) -> int:
     """Bytes of the regular files below ``path``; 0 if over the limit, or if no name at the top is wanted."""
     total = 0
     waiting = [path]
+    left_out = {os.path.join(path, each) for each in hidden}
     top = True
     while waiting:
         try:
@@ -81,7 +89,7 @@ def _size(path: bytes, names: set[bytes], limit: int | None) -> int:
             return 0
         top = False
         for entry in found:
-            if entry.name in RESERVED_NAMES:
+            if entry.name in RESERVED_NAMES or entry.path in left_out:
                 continue
             if entry.is_dir(follow_symlinks=False):
                 waiting.append(entry.path)

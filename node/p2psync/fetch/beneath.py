@@ -25,9 +25,12 @@ _FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 class Beneath:
     """Opens directories below one root; used from one thread at a time."""
 
-    def __init__(self, root: bytes) -> None:
-        """``root`` must exist; it may itself be reached through symbolic links, as the user named it."""
+    def __init__(self, root: bytes, spared: frozenset[bytes] = frozenset()) -> None:
+        """``root`` must exist; it may itself be reached through symbolic links, as the user named it.
+        ``spared`` are paths below it that no fetch reads, lists or removes: the state directory.
+        """
         self.root = root
+        self.spared = spared
         self._open: OrderedDict[bytes, int] = OrderedDict()
         self._root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
@@ -41,6 +44,10 @@ class Beneath:
         for known in list(self._open):
             if not path or known == path or known.startswith(below):
                 os.close(self._open.pop(known))
+
+    def spares(self, path: bytes) -> bool:
+        """Whether ``path`` is, or has below it, something that is spared."""
+        return any(each == path or not path or each.startswith(path + b"/") for each in self.spared)
 
     def dir(self, path: bytes) -> int:
         """A descriptor of the directory ``path`` (b"": the root), valid until the next call.
@@ -101,8 +108,12 @@ class Beneath:
                 return
 
     def remove(self, parent: bytes, name: bytes) -> int:
-        """Remove ``name`` in ``parent``, with all that is below it; how many names went."""
-        path = parent + b"/" + name if parent else name
+        """Remove ``name`` in ``parent``, with all that is below it; how many names went. Raises OSError with
+        EBUSY if something in it is spared.
+        """
+        path = join(parent, name)
+        if self.spares(path):
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), path)
         parent_fd = self.dir(parent)
         found = os.stat(name, dir_fd=parent_fd, follow_symlinks=False)
         if not stat.S_ISDIR(found.st_mode):

@@ -13,7 +13,7 @@ import os
 import stat
 from typing import Final, NamedTuple
 
-from p2psync.errors import FormatError
+from p2psync.errors import FormatError, UsageError
 from p2psync.fetch.beneath import Beneath, file_error, join
 from p2psync.fetch.manifest import Manifest
 from p2psync.fetch.plan import DirWork, Plan
@@ -140,6 +140,7 @@ class Comparison:
             raise FormatError(
                 "the archive has a folder at its root that p2psync keeps for itself; nothing was fetched"
             )
+        self._spare(path, entries)
         on_disk = self._scan(path) if exists else {}
         own = on_disk.pop(b"", None)
         work = DirWork(path, entry.ref, entry.mode, entry.mtime_ns, exists)
@@ -169,6 +170,20 @@ class Comparison:
         self._note_predecessors(path, older, inner)
         return inner, checked
 
+    def _spare(self, path: bytes, entries: list[Entry]) -> None:
+        """Refuse an archive that wants the place of what is spared in DEST. Raises UsageError."""
+        beneath = self._beneath
+        if beneath is None or not beneath.spares(path):
+            return
+        for entry in entries:
+            inner = join(path, entry.name)
+            if inner in beneath.spared or (entry.kind != Kind.DIR and beneath.spares(inner)):
+                own = ", ".join(os.fsdecode(join(beneath.root, each)) for each in beneath.spared)
+                raise UsageError(
+                    f"the archive has {os.fsdecode(inner)!r}, where the state directory {own!r} lies; "
+                    "fetch into another directory, or name another state directory with --state"
+                )
+
     def _note_predecessors(self, path: bytes, older: dict[bytes, Ref], inner: list[_Dir]) -> None:
         """Hand the known older listings on, from a directory to those in it."""
         was = older.pop(path, None)
@@ -190,7 +205,7 @@ class Comparison:
             with os.scandir(fd) as entries:
                 for found in entries:
                     name = os.fsencode(found.name)
-                    if not path and name in RESERVED_NAMES:
+                    if (not path and name in RESERVED_NAMES) or join(path, name) in self._beneath.spared:
                         continue
                     with contextlib.suppress(FileNotFoundError):  # Gone again: others may work in DEST too.
                         made[name] = found.stat(follow_symlinks=False)

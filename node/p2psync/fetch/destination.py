@@ -10,6 +10,7 @@ from p2psync.errors import FileError, UsageError
 from p2psync.fetch.beneath import Beneath, file_error
 from p2psync.fetch.options import FetchOptions
 from p2psync.fetch.plan import DirWork, Plan
+from p2psync.fetch.reuse import PARTIAL
 from p2psync.format.head import ArchiveHead
 from p2psync.format.ids import Ref
 from p2psync.state import State
@@ -23,19 +24,28 @@ class Destination:
         self._options = options
         self._state = state
         self._place = os.path.realpath(options.dest)
+        state.within(self._place)  # Refuses the state directory before anything is looked at.
         self.path = self._place
         """The directory that is worked in: what the user named, or where the single file goes."""
         self.single = False
         """Whether only one file or link is wanted, and all else in the directory is not ours."""
+        self._spared: frozenset[bytes] = frozenset()
 
     def name_for(self, name: bytes) -> bytes:
         """What a single file of this name is called: DEST may be the directory for it, or its new name."""
         return name if os.path.isdir(self._place) else os.path.basename(self._place)
 
     def settle(self, *, single: bool) -> None:
-        """Decide which directory is worked in."""
+        """Decide which directory is worked in. Raises UsageError if it cannot be."""
         self.single = single
         self.path = os.path.dirname(self._place) if single and not os.path.isdir(self._place) else self._place
+        self._spared = self._state.within(self.path)
+        for own in self._spared:
+            if own.split(b"/")[0] == PARTIAL:
+                raise UsageError(
+                    f"the state directory {self._state.path} lies in a folder that goes when the fetch into "
+                    f"{os.fsdecode(self.path)} is complete; name another one with --state"
+                )
 
     def tree(self, head: ArchiveHead) -> tuple[Tree, Ref | None]:
         """The tree at DEST, and the snapshot that it had when it was last complete."""
@@ -46,6 +56,9 @@ class Destination:
         if known is not None and role == "fetch":
             role = known.role
         tree = self._state.trees.ensure(self.path, role, None if self.single else head.archive)
+        for own in self._spared:
+            # Versions before this one took what is in it for content.
+            self._state.trees.drop_dir(tree.id, own)
         before = tree.options.get("complete")
         same_path = tree.options.get("path", b"") == self._options.url.path
         return tree, Ref(*before) if before and same_path and not self.single else None
@@ -53,7 +66,7 @@ class Destination:
     def open(self, *, create: bool) -> Beneath | None:
         """DEST, opened; None where it does not exist and ``create`` is off."""
         try:
-            return Beneath(self.path)
+            return Beneath(self.path, self._spared)
         except FileNotFoundError:
             if not create and not self.single:
                 return None
@@ -65,7 +78,7 @@ class Destination:
             raise file_error(error, self.path, "opening the directory") from None
         try:
             os.mkdir(self.path)
-            return Beneath(self.path)
+            return Beneath(self.path, self._spared)
         except OSError as error:
             raise file_error(error, self.path, "making the directory") from None
 

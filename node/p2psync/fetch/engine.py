@@ -192,7 +192,14 @@ class Fetch:
         try:
             if beneath is not None and not single and not await manifest.load([root.ref]):
                 limit = None if self._options.mirror else ADOPT_BYTES_MAX
-                await adopt(self._state, tree, manifest.listing(root.ref), self._observer, limit=limit)
+                await adopt(
+                    self._state,
+                    tree,
+                    manifest.listing(root.ref),
+                    self._observer,
+                    limit=limit,
+                    hidden=beneath.spared,
+                )
             self._observer.phase("comparing", None, root.totals.files)
             compare = Comparison(
                 self._state,

@@ -3,6 +3,7 @@
 A directory that somebody gives as DEST may hold more than the archive. Unless the user says otherwise
 (``Delete.ALL``, ``Delete.NONE``), only that is removed which an earlier snapshot of the archive had at the
 same path, and which is still as that snapshot had it: it came from there, and it has not been touched since.
+A state directory that lies in DEST stays whatever the user says, and so do the directories above it.
 """
 
 from __future__ import annotations
@@ -94,6 +95,11 @@ class Removal:
 
     async def _remove(self, path: bytes, name: bytes, listings: Sequence[Listing]) -> bool:
         """Remove one name with all below it; False if something of it stays."""
+        where = join(path, name)
+        if where in self._beneath.spared:
+            return False
+        if self._policy == Delete.ALL and self._beneath.spares(where):
+            return await self._remove_dir(path, name, [])
         if self._policy == Delete.ALL:
             self.deleted += self._beneath.remove(path, name)
             self._forget(path, name)

@@ -104,6 +104,8 @@ class LocalChunks:
 
     def _regular_below(self, path: bytes) -> Iterator[bytes]:
         parent, _, name = path.rpartition(b"/")
+        if path in self._beneath.spared:
+            return
         try:
             found = os.stat(name, dir_fd=self._beneath.dir(parent), follow_symlinks=False)
             if stat.S_ISREG(found.st_mode):

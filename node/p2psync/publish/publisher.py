@@ -98,7 +98,7 @@ def publish(
     path = os.fsencode(os.path.realpath(directory))
     if not os.path.isdir(path):
         raise UsageError(f"{show_path(path)} is not a directory.")
-    hidden = state_within(state, path)
+    hidden = state.within(path)
     with state.lock("publish-" + blake3(path).hexdigest(length=16)):
         tree, signer = _claim(state, path, archive)
         # A second directory with the same archive must wait as well: both would take the same sequence
@@ -178,15 +178,6 @@ def _publish(
         vanished=report.vanished,
         exit_code=report.exit_code,
     )
-
-
-def state_within(state: State, path: bytes) -> frozenset[bytes]:
-    """The state directory as a path in the tree, if it lies there: it holds private keys."""
-    own = os.fsencode(os.path.realpath(state.path))
-    if path == own or path.startswith(own + b"/"):
-        raise UsageError(f"{show_path(path)} is, or lies in, the state directory: that is never published.")
-    inside = path.rstrip(b"/") + b"/"
-    return frozenset({own[len(inside) :]}) if own.startswith(inside) else frozenset()
 
 
 def _claim(state: State, path: bytes, archive: bytes | None) -> tuple[Tree, _Signer]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from p2psync.errors import FileError
+from p2psync.errors import FileError, UsageError
 from p2psync.state.database import Database
 from p2psync.state.files import leave_to_owner, read_private, write_private
 from p2psync.state.heads import HeadStore
@@ -78,6 +78,22 @@ class State:
     @property
     def contacts_path(self) -> Path:
         return self.path / "contacts.msgpack"
+
+    def within(self, directory: bytes) -> frozenset[bytes]:
+        """Where this state directory lies below ``directory`` (absolute, real): its path from there, or
+        nothing. It holds private keys: whoever works in a tree leaves it out, and alone.
+
+        Raises UsageError: ``directory`` is the state directory, or lies in it.
+        """
+        own = os.fsencode(os.path.realpath(self.path))
+        if directory == own or directory.startswith(own + b"/"):
+            shown = directory.decode("utf-8", "backslashreplace")
+            raise UsageError(
+                f"{shown} is, or lies in, the state directory, which holds private keys and is never part of "
+                "an archive: use another directory, or name another state directory with --state."
+            )
+        above = directory.rstrip(b"/") + b"/"
+        return frozenset({own.removeprefix(above)}) if own.startswith(above) else frozenset()
 
     def identity(self) -> Identity:
         """This node's key pair, made on first use; several processes that start at once get the same one."""
