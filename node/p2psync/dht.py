@@ -13,7 +13,8 @@ import contextlib
 import logging
 import socket
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Final
 
 from p2psync import __version__
@@ -36,6 +37,12 @@ ASKS_ONLY: Final = (
 SERVES: Final = "other nodes reach the DHT's UDP port here: it serves records"
 RECORDS: Final = "records.msgpack"
 """The file in the state directory with the records that a node stores for others."""
+UNREAD: Final = ("read", "going on without it; remove it, or make it readable to the user that this runs as")
+UNSAVED: Final = (
+    "saved",
+    "the next start does without it; free space, or make it writable to the user that this runs as",
+)
+"""What becomes of a file that is only a cache, and what to do about it."""
 JOIN_HOLDERS: Final = 16
 """Known holders that are tried as contacts too: a node's DHT has the port number of its content server."""
 JOIN_PEERS: Final = 8
@@ -63,7 +70,8 @@ async def open_dht(
     identity: Identity | None = None,
     seeds: Seeds | None = None,
 ) -> AsyncIterator[DhtNode]:
-    """A node of the DHT that has joined, or tried to; its contacts are saved at the end.
+    """A node of the DHT that has joined, or tried to; its contacts are saved at the end. Where what it
+    remembers cannot be read or saved, it says so and does without.
 
     ``bootstrap``: addresses to join by, and sources of seeds (``seeds.query``), unless ``seeds`` are given.
     ``peers``: HOST:PORT of nodes that are known as sources, and may be in the DHT. Where nothing else leads
@@ -96,9 +104,11 @@ async def open_dht(
         ) from None
     joining: asyncio.Future[None] | None = None
     try:
-        node.load_contacts(state.contacts_path)
+        with _only_a_cache(state.contacts_path, *UNREAD):
+            node.load_contacts(state.contacts_path)
         if records:
-            await node.load_records(state.path / RECORDS)
+            with _only_a_cache(state.path / RECORDS, *UNREAD):
+                await node.load_records(state.path / RECORDS)
         known = [] if archive is None else addresses(holder_addresses(state, archive))
         seeds = seeds or Seeds(state.path, queries)
 
@@ -124,11 +134,21 @@ async def open_dht(
             for outcome in await asyncio.gather(joining, return_exceptions=True):
                 if isinstance(outcome, Exception):
                     log.warning("the network could not be joined: %s", outcome)
-        with contextlib.suppress(OSError):
+        with _only_a_cache(state.contacts_path, *UNSAVED):
             node.save_contacts(state.contacts_path)
-            if records:
+        if records:
+            with _only_a_cache(state.path / RECORDS, *UNSAVED):
                 node.save_records(state.path / RECORDS)
         await node.close()
+
+
+@contextlib.contextmanager
+def _only_a_cache(path: Path, doing: str, remedy: str) -> Iterator[None]:
+    """Warn where a file cannot be read or saved that is a help to the next start, and nothing more."""
+    try:
+        yield
+    except OSError as error:
+        log.warning("%s cannot be %s: %s; %s", path, doing, error.strerror or error, remedy)
 
 
 async def settle_mode(node: DhtNode, addresses: Sequence[tuple[str, int]] = ()) -> None:
