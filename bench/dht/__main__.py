@@ -44,10 +44,10 @@ def main() -> int:
     every = [*ROWS, *PACKAGE_ROWS]
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(every)}; all by default")
     parser.add_argument("--nodes", type=int, default=200, help="nodes of a network (200)")
-    parser.add_argument("--reads", type=int, default=300, help="reads of a row (300)")
+    parser.add_argument(
+        "--reads", type=int, default=300, help="reads of a row, three times those of the package (300)"
+    )
     parser.add_argument("--churn-nodes", type=int, default=200, help="nodes of the day of churn (200)")
-    parser.add_argument("--package-nodes", type=int, default=200, help="nodes of the package (200)")
-    parser.add_argument("--package-reads", type=int, default=200, help="reads of a row of the package (200)")
     parser.add_argument(
         "--results", type=Path, help="keep figures in this JSON file, and begin with those in it"
     )
@@ -66,7 +66,7 @@ def main() -> int:
             ROWS[name](nodes, options.reads, partial(_note, results, "ours"))
         else:
             note = partial(_note, results, "package")
-            PACKAGE_ROWS[name](options.package_nodes, options.package_reads, note)
+            PACKAGE_ROWS[name](options.nodes, max(1, options.reads // 3), note)
         print(f"# {name}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
     print("\n".join(report.lines(results)))
     if options.write is not None:
