@@ -83,9 +83,8 @@ async def open_dht(
     only others.
 
     Raises:
-        NetworkError: the address cannot be used. UsageError: a bootstrap address is none. TrustError:
-        there are
-            only seeds that must not be believed.
+        NetworkError: the address cannot be used. UsageError: a bootstrap address is none. TrustError: there
+        are only seeds that must not be believed.
     """
     texts, queries = split(bootstrap)
     given, hints = addresses(texts), addresses(peers)[:JOIN_PEERS]
