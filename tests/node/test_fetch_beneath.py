@@ -171,7 +171,7 @@ def test_a_directory_swapped_for_a_link_again_and_again_leads_nowhere(
                     job = job_for(Target(b"d/e", file_entry(b"f%d" % turn, 0o644, MTIME, ref)), None)
                     workspace.write(job, 0, memoryview(b"content"))
                     workspace.place(job.targets[0], job, local, True)
-                    workspace.make_symlink(Target(b"d", symlink_entry(b"l%d" % turn, MTIME, b"x")))
+                    workspace.make_symlink(Target(b"d", symlink_entry(b"l%d" % turn, MTIME, b"x")), local)
                     beneath.forget(b"d")
                     beneath.remove(b"d", b"e")
                 except OSError:

@@ -14,10 +14,11 @@ from tests.node.simulator import MTIME
 from tests.node.workspace_bench import NEW, OLD, Bench, entry
 
 from p2psync.chunking import cut_object
+from p2psync.fetch.beneath import ChangedMeanwhile
 from p2psync.fetch.jobs import Target
 from p2psync.fetch.plan import DirWork
 from p2psync.fetch.reuse import PARTIAL
-from p2psync.fetch.workspace import ChangedMeanwhile, job_for
+from p2psync.fetch.workspace import job_for
 from p2psync.format.ids import Ref
 from p2psync.format.listing import symlink_entry
 from p2psync.format.recipe import Recipe
@@ -179,7 +180,7 @@ def test_another_file_system_within_dest(bench: Bench, data: bytes, monkeypatch:
     monkeypatch.setattr(os, "rename", across)
     bench.make(bench.job(b"file", data, directory=b"mounted"), data)
     link = Target(b"mounted", symlink_entry(b"link", MTIME, b"file"))
-    bench.workspace.make_symlink(link)
+    bench.workspace.make_symlink(link, bench.local)
     bench.end(complete=True)
     there = bench.dest / "mounted"
     assert sorted(os.listdir(there)) == ["file", "link"]
@@ -198,12 +199,12 @@ def test_links_replace_files_and_links_but_no_full_directory(bench: Bench) -> No
     (bench.dest / "full").mkdir()
     (bench.dest / "full" / "mine").write_text("keep")
     for name in (b"file", b"link", b"hollow", b"fresh"):
-        bench.workspace.make_symlink(Target(b"", symlink_entry(name, MTIME, b"../target\xff")))
+        bench.workspace.make_symlink(Target(b"", symlink_entry(name, MTIME, b"../target\xff")), bench.local)
         path = os.path.join(os.fsencode(bench.dest), name)
         assert os.readlink(path) == b"../target\xff"
         assert os.lstat(path).st_mtime_ns == MTIME
     with pytest.raises(OSError, match="not empty"):
-        bench.workspace.make_symlink(Target(b"", symlink_entry(b"full", MTIME, b"x")))
+        bench.workspace.make_symlink(Target(b"", symlink_entry(b"full", MTIME, b"x")), bench.local)
     bench.end(complete=True)
     assert (bench.dest / "full" / "mine").read_text() == "keep"
 
@@ -326,7 +327,11 @@ def work(bench: Bench) -> None:
     small = bench.job(b"small", b"new", replaces=True)
     bench.write(small, b"new")
     bench.place(small)
-    bench.workspace.make_symlink(Target(b"", symlink_entry(b"link", MTIME, b"new")))
+    bench.workspace.make_symlink(Target(b"", symlink_entry(b"link", MTIME, b"new")), bench.local)
+    bench.workspace.aside.allow(dict.fromkeys([b"full", b"linked"]))
+    full = bench.job(b"full", OLD)
+    bench.make(full, OLD)
+    bench.workspace.make_symlink(Target(b"", symlink_entry(b"linked", MTIME, b"new")), bench.local)
     bench.workspace.set_metadata(Target(b"", entry(b"touched", b"same")))
 
 
@@ -340,6 +345,9 @@ def test_a_crash_at_any_step_leaves_old_or_new(tmp_path: Path, monkeypatch: pyte
         (bench.dest / "small").write_bytes(b"old")
         (bench.dest / "link").symlink_to("old")
         (bench.dest / "touched").write_bytes(b"same")
+        for name in ("full", "linked"):
+            (bench.dest / name / "deep").mkdir(parents=True)
+            (bench.dest / name / "deep" / "file").write_bytes(b"old")
         bench.index(bench.dest / "touched", b"same")
         killed = False
         with monkeypatch.context() as patched:
@@ -352,6 +360,10 @@ def test_a_crash_at_any_step_leaves_old_or_new(tmp_path: Path, monkeypatch: pyte
         assert (bench.dest / "small").read_bytes() in (b"old", b"new")
         assert str((bench.dest / "link").readlink()) in ("old", "new")
         assert (bench.dest / "touched").read_bytes() == b"same"
+        for name in ("full", "linked"):
+            path = bench.dest / name
+            stays = (path / "deep" / "file").exists() and (path / "deep" / "file").read_bytes() == b"old"
+            assert stays or (path.is_symlink() if name == "linked" else path.read_bytes() == OLD)
         copy = bench.dest / "new" / "dir" / "copy"
         assert not copy.exists() or copy.read_bytes() == NEW
         if (bench.dest / "file").read_bytes() == NEW:
@@ -363,7 +375,16 @@ def test_a_crash_at_any_step_leaves_old_or_new(tmp_path: Path, monkeypatch: pyte
         bench.end(complete=True)
         assert (bench.dest / "file").read_bytes() == NEW == copy.read_bytes()
         assert (bench.dest / "small").read_bytes() == b"new"
-        assert sorted(os.listdir(bench.dest)) == ["file", "link", "new", "small", "touched"]
+        assert sorted(os.listdir(bench.dest)) == [
+            "file",
+            "full",
+            "link",
+            "linked",
+            "new",
+            "small",
+            "touched",
+        ]
+        assert (bench.dest / "full").read_bytes() == OLD and (bench.dest / "linked").is_symlink()
         bench.state.close()
         if not killed:
             break

@@ -22,6 +22,10 @@ these.
 _FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
+class ChangedMeanwhile(OSError):
+    """Something in DEST is not any more what it was when DEST was compared."""
+
+
 class Beneath:
     """Opens directories below one root; used from one thread at a time."""
 

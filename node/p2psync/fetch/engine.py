@@ -288,7 +288,7 @@ class Fetch:
             if plan.files and plan.has_old_content:
                 self._observer.phase("looking for chunks that are here", None, None)
                 await asyncio.get_running_loop().run_in_executor(disk, local.scan, plan)
-            await removal.make_way(plan)
+            workspace.aside.allow(await removal.make_way(plan))
             self._observer.phase("fetching", plan.size, plan.files)
             async with self._background(discovery, head) as share:
                 if plan.files:
@@ -306,6 +306,8 @@ class Fetch:
                 )
                 result = await download.run(plan)
             complete = self._take_result(result, plan)
+            if not result.superseded:
+                await asyncio.get_running_loop().run_in_executor(disk, workspace.aside.clear)
             if complete and not result.superseded:
                 self._observer.phase("finishing", None, None)
                 await removal.run(plan)
@@ -313,7 +315,7 @@ class Fetch:
             local.stop()
             disk.shutdown(wait=True, cancel_futures=True)
             self._made_from_here += workspace.reused
-            self._summary.deleted += removal.deleted
+            self._summary.deleted += removal.deleted + workspace.aside.deleted
             local.close()
             workspace.close(complete=complete)
         self._summary.kept = removal.kept

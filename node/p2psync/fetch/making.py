@@ -12,13 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from p2psync.fetch.beneath import file_error
+from p2psync.fetch.aside import InTheWay
+from p2psync.fetch.beneath import ChangedMeanwhile, file_error
 from p2psync.fetch.jobs import Job, Part, Target
 from p2psync.fetch.plan import DirWork
 from p2psync.fetch.queue import Piece
 from p2psync.fetch.reuse import LocalChunks
 from p2psync.fetch.swarm import Member, Swarm
-from p2psync.fetch.workspace import ChangedMeanwhile, Workspace, job_for
+from p2psync.fetch.workspace import Workspace, job_for
 from p2psync.format.ids import Ref, chunk_id
 from p2psync.format.listing import Entry
 from p2psync.observer import Observer
@@ -26,6 +27,7 @@ from p2psync.observer import Observer
 _ONE_PATH: Final = (
     ChangedMeanwhile,
     FileNotFoundError,
+    InTheWay,
     IsADirectoryError,
     NotADirectoryError,
     PermissionError,
@@ -72,7 +74,7 @@ class Making:
         except OSError as error:
             raise file_error(error, work.path or b".", "making the directory") from None
         for position in work.symlinks:
-            self._guarded(self._workspace.make_symlink, Target(work.path, entries[position]))
+            self._guarded(self._workspace.make_symlink, Target(work.path, entries[position]), self._local)
         for position in work.metadata:
             self._guarded(self._workspace.set_metadata, Target(work.path, entries[position]))
 

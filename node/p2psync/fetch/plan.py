@@ -69,4 +69,4 @@ class Plan:
     @property
     def has_old_content(self) -> bool:
         """Whether there is anything in DEST whose chunks might serve again."""
-        return any(work.extraneous or work.replaced for work in self.dirs)
+        return any(work.extraneous or work.conflicts or work.replaced for work in self.dirs)

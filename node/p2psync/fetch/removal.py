@@ -12,6 +12,7 @@ import os
 import stat
 from collections.abc import Sequence
 
+from p2psync.fetch.aside import survey
 from p2psync.fetch.beneath import Beneath, file_error, join
 from p2psync.fetch.manifest import Manifest
 from p2psync.fetch.options import Delete
@@ -48,10 +49,32 @@ class Removal:
         self.kept: list[bytes] = []
         """The names, at the highest level, that stay although the snapshot does not have them."""
 
-    async def make_way(self, plan: Plan) -> None:
-        """Remove directories that stand where the snapshot has a file or a link."""
+    async def make_way(self, plan: Plan) -> dict[bytes, bytes | None]:
+        """Which of the directories that stand where the snapshot has a file or a link may go when that is
+        here, each with the seal (``aside.survey``) that it must have then, None for any. Nothing is removed.
+        """
+        may_go: dict[bytes, bytes | None] = {}
         for work in plan.dirs:
-            await self._remove_names(work.path, work.conflicts)
+            own = self._policy == Delete.OWN and work.conflicts
+            listings = await self._earlier_listings(work.path) if own else []
+            for name in work.conflicts:
+                path = join(work.path, name)
+                if self._policy == Delete.ALL:
+                    may_go[path] = None
+                    continue
+                try:
+                    found = survey(self._beneath, path)
+                    if found.names == 1 or await self._came_from_there(work.path, name, listings):
+                        may_go[path] = found.seal
+                    else:
+                        self.kept.append(path)
+                except (FileNotFoundError, NotADirectoryError):
+                    continue  # It is gone, or no directory any more.
+                except PermissionError:
+                    self.kept.append(path)
+                except OSError as error:
+                    raise file_error(error, path, "reading") from None
+        return may_go
 
     async def run(self, plan: Plan) -> None:
         """Remove what is extraneous."""
@@ -102,19 +125,38 @@ class Removal:
             return await self._remove_dir(path, name, [])
         if self._policy == Delete.ALL:
             self.deleted += self._beneath.remove(path, name)
-            self._forget(path, name)
+            self._state.trees.drop_name(self._tree.id, path, name)
             return True
-        known = [listing[name] for listing in listings if name in listing]
-        found = os.stat(name, dir_fd=self._beneath.dir(path), follow_symlinks=False)
-        if stat.S_ISDIR(found.st_mode):
-            below = [listing for entry in known if (listing := await self._listing(entry)) is not None]
-            return bool(below) and await self._remove_dir(path, name, below)
-        if not any(self._untouched(path, entry, found) for entry in known):
+        below, untouched = await self._known(path, name, listings)
+        if below:
+            return await self._remove_dir(path, name, below)
+        if not untouched:
             return False
         os.unlink(name, dir_fd=self._beneath.dir(path))
-        self._forget(path, name)
+        self._state.trees.drop_name(self._tree.id, path, name)
         self.deleted += 1
         return True
+
+    async def _came_from_there(self, path: bytes, name: bytes, listings: Sequence[Listing]) -> bool:
+        """Whether one name and all below it are as earlier snapshots had them."""
+        below, untouched = await self._known(path, name, listings)
+        if not below:
+            return untouched
+        inner = join(path, name)
+        for each in os.listdir(self._beneath.dir(inner)):
+            if not await self._came_from_there(inner, os.fsencode(each), below):
+                return False
+        return True
+
+    async def _known(
+        self, path: bytes, name: bytes, listings: Sequence[Listing]
+    ) -> tuple[list[Listing], bool]:
+        """Of a directory, what earlier snapshots had in it; of anything else, whether it is as one had it."""
+        known = [listing[name] for listing in listings if name in listing]
+        found = os.stat(name, dir_fd=self._beneath.dir(path), follow_symlinks=False)
+        if not stat.S_ISDIR(found.st_mode):
+            return [], any(self._untouched(path, entry, found) for entry in known)
+        return [listing for entry in known if (listing := await self._listing(entry)) is not None], False
 
     async def _remove_dir(self, path: bytes, name: bytes, listings: Sequence[Listing]) -> bool:
         inner = join(path, name)
@@ -131,7 +173,7 @@ class Removal:
         else:
             self._beneath.forget(inner)
             os.rmdir(name, dir_fd=self._beneath.dir(path))
-            self._forget(path, name)
+            self._state.trees.drop_name(self._tree.id, path, name)
             self.deleted += 1
         return whole
 
@@ -144,8 +186,3 @@ class Removal:
         if entry.kind == Kind.SYMLINK and stat.S_ISLNK(found.st_mode):
             return os.fsencode(os.readlink(entry.name, dir_fd=self._beneath.dir(path))) == entry.target
         return False
-
-    def _forget(self, path: bytes, name: bytes) -> None:
-        with self._state.transaction():
-            self._state.trees.drop_files(self._tree.id, path, [name])
-            self._state.trees.drop_dir(self._tree.id, join(path, name))

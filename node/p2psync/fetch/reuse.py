@@ -184,8 +184,20 @@ class LocalChunks:
             return None
 
     def moved(self, path: bytes, now_at: bytes) -> None:
-        """The old file at ``path`` was put aside as ``now_at``; its chunks are read there."""
+        """What was at ``path``, an old file or directory, was put aside as ``now_at``; its chunks are read
+        there.
+        """
         self._moved[path] = now_at
+
+    def _now_at(self, path: bytes) -> bytes:
+        """Where an old file is by now."""
+        above = path if self._moved else b""
+        while above:
+            moved = self._moved.get(above)
+            if moved is not None:
+                return moved + path[len(above) :]
+            above = above.rpartition(b"/")[0]
+        return path
 
     # Using it.
 
@@ -196,8 +208,7 @@ class LocalChunks:
         row = self._db.execute("SELECT file, offset FROM chunk WHERE id = ?", (digest,)).fetchone()
         if row is None:
             return None
-        path = self._files[row[0]]
-        fd = self._open(self._moved.get(path, path))
+        fd = self._open(self._now_at(self._files[row[0]]))
         if fd is None:
             return None
         try:

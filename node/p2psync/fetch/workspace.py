@@ -18,7 +18,8 @@ from collections.abc import Iterator
 from itertools import count
 from typing import Final
 
-from p2psync.fetch.beneath import Beneath, join
+from p2psync.fetch.aside import Aside, InTheWay
+from p2psync.fetch.beneath import Beneath, ChangedMeanwhile, join
 from p2psync.fetch.compare import file_row
 from p2psync.fetch.jobs import Job, Target
 from p2psync.fetch.plan import DirWork
@@ -35,10 +36,6 @@ again.
 """
 COPY_BUFFER: Final = 1 << 20
 _CREATE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
-class ChangedMeanwhile(OSError):
-    """A file is not the one any more that it was when DEST was compared."""
 
 
 class Workspace:
@@ -58,6 +55,7 @@ class Workspace:
         self.reused = 0
         """Bytes taken from this machine instead of the network."""
         self._partial_fd = self._open_folder()
+        self.aside = Aside(state, tree, beneath, self._partial_fd)
 
     def _open_folder(self) -> int:
         fd = self._beneath.make_dir(PARTIAL)
@@ -73,8 +71,7 @@ class Workspace:
         try:
             self.flush()
             if complete:
-                for name in map(os.fsencode, os.listdir(self._partial_fd)):
-                    os.unlink(name, dir_fd=self._partial_fd)
+                self.aside.clear(everything=True)
         finally:
             for job in list(self._unfinished):
                 self.release(job)
@@ -238,16 +235,10 @@ class Workspace:
         """Put the file ``fd``, which is ``name`` in the folder, in the place of ``target``."""
         directory = self._beneath.make_dir(target.directory)
         if target.replaces:
-            self._put_aside(target, directory, local)
+            self.aside.keep_file(target, directory, local)
         entry = target.entry
         try:
-            try:
-                os.rename(name, entry.name, src_dir_fd=self._partial_fd, dst_dir_fd=directory)
-            except IsADirectoryError:
-                # Emptied before, as far as the rules on deletion allow; if it is not empty this says so.
-                self._beneath.forget(target.path)
-                os.rmdir(entry.name, dir_fd=directory)
-                os.rename(name, entry.name, src_dir_fd=self._partial_fd, dst_dir_fd=directory)
+            self._move(name, directory, target, local)
             found = os.fstat(fd)  # Of what was made, whatever stands under that name by now.
         except OSError as error:
             if error.errno != errno.EXDEV:
@@ -264,52 +255,28 @@ class Workspace:
         try:
             _copy(fd, made)
             self._dress(made, entry)
-            os.rename(beside, entry.name, src_dir_fd=directory, dst_dir_fd=directory)
-            found = os.fstat(made)
         except OSError:
             os.unlink(beside, dir_fd=directory)
             raise
+        else:
+            _rename_beside(beside, directory, entry.name)
+            found = os.fstat(made)
         finally:
             os.close(made)
         os.unlink(name, dir_fd=self._partial_fd)
         return found
 
-    def _put_aside(self, target: Target, directory: int, local: LocalChunks) -> None:
-        """Keep an old file, whose chunks others may still want, under another name until the end."""
-        try:
-            found = os.stat(target.entry.name, dir_fd=directory, follow_symlinks=False)
-        except FileNotFoundError:
-            return
-        if stat.S_ISREG(found.st_mode) and found.st_size:
-            aside = b"old-%d-%d" % (os.getpid(), next(self._numbers))
-            try:
-                os.link(
-                    target.entry.name,
-                    aside,
-                    src_dir_fd=directory,
-                    dst_dir_fd=self._partial_fd,
-                    follow_symlinks=False,
-                )
-            except OSError:
-                return  # No hard links here: those chunks are asked of the network instead.
-            local.moved(target.path, join(PARTIAL, aside))
-
-    def make_symlink(self, target: Target) -> None:
+    def make_symlink(self, target: Target, local: LocalChunks) -> None:
         """A symbolic link, replaced in one step where something stands already."""
         entry = target.entry
         directory = self._beneath.make_dir(target.directory)
         name = b"tmp-%d" % next(self._numbers)
         os.symlink(entry.target, name, dir_fd=self._partial_fd)
-        os.utime(name, ns=(time.time_ns(), entry.mtime_ns), dir_fd=self._partial_fd, follow_symlinks=False)
         try:
-            found = os.stat(entry.name, dir_fd=directory, follow_symlinks=False)
-            if stat.S_ISDIR(found.st_mode):
-                self._beneath.forget(target.path)
-                os.rmdir(entry.name, dir_fd=directory)
-        except FileNotFoundError:
-            pass
-        try:
-            os.rename(name, entry.name, src_dir_fd=self._partial_fd, dst_dir_fd=directory)
+            os.utime(
+                name, ns=(time.time_ns(), entry.mtime_ns), dir_fd=self._partial_fd, follow_symlinks=False
+            )
+            self._move(name, directory, target, local)
         except OSError as error:
             os.unlink(name, dir_fd=self._partial_fd)
             if error.errno != errno.EXDEV:
@@ -317,7 +284,16 @@ class Workspace:
             beside = b".p2psync-%d-%d" % (os.getpid(), next(self._numbers))
             os.symlink(entry.target, beside, dir_fd=directory)
             os.utime(beside, ns=(time.time_ns(), entry.mtime_ns), dir_fd=directory, follow_symlinks=False)
-            os.rename(beside, entry.name, src_dir_fd=directory, dst_dir_fd=directory)
+            _rename_beside(beside, directory, entry.name)
+
+    def _move(self, name: bytes, directory: int, target: Target, local: LocalChunks) -> None:
+        """Put ``name`` from the folder in the place of ``target``. ``directory`` is not valid afterwards,
+        unless this raises EXDEV: another file system is mounted there.
+        """
+        try:
+            os.rename(name, target.entry.name, src_dir_fd=self._partial_fd, dst_dir_fd=directory)
+        except IsADirectoryError:
+            self.aside.replace_directory(name, target, local)
 
     def set_metadata(self, target: Target) -> None:
         """Mode and time of a file whose content is right already."""
@@ -353,6 +329,17 @@ def job_for(target: Target, recipe: Recipe | None) -> Job:
     entry = target.entry
     ref = Ref(entry.size, entry.digest)
     return Job(ref, Recipe.single(ref) if recipe is None else recipe, [target])
+
+
+def _rename_beside(beside: bytes, directory: int, name: bytes) -> None:
+    """The last step on another file system within DEST."""
+    try:
+        os.rename(beside, name, src_dir_fd=directory, dst_dir_fd=directory)
+    except OSError as error:
+        os.unlink(beside, dir_fd=directory)
+        if isinstance(error, IsADirectoryError):
+            raise InTheWay(os.strerror(errno.EXDEV)) from None
+        raise
 
 
 def _is_hole(fd: int, offset: int, length: int) -> bool:

@@ -227,6 +227,12 @@ class Trees:
                 "DELETE FROM dirs WHERE tree = ? AND parent = ? AND name = ?", (tree_id, *split(directory))
             )
 
+    def drop_name(self, tree_id: int, directory: bytes, name: bytes) -> None:
+        """Drop the rows of a name that is gone, whatever it was, and of all that is below."""
+        with self._db.transaction():
+            self.drop_files(tree_id, directory, [name])
+            self.drop_dir(tree_id, directory + b"/" + name if directory else name)
+
     def find(self, digest: bytes, limit: int = 8, *, public: bool = False) -> list[Located]:
         """Up to `limit` places where the content named `digest` was when it was hashed.
 
