@@ -6,8 +6,10 @@ trusted for no more than that.
 
 from __future__ import annotations
 
+import heapq
 import socket
 from collections import Counter, OrderedDict
+from collections.abc import Iterable
 from typing import Final, Generic, TypeVar
 
 from p2psync_dht.contact import Address, Contact
@@ -47,6 +49,7 @@ class Acquaintances:
         self._pinged: Memory[float] = Memory()
         self._written: Memory[float] = Memory()
         self._observed: dict[socket.AddressFamily, list[Address]] = {}
+        self._earlier: Memory[Contact] = Memory()
 
     def note_proof(self, contact: Contact, now: float) -> None:
         self._proofs.remember(contact.address, (contact.id, now))
@@ -69,6 +72,7 @@ class Acquaintances:
 
     def note_silence(self, address: Address, now: float) -> None:
         self._silences.remember(address, now)
+        self._earlier.pop(address, None)
 
     def note_answer(self, address: Address) -> None:
         self._silences.pop(address, None)
@@ -77,6 +81,16 @@ class Acquaintances:
         """Whether that address was silent lately."""
         since = self._silences.get(contact.address)
         return since is not None and now - since < DEAD_FOR
+
+    def note_earlier(self, contacts: Iterable[Contact]) -> None:
+        """Contacts of earlier runs: nobody who lies today had a say in them."""
+        for contact in contacts:
+            self._earlier.remember(contact.address, contact)
+
+    def earlier(self, family: socket.AddressFamily, target: int, count: int) -> list[Contact]:
+        """The nearest contacts of earlier runs that have not been silent since."""
+        known = (contact for contact in self._earlier.values() if contact.family == family)
+        return heapq.nsmallest(count, known, key=lambda contact: contact.long_id ^ target)
 
     def note_written(self, address: Address, now: float) -> None:
         self._written.remember(_host(address), now)

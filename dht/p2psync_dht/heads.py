@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 QUORUM: Final = 3  # copies of the best head that end a read
 # Queries under way in such a read, which has to hear a score of nodes: with four of them, and 40 % of the
-# nodes dead, it takes a tenth longer, for as many datagrams.
-QUORUM_ALPHA: Final = 6
+# nodes dead, it takes a fifth longer, for almost as many datagrams.
+QUORUM_ALPHA: Final = 8
 NEAREST: Final = 8  # nodes nearest to the key that such a read has heard: fewer may all be liars
 SPARE: Final = 3  # nodes asked beyond these, so that a silent one does not hold up the read
 HANDED_ON: Final = 8  # nodes that one read gives the newer head; the next read finds the rest

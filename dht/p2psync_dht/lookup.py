@@ -20,7 +20,7 @@ from p2psync_dht.contact import COMPACT_SIZE, Address, Contact, NetworkQuota, co
 from p2psync_dht.keys import ID_SIZE
 from p2psync_dht.query import Answer
 from p2psync_dht.routing import KEY_BITS, MAX_PER_NETWORK
-from p2psync_dht.shortlist import Entry, State, least_wanted
+from p2psync_dht.shortlist import MIN_OWN, Entry, State, least_wanted, own_wanted
 from p2psync_dht.wire import Want, WireError, field
 
 if TYPE_CHECKING:
@@ -32,10 +32,6 @@ MAX_ALPHA: Final = 10  # every silent node adds a slot, up to here: among the de
 MAX_SHORTLIST: Final = 3  # times k: candidates kept that nobody has asked
 MAX_QUERIES: Final = 160  # of one lookup, whatever liars invent; an honest one with 40 % dead needs 60
 MAX_SEEN: Final = 4096  # contacts remembered as heard of: MAX_QUERIES answers of 20, and some
-# Contacts of our own table that must have answered: what liars tell leads to liars, and of 40 % colluding
-# nodes eight are all in collusion once in 1,500 lookups (five: once in 100).
-MIN_OWN: Final = 8
-SPARE_OWN: Final = 3  # more of them tried at most: where most are silent, nobody waits for the living
 # Times as far apart as nodes are elsewhere, the nearest nodes heard may lie. Farther apart, others are
 # being hidden. Of a tenth of honest reads this is true by chance, and they go on to the end.
 SPREAD: Final = 1.5
@@ -83,14 +79,17 @@ class Lookup:
         self._focus = self._k
         self._widened = False
         self._own_lost = 0
-        self._own_needed = MIN_OWN
         self._waiting_for_addresses = 0
         self._started = False
         self.queries = 0
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         table = protocol.tables[family]
         table.bucket_of(self._target_id).touch_last_updated()
-        for contact in [*table.closest(self._target_id, self._k), *seeds]:
+        # A read is misled by what liars tell; a store and a join ask all whom they are told of anyhow.
+        count = 0 if want == Want.NODES else self._k
+        earlier = protocol.acquaintances.earlier(family, self._target_id, count)
+        self._earlier = {contact.id for contact in earlier}
+        for contact in [*earlier, *table.closest(self._target_id, self._k), *seeds]:
             self._add(contact, None)
 
     async def run(self) -> list[Answer]:
@@ -156,20 +155,9 @@ class Lookup:
             self._networks.release(entry.contact)
 
     def _own_wanted(self) -> Entry | None:
-        """The nearest contact of our own table not yet asked, as long as too few of them have answered."""
-        wanted = min(self._own_needed, self._k)
-        tried = self._own_lost - self._own_needed
-        for entry in self._entries:
-            if entry.teller is None:
-                tried += entry.state != State.NEW
-                if tried >= SPARE_OWN:
-                    return None
-                if entry.state == State.NEW:
-                    return entry if self._is_eligible(entry) else None
-                wanted -= entry.state in (State.ASKED, State.ANSWERED)
-                if wanted <= 0:
-                    return None
-        return None
+        """The next contact of our own to ask, as long as too few of them have answered."""
+        own = own_wanted(self._entries, self._earlier, min(MIN_OWN, self._k), self._own_lost)
+        return own if own is not None and self._is_eligible(own) else None
 
     def _next(self) -> Entry | None:
         """The nearest node not yet asked, unless k nearer ones have answered or may be about to; contacts
@@ -224,16 +212,17 @@ class Lookup:
         Where many are dead, waiting for the living would double the time. Liars cannot make others silent,
         but they can invent silent ones: these stand for half of the nearest at most.
         """
-        own = self._own_needed - self._own_lost
+        waiting = (State.NEW, State.ASKED)
+        own = sum(entry.teller is None and entry.state not in waiting for entry in self._entries)
+        needs_own = own + self._own_lost < MIN_OWN
         density = self._protocol.tables[self._family].density()
         expected = SPREAD * nearest / density if density else 2.0**KEY_BITS
         patience = nearest // 2
         for entry in self._entries:
-            if entry.state in (State.NEW, State.ASKED):
-                if nearest > 0 or (entry.teller is None and own > 0):
+            if entry.state in waiting:
+                if nearest > 0 or (entry.teller is None and needs_own):
                     return False
                 continue
-            own -= entry.teller is None
             if entry.state == State.ANSWERED or patience > 0:
                 patience -= entry.state != State.ANSWERED
                 nearest -= 1

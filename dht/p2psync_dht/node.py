@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Final, TypedDict, Unpack
+from typing import Any, Final, TypedDict, Unpack
 
 from p2psync_dht import persistence
 from p2psync_dht.announce import announce_sweep, refresh_head
@@ -20,6 +20,7 @@ from p2psync_dht.holders import read_holders, write_holder
 from p2psync_dht.keys import Identity
 from p2psync_dht.maintenance import Maintenance
 from p2psync_dht.protocol import DhtProtocol
+from p2psync_dht.query import Answer
 from p2psync_dht.records import HolderRecord
 from p2psync_dht.routing import K
 from p2psync_dht.server import DhtServer
@@ -82,10 +83,12 @@ class DhtNode:
             max_records=max_records,
         )
         self.protocol.agent = agent.encode()
-        self._cached = list(contacts)
+        self._cached: list[Contact] = []
+        self._remember(contacts)
         self._bootstrap: list[Address] = []
         self._address: Address = ("", 0)
         self._maintenance: asyncio.Task[None] | None = None
+        self._joining: set[asyncio.Future[int]] = set()
 
     @classmethod
     async def start(
@@ -122,10 +125,11 @@ class DhtNode:
     async def close(self) -> None:
         """Close the sockets and end what is under way: lookups return what they have found so far."""
         task, self._maintenance = self._maintenance, None
-        if task is not None:
-            task.cancel()
+        under_way: list[asyncio.Future[Any]] = [*self._joining, *([task] if task is not None else [])]
+        for work in under_way:
+            work.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await task
+                await work
         self._server.stop()
         await asyncio.sleep(0)  # the transports close their sockets in the loop's next turn
 
@@ -170,14 +174,38 @@ class DhtNode:
 
     # The network
 
-    async def join(self, addresses: Sequence[tuple[str, int]] = ()) -> int:
+    async def join(self, addresses: Sequence[tuple[str, int]] = (), *, enough: int | None = None) -> int:
         """Get to know the network through any of `addresses` and the contacts given or loaded before.
 
-        Returns the number of contacts known afterwards. Names are resolved off the loop; dead addresses
-        cost no time beside living ones, and raise nothing.
+        Returns the number of contacts known then. Names are resolved off the loop; dead addresses cost no
+        time beside living ones, and raise nothing. With `enough` it returns as soon as so many nodes are
+        known, and goes on meanwhile: who only asks need not wait until its table is full.
         """
         self._bootstrap = list(addresses)
-        return await self._server.bootstrap(addresses, self._cached)
+        met = asyncio.Event()
+
+        def heard(_: Answer) -> None:
+            if enough is not None and len(self.contacts()) >= enough:
+                met.set()
+
+        joining = asyncio.ensure_future(self._server.bootstrap(addresses, self._cached, on_answer=heard))
+        meeting = asyncio.ensure_future(met.wait())
+        try:
+            await asyncio.wait([joining, meeting], return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            joining.cancel()
+            raise
+        finally:
+            meeting.cancel()
+        if joining.done():
+            return joining.result()
+        self._joining.add(joining)
+        joining.add_done_callback(self._joining.discard)
+        return len(self.contacts())
+
+    def _remember(self, contacts: Iterable[Contact]) -> None:
+        self._cached += contacts
+        self.protocol.acquaintances.note_earlier(self._cached)
 
     @property
     def remembered(self) -> list[Address]:
@@ -248,20 +276,22 @@ class DhtNode:
         return sorted((one for table in tables for one in table), key=lambda one: -one.seen)
 
     def save_contacts(self, path: Path) -> int:
-        """Write the contacts atomically; how many. With none known, an older file is left alone. Raises
-        OSError.
+        """Write the contacts atomically; how many. Contacts that were loaded and not yet asked are kept; with
+        none known, an older file is left alone. Raises OSError.
         """
         known = self.contacts()
-        if known:
-            persistence.save_contacts(Path(path), known)
-        return len(known)
+        if not known:
+            return 0
+        met = {contact.id for contact in known}
+        known += [one for one in self._cached if one.id not in met and not self.protocol.is_dead(one)]
+        return persistence.save_contacts(Path(path), known)
 
     def load_contacts(self, path: Path) -> int:
         """Read contacts for the next `join` to ask; how many. A missing or damaged file has none. Raises
         OSError.
         """
         found = persistence.load_contacts(Path(path))
-        self._cached += found
+        self._remember(found)
         return len(found)
 
     def save_records(self, path: Path) -> int:

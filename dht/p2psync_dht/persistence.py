@@ -54,10 +54,11 @@ def _read(path: Path, limit: int) -> Any:
     return value[1]
 
 
-def save_contacts(path: Path, contacts: Iterable[Contact]) -> None:
-    """Write contacts in compact form. Raises OSError."""
+def save_contacts(path: Path, contacts: Iterable[Contact]) -> int:
+    """Write contacts in compact form, the first `MAX_CONTACTS`; how many. Raises OSError."""
     compact = [contact.pack() for contact in contacts][:MAX_CONTACTS]
     write_atomically(path, pack([FORMAT, compact]))
+    return len(compact)
 
 
 def load_contacts(path: Path) -> list[Contact]:

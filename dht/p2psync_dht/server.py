@@ -18,11 +18,13 @@ from p2psync_dht.contact import Address, Contact, pack_ip
 from p2psync_dht.keys import Identity
 from p2psync_dht.lookup import ALPHA, Lookup
 from p2psync_dht.protocol import DhtProtocol
+from p2psync_dht.query import Answer
 from p2psync_dht.routing import KEY_BITS, K
 from p2psync_dht.storage import MAX_RECORDS, RecordStore
 
 RESOLVE_TIMEOUT: Final = 3.0  # seconds for a bootstrap name; other addresses do not wait for it
 MAX_BOOTSTRAP: Final = 16  # addresses asked at once
+CLIENT_ALPHA: Final = 8  # queries under way while a client joins: somebody waits for it, and it does so often
 # Nodes that a lookup into a far bucket converges on: contacts for a start, more come by themselves.
 FILL_COUNT: Final = 3
 SOCKET_BUFFER: Final = 1024 * 1024  # bytes: a second of bulk stores while the event loop is busy
@@ -80,7 +82,13 @@ class DhtServer(Server):  # type: ignore[misc]  # kademlia has no type hints, so
         """kademlia's own refresh is not used: see `maintenance`."""
         raise NotImplementedError("maintenance.py refreshes the table")
 
-    async def bootstrap(self, addrs: Sequence[Address], seeds: Sequence[Contact] = ()) -> int:
+    async def bootstrap(
+        self,
+        addrs: Sequence[Address],
+        seeds: Sequence[Contact] = (),
+        *,
+        on_answer: Callable[[Answer], None] | None = None,
+    ) -> int:
         """Join by addresses (names are resolved) and by contacts known from before; the number of contacts
         now.
 
@@ -90,7 +98,14 @@ class DhtServer(Server):  # type: ignore[misc]  # kademlia has no type hints, so
         families = protocol.families()
         own_id = self.identity.node_id
         lookups = {
-            family: Lookup(protocol, family, own_id, seeds=[seed for seed in seeds if seed.family == family])
+            family: Lookup(
+                protocol,
+                family,
+                own_id,
+                seeds=[seed for seed in seeds if seed.family == family],
+                on_answer=on_answer,
+                alpha=ALPHA if protocol.server else CLIENT_ALPHA,
+            )
             for family in families
         }
         names = []

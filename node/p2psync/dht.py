@@ -45,6 +45,10 @@ UNSAVED: Final = (
 """What becomes of a file that is only a cache, and what to do about it."""
 JOIN_HOLDERS: Final = 16
 """Known holders that are tried as contacts too: a node's DHT has the port number of its content server."""
+ENOUGH: Final = 12
+"""Contacts with which a client begins to ask, half a second before it knows all that it ever will: a read
+hears eight of them.
+"""
 JOIN_PEERS: Final = 8
 """Peers given as sources that are tried so: a URL with many hints leaves room for what is known otherwise."""
 
@@ -70,8 +74,9 @@ async def open_dht(
     identity: Identity | None = None,
     seeds: Seeds | None = None,
 ) -> AsyncIterator[DhtNode]:
-    """A node of the DHT that has joined, or tried to; its contacts are saved at the end. Where what it
-    remembers cannot be read or saved, it says so and does without.
+    """A node of the DHT that has joined, or tried to; its contacts are saved at the end. A client knows a few
+    contacts by then, and more as it goes on. Where what it remembers cannot be read or saved, it says so and
+    does without.
 
     ``bootstrap``: addresses to join by, and sources of seeds (``seeds.query``), unless ``seeds`` are given.
     ``peers``: HOST:PORT of nodes that are known as sources, and may be in the DHT. Where nothing else leads
@@ -119,7 +124,8 @@ async def open_dht(
                 node.serve(server and reached is not False)
                 if reached is False:
                     log.warning("%s", ASKS_ONLY)
-            await join(node, list(dict.fromkeys([*given, *hints, *known])), seeds)
+            enough = None if server else ENOUGH
+            await join(node, list(dict.fromkeys([*given, *hints, *known])), seeds, enough=enough)
 
         entering = enter(given)
         if given or node.remembered or seeds.queries or not hints:

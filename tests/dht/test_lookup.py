@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -9,9 +10,10 @@ from typing import Any
 import pytest
 
 from p2psync_dht import DhtNode
-from p2psync_dht.lookup import MIN_OWN, Lookup
+from p2psync_dht.contact import Contact
+from p2psync_dht.lookup import Lookup
 from p2psync_dht.routing import ContactTable
-from p2psync_dht.shortlist import Entry, State
+from p2psync_dht.shortlist import MIN_OWN, Entry, State
 from p2psync_dht.testing.virtual import VirtualNetwork, run_virtual
 from p2psync_dht.wire import Want
 
@@ -114,6 +116,47 @@ def test_a_quorum_read_whose_nearest_stand_too_wide_asks_all_k_nearest(
             heard = {entry.contact.id for entry in lookup.asked if entry.state == State.ANSWERED}
             heard_all.append(len(heard & {node.node_id for node in truly_closest(network, head.key)}) >= 19)
         assert all(heard_all) == is_sparse
+
+    in_a_network(test)
+
+
+def test_contacts_of_earlier_runs_are_asked_before_others_of_our_own() -> None:
+    async def test(network: VirtualNetwork, client: DhtNode) -> None:
+        earlier = [Contact(node.node_id, *node.address) for node in network.nodes[50:62]]
+        client.protocol.acquaintances.note_earlier(earlier)
+        silent = network.nodes[50]
+        network.kill(silent)
+        ids = {contact.id for contact in earlier}
+        for quorum in (3, 3, 1):
+            await client.get_head(network.rng.randbytes(32), quorum=quorum)
+            await asyncio.sleep(2)  # until the silent are given up
+        first, again, last = Watched.made
+        assert {entry.contact.id for entry in first.asked[:8]} <= ids
+        # Who was silent is not preferred any more.
+        assert silent.node_id in {entry.contact.id for entry in first.asked}
+        assert silent.node_id not in {entry.contact.id for entry in again.asked[:8]}
+        # Where the first record is enough, the near ones go first.
+        assert not {entry.contact.id for entry in last.asked[:4]} <= ids
+        assert own_heard(last) >= MIN_OWN
+
+    in_a_network(test)
+
+
+def test_a_client_that_knows_enough_goes_on_joining() -> None:
+    async def test(network: VirtualNetwork, client: DhtNode) -> None:
+        hasty, patient = network.add(server=False), network.add(server=False)
+        began = network.loop.time()
+        assert 12 <= await hasty.join([network.nodes[0].address], enough=12) < 20
+        early = network.loop.time() - began
+        assert (await hasty.get_head(bytes(32))).answered >= 20
+        began = network.loop.time()
+        known = await patient.join([network.nodes[0].address])
+        assert early < network.loop.time() - began
+        assert len(hasty.contacts()) >= known / 2
+        ended = network.add(server=False)
+        await ended.join([network.nodes[0].address], enough=1)
+        await ended.close()
+        assert not ended._joining
 
     in_a_network(test)
 

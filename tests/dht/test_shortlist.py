@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from p2psync_dht.contact import Contact
-from p2psync_dht.shortlist import Entry, State, least_wanted
+from p2psync_dht.shortlist import MAX_TRIED, Entry, State, least_wanted, own_wanted
 
 ROOM = 60
+
+
+def asked(*states: State, teller: bytes | None = None) -> list[Entry]:
+    entries = told(teller, range(1, len(states) + 1))
+    for entry, state in zip(entries, states, strict=True):
+        entry.state = state
+    return entries
 
 
 def told(teller: bytes | None, distances: range) -> list[Entry]:
@@ -48,3 +55,25 @@ def test_who_was_asked_takes_no_room_and_does_not_go() -> None:
         entry.state = State.FAILED
     kept = shortened([*asked, *told(None, range(ROOM))])
     assert len(kept) == 80 + ROOM
+
+
+def test_contacts_of_our_own_are_wanted_until_enough_have_answered() -> None:
+    one = asked(State.ANSWERED, State.SLOW, State.ASKED, State.NEW, State.NEW)
+    assert own_wanted(one, (), 3) is one[3]
+    assert own_wanted(one, (), 2) is None
+    assert own_wanted(asked(State.NEW, teller=b"t" * 20), (), 3) is None
+
+
+def test_contacts_of_our_own_are_not_tried_for_ever() -> None:
+    silent = asked(*[State.FAILED] * (MAX_TRIED - 1), State.NEW)
+    assert own_wanted(silent, (), 3) is silent[-1]
+    assert own_wanted(silent, (), 3, tried=1) is None
+
+
+def test_preferred_contacts_are_wanted_before_nearer_ones() -> None:
+    one = asked(State.NEW, State.NEW, State.ANSWERED, State.NEW)
+    preferred = {one[1].contact.id, one[3].contact.id}
+    assert own_wanted(one, preferred, 3) is one[1]
+    one[1].state = one[3].state = State.ASKED
+    assert own_wanted(one, preferred, 3) is None  # These two, and the one that had answered.
+    assert own_wanted(one, preferred, 4) is one[0]

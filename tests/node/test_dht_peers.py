@@ -21,7 +21,7 @@ class Slow(DhtNode):
     go: asyncio.Event
     log: list[tuple[str, Sequence[tuple[str, int]]]]
 
-    async def join(self, addresses: Sequence[tuple[str, int]] = ()) -> int:
+    async def join(self, addresses: Sequence[tuple[str, int]] = (), *, enough: int | None = None) -> int:
         await self.go.wait()
         self.log.append(("join", addresses))
         return await super().join(())

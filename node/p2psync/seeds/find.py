@@ -169,22 +169,22 @@ class Seeds:
         raise NetworkError(f"neither DNS nor https:// has seeds: {_all(errors)}")
 
 
-async def join(node: DhtNode, addresses: Addresses, seeds: Seeds) -> int:
+async def join(node: DhtNode, addresses: Addresses, seeds: Seeds, *, enough: int | None = None) -> int:
     """Join by what ``node`` remembers and by ``addresses``; if that finds nobody, by seeds. Contacts known
-    then.
+    then: ``enough`` if that is given, and the rest meanwhile.
 
     Raises TrustError, as ``Seeds.find``.
     """
     if not seeds.queries:
-        return await node.join(addresses)
-    first = asyncio.ensure_future(node.join(addresses))
+        return await node.join(addresses, enough=enough)
+    first = asyncio.ensure_future(node.join(addresses, enough=enough))
     try:
         await asyncio.wait([first], timeout=HEAD_START)
         if node.contacts():
             return await first
         for fresh in (False, True):
             found = await seeds.find(fresh=fresh)
-            if await node.join([*addresses, *some(found)]) or not seeds.remembered:
+            if await node.join([*addresses, *some(found)], enough=enough) or not seeds.remembered:
                 break
     finally:
         first.cancel()
