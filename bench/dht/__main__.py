@@ -24,6 +24,7 @@ ROWS: dict[str, Row] = {
     "lookups": network.lookups,
     "sweep": network.sweep,
     "liars": adversaries.liars,
+    "newcomers": adversaries.newcomers,
     "sybils": adversaries.sybils,
     "churn": network.churn,
 }

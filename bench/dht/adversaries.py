@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Final
 
 from bench.dht.figures import Note
-from bench.dht.network import gave, heads_of, read
+from bench.dht.network import Tally, gave, heads_of, read
 from p2psync_dht import DhtNode, Head, Identity
 from p2psync_dht.contact import Contact
 from p2psync_dht.service import Service
@@ -46,6 +46,50 @@ async def _liars(nodes: int, reads: int, percent: int, lie: str, note: Note) -> 
     honest = [node for node in network.nodes if node not in set(colluders)]
     tally = await read(network, heads, "quorum", reads, honest)
     note(f"liars {percent} {lie}", tally.percent, str(tally), nodes=nodes, count=tally.count)
+
+
+def newcomers(nodes: int, reads: int, note: Note) -> None:
+    """Clients that join among 40 % liars with an older head, and read at once."""
+    run_virtual(partial(_newcomers, nodes, max(1, reads // 3), note))
+
+
+async def _newcomers(nodes: int, reads: int, note: Note) -> None:
+    network = VirtualNetwork(8)
+    await network.grow(nodes)
+    roots = [network.new_identity() for _ in range(40)]
+    older = {head.key: head for head in heads_of(network, 0, 1, roots)}
+    heads = heads_of(network, 0, 2, roots)
+    for head in heads:
+        await network.rng.choice(network.nodes).put_head(head.raw)
+    honest = network.rng.sample(network.nodes, nodes * 60 // 100)
+    memories = [await _met(network, honest) for _ in range(60)]
+    colluders = [node for node in network.nodes if node not in set(honest)]
+    friends = [Contact(one.node_id, *one.address) for one in colluders]
+    for node in colluders:
+        make_liar(node, friends, older)
+    for name, remembers in (("remembering", True), ("newcomers", False)):
+        tally = Tally(network)
+        while tally.count < reads:
+            client = network.add(server=False, contacts=network.rng.choice(memories) if remembers else ())
+            await client.join([network.rng.choice(honest).address], enough=12)
+            head = network.rng.choice(heads)
+            await tally.time(client.get_head(head.root), partial(gave, head.raw))
+            await _leave(network, client)
+        note(name, tally.percent, str(tally), nodes=nodes, count=tally.count)
+
+
+async def _met(network: VirtualNetwork, honest: list[DhtNode]) -> list[Contact]:
+    """Whom a client has met when it has joined."""
+    client = network.add(server=False)
+    await client.join([network.rng.choice(honest).address])
+    met = client.contacts()
+    await _leave(network, client)
+    return met
+
+
+async def _leave(network: VirtualNetwork, node: DhtNode) -> None:
+    network.kill(node)
+    await node.close()
 
 
 def make_liar(
