@@ -24,7 +24,8 @@ from p2psync_dht.testing.virtual import VirtualNetwork, run_virtual
 
 DAY: Final = 24 * 3600.0
 DEAD: Final = 0.4  # share of the nodes killed at once
-HEADS: Final = 50
+HEADS: Final = 200  # fewer, and those whose neighbours happen to be dead decide a percentile
+CHURN_HEADS: Final = 50
 
 
 def heads_of(
@@ -173,7 +174,7 @@ def churn(nodes: int, reads: int, note: Note, hours: float = 24) -> None:
 async def _churn(nodes: int, reads: int, hours: float, note: Note) -> None:
     network = VirtualNetwork(5)
     await network.grow(nodes, upkeep=True)
-    heads = heads_of(network, HEADS)
+    heads = heads_of(network, CHURN_HEADS)
     for head in heads:
         await network.rng.choice(network.nodes).put_head(head.raw)
     # The archives' holders: clients that stay, three to a head, each refreshing it once an hour.

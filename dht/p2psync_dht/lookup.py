@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import bisect
+import heapq
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
-from p2psync_dht.contact import COMPACT_SIZE, Address, Contact, NetworkQuota, contacts_told
-from p2psync_dht.keys import ID_SIZE
+from p2psync_dht.contact import COMPACT_SIZE, Contact, NetworkQuota, contacts_told
 from p2psync_dht.query import Answer
 from p2psync_dht.routing import KEY_BITS, MAX_PER_NETWORK
 from p2psync_dht.shortlist import MIN_OWN, Entry, State, least_wanted, own_wanted
@@ -28,13 +28,17 @@ if TYPE_CHECKING:
     from p2psync_dht.query import Reply
 
 ALPHA: Final = 4  # queries under way whose answer is still expected
-MAX_ALPHA: Final = 10  # every silent node adds a slot, up to here: among the dead, four are too slow
+MAX_ALPHA: Final = 14  # every silent node adds a slot, up to here: among the dead, four are too slow
 MAX_SHORTLIST: Final = 3  # times k: candidates kept that nobody has asked
 MAX_QUERIES: Final = 160  # of one lookup, whatever liars invent; an honest one with 40 % dead needs 60
 MAX_SEEN: Final = 4096  # contacts remembered as heard of: MAX_QUERIES answers of 20, and some
+# Of those whom a contact of our own tells of, so many of the nearest are asked when a client reads, whatever
+# nearer ones others tell of: its contacts are few and far from the key, and one honest one among liars is
+# heard in vain if nobody goes where it points.
+LEADS: Final = 2
 # Times as far apart as nodes are elsewhere, the nearest nodes heard may lie. Farther apart, others are
 # being hidden. Of a tenth of honest reads this is true by chance, and they go on to the end.
-SPREAD: Final = 1.5
+SPREAD: Final = 1.7
 MAX_UNPROVED_TELLER: Final = 4  # failures among the contacts that one node told of, past its successes
 
 
@@ -76,10 +80,12 @@ class Lookup:
         self._active = 0
         self._slots = alpha
         self._own_last = own_last
+        self._leads: list[Entry] = []
+        self._leads_each = 0 if protocol.server or want == Want.NODES else LEADS
         self._focus = self._k
         self._widened = False
         self._own_lost = 0
-        self._waiting_for_addresses = 0
+        self._addresses_waited_for = 0  # see `JoinLookup`
         self._started = False
         self.queries = 0
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -159,6 +165,12 @@ class Lookup:
         own = own_wanted(self._entries, self._earlier, min(MIN_OWN, self._k), self._own_lost)
         return own if own is not None and self._is_eligible(own) else None
 
+    def _awaits_own(self) -> bool:
+        """Whether a contact of our own has still to be asked, or to answer."""
+        own = [entry.state for entry in self._entries if entry.teller is None]
+        few = own.count(State.ANSWERED) < min(MIN_OWN, self._k)
+        return self._own_wanted() is not None or (few and State.ASKED in own)
+
     def _next(self) -> Entry | None:
         """The nearest node not yet asked, unless k nearer ones have answered or may be about to; contacts
         of our own that are wanted first, or last.
@@ -175,7 +187,14 @@ class Lookup:
                 ahead += 1
                 if ahead >= self._focus:
                     break
-        return own
+        return own or next(filter(self._is_open, self._leads), None)
+
+    def _is_open(self, lead: Entry) -> bool:
+        return lead.state == State.NEW and lead in self._entries and self._is_eligible(lead)
+
+    def _follows_leads(self) -> bool:
+        """Whether a lead has still to be asked, or to answer."""
+        return any(lead.state == State.ASKED or self._is_open(lead) for lead in self._leads)
 
     def _counts(self, silent: int) -> bool:
         """Whether a node that is silent, the so many-th, stands for one of the k nearest.
@@ -212,6 +231,8 @@ class Lookup:
         Where many are dead, waiting for the living would double the time. Liars cannot make others silent,
         but they can invent silent ones: these stand for half of the nearest at most.
         """
+        if self._follows_leads():
+            return False
         waiting = (State.NEW, State.ASKED)
         own = sum(entry.teller is None and entry.state not in waiting for entry in self._entries)
         needs_own = own + self._own_lost < MIN_OWN
@@ -233,10 +254,10 @@ class Lookup:
 
     def _is_complete(self) -> bool:
         """Whether the k nearest have answered, not counting those that keep silent."""
-        if self._own_wanted() is not None:
+        if self._awaits_own() or self._follows_leads():
             return False
         answered = heard = silent = 0
-        waiting = self._waiting_for_addresses
+        waiting = self._addresses_waited_for
         for entry in self._entries:
             if entry.state == State.ANSWERED:
                 answered += 1
@@ -302,32 +323,6 @@ class Lookup:
 
         self._protocol.find(contact, self._target, self._want, ended, slow=slow)
 
-    def hold(self) -> None:
-        """Do not end for want of answers: an address may come yet. `release` takes it back."""
-        self._waiting_for_addresses += 1
-
-    def release(self) -> None:
-        self._waiting_for_addresses -= 1
-        self._pump()
-
-    def ask_address(self, address: Address) -> None:
-        """Ask whoever is there. All addresses at once: a dead one costs no other any time."""
-        self._waiting_for_addresses += 1
-        self.queries += 1
-        stranger = Contact(bytes(ID_SIZE), *address)
-        self._protocol.find(stranger, self._target, self._want, self._address_answered, known_id=False)
-
-    def _address_answered(self, reply: Reply | None) -> None:
-        self._waiting_for_addresses -= 1
-        if reply is not None and not self._done.done():
-            self._add(reply.contact, None)
-            entry = self._seen.get(reply.contact.id)
-            # If it was asked by its id as well, that answer is on its way.
-            if entry is not None and entry.state == State.NEW:
-                entry.state = State.ANSWERED
-                self._take(entry, reply)
-        self._pump()
-
     def _slow(self, entry: Entry) -> None:
         if entry.state == State.ASKED:
             self._active -= 1
@@ -376,8 +371,14 @@ class Lookup:
     def _take_contacts(self, blob: bytes, teller: Contact) -> None:
         if len(blob) % COMPACT_SIZE[self._family]:
             raise WireError("contacts")
-        for contact in contacts_told(blob, teller):
+        told = list(contacts_told(blob, teller))
+        for contact in told:
             if contact is None:
                 self._protocol.counters.drops["contact"] += 1
             else:
                 self._add(contact, teller.id)
+        by = self._seen.get(teller.id)
+        if by is not None and by.teller is None:
+            known = filter(None, (self._seen.get(contact.id) for contact in told if contact is not None))
+            nearest = heapq.nsmallest(self._leads_each, known, key=lambda entry: entry.distance)
+            self._leads += [entry for entry in nearest if entry not in self._leads]

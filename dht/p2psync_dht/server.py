@@ -15,6 +15,7 @@ from typing import Any, Final
 from kademlia.network import Server
 
 from p2psync_dht.contact import Address, Contact, pack_ip
+from p2psync_dht.join import JoinLookup
 from p2psync_dht.keys import Identity
 from p2psync_dht.lookup import ALPHA, Lookup
 from p2psync_dht.protocol import DhtProtocol
@@ -98,7 +99,7 @@ class DhtServer(Server):  # type: ignore[misc]  # kademlia has no type hints, so
         families = protocol.families()
         own_id = self.identity.node_id
         lookups = {
-            family: Lookup(
+            family: JoinLookup(
                 protocol,
                 family,
                 own_id,
@@ -125,12 +126,12 @@ class DhtServer(Server):  # type: ignore[misc]  # kademlia has no type hints, so
         await asyncio.gather(*(self.fill(family) for family in families))
         return sum(len(protocol.tables[family]) for family in families)
 
-    def _add_address(self, lookups: dict[socket.AddressFamily, Lookup], address: Address) -> None:
+    def _add_address(self, lookups: dict[socket.AddressFamily, JoinLookup], address: Address) -> None:
         lookup = lookups.get(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
         if lookup is not None and 0 < address[1] < 65536:
             lookup.ask_address(address)
 
-    async def _resolve(self, name: Address, lookups: dict[socket.AddressFamily, Lookup]) -> None:
+    async def _resolve(self, name: Address, lookups: dict[socket.AddressFamily, JoinLookup]) -> None:
         """Resolve off the loop; the lookups hold on meanwhile if nobody else answers."""
         for lookup in lookups.values():
             lookup.hold()

@@ -142,6 +142,27 @@ def test_contacts_of_earlier_runs_are_asked_before_others_of_our_own() -> None:
     in_a_network(test)
 
 
+@pytest.mark.parametrize("is_server", [False, True])
+def test_a_client_goes_where_each_contact_of_its_own_points(is_server: bool) -> None:
+    async def test(network: VirtualNetwork, client: DhtNode) -> None:
+        asker = network.nodes[0] if is_server else client
+        nodes = {node.node_id: node for node in network.nodes}
+        followed = 0
+        for _ in range(5):
+            Watched.made.clear()
+            await asker.get_head(network.rng.randbytes(32))
+            (lookup,) = Watched.made
+            asked = {entry.contact.id for entry in lookup.asked}
+            own = [entry for entry in lookup.asked if entry.teller is None]
+            for entry in (entry for entry in own if entry.state == State.ANSWERED):
+                told = nodes[entry.contact.id].protocol.tables[IPV4].closest(lookup._target_id, 2)
+                assert is_server or {contact.id for contact in told} <= asked
+            followed += len(lookup._leads)
+        assert bool(followed) != is_server
+
+    in_a_network(test)
+
+
 def test_a_client_that_knows_enough_goes_on_joining() -> None:
     async def test(network: VirtualNetwork, client: DhtNode) -> None:
         hasty, patient = network.add(server=False), network.add(server=False)

@@ -1,0 +1,39 @@
+"""The lookup by which a node joins: it may know no contacts yet, only addresses of whoever is there."""
+
+from __future__ import annotations
+
+from p2psync_dht.contact import Address, Contact
+from p2psync_dht.keys import ID_SIZE
+from p2psync_dht.lookup import Lookup
+from p2psync_dht.query import Reply
+from p2psync_dht.shortlist import State
+
+
+class JoinLookup(Lookup):
+    """A lookup that also asks addresses whose ids are not known."""
+
+    def hold(self) -> None:
+        """Do not end for want of answers: an address may come yet. `release` takes it back."""
+        self._addresses_waited_for += 1
+
+    def release(self) -> None:
+        self._addresses_waited_for -= 1
+        self._pump()
+
+    def ask_address(self, address: Address) -> None:
+        """Ask whoever is there. All addresses at once: a dead one costs no other any time."""
+        self._addresses_waited_for += 1
+        self.queries += 1
+        stranger = Contact(bytes(ID_SIZE), *address)
+        self._protocol.find(stranger, self._target, self._want, self._address_answered, known_id=False)
+
+    def _address_answered(self, reply: Reply | None) -> None:
+        self._addresses_waited_for -= 1
+        if reply is not None and not self._done.done():
+            self._add(reply.contact, None)
+            entry = self._seen.get(reply.contact.id)
+            # If it was asked by its id as well, that answer is on its way.
+            if entry is not None and entry.state == State.NEW:
+                entry.state = State.ANSWERED
+                self._take(entry, reply)
+        self._pump()
