@@ -94,8 +94,10 @@ TARGETS: Final = (
     _found("liars 40 older", "40 % colluding liars who tell an older head: right answers", 97),
     _found("liars 40 none", "… who deny the head", 97),
     _found("liars 40 invented", "… who tell an older head and invent contacts near the key", 97),
-    Target("remembering", "a client that met nodes before joins among 40 % liars: right answers", None, "%", 2),
-    Target("newcomers", "… that knows one honest node and nobody else", None, "%", 2),
+    Target(
+        "remembering", "clients that join among 40 % liars, but met nodes before: right answers", None, "%", 2
+    ),
+    Target("newcomers", "… that know one honest node and nobody else", None, "%", 2),
     _found("sybils", "64 chosen ids of one /24 around a key, denying the head: right answers", 99),
     _found("churn", "24 h, half of the nodes replaced every 2 h: heads found", 99.9),
     _found("sockets found", "200 real sockets on loopback, 40 % closed at once: heads found", 100),
