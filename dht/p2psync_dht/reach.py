@@ -28,6 +28,7 @@ ASKED: Final = 4  # nodes asked for a call back
 ENOUGH: Final = 2  # calls promised, of which none came: nobody can reach us
 ROUNDS: Final = 3  # tries, while those who call are no strangers: each time it is another's turn
 CALL_TIMEOUT: Final = 3.0  # seconds for a call: five paths and a retransmission
+CALLERS: Final = 3  # tried one after the other, for one call: some contacts have died since they were heard
 # Calls a second that a node arranges or makes: what it can be abused for, in 56-byte datagrams.
 RATE: Final = 5.0
 BURST: Final = 20.0
@@ -146,7 +147,9 @@ class Reachability:
     # The node that is asked
 
     def arrange(self, nonce: bytes, asker: Address) -> bool:
-        """Have a random contact call `asker` (whose address is proved); whether one was asked to."""
+        """Have a random contact call `asker` (whose address is proved), and another one if that is silent;
+        whether one was asked to.
+        """
         protocol = self._protocol
         table = protocol.tables[Contact(bytes(ID_SIZE), *asker).family]
         able = [one for one in table if not one.failures and one.ip != asker[0]]
@@ -154,19 +157,27 @@ class Reachability:
             able = [one for one in table if one.address != asker]
         if not able or not self._bucket.take(protocol.now()):
             return False
-        third = protocol.rng.choice(able)
+        thirds = protocol.rng.sample(able, min(CALLERS, len(able)))
+
+        def ask_next(ended: Reply | None = None) -> None:
+            if ended is not None or not thirds:
+                return
+            third = thirds.pop()
+            # Whom we had no reason to write to lately is asked for a token first.
+            token = protocol.token_for(third.address)
+            if token is None:
+                protocol.ping(third, relay)
+            else:
+                relay(Reply(third, [], token))
 
         def relay(reply: Reply | None) -> None:
-            if reply is not None:
-                body = [reply.token, pack_address(asker), nonce]
-                protocol.query(Query(Kind.RELAY, reply.contact, body, _ignore))
+            if reply is None:
+                ask_next()
+                return
+            body = [reply.token, pack_address(asker), nonce]
+            protocol.query(Query(Kind.RELAY, reply.contact, body, ask_next))
 
-        # Whom we had no reason to write to lately is asked for a token first.
-        token = protocol.token_for(third.address)
-        if token is None:
-            protocol.ping(third, relay)
-        else:
-            relay(Reply(third, [], token))
+        ask_next()
         return True
 
     # The third
@@ -187,7 +198,3 @@ class Reachability:
         sender = protocol.identity.node_id
         protocol.send(encode(protocol.network, Kind.CALLBACK, transaction, sender, [nonce]), address)
         return True
-
-
-def _ignore(_reply: Reply | None) -> None:
-    """Whether the third one called is seen by who is called, and by nobody else."""

@@ -266,6 +266,20 @@ def test_reachability_is_tested_by_strangers() -> None:
     run_virtual(run)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_dead_contacts_of_others_do_not_make_a_node_unreachable(seed: int) -> None:
+    async def run() -> None:
+        network = VirtualNetwork(20 + seed, loss=0.0)
+        await network.grow(6)
+        for node in network.nodes[:2]:
+            network.kill(node)
+        fresh = network.add(server=False)
+        assert await fresh.probe_reachable([node.address for node in network.nodes[:2]]) is True
+        await network.close()
+
+    run_virtual(run)
+
+
 def test_a_call_nobody_asked_for_proves_nothing() -> None:
     async def run() -> None:
         network = VirtualNetwork(11, loss=0.0)
