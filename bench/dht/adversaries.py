@@ -34,11 +34,7 @@ def liars(nodes: int, reads: int, note: Note) -> None:
 async def _liars(nodes: int, reads: int, percent: int, lie: str, note: Note) -> None:
     network = VirtualNetwork(3)
     await network.grow(nodes)
-    roots = [network.new_identity() for _ in range(40)]
-    older = {head.key: head for head in heads_of(network, 0, 1, roots)}
-    heads = heads_of(network, 0, 2, roots)
-    for head in heads:
-        await network.rng.choice(network.nodes).put_head(head.raw)
+    heads, older = await _two_each(network)
     colluders = network.rng.sample(network.nodes, nodes * percent // 100)
     friends = [Contact(one.node_id, *one.address) for one in colluders]
     for node in colluders:
@@ -46,6 +42,16 @@ async def _liars(nodes: int, reads: int, percent: int, lie: str, note: Note) -> 
     honest = [node for node in network.nodes if node not in set(colluders)]
     tally = await read(network, heads, "quorum", reads, honest)
     note(f"liars {percent} {lie}", tally.percent, str(tally), nodes=nodes, count=tally.count)
+
+
+async def _two_each(network: VirtualNetwork) -> tuple[list[Head], dict[bytes, Head]]:
+    """The heads of 40 archives, which are stored, and by their keys the older ones, which are not."""
+    roots = [network.new_identity() for _ in range(40)]
+    older = {head.key: head for head in heads_of(network, 0, 1, roots)}
+    heads = heads_of(network, 0, 2, roots)
+    for head in heads:
+        await network.rng.choice(network.nodes).put_head(head.raw)
+    return heads, older
 
 
 def newcomers(nodes: int, reads: int, note: Note) -> None:
@@ -56,11 +62,7 @@ def newcomers(nodes: int, reads: int, note: Note) -> None:
 async def _newcomers(nodes: int, reads: int, note: Note) -> None:
     network = VirtualNetwork(8)
     await network.grow(nodes)
-    roots = [network.new_identity() for _ in range(40)]
-    older = {head.key: head for head in heads_of(network, 0, 1, roots)}
-    heads = heads_of(network, 0, 2, roots)
-    for head in heads:
-        await network.rng.choice(network.nodes).put_head(head.raw)
+    heads, older = await _two_each(network)
     honest = network.rng.sample(network.nodes, nodes * 60 // 100)
     memories = [await _met(network, honest) for _ in range(60)]
     colluders = [node for node in network.nodes if node not in set(honest)]
