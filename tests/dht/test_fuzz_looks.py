@@ -65,7 +65,7 @@ def test_mutations_of_true_answers_hide_nobody_honest(seed: int, want: Want) -> 
         def mutate(data: bytes, sender: Address, receiver: Address) -> None:
             carry(mutated(data, chance) if sender in liars else data, sender, receiver)
 
-        network.carry = mutate  # type: ignore[method-assign]
+        network.carry = mutate  # type: ignore[method-assign]  # a fault of the network, not of a node
         everybody = {node.node_id for node in nodes}
         for node in nodes:
             check_report(await ping_address(client, node.address, count=1), everybody)
