@@ -22,7 +22,7 @@ from tests.node.simulator import Publisher
 
 from p2psync.content.library import BytesContent, Found, TakenRow
 from p2psync.content.server import ContentServer
-from p2psync.transfer.wire import BATCH_PATH, Have, Row
+from p2psync.sources.wire import BATCH_PATH, Have, Row
 from p2psync_dht import HolderRecord, Identity
 
 T = TypeVar("T")

@@ -23,7 +23,7 @@ from tests.e2e.harness import PROGRAM, Network, Node, assert_same_tree, make_tre
 from tests.e2e.waiting import until
 from tests.node.seeds_servers import Zone, dns_server, txt
 
-from p2psync.seeds.seedlist import text_for_dns
+from p2psync.network.seeds.seedlist import text_for_dns
 
 METRICS = ("--metrics", "127.0.0.1:0")
 

@@ -14,7 +14,7 @@ from tests.e2e.trees import MIB, plain_tree
 from tests.e2e.waiting import until
 
 from p2psync.format.url import ArchiveUrl
-from p2psync.transfer.wire import decode_holders, holders_path
+from p2psync.sources.wire import decode_holders, holders_path
 from p2psync_dht import HolderRecord
 
 

@@ -12,7 +12,7 @@ from tests.e2e.harness import assert_same_tree, make_tree
 from tests.e2e.namespaces import NO_UDP, PORT, Internet, forwarded, internet
 from tests.e2e.waiting import until
 
-from p2psync.dht import ASKS_ONLY, SERVES
+from p2psync.network.dht import ASKS_ONLY, SERVES
 
 PUBLIC = ("192.0.2.10", "198.51.100.10", "203.0.113.10")
 """Of three networks: no more than two of one may be in a bucket."""

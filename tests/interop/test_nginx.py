@@ -20,9 +20,9 @@ from tests.node.wire_support import program
 
 from p2psync.errors import NetworkError
 from p2psync.format.ids import Ref
-from p2psync.transfer.rate import RateLimiter
-from p2psync.transfer.source import NotOffered, Source, Span
-from p2psync.transfer.web import WebSource
+from p2psync.sources.http.rate import RateLimiter
+from p2psync.sources.source import NotOffered, Source, Span
+from p2psync.sources.web import WebSource
 
 RANDOM = random.Random(11)
 BIG = RANDOM.randbytes(5_000_000)

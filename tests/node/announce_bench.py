@@ -15,9 +15,9 @@ from p2psync.daemon.announce import Announcer
 from p2psync.errors import NetworkError
 from p2psync.format.coverage import Coverage
 from p2psync.format.head import ArchiveHead
+from p2psync.sources.source import Unreachable
 from p2psync.state import State
 from p2psync.state.trees import Role
-from p2psync.transfer.source import Unreachable
 from p2psync_dht import DhtNode, Endpoint, Head, HeadLookup, HolderRecord, HolderRole, Identity, holders_key
 
 START = 1_800_000_000

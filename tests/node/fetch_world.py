@@ -14,12 +14,12 @@ from tests.node.simulator import Link, Publisher, Tree, content
 from tests.node.swarm_sim import SimSource, Watcher, virtual
 
 from p2psync.fetch.discovery import Discovery
-from p2psync.fetch.download import Nothing
 from p2psync.fetch.engine import Host, run_fetch
 from p2psync.fetch.options import FetchOptions, FetchSummary
 from p2psync.format.url import ArchiveUrl
+from p2psync.sources.source import Source
 from p2psync.state import State
-from p2psync.transfer.source import Source
+from p2psync.supply.download import Nothing
 from p2psync_dht import DhtNode
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]

@@ -15,23 +15,24 @@ import pytest
 from tests.node.simulator import Publisher
 
 from p2psync.errors import NetworkError, TransferTimeout
-from p2psync.fetch import discovery, download, engine, manifest
-from p2psync.fetch.beneath import Beneath
-from p2psync.fetch.compare import Comparison
-from p2psync.fetch.download import Download, Nothing
-from p2psync.fetch.making import Result
-from p2psync.fetch.manifest import Manifest
-from p2psync.fetch.plan import Plan
-from p2psync.fetch.reuse import LocalChunks
-from p2psync.fetch.swarm import Member, Swarm
-from p2psync.fetch.workspace import Workspace
+from p2psync.fetch import discovery, engine
 from p2psync.format.head import ArchiveHead
 from p2psync.format.ids import Ref
 from p2psync.format.listing import Kind
 from p2psync.observer import NullObserver
+from p2psync.plan.changes import Plan
+from p2psync.plan.compare import Comparison
+from p2psync.sources.source import NotHere, Span
+from p2psync.sources.swarm import Member, Swarm
+from p2psync.sources.wire import Have
 from p2psync.state import State
-from p2psync.transfer.source import NotHere, Span
-from p2psync.transfer.wire import Have
+from p2psync.supply import download, manifest
+from p2psync.supply.download import Download, Nothing
+from p2psync.supply.local import LocalChunks
+from p2psync.supply.making import Result
+from p2psync.supply.manifest import Manifest
+from p2psync.tree.beneath import Beneath
+from p2psync.tree.writer import Workspace
 
 T = TypeVar("T")
 IDLE_TIMEOUT = 15.0

@@ -13,7 +13,7 @@ from tests.node.wire_support import Served, served
 from p2psync.chunking import cut_object
 from p2psync.content import send
 from p2psync.publish import publish
-from p2psync.transfer import wire
+from p2psync.sources import wire
 
 LARGE = os.urandom(300_000)
 SHARED = b"in both trees"
@@ -133,7 +133,7 @@ async def test_a_response_that_is_cut_counts_as_far_as_it_went(
         slices += 1
         return slices <= 2
 
-    monkeypatch.setattr("p2psync.content.opener.FileContent.unchanged", changes_after_the_second)
+    monkeypatch.setattr("p2psync.tree.opener.FileContent.unchanged", changes_after_the_second)
     with pytest.raises(aiohttp.ClientPayloadError):
         await get(node, object_path(node.entry(b"large").digest))
     assert node.server.counters.sent == {("object", node.archive): 200_000}

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2psync.chunking import cut_object
-from p2psync.content.opener import FileContent, Opener, Stamp, is_plain
 from p2psync.content.pages import parse_target, resolve
 from p2psync.content.partial import PartialObjects
 from p2psync.content.ranges import Selection, http_date, select
 from p2psync.format.url import archive_text
+from p2psync.tree.opener import FileContent, Opener, Stamp, is_plain
 
 TAG = '"abc"'
 

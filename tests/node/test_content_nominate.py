@@ -14,8 +14,8 @@ from p2psync.content.library import HOLDERS_PER_ADDRESS_MAX
 from p2psync.content.nominate import plain_ip
 from p2psync.content.server import ContentServer
 from p2psync.errors import NetworkError
-from p2psync.transfer.peer import PeerSource
-from p2psync.transfer.source import Busy
+from p2psync.sources.node import PeerSource
+from p2psync.sources.source import Busy
 from p2psync_dht import Endpoint, HolderRecord, HolderRole, Identity, holders_key
 
 

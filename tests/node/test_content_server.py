@@ -15,9 +15,9 @@ from tests.node.wire_support import Served, served
 from p2psync.content import api, send
 from p2psync.errors import NetworkError
 from p2psync.format.url import archive_text
-from p2psync.transfer import wire
-from p2psync.transfer.peer import PeerSource
-from p2psync.transfer.source import Span
+from p2psync.sources import wire
+from p2psync.sources.node import PeerSource
+from p2psync.sources.source import Span
 
 CONTENT = os.urandom(300_000)
 LARGE = 64 << 20

@@ -15,7 +15,7 @@ from p2psync.daemon.gossip import BUSY_TRIES, TOLD_MAX, UNREACHED_MIN
 from p2psync.format.coverage import Coverage
 from p2psync.format.head import ArchiveHead
 from p2psync.format.url import ArchiveUrl
-from p2psync.transfer.source import Busy, Unreachable
+from p2psync.sources.source import Busy, Unreachable
 from p2psync_dht import Endpoint, HolderRecord
 
 GIVEN = "203.0.113.1:8730"

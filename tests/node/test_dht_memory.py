@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from p2psync.dht import RECORDS, open_dht
+from p2psync.network.dht import RECORDS, open_dht
 from p2psync.state import State
 from p2psync_dht import DhtNode, Identity
 

@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 
 from p2psync.daemon.options import Role
-from p2psync.dht import open_dht, settle_mode
+from p2psync.network.dht import open_dht, settle_mode
 from p2psync.state import State
 from p2psync_dht import DhtNode
 

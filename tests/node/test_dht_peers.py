@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from p2psync.dht import JOIN_PEERS, open_dht
 from p2psync.fetch.options import FetchOptions
 from p2psync.format.url import ArchiveUrl
+from p2psync.network.dht import JOIN_PEERS, open_dht
 from p2psync.state import State
 from p2psync_dht import DhtNode, Identity
 

@@ -14,13 +14,13 @@ from tests.node.swarm_sim import Clock, SimSource, virtual
 from p2psync.errors import FormatError, NetworkError
 from p2psync.fetch.discovery import HEAD_GRACE, HEAD_TIMEOUT, Discovery
 from p2psync.fetch.options import FetchOptions
-from p2psync.fetch.swarm import SOURCES_MAX, Swarm
 from p2psync.format.coverage import Coverage
 from p2psync.format.url import ArchiveUrl
+from p2psync.sources.node import PeerSource
+from p2psync.sources.source import Source
+from p2psync.sources.swarm import SOURCES_MAX, Swarm
+from p2psync.sources.web import WebSource
 from p2psync.state import State
-from p2psync.transfer.peer import PeerSource
-from p2psync.transfer.source import Source
-from p2psync.transfer.web import WebSource
 from p2psync_dht import DhtNode, Endpoint, HolderRecord, HolderRole, Identity, holders_key
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]

@@ -11,10 +11,10 @@ from tests.node.simulator import Link, Tree, content
 
 from p2psync.daemon.mirrors import register
 from p2psync.errors import UsageError
-from p2psync.fetch.beneath import Beneath
 from p2psync.fetch.options import Delete, FetchOptions
 from p2psync.format.url import ArchiveUrl
 from p2psync.state import State
+from p2psync.tree.beneath import Beneath
 
 
 def move_state(world: World, path: str) -> Path:

@@ -30,10 +30,10 @@ from p2psync.daemon.options import NodeOptions, Role
 from p2psync.daemon.supervisor import Supervisor
 from p2psync.errors import NetworkError
 from p2psync.fetch.engine import Host
+from p2psync.network.seeds.find import Seeds
+from p2psync.network.seeds.query import seed_query
+from p2psync.network.seeds.seedlist import sign
 from p2psync.publish import publish
-from p2psync.seeds.find import Seeds
-from p2psync.seeds.query import seed_query
-from p2psync.seeds.seedlist import sign
 from p2psync.state import State
 from p2psync_dht import Identity
 

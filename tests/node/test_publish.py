@@ -16,13 +16,13 @@ from tests.node.publishing import write
 
 from p2psync.chunking import cut_object
 from p2psync.errors import UsageError
-from p2psync.filters import Filter
 from p2psync.format.ids import Ref
 from p2psync.format.listing import Entry, Kind, Totals, decode_listing
 from p2psync.format.recipe import Recipe
 from p2psync.format.snapshot import Snapshot
 from p2psync.observer import NullObserver
 from p2psync.publish import Published, publish
+from p2psync.rules.filter import Filter
 from p2psync.state import FileRow, State
 
 

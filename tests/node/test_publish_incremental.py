@@ -10,8 +10,8 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2psync.filters import Filter
 from p2psync.publish import publish
+from p2psync.rules.filter import Filter
 from p2psync.state import State
 
 NAMES = ("a", "b", "c/a", "c/b", "c/d/a", "c/d/b", "e/f/g/h", "c", "c/d", "e")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2psync.errors import FormatError, P2psyncError, TrustError, UsageError
-from p2psync.seeds.seedlist import (
+from p2psync.network.seeds.seedlist import (
     DOMAIN,
     LIFETIME_MAX,
     LIST_MAX,

@@ -14,11 +14,11 @@ from aiohttp import web
 from tests.node.seeds_servers import Zone, dns_server, txt, web_server
 
 from p2psync.errors import FileError, NetworkError, P2psyncError, TrustError, UsageError
-from p2psync.seeds.ask import fetch_url
-from p2psync.seeds.book import FRESH_FOR, KNOWN_KEYS, SeedBook
-from p2psync.seeds.find import FOLDER, SOURCES_MAX, Seeds, join
-from p2psync.seeds.query import Kind, SeedQuery, is_domain, parse_dns, seed_query, split
-from p2psync.seeds.seedlist import LIST_MAX, key_text, sign, text_for_dns
+from p2psync.network.seeds.ask import fetch_url
+from p2psync.network.seeds.book import FRESH_FOR, KNOWN_KEYS, SeedBook
+from p2psync.network.seeds.find import FOLDER, SOURCES_MAX, Seeds, join
+from p2psync.network.seeds.query import Kind, SeedQuery, is_domain, parse_dns, seed_query, split
+from p2psync.network.seeds.seedlist import LIST_MAX, key_text, sign, text_for_dns
 from p2psync_dht import DhtNode, Identity
 
 NOW = 1_800_000_000
@@ -220,7 +220,7 @@ async def test_hostile_web_servers(answer: Answer, message: str, tmp_path: Path)
 async def test_a_web_server_that_is_silent_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("p2psync.seeds.ask.ASK_TIMEOUT", 0.2)
+    monkeypatch.setattr("p2psync.network.seeds.ask.ASK_TIMEOUT", 0.2)
 
     async def silent(_: web.Request) -> web.Response:
         await asyncio.sleep(60)
@@ -322,7 +322,7 @@ async def test_only_forged_lists_are_an_error_and_not_a_missing_network(tmp_path
 
 
 async def test_dns_answers_that_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("p2psync.seeds.ask.ASK_TIMEOUT", 0.5)
+    monkeypatch.setattr("p2psync.network.seeds.ask.ASK_TIMEOUT", 0.5)
     for raw in (b"", b"\xff" * 10, b"\x81\x80" + b"\x00\x01" * 200):
         assert await found(tmp_path, Zone(raw=raw), Clock()) == []
 

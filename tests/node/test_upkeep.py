@@ -19,8 +19,8 @@ from p2psync.daemon.supervisor import Supervisor
 from p2psync.daemon.upkeep import Upkeep
 from p2psync.fetch.options import FetchOptions
 from p2psync.format.url import ArchiveUrl
-from p2psync.seeds.find import Seeds
-from p2psync.seeds.query import seed_query
+from p2psync.network.seeds.find import Seeds
+from p2psync.network.seeds.query import seed_query
 from p2psync.state import State
 from p2psync_dht import DhtNode, Identity
 

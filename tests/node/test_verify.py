@@ -9,10 +9,10 @@ import pytest
 from tests.node.publishing import OLD
 
 from p2psync.errors import FileError, UsageError
-from p2psync.filters import Filter
+from p2psync.fetch.verify import Difference, verify
 from p2psync.publish import publish
+from p2psync.rules.filter import Filter
 from p2psync.state import State
-from p2psync.verify import Difference, verify
 
 
 @pytest.fixture

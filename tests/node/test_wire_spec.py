@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from p2psync.format.url import archive_text
-from p2psync.transfer import wire
-from p2psync.transfer.http1_head import ResponseHead
-from p2psync.transfer.sinks import BatchSink
+from p2psync.sources import wire
+from p2psync.sources.http.head import ResponseHead
+from p2psync.sources.http.sinks import BatchSink
 
 SPEC = Path(__file__).parents[2] / "docs/spec/wire.md"
 COUNTING, ONES = bytes(range(32)), b"\xff" * 32

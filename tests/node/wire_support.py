@@ -19,8 +19,8 @@ from p2psync.content.server import ContentServer
 from p2psync.format.listing import Entry
 from p2psync.format.url import archive_text
 from p2psync.publish import publish
+from p2psync.sources.node import PeerSource
 from p2psync.state import State
-from p2psync.transfer.peer import PeerSource
 from p2psync_dht import Identity
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

@@ -10,13 +10,13 @@ import pytest
 from tests.node.simulator import MTIME, content
 
 from p2psync.chunking import cut_object
-from p2psync.fetch.beneath import Beneath
-from p2psync.fetch.compare import file_row
-from p2psync.fetch.jobs import Job, Target
-from p2psync.fetch.reuse import PARTIAL, LocalChunks
-from p2psync.fetch.workspace import Workspace, job_for
 from p2psync.format.listing import Entry, file_entry
+from p2psync.plan.compare import file_row
 from p2psync.state import State
+from p2psync.supply.jobs import Job, Target
+from p2psync.supply.local import PARTIAL, LocalChunks
+from p2psync.tree.beneath import Beneath
+from p2psync.tree.writer import Workspace, job_for
 
 OLD, NEW = content("old", 150_000), content("new", 200_000)
 

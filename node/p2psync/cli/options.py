@@ -35,7 +35,7 @@ from p2psync.cli.types import (
 
 if TYPE_CHECKING:
     from p2psync.config import Schema, Setting
-    from p2psync.seeds.query import SeedQuery
+    from p2psync.network.seeds.query import SeedQuery
     from p2psync.state import State
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -215,7 +215,7 @@ def _ways_to_join(
     """All that a node can join by. A host without a port may have an SRV record that names better ones."""
     if not seeds and not any(isinstance(address, BareHost) for address in bootstrap):
         return bootstrap
-    from p2psync.seeds.query import Kind, SeedQuery, is_domain, seed_query
+    from p2psync.network.seeds.query import Kind, SeedQuery, is_domain, seed_query
 
     named = [
         address.host for address in bootstrap if isinstance(address, BareHost) and is_domain(address.host)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from p2psync.errors import FileError
 
 if TYPE_CHECKING:
-    from p2psync.filters import Filter
+    from p2psync.rules.filter import Filter
 
 MERGE_FILE_MAX = 16 << 20  # Rules are held against every name; a file beyond this was given by mistake.
 
@@ -18,7 +18,7 @@ def build_filter(rules: Iterable[tuple[str, str]]) -> Filter:
     """The list of rules in the order of the command line. Raises UsageError, or FileError for a merge
     file.
     """
-    from p2psync.filters import Filter
+    from p2psync.rules.filter import Filter
 
     chosen = Filter()
     for option, text in rules:

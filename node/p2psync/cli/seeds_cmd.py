@@ -16,7 +16,7 @@ from p2psync.cli.options import Common, common_options
 from p2psync.cli.types import DNS_SERVER, SEEDS, SEEDS_KEY
 
 if TYPE_CHECKING:
-    from p2psync.seeds.seedlist import SeedList
+    from p2psync.network.seeds.seedlist import SeedList
 
 DAY = 86400
 DAYS = 30
@@ -38,7 +38,7 @@ def keygen(common: Common, file: Path) -> None:
     FILE is made with mode 0600 and never overwritten. Keep it off the bootstrap nodes: they do not need it.
     """
     from p2psync.errors import FileError
-    from p2psync.seeds.seedlist import key_text
+    from p2psync.network.seeds.seedlist import key_text
     from p2psync.state.files import write_private
     from p2psync.state.keys import to_pem
     from p2psync_dht import Identity
@@ -79,8 +79,8 @@ def sign_(common: Common, file: Path, key_file: Path, days: int, successor: byte
     or as a file.
     """
     from p2psync.errors import FileError
-    from p2psync.seeds.ask import read_file
-    from p2psync.seeds.seedlist import decode, sign, text_for_dns
+    from p2psync.network.seeds.ask import read_file
+    from p2psync.network.seeds.seedlist import decode, sign, text_for_dns
     from p2psync.state.files import read_private
     from p2psync.state.keys import from_pem
 
@@ -114,9 +114,9 @@ def verify(common: Common, source: str, seeds_key: tuple[bytes, ...], dns: str |
     import asyncio
 
     from p2psync.errors import TrustError
-    from p2psync.seeds.ask import lists_of
-    from p2psync.seeds.query import seed_query
-    from p2psync.seeds.seedlist import decode
+    from p2psync.network.seeds.ask import lists_of
+    from p2psync.network.seeds.query import seed_query
+    from p2psync.network.seeds.seedlist import decode
 
     now = time.time()
     query = seed_query(source, seeds_key, dns)
@@ -130,7 +130,7 @@ def verify(common: Common, source: str, seeds_key: tuple[bytes, ...], dns: str |
 
 
 def _show(common: Common, found: SeedList, where: str, **more: str) -> None:
-    from p2psync.seeds.seedlist import key_text
+    from p2psync.network.seeds.seedlist import key_text
 
     common.out.event(
         "seeds",
@@ -145,7 +145,7 @@ def _show(common: Common, found: SeedList, where: str, **more: str) -> None:
 
 
 def _described(found: SeedList, where: str) -> str:
-    from p2psync.seeds.seedlist import key_text
+    from p2psync.network.seeds.seedlist import key_text
     from p2psync.ui.text import clean_text
 
     until = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(found.expires))

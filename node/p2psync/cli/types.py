@@ -81,7 +81,7 @@ def parse_bootstrap(text: str) -> Address:
 def parse_seeds(text: str) -> str:
     """A file, URL or domain that has seeds, checked as far as it can be without its keys. Raises
     UsageError."""
-    from p2psync.seeds.query import Kind, seed_query
+    from p2psync.network.seeds.query import Kind, seed_query
 
     if seed_query(text, keys=(bytes(32),)).kind is Kind.FILE and not os.path.exists(text):
         raise UsageError(f"there is no seed list {text!r}")
@@ -90,14 +90,14 @@ def parse_seeds(text: str) -> str:
 
 def parse_seeds_key(text: str) -> bytes:
     """The key of a seed list, 32 bytes. Raises UsageError."""
-    from p2psync.seeds.seedlist import parse_key
+    from p2psync.network.seeds.seedlist import parse_key
 
     return parse_key(text)
 
 
 def parse_dns_server(text: str) -> str:
     """``IP[:PORT]`` of a DNS server. Raises UsageError."""
-    from p2psync.seeds.query import parse_dns
+    from p2psync.network.seeds.query import parse_dns
 
     return parse_dns(text)
 

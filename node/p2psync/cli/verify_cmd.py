@@ -17,7 +17,7 @@ from p2psync.errors import PartialError, UsageError
 from p2psync.ui.text import count, duration, printable_name, size
 
 if TYPE_CHECKING:
-    from p2psync.verify import Finding
+    from p2psync.fetch.verify import Finding
 
 
 @click.command("verify")
@@ -38,8 +38,8 @@ def command(common: Common, directory: str, archive: bytes | None, quick: bool) 
     Reads every file and compares content, type, mode, time and symlink target with the snapshot that DIR was
     published as or fetched from. What differs is listed one a line; the exit code is 23 if anything does.
     """
+    from p2psync.fetch.verify import verify
     from p2psync.format.snapshot import Snapshot
-    from p2psync.verify import verify
 
     out = common.out
     started = time.monotonic()

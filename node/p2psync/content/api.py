@@ -20,8 +20,8 @@ from p2psync.content.nominate import Nominations, Refused
 from p2psync.content.send import Counters, abort, send_content, write
 from p2psync.errors import FormatError, TrustError, UsageError
 from p2psync.format.url import parse_archive_text
-from p2psync.transfer import wire
-from p2psync.transfer.sinks import NOT_HERE, ROW_LENGTH
+from p2psync.sources import wire
+from p2psync.sources.http.sinks import NOT_HERE, ROW_LENGTH
 
 BODY_TIMEOUT: Final = 30.0
 """Seconds for a request's body to arrive: the largest is 256 KiB."""

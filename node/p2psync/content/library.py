@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
-from p2psync.content.opener import FileContent, Opener, Stamp
 from p2psync.content.partial import PartialObjects
 from p2psync.errors import FormatError, TrustError
 from p2psync.format.head import decode_head
 from p2psync.format.listing import Entry, Kind, decode_listing
 from p2psync.format.snapshot import Snapshot
+from p2psync.sources.wire import Have, Row
 from p2psync.state import State
 from p2psync.state.trees import Located
-from p2psync.transfer.wire import Have, Row
+from p2psync.tree.opener import FileContent, Opener, Stamp
 from p2psync_dht import HolderRecord, RecordError
 
 LISTINGS_CACHED: Final = 32 << 10

@@ -15,7 +15,7 @@ from typing import Final
 
 from p2psync.content.library import Library
 from p2psync.errors import P2psyncError
-from p2psync.transfer.peer import PeerSource
+from p2psync.sources.node import PeerSource
 from p2psync_dht import Endpoint, HolderRecord, RecordError, holders_key
 
 CALLBACKS_MAX: Final = 16

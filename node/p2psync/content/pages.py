@@ -19,12 +19,12 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 from aiohttp import web
 
 from p2psync.content.library import BytesContent, Content, Found, Library
-from p2psync.content.opener import is_plain
 from p2psync.content.send import Counters, abort, send_content, write
 from p2psync.errors import UsageError
 from p2psync.format.limits import PATH_MAX
 from p2psync.format.listing import Entry, Kind
 from p2psync.format.url import archive_text, parse_archive_text
+from p2psync.tree.opener import is_plain
 
 ENTRIES_PER_WRITE: Final = 500
 """Rows of a listing that are rendered at once: about 64 KiB, so a directory of 100,000 takes no more memory

@@ -8,9 +8,9 @@ import threading
 from dataclasses import dataclass
 from typing import Final
 
-from p2psync.content.opener import FileContent, Stamp
 from p2psync.format.recipe import Recipe
-from p2psync.transfer.wire import Have
+from p2psync.sources.wire import Have
+from p2psync.tree.opener import FileContent, Stamp
 
 _FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 

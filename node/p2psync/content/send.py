@@ -16,8 +16,8 @@ from typing import Final, Literal
 from aiohttp import web
 
 from p2psync.content.library import BytesContent, Content
-from p2psync.content.opener import FileContent
 from p2psync.content.ranges import http_date, select
+from p2psync.tree.opener import FileContent
 
 SLICE: Final = 1 << 20
 """Bytes handed to the kernel at once; between slices it is checked that the file is still the one that was

@@ -21,7 +21,7 @@ from p2psync.content.nominate import CALLBACK_TIMEOUT, Nominations, plain_ip
 from p2psync.content.pages import Pages
 from p2psync.content.send import Counters
 from p2psync.errors import FormatError, NetworkError
-from p2psync.transfer.wire import BATCH_BODY_MAX, INFO_ARCHIVES_MAX, Info
+from p2psync.sources.wire import BATCH_BODY_MAX, INFO_ARCHIVES_MAX, Info
 from p2psync_dht import node_id_of
 
 CONNECTIONS_MAX: Final = 1024

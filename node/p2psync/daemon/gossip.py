@@ -16,11 +16,11 @@ from typing import Final
 
 from p2psync.daemon.options import shown
 from p2psync.errors import P2psyncError
-from p2psync.fetch.share import local_address
 from p2psync.format.url import host_and_port
+from p2psync.sources.node import PeerSource
+from p2psync.sources.source import Busy, Unreachable
 from p2psync.state import State
-from p2psync.transfer.peer import PeerSource
-from p2psync.transfer.source import Busy, Unreachable
+from p2psync.supply.sharing import local_address
 from p2psync_dht import Endpoint, HolderRecord, RecordError, holders_key
 from p2psync_dht.contact import Scope, pack_ip, scope_of
 

@@ -14,7 +14,7 @@ from p2psync.daemon.announce import Announcer
 from p2psync.daemon.mirrors import Mirrors
 from p2psync.daemon.options import NodeOptions
 from p2psync.errors import P2psyncError
-from p2psync.seeds.find import Seeds
+from p2psync.network.seeds.find import Seeds
 from p2psync.state import State
 from p2psync.ui.text import count
 from p2psync_dht import DhtNode

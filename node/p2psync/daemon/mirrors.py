@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from p2psync.dht import holder_addresses
 from p2psync.errors import P2psyncError, UsageError
 from p2psync.fetch.engine import Host, run_fetch
 from p2psync.fetch.options import Delete, FetchOptions
 from p2psync.format.url import ArchiveUrl, archive_text
+from p2psync.network.dht import holder_addresses
 from p2psync.observer import NullObserver
 from p2psync.state import State
 from p2psync.state.trees import Tree

@@ -17,22 +17,22 @@ from p2psync.content.library import StateLibrary
 from p2psync.content.partial import PartialObjects
 from p2psync.content.server import ContentServer
 from p2psync.daemon.announce import Announcer
-from p2psync.daemon.bootstrap import run_bootstrap
 from p2psync.daemon.health import Vitals
 from p2psync.daemon.metered import MeteredDht
 from p2psync.daemon.mirrors import Mirrors, neighbours, pause, register
 from p2psync.daemon.options import NodeOptions, Ready, Role
 from p2psync.daemon.supervisor import Supervisor
 from p2psync.daemon.upkeep import Upkeep, open_doors
-from p2psync.dht import open_dht
 from p2psync.errors import NetworkError, P2psyncError
 from p2psync.fetch.engine import Host, run_fetch
 from p2psync.fetch.options import FetchOptions, FetchSummary
-from p2psync.fetch.share import PartialShare
+from p2psync.network.bootstrap import run_bootstrap
+from p2psync.network.dht import open_dht
+from p2psync.network.seeds.find import Seeds
+from p2psync.network.seeds.query import split
 from p2psync.observer import Observer
-from p2psync.seeds.find import Seeds
-from p2psync.seeds.query import split
 from p2psync.state import NODE_LOCK, State
+from p2psync.supply.sharing import PartialShare
 from p2psync_dht import DhtNode, RecordError
 
 FAILED_PAUSE: Final = 30.0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from p2psync.dht import open_dht
 from p2psync.errors import FormatError
 from p2psync.format.head import ArchiveHead, from_record
+from p2psync.network.dht import open_dht
 from p2psync.state import State
 
 

@@ -17,10 +17,10 @@ from p2psync.daemon.metered import MeteredDht
 from p2psync.daemon.mirrors import neighbours
 from p2psync.daemon.options import Ready, shown
 from p2psync.daemon.supervisor import Supervisor
-from p2psync.dht import RECORDS, addresses, settle_mode
 from p2psync.errors import P2psyncError
-from p2psync.seeds.find import join
-from p2psync.seeds.query import split
+from p2psync.network.dht import RECORDS, addresses, settle_mode
+from p2psync.network.seeds.find import join
+from p2psync.network.seeds.query import split
 
 SAVE: Final = 300.0
 """Seconds between savings of the records that are stored for others: nineteen nodes have each of them too."""

@@ -14,13 +14,13 @@ import threading
 from typing import Final
 
 from p2psync.errors import FileError, InterruptedFetch
-from p2psync.filters import Filter
 from p2psync.format.listing import RESERVED_NAMES, Entry
 from p2psync.observer import NullObserver, Observer
 from p2psync.publish.builder import Builder
-from p2psync.publish.report import Report
+from p2psync.rules.filter import Filter
 from p2psync.state import State
 from p2psync.state.trees import Tree
+from p2psync.tree.report import Report
 
 ADOPT_BYTES_MAX: Final = 16 << 30
 """Bytes of a directory that is read to be adopted: seconds on a fast disk, two minutes on a slow one."""

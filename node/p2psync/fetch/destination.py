@@ -7,14 +7,14 @@ import stat
 import time
 
 from p2psync.errors import FileError, UsageError
-from p2psync.fetch.beneath import Beneath, file_error
 from p2psync.fetch.options import FetchOptions
-from p2psync.fetch.plan import DirWork, Plan
-from p2psync.fetch.reuse import PARTIAL
 from p2psync.format.head import ArchiveHead
 from p2psync.format.ids import Ref
+from p2psync.plan.changes import DirWork, Plan
 from p2psync.state import State
 from p2psync.state.trees import Role, Tree
+from p2psync.supply.local import PARTIAL
+from p2psync.tree.beneath import Beneath, file_error
 
 
 class Destination:

@@ -14,15 +14,15 @@ from typing import Any, Final
 
 from p2psync.errors import FormatError, NetworkError, P2psyncError
 from p2psync.fetch.options import FetchOptions
-from p2psync.fetch.swarm import Member, Swarm
 from p2psync.format.coverage import Coverage
 from p2psync.format.head import ArchiveHead
 from p2psync.format.url import archive_text
+from p2psync.sources.http.rate import RateLimiter
+from p2psync.sources.node import PeerSource
+from p2psync.sources.source import NotOffered, Source
+from p2psync.sources.swarm import Member, Swarm
+from p2psync.sources.web import WebSource
 from p2psync.state import State
-from p2psync.transfer.peer import PeerSource
-from p2psync.transfer.rate import RateLimiter
-from p2psync.transfer.source import NotOffered, Source
-from p2psync.transfer.web import WebSource
 from p2psync.trust import judge
 from p2psync_dht import DhtNode, HolderRecord, HolderRole, RecordError, holders_key
 

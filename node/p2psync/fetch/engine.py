@@ -21,32 +21,32 @@ from typing import Final
 from blake3 import blake3
 
 from p2psync.chunking import cut_object
-from p2psync.dht import open_dht
 from p2psync.errors import FileError, PartialError
 from p2psync.fetch.adopt import ADOPT_BYTES_MAX, adopt
-from p2psync.fetch.beneath import Beneath, file_error
-from p2psync.fetch.compare import Comparison
 from p2psync.fetch.destination import Destination, dress_directories, only_the_file
 from p2psync.fetch.discovery import Discovery
-from p2psync.fetch.download import Download, Nothing, Share
-from p2psync.fetch.making import Result
-from p2psync.fetch.manifest import Manifest
 from p2psync.fetch.options import FetchOptions, FetchSummary
-from p2psync.fetch.plan import Plan
-from p2psync.fetch.removal import Removal
-from p2psync.fetch.reuse import LocalChunks
-from p2psync.fetch.share import Sharing
-from p2psync.fetch.swarm import Swarm
 from p2psync.fetch.view import resolve
-from p2psync.fetch.workspace import Workspace
 from p2psync.format.coverage import Coverage
 from p2psync.format.head import ArchiveHead
 from p2psync.format.ids import Ref
 from p2psync.format.listing import Entry, Kind, dir_entry, encode_listing
 from p2psync.format.snapshot import Snapshot
+from p2psync.network.dht import open_dht
 from p2psync.observer import Observer
+from p2psync.plan.changes import Plan
+from p2psync.plan.compare import Comparison
+from p2psync.plan.deletions import Removal
+from p2psync.sources.swarm import Swarm
 from p2psync.state import State
 from p2psync.state.trees import Tree
+from p2psync.supply.download import Download, Nothing, Share
+from p2psync.supply.local import LocalChunks
+from p2psync.supply.making import Result
+from p2psync.supply.manifest import Manifest
+from p2psync.supply.sharing import Sharing
+from p2psync.tree.beneath import Beneath, file_error
+from p2psync.tree.writer import Workspace
 from p2psync_dht import DhtNode
 
 REPLANS_MAX: Final = 50

@@ -8,16 +8,16 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
-from p2psync.dht import open_dht
 from p2psync.errors import P2psyncError, PartialError
 from p2psync.fetch.discovery import Discovery
-from p2psync.fetch.manifest import Manifest
 from p2psync.fetch.options import FetchOptions
-from p2psync.fetch.swarm import Swarm
 from p2psync.format.head import ArchiveHead
 from p2psync.format.listing import Entry, Kind
 from p2psync.format.url import ArchiveUrl
+from p2psync.network.dht import open_dht
+from p2psync.sources.swarm import Swarm
 from p2psync.state import State
+from p2psync.supply.manifest import Manifest
 from p2psync_dht import HolderRecord
 
 

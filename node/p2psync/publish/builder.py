@@ -17,7 +17,6 @@ from typing import Final
 
 from p2psync.chunking import cut_object
 from p2psync.errors import FileError
-from p2psync.filters import Filter
 from p2psync.format.ids import Ref
 from p2psync.format.limits import DEPTH_MAX, PATH_MAX, SINGLE_CHUNK_MAX
 from p2psync.format.listing import (
@@ -30,10 +29,13 @@ from p2psync.format.listing import (
     symlink_entry,
 )
 from p2psync.observer import Observer
-from p2psync.publish import ingest
 from p2psync.publish.directory import Node, is_racy, is_unchanged
-from p2psync.publish.report import Report
-from p2psync.publish.scan import (
+from p2psync.publish.writer import Writer
+from p2psync.rules.filter import Filter
+from p2psync.state import DirRow, FileRow, State
+from p2psync.tree import reading
+from p2psync.tree.report import Report
+from p2psync.tree.scan import (
     DIRECTORY_FLAGS,
     FILE_FLAGS,
     Found,
@@ -44,8 +46,6 @@ from p2psync.publish.scan import (
     read_link,
     scan_directory,
 )
-from p2psync.publish.writer import Writer
-from p2psync.state import DirRow, FileRow, State
 
 MAX_WAITING: Final = (
     32  # files that are being hashed or wait for it: each holds a descriptor and its directory
@@ -57,7 +57,7 @@ class _Job:
 
     __slots__ = ("fd", "future", "node", "path", "row")
 
-    def __init__(self, node: Node, row: Found, path: bytes, fd: int, future: Future[ingest.Content]) -> None:
+    def __init__(self, node: Node, row: Found, path: bytes, fd: int, future: Future[reading.Content]) -> None:
         self.node = node
         self.row = row
         self.path = path
@@ -101,7 +101,7 @@ class Builder:
             fd = os.open(directory, DIRECTORY_FLAGS)
         except OSError as error:
             raise FileError(f"{os.fsdecode(directory)} cannot be read: {error.strerror}.") from error
-        self._pool = ingest.make_pool()
+        self._pool = reading.make_pool()
         try:
             self._enter(None, b"", b"", fd)
             while self._stack:
@@ -265,30 +265,30 @@ class Builder:
             note_error(error, path, self._report)
             self._drop(node, row)
             return
-        if ingest.INLINE_MAX < row.size <= ingest.SPLIT_OVER:
-            future = self._pool.submit(ingest.read_stable, fd, row, ingest.hash_file)
+        if reading.INLINE_MAX < row.size <= reading.SPLIT_OVER:
+            future = self._pool.submit(reading.read_stable, fd, row, reading.hash_file)
             node.waiting += 1
             while len(self._jobs) >= MAX_WAITING:
                 self._collect(self._jobs.popleft())
             self._jobs.append(_Job(node, row, path, fd, future))
             return
         try:
-            if row.size <= ingest.INLINE_MAX:
-                content = ingest.read_stable(fd, row, ingest.hash_file)
+            if row.size <= reading.INLINE_MAX:
+                content = reading.read_stable(fd, row, reading.hash_file)
                 self._observer.advance(content.found.size, 1)
             else:
-                content = ingest.read_stable(fd, row, self._hash_large)
+                content = reading.read_stable(fd, row, self._hash_large)
                 self._observer.advance(0, 1)
             self._take(node, content)
-        except (OSError, ingest.KeptChanging, ingest.TooLarge) as error:
+        except (OSError, reading.KeptChanging, reading.TooLarge) as error:
             self._failed(node, row, path, error)
         finally:
             os.close(fd)
 
     def _hash_large(self, fd: int, size: int) -> tuple[Ref, bytes | None]:
         if size <= SINGLE_CHUNK_MAX:  # it shrank since it was listed
-            return ingest.hash_file(fd, size)
-        return ingest.hash_large(fd, size, self._pool, lambda done: self._observer.advance(done, 0))
+            return reading.hash_file(fd, size)
+        return reading.hash_large(fd, size, self._pool, lambda done: self._observer.advance(done, 0))
 
     def _collect(self, job: _Job) -> None:
         """Take the result of a job, waiting for it if need be."""
@@ -296,13 +296,13 @@ class Builder:
             content = job.future.result()
             self._observer.advance(content.found.size, 1)
             self._take(job.node, content)
-        except (OSError, ingest.KeptChanging, ingest.TooLarge) as error:
+        except (OSError, reading.KeptChanging, reading.TooLarge) as error:
             self._failed(job.node, job.row, job.path, error)
         finally:
             os.close(job.fd)
         self._arrive(job.node)
 
-    def _take(self, node: Node, content: ingest.Content) -> None:
+    def _take(self, node: Node, content: reading.Content) -> None:
         found, ref = content.found, content.ref
         self.read_bytes += content.read_bytes
         self._add_file(node, found, ref.size, ref.digest)
@@ -326,10 +326,10 @@ class Builder:
         node.entries.append(Entry(found.name, Kind.FILE, found.permissions, found.mtime_ns, size, digest))
 
     def _failed(self, node: Node, row: Found, path: bytes, error: Exception) -> None:
-        if isinstance(error, ingest.KeptChanging):
+        if isinstance(error, reading.KeptChanging):
             self.read_bytes += error.read_bytes
             self._report.changing(path)
-        elif isinstance(error, ingest.TooLarge):
+        elif isinstance(error, reading.TooLarge):
             self._report.refused(path, "it is larger than an object may be")
         elif isinstance(error, OSError):
             note_error(error, path, self._report)

@@ -9,8 +9,8 @@ from blake3 import blake3
 
 from p2psync.format.ids import Ref
 from p2psync.format.listing import Entry
-from p2psync.publish.scan import Found
 from p2psync.state import DirRow, FileRow
+from p2psync.tree.scan import Found
 
 # A later change is unseen if it falls into the same tick of the file system's clock as the one that was
 # read: kernels stamp with a clock of 1 to 10 ms; FAT counts times in 2 s and some network file systems in

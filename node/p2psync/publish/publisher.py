@@ -22,7 +22,6 @@ from blake3 import blake3
 
 from p2psync.chunking import cut_object
 from p2psync.errors import TrustError, UsageError
-from p2psync.filters import Filter
 from p2psync.format.head import ArchiveHead, sign_head
 from p2psync.format.ids import Ref
 from p2psync.format.listing import Entry
@@ -30,9 +29,10 @@ from p2psync.format.snapshot import ParentSnapshot, Snapshot
 from p2psync.format.url import archive_text
 from p2psync.observer import NullObserver, Observer
 from p2psync.publish.builder import Builder
-from p2psync.publish.report import Report, show_path
-from p2psync.publish.scan import count_tree
+from p2psync.rules.filter import Filter
 from p2psync.state import State, Tree
+from p2psync.tree.report import Report, show_path
+from p2psync.tree.scan import count_tree
 from p2psync_dht import Delegation, Identity
 
 FRESHNESS: Final = 7 * 24 * 3600  # seconds for which a publisher vouches: a weekly cron job keeps it up

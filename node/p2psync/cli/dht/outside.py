@@ -32,7 +32,7 @@ async def outside(
     """
     import asyncio
 
-    from p2psync.dht import open_dht
+    from p2psync.network.dht import open_dht
     from p2psync_dht import Identity
 
     here = await asyncio.to_thread(running_node, state)

@@ -1,0 +1,194 @@
+"""The DHT as commands and the daemon use it: opened with what the state directory remembers, saved when it is
+closed.
+
+Once a client has been bootstrapped it needs no bootstrap node again: the contacts that it met and the holders
+that it heard of are addresses to join by, and so are the peers that it was given as sources. Where that finds
+nobody, sources of seeds are asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from p2psync import __version__
+from p2psync.errors import NetworkError
+from p2psync.format.url import host_and_port
+from p2psync.network.seeds.find import Seeds, join, some
+from p2psync.network.seeds.query import split
+from p2psync.state import State
+from p2psync_dht import DhtNode, HolderRecord, Identity, RecordError
+
+log = logging.getLogger(__name__)
+
+DEFAULT_PORT: Final = 8730
+ASKED: Final = 6
+"""Nodes that are asked to have us called back."""
+ASKS_ONLY: Final = (
+    "other nodes cannot reach the DHT's UDP port here: it only asks, and serves no records; "
+    "open or forward the port"
+)
+SERVES: Final = "other nodes reach the DHT's UDP port here: it serves records"
+RECORDS: Final = "records.msgpack"
+"""The file in the state directory with the records that a node stores for others."""
+UNREAD: Final = ("read", "going on without it; remove it, or make it readable to the user that this runs as")
+UNSAVED: Final = (
+    "saved",
+    "the next start does without it; free space, or make it writable to the user that this runs as",
+)
+"""What becomes of a file that is only a cache, and what to do about it."""
+JOIN_HOLDERS: Final = 16
+"""Known holders that are tried as contacts too: a node's DHT has the port number of its content server."""
+ENOUGH: Final = 12
+"""Contacts with which a client begins to ask, half a second before it knows all that it ever will: a read
+hears eight of them.
+"""
+JOIN_PEERS: Final = 8
+"""Peers given as sources that are tried so: a URL with many hints leaves room for what is known otherwise."""
+
+
+def addresses(texts: Iterable[str]) -> list[tuple[str, int]]:
+    """(host, port) of ``HOST[:PORT]`` texts. Raises UsageError."""
+    return [host_and_port(text, DEFAULT_PORT) for text in texts]
+
+
+@contextlib.asynccontextmanager
+async def open_dht(
+    state: State,
+    *,
+    bootstrap: Sequence[str] = (),
+    peers: Sequence[str] = (),
+    host: str = "0.0.0.0",  # noqa: S104 - a client is reached by the answers to its own queries alone
+    port: int = 0,
+    server: bool = False,
+    archive: bytes | None = None,
+    records: bool = False,
+    tests_reachability: bool = False,
+    node_class: type[DhtNode] = DhtNode,
+    identity: Identity | None = None,
+    seeds: Seeds | None = None,
+) -> AsyncIterator[DhtNode]:
+    """A node of the DHT that has joined, or tried to; its contacts are saved at the end. A client knows a few
+    contacts by then, and more as it goes on. Where what it remembers cannot be read or saved, it says so and
+    does without.
+
+    ``bootstrap``: addresses to join by, and sources of seeds (``seeds.query``), unless ``seeds`` are given.
+    ``peers``: HOST:PORT of nodes that are known as sources, and may be in the DHT. Where nothing else leads
+    into it they are tried in the background: at an address that was given for HTTP, UDP may well be silent,
+    and who has a source need not wait for the DHT.
+    ``archive``: its known holders are tried as contacts too. ``records``: what was stored for others before a
+    restart is stored again. ``tests_reachability``: have strangers call back first, and stay a client if
+    none gets through. ``identity``: that of the state directory if None; a node that runs on it answers
+    only others.
+
+    Raises:
+        NetworkError: the address cannot be used. UsageError: a bootstrap address is none. TrustError: there
+        are only seeds that must not be believed.
+    """
+    texts, queries = split(bootstrap)
+    given, hints = addresses(texts), addresses(peers)[:JOIN_PEERS]
+    try:
+        node = await node_class.start(
+            identity or state.identity(),
+            host,
+            port,
+            # As a server it would enter the tables of those whom it asks whether it can be one.
+            server=server and not tests_reachability,
+            agent=f"p2psync/{__version__}",
+        )
+    except OSError as error:
+        raise NetworkError(
+            f"cannot use UDP port {port} at {host}: {error.strerror or error}; choose another with --listen"
+        ) from None
+    joining: asyncio.Future[None] | None = None
+    try:
+        with _only_a_cache(state.contacts_path, *UNREAD):
+            node.load_contacts(state.contacts_path)
+        if records:
+            with _only_a_cache(state.path / RECORDS, *UNREAD):
+                await node.load_records(state.path / RECORDS)
+        known = [] if archive is None else addresses(holder_addresses(state, archive))
+        seeds = seeds or Seeds(state.path, queries)
+
+        async def enter(given: list[tuple[str, int]]) -> None:
+            if tests_reachability:
+                if not given and not node.remembered:
+                    given = some(await seeds.find()) or hints
+                reached = await _is_reached(node, given)
+                node.serve(server and reached is not False)
+                if reached is False:
+                    log.warning("%s", ASKS_ONLY)
+            enough = None if server else ENOUGH
+            await join(node, list(dict.fromkeys([*given, *hints, *known])), seeds, enough=enough)
+
+        entering = enter(given)
+        if given or node.remembered or seeds.queries or not hints:
+            await entering
+        else:
+            joining = asyncio.ensure_future(entering)
+        yield node
+    finally:
+        if joining is not None:
+            joining.cancel()
+            for outcome in await asyncio.gather(joining, return_exceptions=True):
+                if isinstance(outcome, Exception):
+                    log.warning("the network could not be joined: %s", outcome)
+        with _only_a_cache(state.contacts_path, *UNSAVED):
+            node.save_contacts(state.contacts_path)
+        if records:
+            with _only_a_cache(state.path / RECORDS, *UNSAVED):
+                node.save_records(state.path / RECORDS)
+        await node.close()
+
+
+@contextlib.contextmanager
+def _only_a_cache(path: Path, doing: str, remedy: str) -> Iterator[None]:
+    """Warn where a file cannot be read or saved that is a help to the next start, and nothing more."""
+    try:
+        yield
+    except OSError as error:
+        log.warning("%s cannot be %s: %s; %s", path, doing, error.strerror or error, remedy)
+
+
+async def settle_mode(node: DhtNode, addresses: Sequence[tuple[str, int]] = ()) -> None:
+    """Serve, or only ask, as others find that they can reach us; no change where that cannot be found out.
+
+    A node that nobody reaches would cost everybody a time-out in each lookup that meets it.
+    """
+    reached = await _is_reached(node, addresses)
+    if reached is not None and reached != node.is_server:
+        log.warning("%s", SERVES if reached else ASKS_ONLY)
+    if reached is not None:
+        node.serve(reached)
+
+
+async def _is_reached(node: DhtNode, addresses: Sequence[tuple[str, int]]) -> bool | None:
+    asked = [*addresses, *node.remembered]
+    numeric = await asyncio.gather(*(_resolve(address) for address in asked[:ASKED]))
+    return await node.probe_reachable([address for address in numeric if address is not None])
+
+
+async def _resolve(address: tuple[str, int]) -> tuple[str, int] | None:
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(*address, type=socket.SOCK_DGRAM)
+    except OSError:
+        return None
+    return str(found[0][4][0]), int(found[0][4][1])
+
+
+def holder_addresses(state: State, archive: bytes) -> list[str]:
+    """HOST:PORT of some of the other holders that are known of an archive."""
+    made: list[str] = []
+    own_key = state.identity().public_key
+    for raw in state.holders.for_archive(archive, time.time())[:JOIN_HOLDERS]:
+        with contextlib.suppress(RecordError):
+            record = HolderRecord.decode(raw)
+            if record.node_key != own_key:
+                made += [str(endpoint) for endpoint in record.endpoints if endpoint.ip]
+    return made

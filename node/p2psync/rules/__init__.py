@@ -1,0 +1,1 @@
+"""rsync's filter language: parsing, and the decision for a path. Pure."""

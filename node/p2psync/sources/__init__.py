@@ -1,0 +1,1 @@
+"""Where bytes, metadata and the addresses of other holders come from."""

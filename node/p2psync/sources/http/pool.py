@@ -1,0 +1,290 @@
+"""The connections to one server: opened when needed, a few at most, with requests pipelined on each.
+
+A request goes to the connection that has the fewest under way. One that was dropped before its response
+began, as servers do with idle connections, is sent again on a new one. Every byte that any of the sockets
+received is counted, TLS records and handshakes included.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final, TypedDict
+from urllib.parse import urlsplit
+
+from p2psync.errors import ConnectTimeout, NetworkError, UsageError
+from p2psync.format.url import host_and_port
+from p2psync.sources.http.connection import Connection, Dropped
+from p2psync.sources.http.head import ResponseHead, render_request_head
+from p2psync.sources.http.rate import RateLimiter
+from p2psync.sources.http.sinks import Sink
+
+CONNECTIONS_MAX: Final = 4
+"""Connections to one server: enough to fill a link whose packets get lost, few enough for servers that
+count them."""
+PIPELINE_DEPTH: Final = 4
+"""Requests under way on one connection: hides the server's delay between responses; more would only be lost
+when it breaks."""
+ATTEMPTS_MAX: Final = 4
+"""How often a request is sent that was dropped before its answer: one more than the pipelined neighbours
+that can take it along."""
+CONNECT_TIMEOUT: Final = 10.0
+IDLE_TIMEOUT: Final = 20.0
+"""Seconds of silence in a response after which a server counts as gone; the default of the public
+constructors."""
+RECEIVE_BUFFER: Final = 4 << 20
+"""Bytes asked of the kernel for a socket's receive buffer: whole ranges may arrive while Python verifies
+the last one (measured: half the CPU of the kernel's own choice). Asked for only where the kernel grants all
+of it, since asking ends its own adjustment."""
+RECEIVE_BUFFER_LIMIT: Final = "/proc/sys/net/core/rmem_max"
+"""Where Linux says what it grants (socket(7))."""
+ADDRESSES_MAX: Final = 8
+"""Addresses of one name that are tried before it counts as unreachable."""
+
+
+@cache
+def _large_buffers() -> bool:
+    try:
+        with open(RECEIVE_BUFFER_LIMIT, "rb") as setting:
+            return int(setting.read()) >= RECEIVE_BUFFER
+    except (OSError, ValueError):
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where a server is. ``name`` is what people are shown: ``HOST:PORT``, or the URL."""
+
+    host: str
+    port: int
+    tls: bool
+    name: str
+
+    @classmethod
+    def peer(cls, text: str) -> Server:
+        """From ``HOST:PORT``, IPv6 in brackets. Raises UsageError."""
+        host, port = host_and_port(text)
+        if port == 0 or not host.isascii() or not host.isprintable() or " " in host:
+            raise UsageError(f"{text!r} is not an address that can be connected to")
+        return cls(host, port, False, f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+
+    @classmethod
+    def web(cls, url: str) -> Server:
+        """From an http:// or https:// URL, without user or query. Raises UsageError."""
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError as error:
+            raise UsageError(f"{url!r} is not a URL: {error}") from None
+        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+            raise UsageError(f"{url!r} is not a plain http:// or https:// URL")
+        if parts.query or parts.fragment or not parts.netloc.isascii() or port == 0:
+            raise UsageError(f"{url!r} cannot be a web mirror: it may have a host, a port and a path only")
+        tls = parts.scheme == "https"
+        return cls(parts.hostname, port or (443 if tls else 80), tls, url)
+
+    @property
+    def authority(self) -> str:
+        """The Host header: the port stands in it unless it is the scheme's own."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
+
+
+class Traffic:
+    """What the sockets of one pool received, in bytes."""
+
+    __slots__ = ("received",)
+
+    def __init__(self) -> None:
+        self.received = 0
+
+
+class _CountingSocket(socket.socket):
+    """A socket that counts what is read from it: below TLS, so nothing is missed."""
+
+    traffic: Traffic
+
+    def recv_into(self, *args: Any, **kwargs: Any) -> int:
+        count = super().recv_into(*args, **kwargs)
+        self.traffic.received += count
+        return count
+
+    def recv(self, *args: Any, **kwargs: Any) -> bytes:
+        data = super().recv(*args, **kwargs)
+        self.traffic.received += len(data)
+        return data
+
+
+class _Slot:
+    """Room for one connection."""
+
+    __slots__ = ("connection", "lock", "pending")
+
+    def __init__(self) -> None:
+        self.connection: Connection | None = None
+        self.lock = asyncio.Lock()
+        self.pending = 0
+
+    @property
+    def rank(self) -> tuple[int, bool]:
+        return self.pending, self.connection is None or self.connection.closed
+
+
+class Settings(TypedDict, total=False):
+    """The keyword arguments of ``Pool``, which every source takes as well. Seconds, and counts."""
+
+    connections: int
+    depth: int
+    limiter: RateLimiter | None
+    connect_timeout: float
+    idle_timeout: float
+    ssl_context: ssl.SSLContext | None
+
+
+class Pool:
+    """Up to ``connections`` connections to ``server``, each with up to ``depth`` requests under way.
+
+    ``limiter`` is shared with other pools. ``ssl_context`` replaces the default one, which verifies
+    certificates and names.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        *,
+        connections: int = CONNECTIONS_MAX,
+        depth: int = PIPELINE_DEPTH,
+        limiter: RateLimiter | None = None,
+        connect_timeout: float = CONNECT_TIMEOUT,
+        idle_timeout: float = IDLE_TIMEOUT,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        self.server = server
+        self._traffic = Traffic()
+        self._limiter = limiter
+        self._connect_timeout = connect_timeout
+        self._idle_timeout = idle_timeout
+        self._ssl_context = ssl_context
+        self._slots = [_Slot() for _ in range(connections)]
+        self._permits = asyncio.Semaphore(connections * depth)
+        self._closed = False
+
+    @property
+    def received(self) -> int:
+        """Bytes read from this pool's sockets so far."""
+        return self._traffic.received
+
+    async def request(
+        self,
+        method: str,
+        target: str,
+        sink: Sink,
+        *,
+        headers: Iterable[tuple[str, str]] = (),
+        body: bytes = b"",
+    ) -> ResponseHead:
+        """One request; waits for a free place in a pipeline first. The sink has the body when this returns.
+
+        Raises:
+            ConnectTimeout, TransferTimeout, NetworkError: as named; the message names the server.
+            FormatError: the server does not keep to the protocol.
+        """
+        head = render_request_head(method, target, self.server.authority, headers, len(body))
+        async with self._permits:
+            for attempt in range(1, ATTEMPTS_MAX + 1):
+                slot = min(self._slots, key=lambda slot: slot.rank)
+                slot.pending += 1
+                try:
+                    connection = await self._connected(slot)
+                    return await connection.request(head, body, sink, bodiless=method == "HEAD")
+                except Dropped as error:
+                    if attempt == ATTEMPTS_MAX or self._closed:
+                        raise NetworkError(str(error)) from None
+                finally:
+                    slot.pending -= 1
+        raise AssertionError("the loop above returns or raises")
+
+    async def close(self) -> None:
+        """Close all connections; requests under way fail with NetworkError."""
+        self._closed = True
+        connections = [slot.connection for slot in self._slots if slot.connection is not None]
+        await asyncio.gather(*(connection.close() for connection in connections))
+
+    async def _connected(self, slot: _Slot) -> Connection:
+        async with slot.lock:
+            if slot.connection is None or slot.connection.closed:
+                if self._closed:
+                    raise NetworkError(f"{self.server.name}: this source was closed")
+                slot.connection = await self._connect()
+            return slot.connection
+
+    async def _connect(self) -> Connection:
+        name = self.server.name
+        try:
+            async with asyncio.timeout(self._connect_timeout):
+                return await self._connect_any()
+        except TimeoutError:
+            raise ConnectTimeout(f"{name}: no connection within {self._connect_timeout:.0f} s") from None
+        except ssl.SSLError as error:
+            reason = getattr(error, "verify_message", "") or error.reason or str(error)
+            raise NetworkError(f"{name}: TLS failed: {reason}") from None
+        except (OSError, UnicodeError) as error:
+            raise NetworkError(
+                f"{name}: cannot connect: {getattr(error, 'strerror', None) or error}"
+            ) from None
+
+    async def _connect_any(self) -> Connection:
+        """Try the addresses of the name in the resolver's order, each with its share of the time."""
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(self.server.host, self.server.port, type=socket.SOCK_STREAM)
+        addresses = found[:ADDRESSES_MAX]
+        last: OSError = OSError("the name has no address")
+        for family, kind, protocol, _, address in addresses:
+            made = _CountingSocket(family, kind, protocol)
+            made.traffic = self._traffic
+            try:
+                made.setblocking(False)
+                if self._limiter is None and _large_buffers():  # with a limit, they would run ahead of it
+                    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+                made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                try:
+                    async with asyncio.timeout(self._connect_timeout / len(addresses)):
+                        await loop.sock_connect(made, address)
+                except TimeoutError as error:
+                    if len(addresses) == 1:
+                        raise
+                    last = OSError(str(error) or "timed out")
+                    made.close()
+                    continue
+                return await self._start(made)
+            except ssl.SSLError:
+                raise
+            except OSError as error:
+                last = error
+                made.close()
+            except BaseException:
+                made.close()
+                raise
+        raise last
+
+    async def _start(self, connected: socket.socket) -> Connection:
+        context: ssl.SSLContext | None = None
+        if self.server.tls:
+            self._ssl_context = context = self._ssl_context or ssl.create_default_context()
+        _, connection = await asyncio.get_running_loop().create_connection(
+            lambda: Connection(self.server.name, idle_timeout=self._idle_timeout, limiter=self._limiter),
+            sock=connected,
+            ssl=context,
+            server_hostname=self.server.host if context is not None else None,
+        )
+        return connection
+
+    async def __aenter__(self) -> Pool:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()

@@ -1,0 +1,201 @@
+"""A source that is a p2psync node: objects by digest, large ones by range, small ones in batches.
+
+The requests are those of docs/spec/wire.md. What is received is handed on unverified.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from typing import Any, Final, TypeVar, Unpack
+
+from p2psync.errors import FormatError, NetworkError
+from p2psync.format.ids import Ref
+from p2psync.format.recipe import RECIPE_BYTES_MAX
+from p2psync.sources import wire
+from p2psync.sources.http.head import ResponseHead
+from p2psync.sources.http.pool import Pool, Server, Settings
+from p2psync.sources.http.sinks import UNWANTED, BatchSink, CollectSink, IntoSink
+from p2psync.sources.source import Busy, NotHere, Span, Unreachable, places, runs, together
+
+T = TypeVar("T")
+
+RANGE_MIN: Final = 256 << 10
+"""From this many bytes of one object on, a range (the server's sendfile) beats a row of a batch."""
+
+_GONE: Final = frozenset({404, 410, 416})
+"""Statuses that mean: the node is well, and this is not here."""
+_REASONS: Final = {
+    403: "refuses: it does not reach us at the address that we gave, or that address is not ours",
+    404: "does not have this archive",
+    429: "has too many requests from this address already; it will take them later",
+    503: "is busy; it will take requests later",
+}
+
+
+class PeerSource:
+    """The node at ``address`` (``HOST:PORT``). See ``p2psync.sources.source.Source`` for the methods."""
+
+    def __init__(self, address: str, **settings: Unpack[Settings]) -> None:
+        self._pool = Pool(Server.peer(address), **settings)
+
+    @property
+    def name(self) -> str:
+        return self._pool.server.name
+
+    @property
+    def received(self) -> int:
+        return self._pool.received
+
+    async def info(self) -> wire.Info:
+        """What the node says about itself."""
+        return self._decoded(wire.decode_info, await self._collect(wire.INFO_PATH, wire.INFO_ANSWER_MAX))
+
+    async def head(self, archive: bytes) -> bytes | None:
+        try:
+            return await self._collect(wire.head_path(archive), wire.HEAD_BYTES_MAX)
+        except NotHere:
+            return None
+
+    async def put_head(self, archive: bytes, raw: bytes) -> bool:
+        """Hand on a head that the node may not have. True if it took it, False if it has one as new."""
+        head = await self._pool.request("PUT", wire.head_path(archive), UNWANTED, body=raw)
+        if head.status not in (200, 204):
+            raise self._refusal(head)
+        return head.status == 204
+
+    async def meta(self, ref: Ref) -> bytes:
+        if ref.is_empty:
+            return b""
+        buffer = memoryview(bytearray(ref.size))
+        if not await self._range(Span(ref.digest, 0, ref.size), buffer):
+            raise NotHere(f"{self.name}: does not have object {ref.digest.hex()}")
+        return bytes(buffer)
+
+    async def metas(self, refs: Sequence[Ref]) -> list[bytes | None]:
+        wanted = [ref for ref in refs if not ref.is_empty]
+        buffer = memoryview(bytearray(sum(ref.size for ref in wanted)))
+        spans = [Span(ref.digest, 0, ref.size) for ref in wanted]
+        came = (
+            iter(zip(await self.read(spans, buffer), places(spans, buffer), strict=True))
+            if spans
+            else iter(())
+        )
+        made: list[bytes | None] = []
+        for ref in refs:
+            here, view = (True, memoryview(b"")) if ref.is_empty else next(came)
+            made.append(bytes(view) if here else None)
+        return made
+
+    async def recipe(self, digest: bytes) -> bytes:
+        return await self._collect(wire.recipe_path(digest), RECIPE_BYTES_MAX)
+
+    async def read(self, pieces: Sequence[Span], into: memoryview) -> list[bool]:
+        views = places(pieces, into)
+        here = [False] * len(pieces)
+        jobs: list[Coroutine[Any, Any, None]] = []
+        small: list[int] = []
+        position = 0
+        for run in runs(pieces):
+            length = sum(pieces[index].length for index in run)
+            if length >= RANGE_MIN:
+                stretch = Span(pieces[run.start].digest, pieces[run.start].offset, length)
+                jobs.append(self._fill(stretch, into[position : position + length], run, here))
+            else:
+                small.extend(run)
+            position += length
+        jobs += [self._batch(group, pieces, views, here) for group in _groups(small, pieces)]
+        await together(jobs)
+        return here
+
+    async def have(self, digests: Sequence[bytes]) -> list[wire.Have]:
+        answers: list[wire.Have] = []
+        for start in range(0, len(digests), wire.HAVE_DIGESTS_MAX):
+            asked = digests[start : start + wire.HAVE_DIGESTS_MAX]
+            raw = await self._collect(wire.HAVE_PATH, wire.HAVE_ANSWER_MAX, wire.encode_have(asked))
+            answers += self._decoded(wire.decode_have_answer, raw, len(asked))
+        return answers
+
+    async def holders(self, archive: bytes) -> list[bytes]:
+        try:
+            raw = await self._collect(wire.holders_path(archive), wire.HOLDERS_ANSWER_MAX)
+        except NotHere:
+            return []
+        return self._decoded(wire.decode_holders, raw)
+
+    async def nominate(self, archive: bytes, raw: bytes) -> None:
+        head = await self._pool.request("POST", wire.holders_path(archive), UNWANTED, body=raw)
+        if head.status == 403:
+            raise Unreachable(str(self._refusal(head)))
+        if head.status == 429:
+            raise Busy(str(self._refusal(head)))
+        if head.status != 204:
+            raise self._refusal(head)
+
+    async def close(self) -> None:
+        await self._pool.close()
+
+    async def _collect(self, target: str, limit: int, body: bytes | None = None) -> bytes:
+        """The body of a 200 answer to a GET, or to a POST of ``body``. Raises NotHere for 404."""
+        sink = CollectSink(limit)
+        head = await self._pool.request("GET" if body is None else "POST", target, sink, body=body or b"")
+        if head.status in _GONE:
+            raise NotHere(f"{self.name}: does not have {target}")
+        if head.status != 200:
+            raise self._refusal(head)
+        return bytes(sink.body)
+
+    async def _range(self, span: Span, view: memoryview) -> bool:
+        sink = IntoSink(view, span.offset)
+        last = span.offset + span.length - 1
+        head = await self._pool.request(
+            "GET", wire.object_path(span.digest), sink, headers=[("Range", f"bytes={span.offset}-{last}")]
+        )
+        if head.status in _GONE:
+            return False
+        if head.status not in (200, 206):
+            raise self._refusal(head)
+        if not sink.matched:
+            raise FormatError(f"{self.name}: sent another range of an object than was asked for")
+        return True
+
+    async def _fill(self, stretch: Span, view: memoryview, run: range, here: list[bool]) -> None:
+        came = await self._range(stretch, view)
+        for index in run:
+            here[index] = came
+
+    async def _batch(
+        self, group: Sequence[int], pieces: Sequence[Span], views: Sequence[memoryview], here: list[bool]
+    ) -> None:
+        rows = [(pieces[index].digest, pieces[index].offset, pieces[index].length) for index in group]
+        sink = BatchSink([views[index] for index in group])
+        head = await self._pool.request("POST", wire.BATCH_PATH, sink, body=wire.encode_batch(rows))
+        if head.status != 200:
+            raise self._refusal(head)
+        for index, came in zip(group, sink.here, strict=True):
+            here[index] = came
+
+    def _decoded(self, decode: Callable[..., T], *arguments: object) -> T:
+        try:
+            return decode(*arguments)
+        except FormatError as error:
+            raise FormatError(f"{self.name}: sent what should be {error}") from None
+
+    def _refusal(self, head: ResponseHead) -> NetworkError:
+        return NetworkError(
+            f"{self.name}: {_REASONS.get(head.status, f'answered with HTTP status {head.status}')}"
+        )
+
+
+def _groups(indices: Sequence[int], pieces: Sequence[Span]) -> Iterator[list[int]]:
+    """Parts of ``indices`` that each fit one batch request."""
+    group: list[int] = []
+    size = 0
+    for index in indices:
+        length = pieces[index].length
+        if group and (len(group) == wire.BATCH_ROWS_MAX or size + length > wire.BATCH_BYTES_MAX):
+            yield group
+            group, size = [], 0
+        group.append(index)
+        size += length
+    if group:
+        yield group

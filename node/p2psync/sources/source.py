@@ -1,0 +1,139 @@
+"""What bytes can be taken from: one small interface, and the errors that a fetch tells apart.
+
+Sources hand over what they are given, unverified; whoever asked checks the hashes. Retry, limits, bans and
+caches are layers around a source, not branches in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from p2psync.errors import NetworkError, P2psyncError
+from p2psync.format.ids import Ref
+from p2psync.sources.wire import Have
+
+
+class NotHere(P2psyncError):
+    """The source answered, and does not have what was asked for; another may."""
+
+    exit_code = NetworkError.exit_code
+
+
+class NotOffered(P2psyncError):
+    """Sources of this kind, or this server, never answer such a request; do not ask again."""
+
+    exit_code = NetworkError.exit_code
+
+
+class Unreachable(NetworkError):
+    """The other node tried to reach us where we said that we serve, and could not."""
+
+
+class Busy(NetworkError):
+    """The other node has too much to do for this address just now; it will take the request later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """``length`` bytes (at least one) from ``offset`` of the object that ``digest`` names.
+
+    ``path`` is the object's path below the archive's root, for sources that know paths only; ``size`` the
+    object's size, where known, by which those sources notice that a path holds another version.
+    """
+
+    digest: bytes
+    offset: int
+    length: int
+    path: bytes | None = None
+    size: int | None = None
+
+
+class Source(Protocol):
+    """Something that has all or part of an archive. Methods may be called concurrently.
+
+    All raise NetworkError (or one of its kinds) where the source fails, FormatError where it sends
+    nonsense, and NotOffered where it is of a kind that cannot answer. Cancelling a call is safe: nothing is
+    written into its buffer afterwards.
+    """
+
+    @property
+    def name(self) -> str:
+        """``HOST:PORT`` or the URL, as people are shown it."""
+
+    @property
+    def received(self) -> int:
+        """Every byte read from its sockets so far."""
+
+    async def head(self, archive: bytes) -> bytes | None:
+        """The newest signed head that it knows; None if it knows none."""
+
+    async def meta(self, ref: Ref) -> bytes:
+        """A whole object into memory. Raises NotHere."""
+
+    async def metas(self, refs: Sequence[Ref]) -> list[bytes | None]:
+        """Several whole objects in few requests; None where one is not there."""
+
+    async def recipe(self, digest: bytes) -> bytes:
+        """The encoded recipe of an object of several chunks. Raises NotHere."""
+
+    async def read(self, pieces: Sequence[Span], into: memoryview) -> list[bool]:
+        """Fill ``into`` with ``pieces``, back to back; which of them came. The content of the others'
+        places is undefined.
+
+        ``into`` is as long as the pieces together.
+        """
+
+    async def have(self, digests: Sequence[bytes]) -> list[Have]:
+        """What it has of each object: nothing, all, or some chunks."""
+
+    async def holders(self, archive: bytes) -> list[bytes]:
+        """Signed holder records of others that it knows."""
+
+    async def nominate(self, archive: bytes, raw: bytes) -> None:
+        """Hand it a signed holder record to keep and to re-share."""
+
+    async def close(self) -> None:
+        """Close its connections; calls under way fail."""
+
+
+def places(pieces: Sequence[Span], into: memoryview) -> list[memoryview]:
+    """The part of ``into`` that belongs to each piece. Raises ValueError unless they fill it."""
+    made: list[memoryview] = []
+    position = 0
+    for piece in pieces:
+        if piece.length < 1 or piece.offset < 0:
+            raise ValueError("a span has at least one byte and begins within its object")
+        made.append(into[position : position + piece.length])
+        position += piece.length
+    if position != into.nbytes:
+        raise ValueError(f"a buffer of {into.nbytes} bytes for spans of {position}")
+    return made
+
+
+def runs(pieces: Sequence[Span]) -> Iterator[range]:
+    """Indices of neighbours that are one stretch of one object, and so can be asked for by one range."""
+    start = 0
+    for index in range(1, len(pieces) + 1):
+        if index == len(pieces) or not _continues(pieces[index - 1], pieces[index]):
+            yield range(start, index)
+            start = index
+
+
+def _continues(one: Span, other: Span) -> bool:
+    return one.digest == other.digest and one.path == other.path and one.offset + one.length == other.offset
+
+
+async def together(jobs: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """Run ``jobs`` at once; the first failure cancels the others and is raised by itself."""
+    if len(jobs) == 1:
+        await jobs[0]
+        return
+    try:
+        async with asyncio.TaskGroup() as group:
+            for job in jobs:
+                group.create_task(job)
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None

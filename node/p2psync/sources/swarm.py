@@ -1,0 +1,268 @@
+"""The sources of one fetch: how fast each is, what it lacks, whether it lied, when it may be tried again.
+
+Policy without I/O beyond the clock that is handed in: the downloader and the metadata reader ask here whom to
+turn to and report here what came of it. Finding sources is ``p2psync.fetch.discovery``'s.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from p2psync.sources.source import Source
+from p2psync.supply.jobs import Part
+
+STRIKES_MAX: Final = 3
+"""Distinct chunks with wrong bytes before a source is banned for the run: one may be a broken disk block,
+three are a habit.
+"""
+FAILURES_MAX: Final = 6
+"""Failures in a row after which a source is given up: with the back-off below that is about half a minute."""
+BACKOFF_FIRST: Final = 0.5
+BACKOFF_MAX: Final = 15.0
+LACK_SECONDS: Final = 5.0
+"""How long a source that has only parts is not asked again for what it did not have: it may be fetching it
+itself.
+"""
+DENIALS_MAX: Final = 3
+"""How often a source may say that it has an object and then not give it, before it is asked no more often
+than one that says nothing: it could keep a fetch from its end.
+"""
+LACKING_MAX: Final = 1 << 16
+"""Objects that one source lacks that are remembered."""
+SOURCES_MAX: Final = 24
+"""Sources used at once; more would not be faster and cost each of them."""
+REQUEST_MIN: Final = 64 << 10
+REQUEST_MAX: Final = 4 << 20
+REQUEST_FIRST: Final = 256 << 10
+"""Bytes asked of a source before its rate is known."""
+REQUEST_SECONDS: Final = 0.5
+"""A request is sized to take about this long: long enough to hide the delay, short enough to react."""
+RATE_WEIGHT: Final = 0.3
+"""Weight of the newest measurement in a source's rate."""
+
+
+@dataclass(eq=False)
+class Member:
+    """One source and what is known of it."""
+
+    source: Source
+    whole: bool
+    """It claims to have a snapshot in full."""
+    claims: tuple[int, int] | None = None
+    """(epoch, sequence number) of that snapshot, where it said so."""
+    told: bool = False
+    """The user has heard that it lacks something."""
+    given: bool = False
+    """Named by the user, who wants to hear if it is of no use."""
+    metadata: bool = True
+    """It answers for heads, directory objects and recipes, as nodes do and plain web servers do not."""
+    node_key: bytes | None = None
+    rate: float = 0.0
+    """Bytes a second and request, smoothed."""
+    answered: bool = False
+    """It has answered something: who has not may be silent, and is waited for last."""
+    delivered: int = 0
+    """Verified bytes."""
+    failures: int = 0
+    retry_at: float = 0.0
+    banned: bool = False
+    dead: bool = False
+    last_error: str = ""
+    lacking: dict[bytes, float] = field(default_factory=dict)
+    """Digest of an object -> when it may be asked for it again."""
+    held: dict[bytes, bytes] = field(default_factory=dict)
+    """Of objects that it has in part: a bitmap of its chunks, as it last said."""
+    denied: dict[bytes, int] = field(default_factory=dict)
+    """How often it was asked for an object and did not give it."""
+    strikes: set[tuple[bytes, int]] = field(default_factory=set)
+    """Object and chunk of the wrong bytes that it sent; few, since they ban it."""
+    stale: bool = False
+    """A path of this web server holds another version."""
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+    def offers(self, part: Part) -> Part | None:
+        """What of ``part`` it may be asked for: all, unless it said that it has only some chunks; then the
+        first run of these.
+        """
+        held = self.held.get(part.job.ref.digest)
+        return part if held is None else part.within(held)
+
+    @property
+    def request_size(self) -> int:
+        """Bytes to ask for in one request."""
+        if not self.rate:
+            return REQUEST_FIRST
+        return int(min(max(self.rate * REQUEST_SECONDS, REQUEST_MIN), REQUEST_MAX))
+
+
+def _untold(_name: str, _state: str) -> None:
+    return
+
+
+class Swarm:
+    """All sources of a fetch."""
+
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        warn: Callable[[str], None],
+        tell_state: Callable[[str, str], None] | None = None,
+    ) -> None:
+        """``tell_state`` hears the name of a source and a word on how it does, "" while all is well."""
+        self._clock = clock
+        self._warn = warn
+        self._tell_state = tell_state or _untold
+        self._members: dict[str, Member] = {}
+        self._random = random.Random()  # noqa: S311 - spreads load, guards nothing
+        self.wanted = (0, 0)
+        """(epoch, sequence number) of the snapshot that is fetched."""
+        self.version = 0
+        """Grows with every source that joins, so that those who wait for one can tell."""
+
+    @property
+    def members(self) -> list[Member]:
+        return list(self._members.values())
+
+    def knows(self, name: str, node_key: bytes | None) -> bool:
+        """Whether this source is in, under this address or another one of the same node."""
+        return name in self._members or (
+            node_key is not None and any(member.node_key == node_key for member in self._members.values())
+        )
+
+    def has_room(self) -> bool:
+        return sum(not (m.banned or m.dead) for m in self._members.values()) < SOURCES_MAX
+
+    def add(self, member: Member) -> None:
+        self._members[member.name] = member
+        self.version += 1
+
+    def alive(self) -> list[Member]:
+        """Sources that may be asked now or later: the fastest first, equals in random order, and last those
+        that were never heard of yet.
+        """
+        usable = [m for m in self._members.values() if not (m.banned or m.dead)]
+        self._random.shuffle(usable)
+        return sorted(usable, key=lambda m: (m.failures, not m.answered, -m.rate))
+
+    def ready(self) -> list[Member]:
+        """Those of ``alive`` that are not waiting out a failure."""
+        now = self._clock()
+        return [member for member in self.alive() if member.retry_at <= now]
+
+    def lacks(self, member: Member, digest: bytes) -> bool:
+        """Whether ``member`` said that it does not have the object, so recently that asking again is
+        pointless.
+        """
+        until = member.lacking.get(digest)
+        return until is not None and until > self._clock()
+
+    def refused(self, member: Member, digest: bytes) -> bool:
+        """Whether ``member`` is never to be asked for the object again."""
+        return member.lacking.get(digest) == float("inf")
+
+    def claimed(self, member: Member, digest: bytes) -> None:
+        """The source says that it has chunks of the object: it is asked for them, unless that was idle talk
+        before.
+        """
+        if member.denied.get(digest, 0) < DENIALS_MAX:
+            member.lacking.pop(digest, None)
+
+    def nobody_has(self, digest: bytes) -> bool:
+        """Whether every usable source lacks the object."""
+        return all(self.lacks(member, digest) for member in self.alive())
+
+    def hopeless(self) -> bool:
+        """Whether no source is left that could be asked, now or later."""
+        return not self.alive()
+
+    # What came of a request.
+
+    def succeeded(self, member: Member, size: int, seconds: float) -> None:
+        """``size`` verified bytes came in ``seconds``."""
+        member.answered = True
+        if member.failures:
+            member.failures = 0
+            self._tell_state(member.name, "")
+        member.delivered += size
+        if size and seconds > 0:
+            rate = size / seconds
+            member.rate = rate if not member.rate else member.rate + RATE_WEIGHT * (rate - member.rate)
+
+    def failed(self, member: Member, reason: str) -> None:
+        """A request broke off; the source is left alone for a while that doubles.
+
+        What else was under way to it then breaks off as well, which says nothing new.
+        """
+        if self._clock() < member.retry_at:
+            return
+        member.failures += 1
+        self._tell_state(member.name, "failing")
+        member.last_error = reason
+        member.rate /= 2
+        pause = min(BACKOFF_FIRST * 2 ** (member.failures - 1), BACKOFF_MAX)
+        member.retry_at = self._clock() + pause * self._random.uniform(0.75, 1.25)
+        if member.failures >= FAILURES_MAX and not member.dead:
+            member.dead = True
+            self._tell_state(member.name, "gone")
+            if member.given:  # Others come and go; that is what several sources are for.
+                self._warn(f"gave up on {member.name} after {member.failures} failures: {reason}")
+
+    def missed(self, member: Member, digest: bytes) -> None:
+        """The source does not have the object (any more, or yet).
+
+        One that claims the very snapshot is not asked again, and named; others may be fetching it themselves.
+        Who is given by the user is named too, since the user takes it for a mirror.
+        """
+        claimed = member.whole and member.claims is not None and member.claims >= self.wanted
+        if (claimed or member.given) and not member.told:
+            member.told = True
+            has = "says it has" if claimed else "should have, as a mirror"
+            self._warn(f"{member.name} lacks something that it {has}; it is taken from elsewhere")
+        if claimed:
+            member.lacking[digest] = float("inf")
+        else:
+            self.without(member, digest)
+            if len(member.denied) < LACKING_MAX:
+                member.denied[digest] = member.denied.get(digest, 0) + 1
+
+    def without(self, member: Member, digest: bytes) -> None:
+        """The source does not have the object now."""
+        member.lacking[digest] = self._clock() + LACK_SECONDS
+        if len(member.lacking) > LACKING_MAX:
+            # To forget costs one question more; of a million objects that it lacks each would cost memory.
+            member.lacking = dict(list(member.lacking.items())[LACKING_MAX // 2 :])
+
+    def forgive_lacking(self) -> None:
+        """Let everybody be asked for everything again; wrong bytes are not forgiven."""
+        for member in self._members.values():
+            wrong = {digest for digest, _ in member.strikes}
+            member.lacking = {digest: until for digest, until in member.lacking.items() if digest in wrong}
+
+    def lied(self, member: Member, digest: bytes, chunk: int) -> None:
+        """Wrong bytes under an id: a strike; distinct ones ban the source for the run.
+
+        What is asked for by its path may be another version that stands there: that is no lie.
+        """
+        if member.banned:
+            return
+        member.lacking[digest] = float("inf")
+        if not member.metadata and chunk >= 0:
+            if not member.stale:
+                self._warn(f"{member.name} has another version of something; it is taken from elsewhere")
+            member.stale = True
+            return
+        member.strikes.add((digest, chunk))
+        if len(member.strikes) >= STRIKES_MAX:
+            member.banned = True
+            self._tell_state(member.name, "banned")
+            self._warn(
+                f"{member.name} is banned for this run: it sent wrong bytes for {len(member.strikes)} chunks"
+            )
+        else:
+            self._warn(f"{member.name} sent wrong bytes for a chunk; refused, and taken from elsewhere")

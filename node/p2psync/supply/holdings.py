@@ -1,0 +1,55 @@
+"""What sources that have only parts have by now, asked again and again while a fetch runs.
+
+Peers and mirrors that are still fetching get more every second. Asked for what they lack they answer so, but
+that costs a round trip each time; asked what they have, they can be asked for just that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection
+from itertools import islice
+from typing import Final
+
+from p2psync.errors import FormatError, NetworkError
+from p2psync.sources.source import NotHere
+from p2psync.sources.swarm import Member, Swarm
+from p2psync.sources.wire import HAVE_DIGESTS_MAX
+from p2psync.supply.jobs import Job, Part
+
+ROUND: Final = 1.0
+"""Seconds between questions to one source: a kilobyte or so each, for the objects under construction."""
+
+
+async def keep_asking(member: Member, swarm: Swarm, jobs: Callable[[], Collection[Job]]) -> None:
+    """Keep ``member.held`` current for the unfinished ``jobs``, until cancelled."""
+    while not (member.banned or member.dead):
+        several = (job for job in jobs() if len(job.recipe) > 1 and not swarm.refused(member, job.ref.digest))
+        asked = list(islice(several, HAVE_DIGESTS_MAX))
+        if asked:
+            await _ask(member, swarm, asked)
+        await asyncio.sleep(ROUND)
+
+
+async def _ask(member: Member, swarm: Swarm, jobs: list[Job]) -> None:
+    try:
+        answers = await member.source.have([job.ref.digest for job in jobs])
+    except (NotHere, FormatError):
+        member.held = {}  # It does not say; then it is simply asked for what is wanted.
+        return
+    except NetworkError as error:
+        swarm.failed(member, str(error))
+        return
+    held: dict[bytes, bytes] = {}
+    for job, answer in zip(jobs, answers, strict=True):
+        digest = job.ref.digest
+        if isinstance(answer, bytes) and len(answer) == len(job.have):
+            held[digest] = answer
+        useful = answer is True or (digest in held and Part(job, 0, len(job.recipe)).within(held[digest]))
+        if swarm.refused(member, digest):
+            continue  # It sent wrong bytes meanwhile.
+        if useful:
+            swarm.claimed(member, digest)
+        else:
+            swarm.without(member, digest)
+    member.held = held

@@ -1,0 +1,245 @@
+"""Chunks that are on this machine already: older versions and other names of files in DEST, and any tree that
+the index knows.
+
+What is found is only a hint: whoever uses it reads the bytes and verifies them like any others. The map of
+chunks lies in a temporary database that SQLite keeps on disk when it grows, so memory stays flat.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+from collections.abc import Collection, Iterable, Iterator
+from itertools import chain
+from typing import Final
+
+from p2psync.errors import FormatError
+from p2psync.format.ids import DIGEST_SIZE, Ref, chunk_id
+from p2psync.format.limits import SINGLE_CHUNK_MAX
+from p2psync.format.listing import decode_listing
+from p2psync.format.recipe import Recipe
+from p2psync.plan.changes import Plan
+from p2psync.state import State
+from p2psync.state.trees import FileRow, Tree
+from p2psync.tree.beneath import Beneath, join
+from p2psync.tree.reading import Truncated, hash_file
+
+PARTIAL: Final = b".p2psync.partial"
+"""The folder in DEST where files are made (``p2psync.tree.writer``)."""
+PARTIAL_NAME_SIZE: Final = 2 * DIGEST_SIZE
+ROWS_AT_ONCE: Final = 2000
+SCAN_BYTES_MIN: Final = 256 << 20
+SCAN_FACTOR: Final = 8
+"""Old content is read up to this many times the bytes that are wanted: DEST may hold terabytes of other
+things."""
+_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # never waits, should it be a pipe
+LOCATIONS_TRIED: Final = 4
+"""Places looked at for one object before it is asked of the network."""
+
+
+class LocalChunks:
+    """Where chunks of old content lie, and the reading of them. Used from one thread at a time."""
+
+    def __init__(self, state: State, tree: Tree, beneath: Beneath) -> None:
+        self._state = state
+        self._tree = tree
+        self._beneath = beneath
+        self._files: list[bytes] = []
+        self._db = sqlite3.connect("", check_same_thread=False, isolation_level=None)
+        self._db.execute(
+            "CREATE TABLE chunk (id BLOB PRIMARY KEY, file INTEGER, offset INTEGER) WITHOUT ROWID"
+        )
+        self._stopped = False
+        self._empty = True
+        self._budget = 0
+        self._moved: dict[bytes, bytes] = {}
+        self._expected: set[bytes] = set()
+        self._placed: Collection[bytes] = ()
+        self._rows_of: bytes | None = None
+        self._rows: dict[bytes, FileRow] = {}
+
+    def close(self) -> None:
+        self._db.close()
+
+    def stop(self) -> None:
+        """End a scan that is going on in another thread."""
+        self._stopped = True
+
+    # Finding old content.
+
+    def scan(self, plan: Plan) -> None:
+        """Note the chunks of what is going to be replaced or is not in the snapshot, within a budget.
+
+        What stands where a wanted file goes comes first: the likeliest to serve again.
+        """
+        self._budget = max(SCAN_BYTES_MIN, SCAN_FACTOR * plan.size)
+        rows: list[tuple[bytes, int, int]] = []
+        for path in chain(self._old_files(plan), self._regular_below(PARTIAL)):
+            if self._stopped:
+                return
+            rows += self._chunks_of(path)
+            if len(rows) >= ROWS_AT_ONCE:
+                self._note(rows)
+                rows = []
+        self._note(rows)
+
+    def _note(self, rows: list[tuple[bytes, int, int]]) -> None:
+        if rows:
+            self._empty = False
+            self._db.execute("BEGIN")
+            self._db.executemany("INSERT OR IGNORE INTO chunk VALUES (?, ?, ?)", rows)
+            self._db.execute("COMMIT")
+
+    def _old_files(self, plan: Plan) -> Iterator[bytes]:
+        for work in plan.dirs:
+            if work.replaced:
+                raw = self._state.meta.get(work.listing.digest)
+                entries = decode_listing(raw) if raw is not None else []
+                for position in work.replaced:
+                    yield join(work.path, entries[position].name)
+        for work in plan.dirs:
+            for name in (*work.extraneous, *work.conflicts):
+                yield from self._regular_below(join(work.path, name))
+
+    def _regular_below(self, path: bytes) -> Iterator[bytes]:
+        parent, _, name = path.rpartition(b"/")
+        if path in self._beneath.spared:
+            return
+        try:
+            found = os.stat(name, dir_fd=self._beneath.dir(parent), follow_symlinks=False)
+            if stat.S_ISREG(found.st_mode):
+                yield path
+            elif stat.S_ISDIR(found.st_mode):
+                for inner in sorted(os.fsencode(n) for n in os.listdir(self._beneath.dir(path))):
+                    yield from self._regular_below(join(path, inner))
+        except OSError:
+            return  # Unreadable here means only that nothing of it can serve again.
+
+    def _chunks_of(self, path: bytes) -> list[tuple[bytes, int, int]]:
+        """(chunk id, file, offset) of one file, read unless the index knows its content."""
+        fd = self._open(path)
+        if fd is None:
+            return []
+        try:
+            found = os.fstat(fd)
+            if not stat.S_ISREG(found.st_mode) or not found.st_size:
+                return []
+            recipe = self._known_recipe(path, found)
+            if recipe is None:
+                if found.st_size > self._budget:
+                    return []
+                self._budget -= found.st_size
+                ref, raw = hash_file(fd, found.st_size)
+                recipe = Recipe.single(ref) if raw is None else Recipe.decode(raw, ref)
+        except (OSError, Truncated):
+            return []
+        finally:
+            os.close(fd)
+        self._files.append(path)
+        number = len(self._files) - 1
+        offsets = recipe.offsets
+        return [(digest, number, offsets[index]) for index, (digest, _) in enumerate(recipe)]
+
+    def _known_recipe(self, path: bytes, found: os.stat_result) -> Recipe | None:
+        parent, _, name = path.rpartition(b"/")
+        if parent == PARTIAL:
+            return self._recipe_of_partial(name, found.st_size)
+        if self._rows_of != parent:
+            self._rows_of, self._rows = parent, self._state.trees.files_in(self._tree.id, parent)
+        row = self._rows.get(name)
+        if row is None or (row.size, row.mtime_ns, row.ctime_ns, row.ino) != (
+            found.st_size,
+            found.st_mtime_ns,
+            found.st_ctime_ns,
+            found.st_ino,
+        ):
+            return None
+        ref = Ref(row.size, row.digest)
+        if ref.is_single:
+            return Recipe.single(ref)
+        return self._stored_recipe(ref)
+
+    def _recipe_of_partial(self, name: bytes, size: int) -> Recipe | None:
+        """Of an unfinished object, whose file is named after it and has its full size from the start."""
+        if len(name) != PARTIAL_NAME_SIZE or size <= SINGLE_CHUNK_MAX:
+            return None
+        try:
+            return self._stored_recipe(Ref(size, bytes.fromhex(name.decode())))
+        except ValueError:
+            return None
+
+    def _stored_recipe(self, ref: Ref) -> Recipe | None:
+        raw = self._state.meta.get_recipe(ref.digest)
+        try:
+            return None if raw is None else Recipe.decode(raw, ref)
+        except FormatError:
+            return None
+
+    def _open(self, path: bytes) -> int | None:
+        parent, _, name = path.rpartition(b"/")
+        try:
+            return os.open(name, _READ, dir_fd=self._beneath.dir(parent))
+        except OSError:
+            return None
+
+    def moved(self, path: bytes, now_at: bytes) -> None:
+        """What was at ``path``, an old file or directory, was put aside as ``now_at``; its chunks are read
+        there.
+        """
+        self._moved[path] = now_at
+
+    def _now_at(self, path: bytes) -> bytes:
+        """Where an old file is by now."""
+        above = path if self._moved else b""
+        while above:
+            moved = self._moved.get(above)
+            if moved is not None:
+                return moved + path[len(above) :]
+            above = above.rpartition(b"/")[0]
+        return path
+
+    # Using it.
+
+    def read(self, digest: bytes, length: int) -> bytes | None:
+        """The verified bytes of a chunk, if old content has them."""
+        if self._empty:
+            return None
+        row = self._db.execute("SELECT file, offset FROM chunk WHERE id = ?", (digest,)).fetchone()
+        if row is None:
+            return None
+        fd = self._open(self._now_at(self._files[row[0]]))
+        if fd is None:
+            return None
+        try:
+            data = os.pread(fd, length, row[1])
+        except OSError:
+            return None
+        finally:
+            os.close(fd)
+        return data if len(data) == length and chunk_id(data) == digest else None
+
+    def expect(self, digests: Iterable[bytes]) -> None:
+        """Look up in one query which of these the index knows: ``whole`` will be asked for them next."""
+        self._expected = set(digests)
+        self._placed = self._state.trees.find_many(self._expected).keys()
+
+    def whole(self, ref: Ref) -> int | None:
+        """A descriptor of some file on this machine that the index takes to be this object, or None."""
+        if ref.digest in self._expected and ref.digest not in self._placed:
+            return None
+        for place in self._state.trees.find(ref.digest, limit=LOCATIONS_TRIED):
+            path = join(place.tree_path, join(place.dir, place.name))
+            try:
+                fd = os.open(path, _READ)
+            except OSError:
+                continue
+            found = os.fstat(fd)
+            if stat.S_ISREG(found.st_mode) and (found.st_size, found.st_mtime_ns, found.st_ctime_ns) == (
+                place.size,
+                place.mtime_ns,
+                place.ctime_ns,
+            ):
+                return fd
+            os.close(fd)
+        return None

@@ -1,0 +1,267 @@
+"""Metadata of an archive: snapshots, directory objects and recipes, from the state directory or else from the
+sources.
+
+Everything is verified before it is stored, so whatever the store returns can be used. A large directory
+object is put together from the chunks of its predecessor, where it has them, and only the others are asked
+for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from typing import Final
+
+from p2psync.chunking import cut_object
+from p2psync.errors import FormatError, NetworkError, PartialError
+from p2psync.format.ids import Ref, chunk_id, object_id
+from p2psync.format.limits import LISTING_BYTES_MAX
+from p2psync.format.listing import Entry, decode_listing
+from p2psync.format.recipe import Recipe
+from p2psync.format.snapshot import Snapshot
+from p2psync.sources.source import NotHere, Span
+from p2psync.sources.swarm import Member, Swarm
+from p2psync.state import State
+
+BATCH_OBJECTS: Final = 512
+"""Small objects in one request: some 200 KiB of listings, one round trip."""
+RECIPES_AT_ONCE: Final = 32
+"""Recipes asked for at the same time: hides the delay of a distant source."""
+SPANS_BYTES: Final = 1 << 20
+"""Bytes of one large metadata object asked for at once."""
+
+
+class Manifest:
+    """Reads metadata objects; each is fetched once and kept."""
+
+    def __init__(self, state: State, swarm: Swarm, need_sources: Callable[[], Awaitable[None]]) -> None:
+        """``need_sources`` is awaited before anything is asked for: with nothing to ask, nobody is looked
+        for.
+        """
+        self._state = state
+        self._swarm = swarm
+        self._need_sources = need_sources
+
+    def listing(self, ref: Ref) -> list[Entry]:
+        """The entries of a directory object that ``load`` has seen to, or that is known from before."""
+        raw = self._state.meta.get(ref.digest)
+        if raw is None:
+            raise PartialError(
+                "a directory object is missing from the state directory; run again to fetch it"
+            )
+        return decode_listing(raw)
+
+    async def snapshot(self, ref: Ref) -> Snapshot:
+        """The snapshot object that a head names."""
+        await self.load([ref])
+        raw = self._state.meta.get(ref.digest)
+        if raw is None:
+            raise PartialError("no source has the snapshot that the head names; try again later")
+        return Snapshot.decode(raw)
+
+    async def load(self, refs: Iterable[Ref], predecessors: dict[Ref, Ref] | None = None) -> list[Ref]:
+        """See to it that the objects are in the store; those that no source has are returned.
+
+        Args:
+            predecessors: an older version of an object, whose chunks may serve again.
+        """
+        by_digest = {ref.digest: ref for ref in refs}
+        wanted = [by_digest[digest] for digest in self._state.meta.missing(by_digest)]
+        if wanted:
+            await self._need_sources()
+        small = [ref for ref in wanted if ref.is_single]
+        missing: list[Ref] = []
+        for start in range(0, len(small), BATCH_OBJECTS):
+            missing += await self._load_small(small[start : start + BATCH_OBJECTS])
+        for ref in wanted:
+            if not ref.is_single and not await self._load_large(ref, (predecessors or {}).get(ref)):
+                missing.append(ref)
+        return missing
+
+    async def recipes(self, refs: Iterable[Ref]) -> dict[Ref, Recipe]:
+        """The recipes of content objects of several chunks; those that no source has are left out."""
+        wanted = list(dict.fromkeys(refs))
+        made = {ref: recipe for ref in wanted if (recipe := self._stored_recipe(ref)) is not None}
+        lacking = [ref for ref in wanted if ref not in made]
+        if lacking:
+            await self._need_sources()
+            gate = asyncio.Semaphore(RECIPES_AT_ONCE)
+            try:
+                async with asyncio.TaskGroup() as group:
+                    asked = [group.create_task(self._fetch_recipe(ref, gate)) for ref in lacking]
+            except BaseExceptionGroup as failures:
+                raise failures.exceptions[0] from None
+            fetched = [(ref, task.result()) for ref, task in zip(lacking, asked, strict=True)]
+            fresh = {ref: recipe for ref, recipe in fetched if recipe is not None}
+            self._state.meta.put_recipes((ref.digest, recipe.encode()) for ref, recipe in fresh.items())
+            made |= fresh
+        return made
+
+    def _stored_recipe(self, ref: Ref) -> Recipe | None:
+        raw = self._state.meta.get_recipe(ref.digest)
+        return None if raw is None else Recipe.decode(raw, ref)
+
+    async def _fetch_recipe(self, ref: Ref, gate: asyncio.Semaphore) -> Recipe | None:
+        async with gate:
+            async for member in self._askable(ref.digest):
+                started = time.monotonic()
+                try:
+                    raw = await member.source.recipe(ref.digest)
+                    if object_id(raw) != ref.digest:
+                        raise FormatError("wrong bytes")
+                except NotHere:
+                    self._swarm.missed(member, ref.digest)
+                except FormatError:
+                    self._swarm.lied(member, ref.digest, -1)
+                except NetworkError as error:
+                    self._swarm.failed(member, str(error))
+                else:
+                    self._swarm.succeeded(member, len(raw), time.monotonic() - started)
+                    # What is wrong with it now is the archive's fault, not the source's.
+                    return Recipe.decode(raw, ref)
+        return None
+
+    async def _askable(self, digest: bytes) -> AsyncIterator[Member]:
+        """Sources that may have the object, best first, until all have been asked or are given up."""
+        while True:
+            ready = [m for m in self._swarm.ready() if m.metadata and not self._swarm.lacks(m, digest)]
+            if ready:
+                yield ready[0]
+                continue
+            waiting = [m for m in self._swarm.alive() if m.metadata and not self._swarm.lacks(m, digest)]
+            if not waiting:
+                return
+            await asyncio.sleep(0.1)
+
+    async def _load_small(self, refs: Sequence[Ref]) -> list[Ref]:
+        left = list(refs)
+        while left:
+            member = await self._one_for(left)
+            if member is None:
+                break
+            asked = [ref for ref in left if not self._swarm.lacks(member, ref.digest)]
+            started = time.monotonic()
+            try:
+                answers = await member.source.metas(asked)
+            except NotHere:
+                for ref in asked:
+                    self._swarm.missed(member, ref.digest)
+                continue
+            except FormatError:
+                self._swarm.lied(member, asked[0].digest, -1)
+                continue
+            except NetworkError as error:
+                self._swarm.failed(member, str(error))
+                continue
+            good = self._take(member, asked, answers)
+            self._swarm.succeeded(member, sum(ref.size for ref in good), time.monotonic() - started)
+            left = [ref for ref in left if ref not in good]
+        return left
+
+    async def _one_for(self, refs: Sequence[Ref]) -> Member | None:
+        """The best source that may have any of ``refs``."""
+        while True:
+            able = [
+                member
+                for member in self._swarm.alive()
+                if member.metadata and any(not self._swarm.lacks(member, ref.digest) for ref in refs)
+            ]
+            if not able:
+                return None
+            ready = [member for member in self._swarm.ready() if member in able]
+            if ready:
+                return ready[0]
+            await asyncio.sleep(0.1)
+
+    def _take(self, member: Member, refs: Sequence[Ref], answers: Sequence[bytes | None]) -> set[Ref]:
+        """Store what is right; report what is not."""
+        good: dict[Ref, bytes] = {}
+        for ref, raw in zip(refs, answers, strict=True):
+            if raw is None:
+                self._swarm.missed(member, ref.digest)
+            elif len(raw) != ref.size or chunk_id(raw) != ref.digest:
+                self._swarm.lied(member, ref.digest, 0)
+            else:
+                good[ref] = raw
+        self._state.meta.put_many(good.items())
+        return set(good)
+
+    async def _load_large(self, ref: Ref, predecessor: Ref | None) -> bool:
+        """Put one object of several chunks together; False if no source has all of the rest."""
+        if ref.size > LISTING_BYTES_MAX:
+            raise FormatError(
+                f"a directory object of {ref.size} bytes is over the limit of {LISTING_BYTES_MAX}"
+            )
+        recipe = (await self.recipes([ref])).get(ref)
+        if recipe is None:
+            return False
+        known = self._chunks_of(predecessor)
+        made = bytearray(ref.size)
+        lacking: list[int] = []
+        for index, (digest, length) in enumerate(recipe):
+            held = known.get(digest)
+            if held is not None and len(held) == length:
+                made[recipe.offsets[index] : recipe.offsets[index] + length] = held
+            else:
+                lacking.append(index)
+        async for member in self._askable(ref.digest):
+            if not lacking:
+                break
+            lacking = await self._ask_chunks(member, ref, recipe, lacking, memoryview(made))
+        if lacking:
+            return False
+        self._state.meta.put(ref, bytes(made))
+        return True
+
+    def _chunks_of(self, ref: Ref | None) -> dict[bytes, bytes]:
+        raw = self._state.meta.get(ref.digest) if ref is not None else None
+        if raw is None:
+            return {}
+        _, recipe = cut_object(raw)
+        return {
+            digest: raw[recipe.offsets[i] : recipe.offsets[i] + length]
+            for i, (digest, length) in enumerate(recipe)
+        }
+
+    async def _ask_chunks(
+        self, member: Member, ref: Ref, recipe: Recipe, lacking: list[int], made: memoryview
+    ) -> list[int]:
+        """Ask one source for as many of the lacking chunks as one request takes; what is lacking
+        afterwards.
+        """
+        asked: list[int] = []
+        size = 0
+        for index in lacking:
+            asked.append(index)
+            size += recipe.chunk(index)[1]
+            if size >= SPANS_BYTES or len(asked) == BATCH_OBJECTS:
+                break
+        spans = [Span(ref.digest, recipe.offsets[i], recipe.chunk(i)[1]) for i in asked]
+        buffer = memoryview(bytearray(size))
+        started = time.monotonic()
+        try:
+            there = await member.source.read(spans, buffer)
+        except NotHere:
+            self._swarm.missed(member, ref.digest)
+            return lacking
+        except FormatError:
+            self._swarm.lied(member, ref.digest, -1)
+            return lacking
+        except NetworkError as error:
+            self._swarm.failed(member, str(error))
+            return lacking
+        done: set[int] = set()
+        position = 0
+        for index, span, here in zip(asked, spans, there, strict=True):
+            data = buffer[position : position + span.length]
+            position += span.length
+            if not here:
+                self._swarm.missed(member, ref.digest)
+            elif chunk_id(data) != recipe.chunk(index)[0]:
+                self._swarm.lied(member, ref.digest, index)
+            else:
+                made[span.offset : span.offset + span.length] = data
+                done.add(index)
+        self._swarm.succeeded(member, sum(recipe.chunk(i)[1] for i in done), time.monotonic() - started)
+        return [index for index in lacking if index not in done]

@@ -1,0 +1,229 @@
+"""What is still to be asked of the network, and how it is cut into requests. Pure but for the clock that is
+handed in.
+
+Requests are cut when a source is free, to the size that suits it: so the fast get more and the slow less,
+without a plan made ahead. When nothing is left to ask, the oldest requests still under way are asked of
+others too (endgame, as BitTorrent clients do).
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Final
+
+from p2psync.sources.source import Span
+from p2psync.sources.swarm import Member, Swarm
+from p2psync.supply.jobs import Job, Part
+
+RANGE_SIZE: Final = 256 << 10
+"""A run of chunks this long is a request of its own, a range that a server sends straight from its disk."""
+SPREAD_SIZE: Final = 4 << 20
+"""Bytes from which on an object is asked for in stretches in random order, so that those who fetch it at the
+same time have different ones to give each other. Smaller ones are had before anybody hears of it.
+"""
+STRETCHES: Final = 64
+STRETCH_MIN: Final = 1 << 20
+STRETCH_MAX: Final = 64 << 20
+"""An object is divided into so many stretches, as far as each has these bytes: long enough for a server to
+read from a disk in one go.
+"""
+PARTS_MAX: Final = 1024
+"""Small objects in one request: beyond that the request itself takes as long as its answer."""
+LOOK_AHEAD: Final = 512
+"""Parts looked at for one that a source has, when it lacks those at the front."""
+ENDGAME_AGE: Final = 1.0
+"""Seconds that a request may be under way before it is asked of another source too, once nothing else is
+left.
+"""
+COPIES_MAX: Final = 2
+"""Requests for the same bytes at the same time."""
+
+
+@dataclass(eq=False)
+class Piece:
+    """One request: ``parts`` asked of ``member``."""
+
+    member: Member
+    parts: list[Part]
+    started: float
+    duplicate_of: Piece | None = None
+    copies: int = 1
+
+    @property
+    def size(self) -> int:
+        return sum(part.size for part in self.parts)
+
+    def spans(self) -> list[Span]:
+        made: list[Span] = []
+        for part in self.parts:
+            target = part.job.targets[0]
+            made.append(Span(part.job.ref.digest, part.offset, part.size, target.path, part.job.ref.size))
+        return made
+
+
+class Queue:
+    """Parts that wait, requests under way, and parts that nobody has at the moment."""
+
+    def __init__(self, swarm: Swarm, clock: Callable[[], float]) -> None:
+        self._swarm = swarm
+        self._clock = clock
+        self._random = random.Random()  # noqa: S311 - spreads load, guards nothing
+        self._waiting: deque[Part] = deque()
+        self._under_way: list[Piece] = []
+        self.parked: list[Part] = []
+        """Parts that every usable source lacks."""
+        self.closed = False
+        """Nothing new will be added: requests may be doubled."""
+
+    def add(self, job: Job) -> None:
+        """What is missing of ``job`` waits from now on."""
+        if job.ref.size < SPREAD_SIZE:
+            self._waiting.extend(job.parts())
+            return
+        length = min(max(job.ref.size // STRETCHES, STRETCH_MIN), STRETCH_MAX)
+        stretches: list[Part] = []
+        for part in job.parts():
+            rest: Part | None = part
+            while rest is not None:
+                taken, rest = rest.split(length)
+                stretches.append(taken)
+        self._random.shuffle(stretches)
+        self._waiting.extend(stretches)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing waits and nothing is under way (something may be parked)."""
+        return not self._waiting and not self._under_way
+
+    def take(self, member: Member, size_limit: int) -> Piece | None:
+        """Cut a request for ``member``; None if there is nothing for it now."""
+        size = min(member.request_size, size_limit)
+        parts = self._cut(member, size, rare=True) or self._cut(member, size, rare=False)
+        if parts:
+            piece = Piece(member, parts, self._clock())
+        else:
+            doubled = self._endgame(member, size_limit) if self.closed and not self._waiting else None
+            if doubled is None:
+                return None
+            piece = doubled
+        self._under_way.append(piece)
+        return piece
+
+    def _cut(self, member: Member, size: int, *, rare: bool) -> list[Part]:
+        """Parts from the front for one request; ``rare``: only such as no source of parts could give."""
+        others = [m for m in self._swarm.alive() if m is not member and m.held] if rare else []
+        if rare and not others:
+            return []
+        parts: list[Part] = []
+        passed: list[Part] = []
+        left = size
+        while self._waiting and left > 0 and len(parts) < PARTS_MAX and len(passed) < LOOK_AHEAD:
+            part = self._waiting.popleft()
+            offered = None if self._swarm.lacks(member, part.job.ref.digest) else member.offers(part)
+            if offered is None or any(_gives(other, offered) for other in others):
+                passed.append(part)
+                continue
+            if offered != part:
+                before, part, after = part.around(offered)
+                passed += before
+                self._waiting.extendleft(after)
+            large = part.size >= RANGE_SIZE
+            if parts and (large or part.size > left):
+                self._waiting.appendleft(part)
+                break
+            taken, rest = part.split(max(size, 1))
+            if rest is not None:
+                self._waiting.appendleft(rest)
+            # Looked at only now, when it is small: a large object would be gone through for each request.
+            fresh = taken.unfinished()
+            if fresh != [taken]:
+                self._waiting.extendleft(reversed(fresh))
+                continue
+            parts.append(taken)
+            left -= taken.size
+            if large:
+                break
+        usable = self._swarm.alive()
+        for part in reversed(passed):
+            self._again(part, usable)
+        return parts
+
+    def _endgame(self, member: Member, size_limit: int) -> Piece | None:
+        now = self._clock()
+        for piece in sorted(self._under_way, key=lambda p: p.started):
+            if now - piece.started < ENDGAME_AGE:
+                return None
+            if piece.member is member or piece.copies >= COPIES_MAX or piece.duplicate_of is not None:
+                continue
+            parts: list[Part] = []
+            size = 0
+            for part in chain.from_iterable(asked.unfinished() for asked in piece.parts):
+                if self._swarm.lacks(member, part.job.ref.digest) or size >= size_limit:
+                    continue
+                offered = member.offers(part)
+                if offered is None:
+                    continue
+                taken, _ = offered.split(size_limit - size)
+                if parts and size + taken.size > size_limit:
+                    break
+                parts.append(taken)
+                size += taken.size
+            if parts:
+                piece.copies += 1
+                return Piece(member, parts, now, duplicate_of=piece)
+        return None
+
+    def done(self, piece: Piece) -> None:
+        """The request has ended; what of it is still missing waits again, unless another request is at it."""
+        self._under_way.remove(piece)
+        original = piece.duplicate_of or piece
+        if piece is not original:
+            original.copies -= 1
+        related = [o for o in self._under_way if o is original or o.duplicate_of is original]
+        if piece is original:
+            _promote(related)
+        others = [part for other in related for part in other.parts]
+        usable = self._swarm.alive()
+        for part in piece.parts:
+            for fresh in part.unfinished():
+                if not any(_covers(other, fresh) for other in others):
+                    self._again(fresh, usable)
+
+    def _again(self, part: Part, usable: Sequence[Member]) -> None:
+        """Let ``part`` wait again, or park it if none of the sources that are usable could give any of it."""
+        if not part.job.targets:
+            return  # Given up, and said so.
+        digest = part.job.ref.digest
+        if any(not self._swarm.lacks(m, digest) and m.offers(part) is not None for m in usable):
+            self._waiting.appendleft(part)
+        else:
+            self.parked.append(part)
+
+    def unpark(self) -> None:
+        """Sources came, or may have got what they lacked: look at the parked parts again."""
+        parked, self.parked = self.parked, []
+        usable = self._swarm.alive() if parked else []
+        for part in parked:
+            self._again(part, usable)
+
+
+def _promote(copies: list[Piece]) -> None:
+    """The copy of a request that has ended takes its place, so that it can be doubled in turn."""
+    for piece in copies:
+        piece.duplicate_of = None if piece is copies[0] else copies[0]
+    if copies:
+        copies[0].copies = len(copies)
+
+
+def _gives(member: Member, part: Part) -> bool:
+    """Whether ``member`` has said to have chunks of ``part``."""
+    held = member.held.get(part.job.ref.digest)
+    return held is not None and part.within(held) is not None
+
+
+def _covers(other: Part, part: Part) -> bool:
+    return other.job is part.job and other.first <= part.first and part.last <= other.last

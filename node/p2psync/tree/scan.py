@@ -1,0 +1,183 @@
+"""Reading directories: names and attributes of what belongs into a manifest, never through a symbolic link.
+
+Every open is relative to the descriptor of the directory above it and refuses symbolic links, so nobody who
+writes to the tree while it is read can lead the walk out of it. What the walk does with the rows is its
+caller's business.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import sys
+from operator import itemgetter
+from typing import Final, NamedTuple
+
+from p2psync.format.limits import DEPTH_MAX, INT64_MAX, LISTING_ENTRIES_MAX
+from p2psync.format.listing import RESERVED_NAMES
+from p2psync.observer import NullObserver
+from p2psync.rules.filter import Filter
+from p2psync.tree.report import Report
+
+DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# O_NONBLOCK: a file that has become a pipe since it was listed must not block the walk.
+FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+_SPECIAL: Final = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFBLK: "a block device",
+    stat.S_IFCHR: "a character device",
+}
+# Gone; a link now; no directory now; gone on a server; a pipe or socket now.
+_BECAME_ANOTHER: Final = frozenset(
+    {errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ESTALE, errno.ESPIPE, errno.ENXIO}
+)
+_by_name: Final = itemgetter(0)
+_ENCODING: Final = sys.getfilesystemencoding()
+_ERRORS: Final = sys.getfilesystemencodeerrors()
+_new: Final = tuple.__new__  # what Found(...) calls: the innermost line of a walk
+
+
+class Found(NamedTuple):
+    """One name in a directory, as lstat(2) tells: mode with type bits, times in ns."""
+
+    name: bytes
+    mode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    ino: int
+
+    @classmethod
+    def of(cls, name: bytes, st: os.stat_result) -> Found:
+        return cls(name, st.st_mode, st.st_size, st.st_mtime_ns, st.st_ctime_ns, st.st_ino)
+
+    @property
+    def is_dir(self) -> bool:
+        return self.mode & 0o170000 == 0o040000
+
+    @property
+    def is_file(self) -> bool:
+        return self.mode & 0o170000 == 0o100000
+
+    @property
+    def permissions(self) -> int:
+        return self.mode & 0o7777
+
+
+class TooManyEntries(Exception):
+    """A directory has more names than a listing may hold."""
+
+
+def join(directory: bytes, name: bytes) -> bytes:
+    """The path of a name in a directory; both are relative to the tree, b"" is its root."""
+    return directory + b"/" + name if directory else name
+
+
+def scan_directory(
+    fd: int, directory: bytes, rules: Filter, report: Report, hidden: frozenset[bytes] = frozenset()
+) -> list[Found]:
+    """The regular files, directories and symbolic links in a directory that the rules let through, by name.
+
+    `fd` is the directory's descriptor, `directory` its path in the tree; paths in `hidden` are left out
+    without a word, as are the folders that p2psync keeps at the root. Raises OSError, and TooManyEntries.
+    """
+    rows: list[Found] = []
+    filtered = bool(rules.rules)
+    special = hidden or not directory
+    with os.scandir(fd) as entries:
+        for entry in entries:
+            name = entry.name.encode(_ENCODING, _ERRORS)  # os.fsencode, without a call of its own
+            try:
+                st = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                report.gone(join(directory, name))
+                continue
+            mode = st.st_mode
+            kind = mode & 0o170000
+            if filtered and rules.hidden(join(directory, name), kind == stat.S_IFDIR):
+                continue
+            if special and ((not directory and name in RESERVED_NAMES) or join(directory, name) in hidden):
+                continue
+            if kind in _SPECIAL:
+                report.skipped(join(directory, name), _SPECIAL[kind])
+                continue
+            if not -INT64_MAX <= st.st_mtime_ns <= INT64_MAX:
+                report.refused(
+                    join(directory, name), "its modification time lies outside the years 1678 to 2262"
+                )
+                continue
+            rows.append(_new(Found, (name, mode, st.st_size, st.st_mtime_ns, st.st_ctime_ns, st.st_ino)))
+    if len(rows) > LISTING_ENTRIES_MAX:
+        raise TooManyEntries
+    rows.sort(key=_by_name)
+    return rows
+
+
+def count_tree(directory: bytes, rules: Filter, hidden: frozenset[bytes] = frozenset()) -> tuple[int, int]:
+    """(bytes, files) that a walk will find, for a progress bar: what cannot be read is left for the walk to
+    report.
+    """
+    silent = Report(NullObserver())
+    size = files = 0
+    stack: list[tuple[int, bytes, list[bytes]]] = []
+    opened: int | None = os.open(directory, DIRECTORY_FLAGS)
+    path = b""
+    try:
+        while True:
+            if opened is not None:
+                below: list[bytes] = []
+                stack.append((opened, path, below))
+                with contextlib.suppress(OSError, TooManyEntries):
+                    for row in scan_directory(opened, path, rules, silent, hidden):
+                        if row.is_dir and len(stack) < DEPTH_MAX:
+                            below.append(row.name)
+                        elif row.is_file:
+                            size += row.size
+                            files += 1
+            while stack and not stack[-1][2]:
+                os.close(stack.pop()[0])
+            if not stack:
+                break
+            fd, parent, names = stack[-1]
+            name = names.pop()
+            path = join(parent, name)
+            opened = open_directory(name, fd, path, silent)
+    finally:
+        for fd, _, _ in stack:
+            os.close(fd)
+    return size, files
+
+
+def open_directory(name: bytes, parent_fd: int, path: bytes, report: Report) -> int | None:
+    """A descriptor of the directory `name`, or None with a warning."""
+    try:
+        return os.open(name, DIRECTORY_FLAGS, dir_fd=parent_fd)
+    except OSError as error:
+        note_error(error, path, report)
+        return None
+
+
+def note_error(error: OSError, path: bytes, report: Report) -> None:
+    """Warn of what could not be opened or read. What has become something else since it was listed has
+    vanished.
+    """
+    if error.errno in _BECAME_ANOTHER:
+        report.gone(path)
+    else:
+        report.refused(path, f"it cannot be read ({error.strerror})")
+
+
+def read_link(name: bytes, parent_fd: int, path: bytes, report: Report) -> bytes | None:
+    """The target of a symbolic link, or None with a warning."""
+    try:
+        return os.readlink(name, dir_fd=parent_fd)
+    except OSError as error:
+        if error.errno == errno.EINVAL:  # no link any more
+            report.gone(path)
+        else:
+            note_error(error, path, report)
+        return None

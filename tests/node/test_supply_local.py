@@ -1,0 +1,188 @@
+"""Chunks that are on this machine already: found where they lie, and never believed without reading them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.node.simulator import MTIME, content
+
+from p2psync.chunking import cut_object
+from p2psync.format.ids import Ref
+from p2psync.format.listing import Totals, dir_entry, encode_listing, file_entry
+from p2psync.plan.changes import DirWork, Plan
+from p2psync.state import State
+from p2psync.state.trees import FileRow
+from p2psync.supply import local as reuse
+from p2psync.supply.local import PARTIAL, LocalChunks
+from p2psync.tree.beneath import Beneath
+
+DATA = content("old", 300_000)
+REF, RECIPE = cut_object(DATA)
+
+
+class Bench:
+    """A DEST with old content, and a plan that replaces or does not have it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.dest = folder / "dest"
+        self.dest.mkdir()
+        self.state = State.open(folder / "state")
+        self.tree = self.state.trees.ensure(bytes(self.dest), "fetch", None)
+        self.beneath = Beneath(bytes(self.dest))
+        self.local = LocalChunks(self.state, self.tree, self.beneath)
+        entries = [file_entry(b"replaced", 0o644, MTIME, Ref(5, b"n" * 32))]
+        raw = encode_listing(entries)
+        listing, _ = cut_object(raw)
+        self.state.meta.put(listing, raw)
+        root = dir_entry(b"", 0o755, MTIME, listing, Totals(1, 0, 0, 5))
+        self.work = DirWork(b"", listing, 0o755, MTIME, exists=True)
+        self.plan = Plan(root, [self.work], files=1, size=5)
+
+    def close(self) -> None:
+        self.local.close()
+        self.beneath.close()
+        self.state.close()
+
+    def found(self) -> int:
+        """Chunks of DATA that can be had."""
+        return sum(self.local.read(digest, length) is not None for digest, length in RECIPE)
+
+    def row(self, path: Path) -> FileRow:
+        at = path.stat()
+        return FileRow(
+            os.fsencode(path.name), at.st_size, at.st_mtime_ns, at.st_ctime_ns, at.st_ino, REF.digest
+        )
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(tmp_path)
+    yield made
+    made.close()
+
+
+def test_a_file_that_is_going_to_be_replaced(bench: Bench) -> None:
+    (bench.dest / "replaced").write_bytes(DATA)
+    bench.work.replaced.append(0)
+    bench.local.scan(bench.plan)
+    assert bench.found() == len(RECIPE)
+    assert bench.local.read(b"x" * 32, 10) is None
+
+
+def test_files_that_the_snapshot_does_not_have(bench: Bench) -> None:
+    (bench.dest / "was" / "deep").mkdir(parents=True)
+    (bench.dest / "was" / "deep" / "file").write_bytes(DATA)
+    os.mkfifo(bench.dest / "was" / "pipe")
+    (bench.dest / "was" / "link").symlink_to("/etc/passwd")
+    bench.work.extraneous = [b"was"]
+    bench.local.scan(bench.plan)
+    assert bench.found() == len(RECIPE)
+
+
+def test_what_an_earlier_run_left(bench: Bench) -> None:
+    (bench.dest / PARTIAL.decode()).mkdir()
+    (bench.dest / PARTIAL.decode() / "old-1-1").write_bytes(DATA)
+    bench.local.scan(bench.plan)
+    assert bench.found() == len(RECIPE)
+
+
+def test_an_unfinished_object_is_known_by_its_name(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(fd: int, size: int) -> tuple[Ref, bytes | None]:
+        raise AssertionError("read a file whose recipe is known")
+
+    monkeypatch.setattr(reuse, "hash_file", never)
+    (bench.dest / PARTIAL.decode()).mkdir()
+    half = DATA[:150_000] + bytes(150_000)
+    (bench.dest / PARTIAL.decode() / REF.digest.hex()).write_bytes(half)
+    bench.state.meta.put_recipe(REF.digest, RECIPE.encode())
+    bench.local.scan(bench.plan)
+    assert 0 < bench.found() < len(RECIPE)
+
+
+def test_what_changed_since_the_scan_is_noticed(bench: Bench) -> None:
+    path = bench.dest / "replaced"
+    path.write_bytes(DATA)
+    bench.work.replaced.append(0)
+    bench.local.scan(bench.plan)
+    with path.open("r+b") as file:
+        file.seek(200_000)
+        file.write(b"changed")
+    assert bench.found() == len(RECIPE) - 1
+    os.truncate(path, 100_000)
+    assert 0 < bench.found() < len(RECIPE) / 2
+    path.unlink()
+    assert bench.found() == 0
+
+
+def test_a_file_that_was_put_aside_is_read_there(bench: Bench) -> None:
+    (bench.dest / "replaced").write_bytes(DATA)
+    bench.work.replaced.append(0)
+    bench.local.scan(bench.plan)
+    (bench.dest / "replaced").rename(bench.dest / "aside")
+    assert bench.found() == 0
+    bench.local.moved(b"replaced", b"aside")
+    assert bench.found() == len(RECIPE)
+
+
+def test_a_file_that_the_index_knows_is_not_read_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = bench.dest / "replaced"
+    path.write_bytes(DATA)
+    bench.state.trees.put_files(bench.tree.id, b"", [bench.row(path)])
+    bench.state.meta.put_recipe(REF.digest, RECIPE.encode())
+    bench.work.replaced.append(0)
+    sizes: list[int] = []
+    monkeypatch.setattr(reuse, "hash_file", lambda fd, size: sizes.append(size))
+    bench.local.scan(bench.plan)
+    assert (bench.found(), sizes) == (len(RECIPE), [])
+
+
+def test_a_dest_full_of_other_things_is_read_within_a_budget(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reuse, "SCAN_BYTES_MIN", 700_000)
+    read: list[int] = []
+    real = cut_object
+
+    def noting(fd: int, size: int) -> tuple[Ref, bytes | None]:
+        read.append(size)
+        ref, recipe = real(os.pread(fd, size, 0))
+        return ref, recipe.encode()
+
+    monkeypatch.setattr(reuse, "hash_file", noting)
+    for number in range(10):
+        (bench.dest / f"foreign {number}").write_bytes(content(number, 300_000))
+    bench.work.extraneous = [b"foreign %d" % number for number in range(10)]
+    bench.local.scan(bench.plan)
+    assert sum(read) <= 700_000
+
+
+def test_the_same_object_in_any_tree(bench: Bench, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "copy").write_bytes(DATA)
+    tree = bench.state.trees.ensure(bytes(other), "publish", b"p" * 32)
+    bench.state.trees.put_files(tree.id, b"", [bench.row(other / "copy")])
+    fd = bench.local.whole(REF)
+    assert fd is not None
+    assert os.pread(fd, REF.size, 0) == DATA
+    os.close(fd)
+    (other / "copy").touch()
+    assert bench.local.whole(REF) is None
+    (other / "copy").unlink()
+    assert bench.local.whole(REF) is None
+    os.mkfifo(other / "copy")  # opened without waiting for somebody to write into it
+    assert bench.local.whole(REF) is None
+    (other / "copy").unlink()
+    (other / "copy").symlink_to("elsewhere")
+    assert bench.local.whole(REF) is None
+
+
+def test_a_scan_that_is_stopped_ends(bench: Bench) -> None:
+    (bench.dest / "replaced").write_bytes(DATA)
+    bench.work.replaced.append(0)
+    bench.local.stop()
+    bench.local.scan(bench.plan)
+    assert bench.found() == 0

@@ -1,0 +1,186 @@
+"""Work beneath DEST never leaves it, whatever stands there or is put there meanwhile."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.node.simulator import MTIME
+
+from p2psync.chunking import cut_object
+from p2psync.errors import FileError
+from p2psync.format.listing import file_entry, symlink_entry
+from p2psync.state import State
+from p2psync.supply.jobs import Target
+from p2psync.supply.local import PARTIAL, LocalChunks
+from p2psync.tree.beneath import OPEN_DIRS_MAX, Beneath, file_error
+from p2psync.tree.writer import Workspace, job_for
+
+
+@pytest.fixture
+def dest(tmp_path: Path) -> Path:
+    made = tmp_path / "dest"
+    made.mkdir()
+    return made
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    made = tmp_path / "outside"
+    made.mkdir()
+    (made / "precious").write_text("precious")
+    (made / "dir").mkdir()
+    return made
+
+
+@pytest.fixture
+def beneath(dest: Path) -> Iterator[Beneath]:
+    made = Beneath(bytes(dest))
+    yield made
+    made.close()
+
+
+def test_directories_are_made_and_opened(beneath: Beneath, dest: Path) -> None:
+    fd = beneath.make_dir(b"a/b/c")
+    assert os.fstat(fd).st_ino == (dest / "a" / "b" / "c").stat().st_ino
+    assert beneath.dir(b"a/b/c") == fd
+    with pytest.raises(FileNotFoundError):
+        beneath.dir(b"a/x")
+
+
+def test_a_link_on_the_way_is_not_followed(beneath: Beneath, dest: Path, outside: Path) -> None:
+    (dest / "link").symlink_to(outside)
+    (dest / "real").mkdir()
+    (dest / "real" / "up").symlink_to("../../outside")
+    for path in (b"link", b"link/dir", b"real/up", b"real/up/dir"):
+        with pytest.raises(NotADirectoryError):
+            beneath.dir(path)
+
+
+def test_what_is_in_the_way_of_a_directory_is_replaced_and_not_followed(
+    beneath: Beneath, dest: Path, outside: Path
+) -> None:
+    (dest / "link").symlink_to(outside)
+    (dest / "file").write_text("x")
+    beneath.make_dir(b"link/dir/new")
+    beneath.make_dir(b"file/new")
+    assert sorted(os.listdir(outside)) == ["dir", "precious"]
+    assert os.listdir(outside / "dir") == []
+    assert (dest / "link" / "dir" / "new").is_dir()
+    assert not (dest / "link").is_symlink()
+    assert (dest / "file" / "new").is_dir()
+
+
+def test_removal_takes_links_away_and_not_what_they_name(beneath: Beneath, dest: Path, outside: Path) -> None:
+    (dest / "d" / "e").mkdir(parents=True)
+    (dest / "d" / "link").symlink_to(outside)
+    (dest / "d" / "e" / "file").write_text("x")
+    (dest / "d" / "e").chmod(0o500)
+    assert beneath.remove(b"", b"d") == 4
+    assert not (dest / "d").exists()
+    assert (outside / "precious").read_text() == "precious"
+
+
+def test_few_directories_stay_open(dest: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    beneath = Beneath(bytes(dest))
+    deep = b"/".join(b"%d" % n for n in range(100))
+    beneath.make_dir(deep)
+    for number in range(300):
+        beneath.make_dir(b"wide%d" % number)
+    assert len(os.listdir("/proc/self/fd")) - before <= OPEN_DIRS_MAX + 1
+    assert os.fstat(beneath.dir(deep)).st_ino == os.stat(os.path.join(bytes(dest), deep)).st_ino
+    beneath.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_directory_that_was_replaced_is_opened_anew_when_told(beneath: Beneath, dest: Path) -> None:
+    beneath.make_dir(b"a/b")
+    beneath.make_dir(b"ab")
+    kept = beneath.dir(b"ab")
+    shutil.rmtree(dest / "a")
+    (dest / "a" / "b").mkdir(parents=True)
+    beneath.forget(b"a")
+    assert os.fstat(beneath.dir(b"a/b")).st_ino == (dest / "a" / "b").stat().st_ino
+    assert beneath.dir(b"ab") == kept
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(28, "no space"), (122, "quota"), (30, "read-only"), (5, "failed")]
+)
+def test_errors_say_what_to_do(number: int, words: str) -> None:
+    error = file_error(OSError(number, os.strerror(number)), b"d/caf\xe9", "writing")
+    assert isinstance(error, FileError)
+    assert words in str(error)
+    assert "caf" in str(error)
+
+
+def test_a_folder_for_unfinished_files_that_is_a_link_is_replaced(
+    tmp_path: Path, dest: Path, outside: Path
+) -> None:
+    (dest / PARTIAL.decode()).symlink_to(outside)
+    (outside / "tmp-0").write_text("not ours")
+    with State.open(tmp_path / "state") as state:
+        beneath = Beneath(bytes(dest))
+        tree = state.trees.ensure(bytes(dest), "fetch", None)
+        workspace = Workspace(state, tree, beneath)
+        workspace.close(complete=True)
+        beneath.close()
+    assert (outside / "tmp-0").read_text() == "not ours"
+    assert (outside / "precious").exists()
+
+
+def test_a_directory_swapped_for_a_link_again_and_again_leads_nowhere(
+    tmp_path: Path, dest: Path, outside: Path
+) -> None:
+    """A thread swaps a directory of DEST for a link out of it, while files are put there and removed."""
+    stop = threading.Event()
+
+    def swap() -> None:
+        real, link, aside = dest / "d", tmp_path / "link", tmp_path / "aside"
+        turn = 0
+        while not stop.is_set():
+            turn += 1
+            shutil.rmtree(aside, ignore_errors=True)
+            try:
+                link.symlink_to(outside / "dir")
+                os.rename(real, aside)
+                os.rename(link, real)
+                os.unlink(real)
+                os.rename(aside, real)
+            except OSError:
+                link.unlink(missing_ok=True)  # The other side made or removed something in between.
+
+    (dest / "d").mkdir()
+    thread = threading.Thread(target=swap)
+    with State.open(tmp_path / "state") as state:
+        beneath = Beneath(bytes(dest))
+        tree = state.trees.ensure(bytes(dest), "fetch", None)
+        local = LocalChunks(state, tree, beneath)
+        workspace = Workspace(state, tree, beneath)
+        ref = cut_object(b"content")[0]
+        thread.start()
+        try:
+            for turn in range(400):
+                beneath.forget(b"d")
+                try:
+                    job = job_for(Target(b"d/e", file_entry(b"f%d" % turn, 0o644, MTIME, ref)), None)
+                    workspace.write(job, 0, memoryview(b"content"))
+                    workspace.place(job.targets[0], job, local, True)
+                    workspace.make_symlink(Target(b"d", symlink_entry(b"l%d" % turn, MTIME, b"x")), local)
+                    beneath.forget(b"d")
+                    beneath.remove(b"d", b"e")
+                except OSError:
+                    continue  # Lost the race, and said so.
+        finally:
+            stop.set()
+            thread.join()
+            workspace.close(complete=False)
+            local.close()
+            beneath.close()
+    assert sorted(os.listdir(outside)) == ["dir", "precious"]
+    assert os.listdir(outside / "dir") == []
