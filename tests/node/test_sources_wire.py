@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from p2psync.errors import FormatError
 from p2psync.sources import wire
 from p2psync.sources.http.head import ResponseHead
-from p2psync.sources.http.sinks import NOT_HERE, BatchSink
+from p2psync.sources.http.sinks import BatchSink
 from p2psync.sources.source import Span, places, runs
+from p2psync.sources.wire import NOT_HERE
 
 D = b"\x11" * 32
 digests = st.binary(min_size=32, max_size=32)
@@ -28,6 +29,43 @@ def test_batches(rows: list[wire.Row]) -> None:
 @given(st.lists(st.one_of(st.booleans(), st.binary(min_size=1, max_size=50)), max_size=50))
 def test_have_answers(answers: list[wire.Have]) -> None:
     assert wire.decode_have_answer(wire.encode_have_answer(answers), len(answers)) == answers
+
+
+@given(st.lists(st.one_of(st.none(), st.binary(min_size=1, max_size=50)), max_size=50), st.integers(0, 5))
+def test_answers_with_recipes(recipes: list[bytes | None], more: int) -> None:
+    raw = wire.encode_recipes_answer(recipes)
+    assert wire.decode_recipes_answer(raw, len(recipes) + more) == recipes
+
+
+def test_an_answer_with_recipes_ends_in_front_of_the_first_that_does_not_fit() -> None:
+    half = b"r" * (wire.RECIPES_ANSWER_MAX // 2 - 4)
+    cases: list[tuple[list[bytes | None], int]] = [
+        ([half, half, b"r"], 2),
+        ([half, None, half, b"r"], 2),
+        ([b"r" * wire.RECIPES_ANSWER_MAX, b"r"], 0),
+    ]
+    for recipes, sent in cases:
+        raw = wire.encode_recipes_answer(recipes)
+        assert len(raw) <= wire.RECIPES_ANSWER_MAX
+        assert wire.decode_recipes_answer(raw, len(recipes)) == recipes[:sent]
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"\0",
+        b"\0\0\0\0",
+        b"\0\0\0\2r",
+        b"\xff\xff\xff\xfe",
+        b"\0\0\0\1r\0\0\0\1r",
+        b"\0\0\0\1r\xff",
+        b"\xff\xff\xff\xff" * 2,
+        bytes(wire.RECIPES_ANSWER_MAX + 1),
+    ],
+)
+def test_answers_with_recipes_that_do_not_fit_the_question(raw: bytes) -> None:
+    with pytest.raises(FormatError):
+        wire.decode_recipes_answer(raw, 1)
 
 
 @given(st.lists(st.binary(min_size=1, max_size=250), max_size=20))
@@ -45,6 +83,7 @@ def test_a_full_batch_fits_its_limits() -> None:
     rows = [(D, 2**40, wire.BATCH_BYTES_MAX // wire.BATCH_ROWS_MAX)] * wire.BATCH_ROWS_MAX
     assert len(wire.decode_batch(wire.encode_batch(rows))) == wire.BATCH_ROWS_MAX
     assert len(wire.encode_have([D] * wire.HAVE_DIGESTS_MAX)) <= wire.HAVE_BODY_MAX
+    assert len(wire.encode_recipes([D] * wire.RECIPES_DIGESTS_MAX)) <= wire.RECIPES_BODY_MAX
     records = [b"r" * wire.HOLDER_BYTES_MAX] * wire.HOLDERS_MAX
     assert len(wire.encode_holders(records)) <= wire.HOLDERS_ANSWER_MAX
     info = wire.Info("ab" * 20, D, "v", tuple([D] * wire.INFO_ARCHIVES_MAX))
@@ -65,6 +104,8 @@ REFUSED: list[tuple[Callable[[bytes], Any], Any]] = [
     (wire.decode_batch, [[D, 0, 1]] * (wire.BATCH_ROWS_MAX + 1)),
     (wire.decode_have, [b"short"]),
     (wire.decode_have, [D] * (wire.HAVE_DIGESTS_MAX + 1)),
+    (wire.decode_recipes, [b"short"]),
+    (wire.decode_recipes, [D] * (wire.RECIPES_DIGESTS_MAX + 1)),
     (lambda raw: wire.decode_have_answer(raw, 1), []),
     (lambda raw: wire.decode_have_answer(raw, 1), [1, 1]),
     (lambda raw: wire.decode_have_answer(raw, 1), [2]),
@@ -91,7 +132,13 @@ def test_refused_values(case: int) -> None:
 
 @given(st.binary(max_size=200))
 def test_any_bytes_give_a_value_or_a_format_error(raw: bytes) -> None:
-    for decode in (wire.decode_batch, wire.decode_have, wire.decode_holders, wire.decode_info):
+    for decode in (
+        wire.decode_batch,
+        wire.decode_have,
+        wire.decode_recipes,
+        wire.decode_holders,
+        wire.decode_info,
+    ):
         try:
             decode(raw)
         except FormatError:

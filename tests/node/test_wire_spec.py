@@ -47,6 +47,14 @@ def test_have() -> None:
     assert wire.decode_have_answer(example("have-answer"), 3) == answers
 
 
+def test_recipes() -> None:
+    digests = [COUNTING, ONES, COUNTING]
+    assert wire.encode_recipes(digests) == example("recipes-request")
+    assert wire.decode_recipes(example("recipes-request")) == digests
+    assert wire.encode_recipes_answer([b"recipe", None]) == example("recipes-answer")
+    assert wire.decode_recipes_answer(example("recipes-answer"), 3) == [b"recipe", None]
+
+
 def test_info() -> None:
     info = wire.Info("ab" * 20, COUNTING, "0.1.0", (COUNTING,))
     assert wire.encode_info(info) == example("info")
@@ -59,6 +67,7 @@ def test_info() -> None:
         ("/p2psync/v1/info", wire.INFO_PATH),
         ("/p2psync/v1/batch", wire.BATCH_PATH),
         ("/p2psync/v1/have", wire.HAVE_PATH),
+        ("/p2psync/v1/recipes", wire.RECIPES_PATH),
         ("/p2psync/v1/object/<digest>", wire.object_path(COUNTING)),
         ("/p2psync/v1/recipe/<digest>", wire.recipe_path(COUNTING)),
         ("/p2psync/v1/archive/<archive>/head", wire.head_path(COUNTING)),

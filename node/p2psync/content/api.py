@@ -21,7 +21,7 @@ from p2psync.content.send import Counters, abort, send_content, write
 from p2psync.errors import FormatError, TrustError, UsageError
 from p2psync.format.url import parse_archive_text
 from p2psync.sources import wire
-from p2psync.sources.http.sinks import NOT_HERE, ROW_LENGTH
+from p2psync.sources.wire import NOT_HERE, ROW_LENGTH
 
 BODY_TIMEOUT: Final = 30.0
 """Seconds for a request's body to arrive: the largest is 256 KiB."""
@@ -64,6 +64,7 @@ class Api:
             web.get(f"{wire.PREFIX}/recipe/{{digest}}", self.get_recipe),
             web.post(wire.BATCH_PATH, self.post_batch),
             web.post(wire.HAVE_PATH, self.post_have),
+            web.post(wire.RECIPES_PATH, self.post_recipes),
         ]
 
     async def info(self, request: web.Request) -> web.Response:
@@ -133,6 +134,11 @@ class Api:
         if len(body) > wire.HAVE_ANSWER_MAX:
             raise web.HTTPRequestEntityTooLarge(0, 0, text="ask about fewer large objects at once\n")
         return web.Response(body=body, content_type=wire.MSGPACK)
+
+    async def post_recipes(self, request: web.Request) -> web.Response:
+        digests = wire.decode_recipes(await read_body(request, wire.RECIPES_BODY_MAX))
+        body = await self._threaded(lambda: wire.encode_recipes_answer(map(self._library.recipe, digests)))
+        return web.Response(body=body, content_type=wire.OCTETS)
 
     async def post_batch(self, request: web.Request) -> web.StreamResponse:
         rows = wire.decode_batch(await read_body(request, wire.BATCH_BODY_MAX))

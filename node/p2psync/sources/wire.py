@@ -6,7 +6,8 @@ is signed or named by them. Verifying what the bytes say (signatures, hashes) is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import struct
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ PREFIX: Final = "/p2psync/v1"
 INFO_PATH: Final = f"{PREFIX}/info"
 BATCH_PATH: Final = f"{PREFIX}/batch"
 HAVE_PATH: Final = f"{PREFIX}/have"
+RECIPES_PATH: Final = f"{PREFIX}/recipes"
 OCTETS: Final = "application/octet-stream"
 MSGPACK: Final = "application/vnd.msgpack"
 
@@ -37,6 +39,12 @@ HAVE_DIGESTS_MAX: Final = 1024
 HAVE_BODY_MAX: Final = HAVE_DIGESTS_MAX * (DIGEST_SIZE + 2) + 16
 HAVE_ANSWER_MAX: Final = 8 << 20
 """Bytes of a have answer: a few bitmaps of the largest objects (128 KiB each), thousands of usual ones."""
+RECIPES_DIGESTS_MAX: Final = 256
+"""Objects whose recipes one request may ask for: more than fit in an answer, as a recipe has at least two
+chunks and usually dozens."""
+RECIPES_BODY_MAX: Final = RECIPES_DIGESTS_MAX * (DIGEST_SIZE + 2) + 16
+RECIPES_ANSWER_MAX: Final = 8 << 20
+"""Bytes of an answer with recipes: 25 of the usual largest (8,000 chunks, 300 kB)."""
 BITMAP_MAX: Final = RECIPE_CHUNKS_MAX // 8
 HOLDERS_MAX: Final = 200
 """Holder records in one answer: a random sample beyond."""
@@ -50,6 +58,11 @@ INFO_ARCHIVES_MAX: Final = 1000
 INFO_ANSWER_MAX: Final = 64 << 10
 VERSION_MAX: Final = 64
 """Characters of a version that are looked at: it is shown to people, never acted on."""
+
+NOT_HERE: Final = 0xFFFFFFFF
+"""The length of a row that the node does not have, in answers with rows."""
+ROW_LENGTH: Final = struct.Struct(">I")
+"""What stands in front of each row of an answer: how many bytes follow."""
 
 Have = bool | bytes
 """What a node has of an object: False nothing, True all, or a bitmap over its chunks, most significant bit
@@ -167,6 +180,57 @@ def decode_have_answer(raw: bytes | bytearray, count: int) -> list[Have]:
         else:
             raise FormatError(f"{what} has an item that is neither 0, 1 nor a bitmap")
     return answers
+
+
+def encode_recipes(digests: Sequence[bytes]) -> bytes:
+    return _pack(list(digests))
+
+
+def decode_recipes(raw: bytes | bytearray) -> list[bytes]:
+    """Raises FormatError."""
+    what = "a request for recipes"
+    items = _array(_unpack(raw, RECIPES_BODY_MAX, what), RECIPES_DIGESTS_MAX, what)
+    return [_digest(item, what) for item in items]
+
+
+def encode_recipes_answer(recipes: Iterable[bytes | None]) -> bytes:
+    """Rows for as many of the encoded recipes as fit, from the first on; None for one that is not here."""
+    parts: list[bytes] = []
+    left = RECIPES_ANSWER_MAX
+    for recipe in recipes:
+        left -= ROW_LENGTH.size + len(recipe or b"")
+        if left < 0:
+            break
+        parts.append(ROW_LENGTH.pack(NOT_HERE if recipe is None else len(recipe)))
+        if recipe is not None:
+            parts.append(recipe)
+    return b"".join(parts)
+
+
+def decode_recipes_answer(raw: bytes | bytearray, count: int) -> list[bytes | None]:
+    """The encoded recipes of the first of ``count`` digests, unverified; None for those that are not there.
+
+    Fewer than ``count`` where the answer was full: ask again for the rest. An empty list: the first recipe
+    alone is too long for an answer, and is had by itself (``recipe_path``). Raises FormatError.
+    """
+    what = "an answer with recipes"
+    if len(raw) > RECIPES_ANSWER_MAX:
+        raise FormatError(f"{what} is longer than {RECIPES_ANSWER_MAX} bytes")
+    found: list[bytes | None] = []
+    position = 0
+    while position < len(raw):
+        if len(found) == count or len(raw) - position < ROW_LENGTH.size:
+            raise FormatError(f"{what} has bytes after its last row")
+        (length,) = ROW_LENGTH.unpack_from(raw, position)
+        position += ROW_LENGTH.size
+        if length == NOT_HERE:
+            found.append(None)
+        elif 0 < length <= len(raw) - position:
+            found.append(bytes(raw[position : position + length]))
+            position += length
+        else:
+            raise FormatError(f"{what} has a row that is empty or longer than the answer")
+    return found
 
 
 def encode_holders(records: Sequence[bytes]) -> bytes:

@@ -8,16 +8,12 @@ are ``FormatError`` without the host, which the connection adds.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 from typing import Final, Protocol
 
 from p2psync.errors import FormatError
 from p2psync.sources.http.head import ResponseHead
-
-NOT_HERE: Final = 0xFFFFFFFF
-"""The length that a batch response gives for a row that the node does not have."""
-ROW_LENGTH: Final = struct.Struct(">I")
+from p2psync.sources.wire import NOT_HERE, ROW_LENGTH
 
 
 class Sink(Protocol):
