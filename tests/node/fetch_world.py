@@ -13,6 +13,7 @@ import pytest
 from tests.node.simulator import Link, Publisher, Tree, content
 from tests.node.swarm_sim import SimSource, Watcher, virtual
 
+from p2psync.events import Teller
 from p2psync.fetch.discovery import Discovery
 from p2psync.fetch.engine import Host, run_fetch
 from p2psync.fetch.options import FetchOptions, FetchSummary
@@ -61,7 +62,7 @@ class World:
         asked = FetchOptions(
             url, bytes(dest or self.dest), sources=tuple(self.sources), **{"share": False} | options
         )
-        return await run_fetch(asked, self.state, self.watcher, host)
+        return await run_fetch(asked, self.state, Teller(self.watcher), host)
 
     def fetch(self, dest: Path | None = None, path: bytes = b"", **options: Any) -> FetchSummary:
         self.watcher = Watcher()

@@ -15,11 +15,11 @@ import pytest
 from tests.node.simulator import Publisher
 
 from p2psync.errors import NetworkError, TransferTimeout
+from p2psync.events import Advanced, Event, Received, Teller, Warned
 from p2psync.fetch import discovery, engine
 from p2psync.format.head import ArchiveHead
 from p2psync.format.ids import Ref
 from p2psync.format.listing import Kind
-from p2psync.observer import NullObserver
 from p2psync.plan.changes import Plan
 from p2psync.plan.compare import Comparison
 from p2psync.sources.source import NotHere, Span
@@ -223,7 +223,7 @@ class SimSource:
         self.closed = True
 
 
-class Watcher(NullObserver):
+class Watcher:
     """Remembers what it is told."""
 
     def __init__(self) -> None:
@@ -232,15 +232,15 @@ class Watcher(NullObserver):
         self.files = 0
         self.by_source: dict[str, int] = {}
 
-    def advance(self, bytes_done: int, files_done: int) -> None:
-        self.bytes += bytes_done
-        self.files += files_done
-
-    def source(self, name: str, bytes_received: int) -> None:
-        self.by_source[name] = self.by_source.get(name, 0) + bytes_received
-
-    def warning(self, text: str) -> None:
-        self.warnings.append(text)
+    def __call__(self, event: Event) -> None:
+        match event:
+            case Advanced(bytes_done, files_done):
+                self.bytes += bytes_done
+                self.files += files_done
+            case Received(source, count):
+                self.by_source[source] = self.by_source.get(source, 0) + count
+            case Warned(text):
+                self.warnings.append(text)
 
 
 class Arena:
@@ -252,7 +252,8 @@ class Arena:
         self.dest = folder / "dest"
         self.dest.mkdir(exist_ok=True)
         self.watcher = Watcher()
-        self.swarm = Swarm(Clock.monotonic, self.watcher.warning)
+        self.tell = Teller(self.watcher)
+        self.swarm = Swarm(Clock.monotonic, self.tell.warn)
         self.sources = list(sources)
         for source in sources:
             self.join(source)
@@ -288,7 +289,7 @@ class Arena:
         snapshot = await self.manifest.snapshot((head or self.publisher.head).snapshot)
         beneath = Beneath(bytes(self.dest))
         try:
-            comparison = Comparison(self.state, self.manifest, self.tree, beneath, self.watcher, **options)
+            comparison = Comparison(self.state, self.manifest, self.tree, beneath, self.tell, **options)
             return await comparison.run(snapshot.root, None)
         finally:
             beneath.close()
@@ -320,7 +321,7 @@ class Arena:
                 self.swarm,
                 workspace,
                 local,
-                self.watcher,
+                self.tell,
                 Inline(1),
                 share=Nothing(),
                 look_again=look,

@@ -15,10 +15,10 @@ from tests.node.simulator import Publisher
 from p2psync.daemon import mirrors as module
 from p2psync.daemon.mirrors import FIRST_RETRY, Mirrors, neighbours, options_of, pause, register
 from p2psync.errors import FileError, NetworkError, P2psyncError, UsageError
+from p2psync.events import Teller
 from p2psync.fetch.engine import Host
 from p2psync.fetch.options import Delete, FetchOptions, FetchSummary
 from p2psync.format.url import ArchiveUrl
-from p2psync.observer import Observer
 from p2psync.state import State
 from p2psync_dht import Endpoint, HolderRecord, HolderRole, Identity, holders_key
 
@@ -58,9 +58,7 @@ class Bench:
             detail=self.details.append,
         )
 
-    async def run_fetch(
-        self, options: FetchOptions, state: State, observer: Observer, host: Host
-    ) -> FetchSummary:
+    async def run_fetch(self, options: FetchOptions, state: State, tell: Teller, host: Host) -> FetchSummary:
         self.updates.append(options)
         if isinstance(self.outcome, P2psyncError):
             raise self.outcome

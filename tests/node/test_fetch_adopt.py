@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from p2psync.events import SILENT, Advanced, Event, Teller
 from p2psync.fetch.adopt import adopt
 from p2psync.format.ids import Ref
 from p2psync.format.listing import Entry, file_entry
-from p2psync.observer import NullObserver
 from p2psync.state import State
 from p2psync.state.trees import Tree
 
@@ -29,7 +29,7 @@ WANTED = [file_entry(b"one", 0o644, 0, Ref(1, b"x" * 32))]
 
 
 async def test_what_is_here_is_indexed_with_its_listings(state: State, tree: Tree) -> None:
-    assert await adopt(state, tree, WANTED, NullObserver())
+    assert await adopt(state, tree, WANTED, SILENT)
     assert set(state.trees.files_in(tree.id, b"")) == {b"one"}
     row = state.trees.dir_row(tree.id, b"sub")
     assert row is not None
@@ -37,33 +37,33 @@ async def test_what_is_here_is_indexed_with_its_listings(state: State, tree: Tre
 
 
 async def test_what_is_known_already_is_not_read_again(state: State, tree: Tree) -> None:
-    assert await adopt(state, tree, WANTED, NullObserver())
-    assert not await adopt(state, tree, WANTED, NullObserver())
+    assert await adopt(state, tree, WANTED, SILENT)
+    assert not await adopt(state, tree, WANTED, SILENT)
 
 
 @pytest.mark.parametrize("wanted", [[], [file_entry(b"other", 0o644, 0, Ref(1, b"x" * 32))]])
 async def test_unrelated_content_is_not_read(state: State, tree: Tree, wanted: list[Entry]) -> None:
-    assert not await adopt(state, tree, wanted, NullObserver())
+    assert not await adopt(state, tree, wanted, SILENT)
     assert state.trees.is_empty(tree)
 
 
 async def test_more_than_the_limit_is_not_read(state: State, tree: Tree) -> None:
-    assert not await adopt(state, tree, WANTED, NullObserver(), limit=1999)
-    assert await adopt(state, tree, WANTED, NullObserver(), limit=2000)
+    assert not await adopt(state, tree, WANTED, SILENT, limit=1999)
+    assert await adopt(state, tree, WANTED, SILENT, limit=2000)
 
 
 async def test_a_reader_that_nobody_waits_for_stops(state: State, tree: Tree) -> None:
-    class Stuck(NullObserver):
-        calls = 0
+    heard: list[Event] = []
 
-        def advance(self, bytes_done: int, files_done: int) -> None:
-            Stuck.calls += 1
+    def stuck(event: Event) -> None:
+        if isinstance(event, Advanced):
+            heard.append(event)
             task.get_loop().call_soon_threadsafe(task.cancel)
             while not task.done():
                 pass
 
-    task = asyncio.ensure_future(adopt(state, tree, WANTED, Stuck()))
+    task = asyncio.ensure_future(adopt(state, tree, WANTED, Teller(stuck)))
     with pytest.raises(asyncio.CancelledError):
         await task
     await asyncio.get_running_loop().shutdown_default_executor()
-    assert Stuck.calls == 1
+    assert len(heard) == 1

@@ -110,7 +110,7 @@ def test_nothing_to_do(arena: Arena, run: Run, monkeypatch: pytest.MonkeyPatch) 
 def test_a_missing_dest_needs_everything(arena: Arena, run: Run) -> None:
     async def compared() -> Plan:
         snapshot = await arena.manifest.snapshot(arena.publisher.head.snapshot)
-        return await Comparison(arena.state, arena.manifest, arena.tree, None, arena.watcher).run(
+        return await Comparison(arena.state, arena.manifest, arena.tree, None, arena.tell).run(
             snapshot.root, None
         )
 

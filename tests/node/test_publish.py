@@ -9,18 +9,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 from tests.node.publishing import write
 
 from p2psync.chunking import cut_object
 from p2psync.errors import UsageError
+from p2psync.events import Advanced, Event, Phase, Teller
 from p2psync.format.ids import Ref
 from p2psync.format.listing import Entry, Kind, Totals, decode_listing
 from p2psync.format.recipe import Recipe
 from p2psync.format.snapshot import Snapshot
-from p2psync.observer import NullObserver
 from p2psync.publish import Published, publish
 from p2psync.rules.filter import Filter
 from p2psync.state import FileRow, State
@@ -252,24 +251,17 @@ def test_progress_adds_up(state: State, tree: Path) -> None:
     for number in range(20):
         write(tree / f"d{number % 3}" / f"f{number}", os.urandom(number * 9999))
 
-    class Count(NullObserver):
-        bytes = files = 0
-        phases: ClassVar[list[tuple[str, int | None, int | None]]] = []
-
-        def phase(self, name: str, total_bytes: int | None, total_files: int | None) -> None:
-            self.phases.append((name, total_bytes, total_files))
-
-        def advance(self, bytes_done: int, files_done: int) -> None:
-            self.bytes += bytes_done
-            self.files += files_done
-
+    phases: list[Phase] = []
     for _ in range(2):
-        count = Count()
-        done = publish(state, tree, observer=count, count_first=True)
-        assert (count.bytes, count.files) == (done.bytes, done.files)
+        events: list[Event] = []
+        done = publish(state, tree, tell=Teller(events.append), count_first=True)
+        steps = [event for event in events if isinstance(event, Advanced)]
+        assert sum(step.bytes for step in steps) == done.bytes
+        assert sum(step.files for step in steps) == done.files
+        phases += [event for event in events if isinstance(event, Phase)]
         total = (done.bytes, done.files)
         write(tree / "d1" / "f1", b"x" * 9999)
-    assert Count.phases == [("count", None, None), ("publish", *total), ("publish", *total)]
+    assert phases == [Phase("count"), Phase("publish", *total), Phase("publish", *total)]
 
 
 def test_state_stays_consistent_when_killed(tmp_path: Path, tree: Path) -> None:

@@ -9,10 +9,10 @@ import pytest
 from tests.node.publishing import NOW, write
 
 from p2psync.errors import FileError, TrustError, UsageError
+from p2psync.events import Event, Phase, Teller
 from p2psync.format.head import decode_head, sign_head
 from p2psync.format.ids import Ref
 from p2psync.format.snapshot import Snapshot
-from p2psync.observer import NullObserver
 from p2psync.publish import FRESHNESS, publish
 from p2psync.state import State
 from p2psync_dht import ROLE_HEADS, ROLE_MIRRORS, Delegation
@@ -127,14 +127,14 @@ def test_wrong_calls_are_refused_in_one_sentence(state: State, tree: Path) -> No
 def test_two_publishers_at_once_get_a_clear_error(state: State, tree: Path) -> None:
     done = publish(state, tree)
 
-    class Second(NullObserver):
-        def phase(self, name: str, total_bytes: int | None, total_files: int | None) -> None:
+    def try_as_well(event: Event) -> None:
+        if isinstance(event, Phase):
             other = tree.parent / "moved"
             other.mkdir(exist_ok=True)
             for directory in (tree, other):
                 with pytest.raises(FileError, match=f"process {os.getpid()}"):
                     publish(state, directory, archive=done.archive)
 
-    publish(state, tree, observer=Second())
+    publish(state, tree, tell=Teller(try_as_well))
     write(tree.parent / "moved" / "f", b"x")
     assert publish(state, tree.parent / "moved", archive=done.archive).head.seq == 2

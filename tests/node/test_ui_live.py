@@ -65,10 +65,10 @@ def test_on_a_real_terminal_it_is_redrawn_in_place_and_removed() -> None:
 import sys, time
 from p2psync.cli.output import Output
 out = Output()
-with out.observing() as observer:
-    observer.phase("fetch", 2**20, 5)
-    observer.source("192.0.2.1:8730", 2**20)
-    observer.advance(2**20, 5)
+with out.observing() as tell:
+    tell.phase("fetch", 2**20, 5)
+    tell.received("192.0.2.1:8730", 2**20)
+    tell.advance(2**20, 5)
     time.sleep(0.4)
     out.warn("be careful")
 out.say("that was it")

@@ -172,11 +172,11 @@ def test_a_display_whose_reader_is_gone_stops_quietly() -> None:
 @pytest.mark.parametrize("options", [{"quiet": True}, {"json": True}, {}])
 def test_quick_work_prints_nothing_but_warnings(options: Any, capsys: pytest.CaptureFixture[str]) -> None:
     warned: list[str] = []
-    with observing(warned.append, **options) as observer:
-        observer.phase("fetch", 10, 1)
-        observer.advance(10, 1)
-        observer.source("a:1", 10)
-        observer.warning("careful")
+    with observing(warned.append, **options) as tell:
+        tell.phase("fetch", 10, 1)
+        tell.advance(10, 1)
+        tell.received("a:1", 10)
+        tell.warn("careful")
     assert capsys.readouterr() == ("", "")
     assert warned == ["careful"]
 

@@ -50,6 +50,6 @@ def command(common: Common, network: Network, transfer: Transfer, src: ArchiveUr
         listen=network.listen,
         **transfer.as_arguments(),
     )
-    with common.open_state() as state, common.out.observing() as observer:
-        summary = run_async(run_fetch(options, state, observer))
+    with common.open_state() as state, common.out.observing() as tell:
+        summary = run_async(run_fetch(options, state, tell))
     return report(common.out, summary)

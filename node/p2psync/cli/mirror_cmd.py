@@ -80,8 +80,8 @@ def command(
     )
     if not once:
         return _stay(common, network, options, advertise, metrics)
-    with common.open_state() as state, common.out.observing() as observer:
-        summary = run_async(run_fetch(options, state, observer))
+    with common.open_state() as state, common.out.observing() as tell:
+        summary = run_async(run_fetch(options, state, tell))
     return report(common.out, summary)
 
 
@@ -104,7 +104,7 @@ def _stay(
     def done(summary: FetchSummary) -> None:
         nonlocal complete
         complete = complete or not summary.exit_code
-        observer.idle()
+        tell.idle()
         report(out, summary)
 
     node = NodeOptions(
@@ -114,12 +114,10 @@ def _stay(
         advertise=advertise,
         metrics=metrics,
     )
-    with common.open_state() as state, out.observing() as observer:
+    with common.open_state() as state, out.observing() as tell:
         try:
             run_async(
-                run_mirror(
-                    options, node, state, observer, on_ready=ready(out), on_done=done, detail=out.detail
-                )
+                run_mirror(options, node, state, tell, on_ready=ready(out), on_done=done, detail=out.detail)
             )
         except (Stopped, KeyboardInterrupt):
             if not complete:

@@ -16,7 +16,7 @@ from p2psync.cli.journal import DEBUG, WARNING, say
 from p2psync.ui.text import clean_text
 
 if TYPE_CHECKING:
-    from p2psync.ui.observer import ProgressObserver
+    from p2psync.events import Teller
 
 
 def name_fields(name: bytes, field_name: str = "name") -> dict[str, str]:
@@ -77,7 +77,7 @@ class Output:
         self.event("warning", message=text)
         say(WARNING, f"warning: {clean_text(text)}")
 
-    def observing(self) -> AbstractContextManager[ProgressObserver]:
+    def observing(self) -> AbstractContextManager[Teller]:
         """A display of progress for as long as the block runs, as this command's options want it."""
         from p2psync.ui.observer import observing
 

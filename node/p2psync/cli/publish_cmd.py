@@ -51,14 +51,14 @@ def command(
     out = common.out
     started = time.monotonic()
     with common.open_state() as state:
-        with out.observing() as observer:
+        with out.observing() as tell:
             known = _known_heads(state, network, directory, archive)
             done = publish(
                 state,
                 os.fsencode(directory),
                 archive=archive,
                 rules=build_filter(rules) if rules else None,
-                observer=observer,
+                tell=tell,
                 known_heads=known,
                 count_first=sys.stderr.isatty() and not out.quiet,  # Nobody else looks at the totals.
             )

@@ -49,8 +49,8 @@ def command(common: Common, directory: str, archive: bytes | None, quick: bool) 
         head = state.heads.newest(archive) if archive is not None else None
         if archive is not None and head is None:
             raise UsageError(f"nothing is known here of {url_of(archive)}; fetch or list it first")
-        with out.observing() as observer:
-            for found in verify(state, directory, head=head, full=not quick, observer=observer):
+        with out.observing() as tell:
+            for found in verify(state, directory, head=head, full=not quick, tell=tell):
                 differences += 1
                 _tell(out, found)
         checked = head or tree

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from p2psync.errors import P2psyncError, UsageError
+from p2psync.events import Teller, warnings_to
 from p2psync.fetch.engine import Host, run_fetch
 from p2psync.fetch.options import Delete, FetchOptions
 from p2psync.format.url import ArchiveUrl, archive_text
 from p2psync.network.dht import holder_addresses
-from p2psync.observer import NullObserver
 from p2psync.state import State
 from p2psync.state.trees import Tree
 
@@ -70,7 +70,7 @@ class Mirrors:
         interval = float(tree.options.get("interval", DEFAULT_INTERVAL))
         try:
             options = options_of(tree, self._bwlimit)
-            summary = await run_fetch(options, self._state, _Warnings(self._warn), self._host)
+            summary = await run_fetch(options, self._state, Teller(warnings_to(self._warn)), self._host)
         except P2psyncError as error:
             self._failed(tree, interval, error)
         else:
@@ -164,16 +164,6 @@ def register(state: State, options: FetchOptions) -> Tree:
     tree.options["delete"] = str(options.delete)
     state.trees.update(tree)
     return tree
-
-
-class _Warnings(NullObserver):
-    """Watches an update in the background: its warnings only."""
-
-    def __init__(self, warn: Callable[[str], None]) -> None:
-        self._warn = warn
-
-    def warning(self, text: str) -> None:
-        self._warn(text)
 
 
 async def pause(seconds: float, changed: asyncio.Event) -> None:

@@ -24,13 +24,13 @@ from p2psync.daemon.options import NodeOptions, Ready, Role
 from p2psync.daemon.supervisor import Supervisor
 from p2psync.daemon.upkeep import Upkeep, open_doors
 from p2psync.errors import NetworkError, P2psyncError
+from p2psync.events import Teller
 from p2psync.fetch.engine import Host, run_fetch
 from p2psync.fetch.options import FetchOptions, FetchSummary
 from p2psync.network.bootstrap import run_bootstrap
 from p2psync.network.dht import open_dht
 from p2psync.network.seeds.find import Seeds
 from p2psync.network.seeds.query import split
-from p2psync.observer import Observer
 from p2psync.state import NODE_LOCK, State
 from p2psync.supply.sharing import PartialShare
 from p2psync_dht import DhtNode, RecordError
@@ -77,7 +77,7 @@ async def run_mirror(
     mirror: FetchOptions,
     options: NodeOptions,
     state: State,
-    observer: Observer,
+    tell: Teller,
     *,
     on_ready: Ready,
     on_done: Callable[[FetchSummary], None],
@@ -89,17 +89,17 @@ async def run_mirror(
     """
     if state.node_runs():
         register(state, mirror)
-        on_done(await run_fetch(mirror, state, observer))
+        on_done(await run_fetch(mirror, state, tell))
         detail("the node that runs on this state directory serves the mirror and keeps it up to date")
         return
     tree = register(state, mirror)
-    async with _running(options, state, on_ready, observer.warning, detail) as node:
+    async with _running(options, state, on_ready, tell.warn, detail) as node:
         try:
             async with asyncio.TaskGroup() as group:
                 with node.mirrors.being_updated(tree):
                     group.create_task(node.serve())
                     try:
-                        summary = await run_fetch(mirror, state, observer, node.host)
+                        summary = await run_fetch(mirror, state, tell, node.host)
                         if not summary.exit_code:
                             node.mirrors.note_updated(tree)
                         telling = group.create_task(node.nominate(mirror.url.archive))
@@ -108,7 +108,8 @@ async def run_mirror(
                     except P2psyncError as error:
                         if tree.snapshot is None:
                             raise  # Never fetched: most likely a mistake that its user should hear of now.
-                        observer.warning(f"{error}; serving what is there, and trying again")
+                        tell.warn(f"{error}; serving what is there, and trying again")
+                        tell.idle()
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None
 

@@ -14,8 +14,8 @@ import threading
 from typing import Final
 
 from p2psync.errors import FileError, InterruptedFetch
+from p2psync.events import SILENT, Advanced, Event, Teller
 from p2psync.format.listing import RESERVED_NAMES, Entry
-from p2psync.observer import NullObserver, Observer
 from p2psync.publish.builder import Builder
 from p2psync.rules.filter import Filter
 from p2psync.state import State
@@ -26,24 +26,11 @@ ADOPT_BYTES_MAX: Final = 16 << 30
 """Bytes of a directory that is read to be adopted: seconds on a fast disk, two minutes on a slow one."""
 
 
-class _Progress(NullObserver):
-    """Hands progress on, and stops the work when nobody waits for it any more."""
-
-    def __init__(self, observer: Observer) -> None:
-        self._observer = observer
-        self.stopped = threading.Event()
-
-    def advance(self, bytes_done: int, files_done: int) -> None:
-        if self.stopped.is_set():
-            raise InterruptedFetch("stopped while the files that are here were read")
-        self._observer.advance(bytes_done, files_done)
-
-
 async def adopt(
     state: State,
     tree: Tree,
     wanted: list[Entry],
-    observer: Observer,
+    tell: Teller,
     *,
     limit: int | None = ADOPT_BYTES_MAX,
     hidden: frozenset[bytes] = frozenset(),
@@ -60,16 +47,24 @@ async def adopt(
     size = await asyncio.to_thread(_size, tree.path, {entry.name for entry in wanted}, limit, hidden)
     if not size:
         return False
-    observer.phase("reading what is here", size, None)
-    progress = _Progress(observer)
+    tell.phase("reading what is here", size, None)
+    stopped = threading.Event()
+
+    def hand_on(event: Event) -> None:
+        """Progress goes on to whoever watches, and stops the work when nobody waits for it any more."""
+        if stopped.is_set():
+            raise InterruptedFetch("stopped while the files that are here were read")
+        if isinstance(event, Advanced):
+            tell.advance(event.bytes, event.files)
+
     # What cannot be read is no matter here: it is only not known, and so fetched.
-    builder = Builder(state, tree.id, Filter(), Report(NullObserver()), progress, hidden)
+    builder = Builder(state, tree.id, Filter(), Report(SILENT), Teller(hand_on), hidden)
     try:
         await asyncio.to_thread(builder.build, tree.path)
     except FileError:
         return False
     finally:
-        progress.stopped.set()
+        stopped.set()
     return True
 
 

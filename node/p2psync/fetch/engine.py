@@ -22,6 +22,7 @@ from blake3 import blake3
 
 from p2psync.chunking import cut_object
 from p2psync.errors import FileError, PartialError
+from p2psync.events import Teller
 from p2psync.fetch.adopt import ADOPT_BYTES_MAX, adopt
 from p2psync.fetch.destination import Destination, dress_directories, only_the_file
 from p2psync.fetch.discovery import Discovery
@@ -33,7 +34,6 @@ from p2psync.format.ids import Ref
 from p2psync.format.listing import Entry, Kind, dir_entry, encode_listing
 from p2psync.format.snapshot import Snapshot
 from p2psync.network.dht import open_dht
-from p2psync.observer import Observer
 from p2psync.plan.changes import Plan
 from p2psync.plan.compare import Comparison
 from p2psync.plan.deletions import Removal
@@ -72,7 +72,7 @@ class Host:
 
 
 async def run_fetch(
-    options: FetchOptions, state: State, observer: Observer, host: Host | None = None
+    options: FetchOptions, state: State, tell: Teller, host: Host | None = None
 ) -> FetchSummary:
     """Make ``options.dest`` like the archive.
 
@@ -82,7 +82,7 @@ async def run_fetch(
         P2psyncError: nothing could be done, or not gone on with; what was done is kept, and the next run goes
         on.
     """
-    fetch = Fetch(options, state, observer, host)
+    fetch = Fetch(options, state, tell, host)
     name = "dest-" + blake3(fetch.dest.path).hexdigest(length=8)
     with state.lock(name):
         try:
@@ -96,27 +96,25 @@ async def run_fetch(
 class Fetch:
     """The state of one run."""
 
-    def __init__(
-        self, options: FetchOptions, state: State, observer: Observer, host: Host | None = None
-    ) -> None:
+    def __init__(self, options: FetchOptions, state: State, tell: Teller, host: Host | None = None) -> None:
         self._options = options
         self._host = host
         self._state = state
-        self._observer = observer
+        self._tell = tell
         self.dest = Destination(options, state)
         self._kept: int | None = None
         self._made_from_here = 0
         self._summary = FetchSummary(options.url.archive)
-        self._swarm = Swarm(time.monotonic, observer.warning, observer.source_state)
+        self._swarm = Swarm(time.monotonic, tell.warn, tell.source_state)
 
     async def run(self) -> FetchSummary:
         started = time.monotonic()
-        observer = self._observer
+        tell = self._tell
         archive = self._options.url.archive
-        observer.phase("looking up", None, None)
+        tell.phase("looking up", None, None)
         async with self._dht(archive) as dht:
             before = dht.counters.bytes_in
-            discovery = Discovery(self._state, self._options, dht, self._swarm, observer.warning)
+            discovery = Discovery(self._state, self._options, dht, self._swarm, tell.warn)
             try:
                 await self._follow(discovery)
             finally:
@@ -155,7 +153,7 @@ class Fetch:
             if superseded or await discovery.look_again(head):
                 head = await discovery.newest_head()
                 retries = 0
-                self._observer.warning(
+                self._tell.warn(
                     f"what was fetched is no longer to be had; going on with the newer snapshot {head.seq}"
                 )
             elif retries == RETRIES_MAX:
@@ -173,9 +171,9 @@ class Fetch:
         """Say what could not be had, as far as a person reads it."""
         missing = self._summary.missing
         for path in missing[:MISSING_SHOWN]:
-            self._observer.warning(f"no source has {os.fsdecode(path)!r}")
+            self._tell.warn(f"no source has {os.fsdecode(path)!r}")
         if len(missing) > MISSING_SHOWN:
-            self._observer.warning(f"no source has {len(missing) - MISSING_SHOWN} more")
+            self._tell.warn(f"no source has {len(missing) - MISSING_SHOWN} more")
 
     async def _fetch_snapshot(self, head: ArchiveHead, manifest: Manifest, discovery: Discovery) -> bool:
         """Make DEST like one snapshot; True if a newer one should be taken instead."""
@@ -196,17 +194,17 @@ class Fetch:
                     self._state,
                     tree,
                     manifest.listing(root.ref),
-                    self._observer,
+                    self._tell,
                     limit=limit,
                     hidden=beneath.spared,
                 )
-            self._observer.phase("comparing", None, root.totals.files)
+            self._tell.phase("comparing", None, root.totals.files)
             compare = Comparison(
                 self._state,
                 manifest,
                 tree,
                 beneath,
-                self._observer,
+                self._tell,
                 checksum=self._options.checksum,
                 verify_unknown=self._options.mirror,
             )
@@ -286,10 +284,10 @@ class Fetch:
         complete = False
         try:
             if plan.files and plan.has_old_content:
-                self._observer.phase("looking for chunks that are here", None, None)
+                self._tell.phase("looking for chunks that are here", None, None)
                 await asyncio.get_running_loop().run_in_executor(disk, local.scan, plan)
             workspace.aside.allow(await removal.make_way(plan))
-            self._observer.phase("fetching", plan.size, plan.files)
+            self._tell.phase("fetching", plan.size, plan.files)
             async with self._background(discovery, head) as share:
                 if plan.files:
                     await discovery.start()
@@ -298,7 +296,7 @@ class Fetch:
                     self._swarm,
                     workspace,
                     local,
-                    self._observer,
+                    self._tell,
                     disk,
                     share=share,
                     look_again=lambda: discovery.look_again(head),
@@ -309,7 +307,7 @@ class Fetch:
             if not result.superseded:
                 await asyncio.get_running_loop().run_in_executor(disk, workspace.aside.clear)
             if complete and not result.superseded:
-                self._observer.phase("finishing", None, None)
+                self._tell.phase("finishing", None, None)
                 await removal.run(plan)
         finally:
             local.stop()
@@ -321,7 +319,7 @@ class Fetch:
         self._summary.kept = removal.kept
         undressed = await asyncio.to_thread(dress_directories, beneath, plan)
         for failure in undressed:
-            self._observer.warning(failure)
+            self._tell.warn(failure)
         self._summary.failed += undressed
         return result.superseded
 
@@ -333,7 +331,7 @@ class Fetch:
         )
         self._summary.failed = result.failed
         for failure in result.failed:
-            self._observer.warning(failure)
+            self._tell.warn(failure)
         return not (self._summary.missing or result.failed or result.superseded)
 
     @contextlib.asynccontextmanager

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from p2psync.errors import FileError, FormatError, UsageError
+from p2psync.events import SILENT, Teller
 from p2psync.format.head import ArchiveHead
 from p2psync.format.ids import Ref, chunk_id
 from p2psync.format.limits import SINGLE_CHUNK_MAX
 from p2psync.format.listing import Entry, Kind, decode_listing
 from p2psync.format.recipe import Recipe
 from p2psync.format.snapshot import Snapshot
-from p2psync.observer import NullObserver, Observer
 from p2psync.publish.publisher import RULES_OPTION
 from p2psync.rules.filter import Filter
 from p2psync.state import State, Tree
@@ -66,7 +66,7 @@ def verify(
     head: ArchiveHead | None = None,
     full: bool = True,
     rules: Filter | None = None,
-    observer: Observer | None = None,
+    tell: Teller = SILENT,
 ) -> Iterator[Finding]:
     """Yield what differs between a directory and its manifest, directory by directory, sorted by name in
     each.
@@ -86,11 +86,10 @@ def verify(
             "or name the archive."
         )
     applied = rules if rules is not None else _rules_of(tree)
-    watcher = NullObserver() if observer is None else observer
     root = Snapshot.decode(_object(state, wanted)).root
-    watcher.phase("verify", root.totals.bytes if full else None, root.totals.files)
+    tell.phase("verify", root.totals.bytes if full else None, root.totals.files)
     hidden = state.within(path)
-    return _Verifier(state, applied, hidden, watcher, full).run(path, root)
+    return _Verifier(state, applied, hidden, tell, full).run(path, root)
 
 
 def _rules_of(tree: Tree | None) -> Filter:
@@ -110,12 +109,12 @@ class _Verifier:
     """One walk over the manifest and the tree side by side."""
 
     def __init__(
-        self, state: State, rules: Filter, hidden: frozenset[bytes], observer: Observer, full: bool
+        self, state: State, rules: Filter, hidden: frozenset[bytes], tell: Teller, full: bool
     ) -> None:
         self._state = state
         self._rules = rules
         self._hidden = hidden
-        self._observer = observer
+        self._tell = tell
         self._full = full
         self._found: list[Finding] = []
 
@@ -140,7 +139,7 @@ class _Verifier:
                     continue
                 entry = inner.pop()
                 path = join(parent, entry.name)
-                report = Report(NullObserver())
+                report = Report(SILENT)
                 opened = open_directory(entry.name, parent_fd, path, report)
                 if opened is None:
                     self._note_report(path, report)
@@ -168,7 +167,7 @@ class _Verifier:
         """Compare one directory; returns the directories in it that are there, the first by name last."""
         wanted = decode_listing(_object(self._state, entry.ref))
         try:
-            rows = scan_directory(fd, path, self._rules, Report(NullObserver()), self._hidden)
+            rows = scan_directory(fd, path, self._rules, Report(SILENT), self._hidden)
         except (OSError, TooManyEntries) as error:
             self._note(path, Difference.UNREADABLE, str(error))
             return []
@@ -180,7 +179,7 @@ class _Verifier:
             row = here.pop(one.name, None)
             if row is None:
                 self._note(join(path, one.name), Difference.MISSING)
-                self._observer.advance(one.below.bytes, one.below.files)
+                self._tell.advance(one.below.bytes, one.below.files)
             elif self._entry(fd, join(path, one.name), one, row):
                 inner.append(one)
         for name in here:
@@ -199,7 +198,7 @@ class _Verifier:
         if kind == Kind.FILE:
             self._file(fd, path, entry, row)
         elif kind == Kind.SYMLINK:
-            report = Report(NullObserver())
+            report = Report(SILENT)
             target = read_link(row.name, fd, path, report)
             if target is None:
                 self._note_report(path, report)
@@ -230,7 +229,7 @@ class _Verifier:
                 return
             if detail is not None:
                 self._note(path, Difference.CONTENT, detail)
-        self._observer.advance(entry.size if self._full else 0, 1)
+        self._tell.advance(entry.size if self._full else 0, 1)
 
     def _content(self, fd: int, entry: Entry) -> str | None:
         """What is wrong with the content, or None. Raises Truncated, OSError."""

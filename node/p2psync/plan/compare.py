@@ -14,10 +14,10 @@ import stat
 from typing import Final, NamedTuple
 
 from p2psync.errors import FormatError, UsageError
+from p2psync.events import Teller
 from p2psync.format.ids import EMPTY, Ref
 from p2psync.format.limits import DEPTH_MAX, PATH_MAX
 from p2psync.format.listing import RESERVED_NAMES, Entry, Kind, check_totals
-from p2psync.observer import Observer
 from p2psync.plan.changes import DirWork, Plan
 from p2psync.state import State
 from p2psync.state.trees import FileRow, Tree
@@ -52,7 +52,7 @@ class Comparison:
         manifest: Manifest,
         tree: Tree,
         beneath: Beneath | None,
-        observer: Observer,
+        tell: Teller,
         *,
         checksum: bool = False,
         verify_unknown: bool = False,
@@ -66,7 +66,7 @@ class Comparison:
         self._manifest = manifest
         self._tree = tree
         self._beneath = beneath
-        self._observer = observer
+        self._tell = tell
         self._checksum = checksum
         self._verify_unknown = verify_unknown
         self._stopped = False
@@ -135,7 +135,7 @@ class Comparison:
         entries = self._manifest.listing(entry.ref)
         # Also what bounds the walk: a bomb of repeated directories would have to declare its true size.
         check_totals(entry, entries)
-        self._observer.advance(0, sum(each.kind == Kind.FILE for each in entries))
+        self._tell.advance(0, sum(each.kind == Kind.FILE for each in entries))
         if not path and any(e.name in RESERVED_NAMES for e in entries):
             raise FormatError(
                 "the archive has a folder at its root that p2psync keeps for itself; nothing was fetched"

@@ -17,6 +17,7 @@ from typing import Final
 
 from p2psync.chunking import cut_object
 from p2psync.errors import FileError
+from p2psync.events import Teller
 from p2psync.format.ids import Ref
 from p2psync.format.limits import DEPTH_MAX, PATH_MAX, SINGLE_CHUNK_MAX
 from p2psync.format.listing import (
@@ -28,7 +29,6 @@ from p2psync.format.listing import (
     encode_listing,
     symlink_entry,
 )
-from p2psync.observer import Observer
 from p2psync.publish.directory import Node, is_racy, is_unchanged
 from p2psync.publish.writer import Writer
 from p2psync.rules.filter import Filter
@@ -76,14 +76,14 @@ class Builder:
         tree_id: int,
         rules: Filter,
         report: Report,
-        observer: Observer,
+        tell: Teller,
         hidden: frozenset[bytes] = frozenset(),
     ) -> None:
         self._trees = state.trees
         self._tree = tree_id
         self._rules = rules
         self._report = report
-        self._observer = observer
+        self._tell = tell
         self._hidden = hidden
         self._writer = Writer(state, tree_id)
         self._jobs: deque[_Job] = deque()
@@ -230,7 +230,7 @@ class Builder:
     def _keep(self, node: Node, old: DirRow) -> None:
         """Nothing changed in `node`."""
         below = add_totals(entry.below for entry in node.done.values())
-        self._observer.advance(old.totals.bytes - below.bytes, old.totals.files - below.files)
+        self._tell.advance(old.totals.bytes - below.bytes, old.totals.files - below.files)
         node.kept = True
         self._hand_up(node, old.listing, old.totals)
 
@@ -251,12 +251,12 @@ class Builder:
     def _file(self, node: Node, row: Found, known: FileRow | None, moved: FileRow | None) -> None:
         if known is not None and is_unchanged(row, known):
             self._add_file(node, row, known.size, known.digest)
-            self._observer.advance(known.size, 1)
+            self._tell.advance(known.size, 1)
             return
         if moved is not None and is_unchanged(row, moved):
             self._add_file(node, row, moved.size, moved.digest)
             node.fresh.append(moved)
-            self._observer.advance(moved.size, 1)
+            self._tell.advance(moved.size, 1)
             return
         path = join(node.path, row.name)
         try:
@@ -275,10 +275,10 @@ class Builder:
         try:
             if row.size <= reading.INLINE_MAX:
                 content = reading.read_stable(fd, row, reading.hash_file)
-                self._observer.advance(content.found.size, 1)
+                self._tell.advance(content.found.size, 1)
             else:
                 content = reading.read_stable(fd, row, self._hash_large)
-                self._observer.advance(0, 1)
+                self._tell.advance(0, 1)
             self._take(node, content)
         except (OSError, reading.KeptChanging, reading.TooLarge) as error:
             self._failed(node, row, path, error)
@@ -288,13 +288,13 @@ class Builder:
     def _hash_large(self, fd: int, size: int) -> tuple[Ref, bytes | None]:
         if size <= SINGLE_CHUNK_MAX:  # it shrank since it was listed
             return reading.hash_file(fd, size)
-        return reading.hash_large(fd, size, self._pool, lambda done: self._observer.advance(done, 0))
+        return reading.hash_large(fd, size, self._pool, lambda done: self._tell.advance(done, 0))
 
     def _collect(self, job: _Job) -> None:
         """Take the result of a job, waiting for it if need be."""
         try:
             content = job.future.result()
-            self._observer.advance(content.found.size, 1)
+            self._tell.advance(content.found.size, 1)
             self._take(job.node, content)
         except (OSError, reading.KeptChanging, reading.TooLarge) as error:
             self._failed(job.node, job.row, job.path, error)

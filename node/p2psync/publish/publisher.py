@@ -22,12 +22,12 @@ from blake3 import blake3
 
 from p2psync.chunking import cut_object
 from p2psync.errors import TrustError, UsageError
+from p2psync.events import SILENT, Teller
 from p2psync.format.head import ArchiveHead, sign_head
 from p2psync.format.ids import Ref
 from p2psync.format.listing import Entry
 from p2psync.format.snapshot import ParentSnapshot, Snapshot
 from p2psync.format.url import archive_text
-from p2psync.observer import NullObserver, Observer
 from p2psync.publish.builder import Builder
 from p2psync.rules.filter import Filter
 from p2psync.state import State, Tree
@@ -75,7 +75,7 @@ def publish(
     *,
     archive: bytes | None = None,
     rules: Filter | None = None,
-    observer: Observer | None = None,
+    tell: Teller = SILENT,
     now: float | None = None,
     known_heads: Iterable[ArchiveHead] = (),
     freshness: int = FRESHNESS,
@@ -87,13 +87,12 @@ def publish(
     or a new one. `rules` are kept with the tree; None stands for those of the last time, so that what was
     once left out is not published by a shorter command. `now` is Unix time in s. `known_heads` are verified
     heads that were seen elsewhere: the new one comes after them. `freshness` is in s.
-    `count_first` walks a tree that was never published once more beforehand, so that the observer knows the
-    totals; otherwise those of the last snapshot are what it is told.
+    `count_first` walks a tree that was never published once more beforehand, so that the
+    totals are known; otherwise those of the last snapshot are told.
 
     Raises UsageError (not a directory, no key), TrustError (the key may not sign what comes next),
     FileError (the directory or the state cannot be read or written; another publisher is at work).
     """
-    watcher = NullObserver() if observer is None else observer
     moment = time.time() if now is None else now
     path = os.fsencode(os.path.realpath(directory))
     if not os.path.isdir(path):
@@ -105,7 +104,7 @@ def publish(
         # number.
         with state.lock("publish-" + archive_text(signer.archive)):
             return _publish(
-                state, tree, signer, rules, watcher, moment, known_heads, freshness, hidden, count_first
+                state, tree, signer, rules, tell, moment, known_heads, freshness, hidden, count_first
             )
 
 
@@ -114,7 +113,7 @@ def _publish(
     tree: Tree,
     signer: _Signer,
     rules: Filter | None,
-    observer: Observer,
+    tell: Teller,
     now: float,
     known_heads: Iterable[ArchiveHead],
     freshness: int,
@@ -126,14 +125,14 @@ def _publish(
     applied = Filter.parse(tree.options.get(RULES_OPTION, [])) if rules is None else rules
     previous = _snapshot(state, newest)
     if previous is not None:
-        observer.phase("publish", previous.root.totals.bytes, previous.root.totals.files)
+        tell.phase("publish", previous.root.totals.bytes, previous.root.totals.files)
     elif count_first:
-        observer.phase("count", None, None)
-        observer.phase("publish", *count_tree(tree.path, applied, hidden))
+        tell.phase("count", None, None)
+        tell.phase("publish", *count_tree(tree.path, applied, hidden))
     else:
-        observer.phase("publish", None, None)
-    report = Report(observer)
-    builder = Builder(state, tree.id, applied, report, observer, hidden)
+        tell.phase("publish", None, None)
+    report = Report(tell)
+    builder = Builder(state, tree.id, applied, report, tell, hidden)
     root = builder.build(tree.path)
 
     changed = newest is None or previous is None or previous.root != root

@@ -15,9 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Protocol
 
 from p2psync.errors import FormatError, NetworkError, TransferTimeout
+from p2psync.events import Teller
 from p2psync.format.limits import SINGLE_CHUNK_MAX
 from p2psync.format.listing import Entry
-from p2psync.observer import Observer
 from p2psync.plan.changes import DirWork, Plan
 from p2psync.sources.source import NotHere, NotOffered
 from p2psync.sources.swarm import REQUEST_FIRST, REQUEST_MAX, Member, Swarm
@@ -94,7 +94,7 @@ class Download:
         swarm: Swarm,
         workspace: Workspace,
         local: LocalChunks,
-        observer: Observer,
+        tell: Teller,
         disk: ThreadPoolExecutor,
         *,
         share: Share,
@@ -107,7 +107,7 @@ class Download:
         self._manifest = manifest
         self._swarm = swarm
         self._workspace = workspace
-        self._observer = observer
+        self._tell = tell
         self._disk = disk
         self._share = share
         self._look_again = look_again
@@ -123,7 +123,7 @@ class Download:
         self._over = False
         self._changed = asyncio.Event()
         self._under_way_max = BUFFERS_MAX
-        self._making = Making(workspace, local, swarm, observer, self._jobs)
+        self._making = Making(workspace, local, swarm, tell, self._jobs)
 
     async def run(self, plan: Plan) -> Result:
         """Returns when all is in place, or nobody has what is missing.
@@ -318,7 +318,7 @@ class Download:
             there = [False] * len(piece.parts)
         except NotOffered as error:
             member.dead = True
-            self._observer.warning(str(error))
+            self._tell.warn(str(error))
             return
         except FormatError:
             self._swarm.lied(member, piece.parts[0].job.ref.digest, -1)

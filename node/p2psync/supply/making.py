@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from p2psync.events import Teller
 from p2psync.format.ids import Ref, chunk_id
 from p2psync.format.listing import Entry
-from p2psync.observer import Observer
 from p2psync.plan.changes import DirWork
 from p2psync.sources.swarm import Member, Swarm
 from p2psync.supply.jobs import Job, Part, Target
@@ -56,14 +56,14 @@ class Making:
         workspace: Workspace,
         local: LocalChunks,
         swarm: Swarm,
-        observer: Observer,
+        tell: Teller,
         jobs: Mapping[bytes, Job],
     ) -> None:
         """``jobs`` are those under construction, by digest: the loop's side keeps them."""
         self._workspace = workspace
         self._local = local
         self._swarm = swarm
-        self._observer = observer
+        self._tell = tell
         self._jobs = jobs
         self.result = Result()
 
@@ -87,13 +87,13 @@ class Making:
             entry = target.entry
             if not entry.size:
                 if self._guarded(self._workspace.place_empty, target, self._local):
-                    self._count()
+                    self._count(target)
                 continue
             under_way = fresh.get(entry.digest) or self._jobs.get(entry.digest)
             if under_way is not None and under_way.left:
                 under_way.targets.append(target)
                 self._workspace.reused += entry.size
-                self._observer.advance(entry.size, 0)
+                self._tell.advance(entry.size, 0)
                 continue
             recipe = recipes.get(entry.ref)
             if recipe is None and not entry.ref.is_single:
@@ -116,19 +116,21 @@ class Making:
             self._workspace.fill(job, self._local)
         except OSError as error:
             raise file_error(error, job.targets[0].path, "making") from None
-        self._observer.advance(self._workspace.reused - before, 0)
+        self._tell.advance(self._workspace.reused - before, 0)
 
     def _finish(self, job: Job) -> None:
         """All chunks are in place."""
         for position, target in enumerate(job.targets):
             last = position == len(job.targets) - 1
             if self._guarded(self._workspace.place, target, job, self._local, last):
-                self._count()
+                self._count(target)
         self._workspace.release(job)
 
-    def _count(self) -> None:
+    def _count(self, target: Target) -> None:
         self.result.changed += 1
-        self._observer.advance(0, 1)
+        self._tell.advance(0, 1)
+        if self._tell.wants_files:
+            self._tell.file_done(target.path, target.entry.size)
 
     def _guarded(self, work: Callable[..., None], target: Target, *arguments: Any) -> bool:
         """Do one thing in DEST; what concerns one path alone does not stop the others. True if it is done."""
@@ -158,8 +160,8 @@ class Making:
                 continue
             good += self._deliver_part(member, part, data)
         if good:
-            self._observer.advance(good, 0)
-            self._observer.source(member.name, good)
+            self._tell.advance(good, 0)
+            self._tell.received(member.name, good)
         return good
 
     def _deliver_part(self, member: Member, part: Part, data: memoryview) -> int:

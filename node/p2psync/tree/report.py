@@ -7,9 +7,9 @@ from __future__ import annotations
 from typing import Final
 
 from p2psync.errors import PartialError, VanishedWarning
-from p2psync.observer import Observer
+from p2psync.events import Teller
 
-MAX_WARNINGS: Final = 1000  # kept for the caller; the observer sees every one
+MAX_WARNINGS: Final = 1000  # kept for the caller; whoever watches sees every one
 
 
 def show_path(path: bytes) -> str:
@@ -23,8 +23,8 @@ class Report:
     could not be read (exit 23). Skipped sockets, pipes and devices are neither, as with rsync.
     """
 
-    def __init__(self, observer: Observer) -> None:
-        self._observer = observer
+    def __init__(self, tell: Teller) -> None:
+        self._tell = tell
         self.warnings: list[str] = []
         self.count = 0
         self.vanished = False
@@ -56,4 +56,4 @@ class Report:
         self.count += 1
         if len(self.warnings) < MAX_WARNINGS:
             self.warnings.append(text)
-        self._observer.warning(text)
+        self._tell.warn(text)

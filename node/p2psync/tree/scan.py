@@ -15,9 +15,9 @@ import sys
 from operator import itemgetter
 from typing import Final, NamedTuple
 
+from p2psync.events import SILENT
 from p2psync.format.limits import DEPTH_MAX, INT64_MAX, LISTING_ENTRIES_MAX
 from p2psync.format.listing import RESERVED_NAMES
-from p2psync.observer import NullObserver
 from p2psync.rules.filter import Filter
 from p2psync.tree.report import Report
 
@@ -121,7 +121,7 @@ def count_tree(directory: bytes, rules: Filter, hidden: frozenset[bytes] = froze
     """(bytes, files) that a walk will find, for a progress bar: what cannot be read is left for the walk to
     report.
     """
-    silent = Report(NullObserver())
+    silent = Report(SILENT)
     size = files = 0
     stack: list[tuple[int, bytes, list[bytes]]] = []
     opened: int | None = os.open(directory, DIRECTORY_FLAGS)

@@ -13,6 +13,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from p2psync.events import Advanced, Event, Phase, Received, SourceState
+
 RATE_WINDOW = 5.0
 """Seconds that a rate is averaged over: shorter jumps about, longer shows a dead link as alive."""
 SAMPLE_EVERY = 0.1
@@ -90,6 +92,18 @@ class Progress:
         self._files_done = self._files_total = self._bytes_total = 0
         self._meter = Meter(self._started)
         self._sources: dict[str, tuple[Meter, str]] = {}
+
+    def hear(self, event: Event) -> None:
+        """An `Observer`; what is of no concern to a display is passed over."""
+        match event:
+            case Phase(name, total_bytes, total_files):
+                self.phase(name, total_bytes or 0, total_files or 0)
+            case Advanced(count, files):
+                self.advance(count, files)
+            case Received(source, count):
+                self.source_bytes(source, count)
+            case SourceState(source, state):
+                self.source_state(source, state)
 
     def phase(self, name: str, total_bytes: int, total_files: int) -> None:
         """A new phase: amounts start again, sources stay. A total of 0 is not known."""
