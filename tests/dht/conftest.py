@@ -11,6 +11,9 @@ import pytest
 from p2psync_dht import Delegation, DhtNode, Endpoint, Head, HolderRecord, HolderRole, Identity, holders_key
 from p2psync_dht.testing.virtual import VirtualNetwork
 
+NOW = int(time.time())
+"""When the tests began: read once, so that a record made twice is the same record."""
+
 HeadMaker = Callable[..., Head]
 HolderMaker = Callable[..., HolderRecord]
 
@@ -52,12 +55,11 @@ def root() -> Identity:
 @pytest.fixture
 def make_head(root: Identity) -> HeadMaker:
     def make(seq: int = 1, *, signer: Identity | None = None, **fields: Any) -> Head:
-        now = int(time.time())
         values: dict[str, Any] = {
             "epoch": 0,
             "payload": b"snapshot",
-            "signed_at": now,
-            "fresh_until": now + 3600,
+            "signed_at": NOW,
+            "fresh_until": NOW + 3600,
             "delegation": None,
         } | fields
         by: Delegation | None = values["delegation"]
@@ -70,11 +72,10 @@ def make_head(root: Identity) -> HeadMaker:
 @pytest.fixture
 def make_holder(root: Identity) -> HolderMaker:
     def make(holder: Identity, *, key: bytes | None = None, **fields: Any) -> HolderRecord:
-        now = int(time.time())
         values: dict[str, Any] = {
             "endpoints": [Endpoint("127.0.0.1", 8730)],
-            "issued": now,
-            "expires": now + 3600,
+            "issued": NOW,
+            "expires": NOW + 3600,
             "role": HolderRole.MIRROR,
             "payload": b"",
         } | fields

@@ -15,7 +15,7 @@ from typing import Any
 
 from p2psync_dht import DhtNode, Head, Identity, head_key, holders_key
 
-from .conftest import record_of
+from .conftest import NOW, record_of
 
 NODES = 200
 KILLED = 80
@@ -75,10 +75,9 @@ def kill(node: DhtNode) -> None:
 async def test_all_heads_and_holders_survive_the_loss_of_forty_percent() -> None:
     rng = random.Random(40)
     roots = [identity(1000 + number) for number in range(ARCHIVES)]
-    now = int(time.time())
     heads = {
         root.public_key: Head.sign(
-            root, root.public_key, epoch=0, seq=1, payload=b"", signed_at=now, fresh_until=now
+            root, root.public_key, epoch=0, seq=1, payload=b"", signed_at=NOW, fresh_until=NOW
         )
         for root in roots
     }

@@ -11,7 +11,7 @@ import pytest
 from tests.e2e.harness import Command, Network, Node, assert_same_tree
 from tests.e2e.servers import Background, liar, proxy, silent
 from tests.e2e.trees import MIB, plain_tree
-from tests.e2e.waiting import until
+from tests.help.waiting import until
 
 
 def mirrored(net: Network, tree: Path, count: int = 2) -> tuple[str, list[Node]]:

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.e2e.harness import PROGRAM, Network, Node, assert_same_tree, make_tree, need
-from tests.e2e.waiting import until
+from tests.help.waiting import until
 from tests.node.seeds_servers import Zone, dns_server, txt
 
 from p2psync.network.seeds.seedlist import text_for_dns

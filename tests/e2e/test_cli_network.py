@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.e2e.harness import PROGRAM, Network, Node, assert_same_tree, make_tree, total_size
+from tests.help.waiting import until
 
 DONE = {
     *("event", "archive", "seq", "files", "bytes", "received", "reused", "deleted", "sources", "seconds"),
@@ -105,8 +106,7 @@ def test_an_interrupted_fetch_ends_with_20_and_goes_on(
 ) -> None:
     words = (url, tmp_path / "copy", "--source", origin.address)
     slow = net.spawn("fetch", *words, "--bwlimit", "16", state="client")
-    while not (tmp_path / "copy").exists():
-        assert slow.process.poll() is None, slow.stderr
+    until((tmp_path / "copy").exists, "the fetch begins")
     slow.signal(signal.SIGTERM)
     assert slow.wait() == 20
     assert slow.events[-1] == {"event": "error", "code": 20, "message": slow.events[-1]["message"]}

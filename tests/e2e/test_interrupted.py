@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +18,7 @@ from blake3 import blake3
 from tests.e2e.harness import Network, assert_same_tree, need, total_size
 from tests.e2e.servers import Background, Proxy, proxy
 from tests.e2e.trees import KIB, MIB, change_some, fill, plain_tree
-from tests.e2e.waiting import until
+from tests.help.waiting import until
 
 PARTIAL = ".p2psync.partial"
 
@@ -93,8 +92,8 @@ def test_killed_at_any_moment_it_leaves_whole_files_and_goes_on(net: Network, se
         for _ in range(3):
             fetching = net.spawn("fetch", url, net.path / "copy", "--source", way.address, state="client")
             before = way.sent
-            until(lambda: way.sent > before + 100 * KIB, "bytes come")  # noqa: B023 - called at once
-            time.sleep(chance.uniform(0, 1.2))
+            enough = before + chance.randrange(100 * KIB, 6 * MIB)
+            until(lambda: way.sent > enough, "bytes come")  # noqa: B023 - called at once
             assert fetching.process.poll() is None, "it was over before it could be killed"
             fetching.kill()
         done = net.run("fetch", url, net.path / "copy", "--source", way.address, state="client").done

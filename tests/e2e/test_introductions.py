@@ -11,7 +11,7 @@ import pytest
 from tests.e2e.harness import Network, Node, assert_same_tree
 from tests.e2e.servers import Background, proxy
 from tests.e2e.trees import MIB, plain_tree
-from tests.e2e.waiting import until
+from tests.help.waiting import until
 
 from p2psync.format.url import ArchiveUrl
 from p2psync.sources.wire import decode_holders, holders_path

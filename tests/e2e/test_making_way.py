@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests.e2e.harness import Network, Node, assert_same_tree
 from tests.e2e.trees import KIB, MIB, fill
-from tests.e2e.waiting import until
+from tests.help.waiting import until
 
 PARTIAL = ".p2psync.partial"
 

@@ -10,7 +10,7 @@ import pytest
 from tests.e2e import impatient
 from tests.e2e.harness import assert_same_tree, make_tree
 from tests.e2e.namespaces import NO_UDP, PORT, Internet, forwarded, internet
-from tests.e2e.waiting import until
+from tests.help.waiting import until
 
 from p2psync.network.dht import ASKS_ONLY, SERVES
 

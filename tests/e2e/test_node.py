@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 
 from tests.e2e.harness import Network, Node, assert_same_tree, need
 from tests.e2e.trees import MIB, change_some, fill, odd_tree, plain_tree
-from tests.e2e.waiting import until
+from tests.help.waiting import until
 
 from p2psync.state import State
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.e2e.harness import Network, assert_same_tree, total_size
 from tests.e2e.servers import Background, proxy
 from tests.e2e.trees import MIB, change_some, fill, plain_tree
-from tests.e2e.waiting import until
+from tests.help.waiting import until
 
 PARTIAL = ".p2psync.partial"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.e2e.harness import Network, Node, assert_same_tree, total_size
 from tests.e2e.trees import MIB, odd_tree, plain_tree
-from tests.e2e.waiting import until
+from tests.help.waiting import until
 
 
 def holders(net: Network, url: str, state: str, *options: object) -> set[str]:

@@ -4,13 +4,11 @@ and with TLS."""
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import random
 import socket
 import ssl
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,13 +35,6 @@ class Nginx:
     tls: str
     context: ssl.SSLContext
     """Trusts the server's certificate."""
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +68,8 @@ def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
     names = ["-addext", "subjectAltName=DNS:localhost"]
     out: list[str | Path] = ["-keyout", at / "key.pem", "-out", at / "cert.pem"]
     subprocess.run([*request, *names, *out], check=True, capture_output=True)
-    plain, tls = free_port(), free_port()
+    listening = [socket.create_server(("127.0.0.1", 0), backlog=512) for _ in range(2)]
+    plain, tls = (sock.getsockname()[1] for sock in listening)
     temporary = "".join(
         f"{kind}_temp_path {at}/{kind}; " for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
@@ -94,24 +86,22 @@ def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
         "location /norange { alias " + str(root) + "/pub; max_ranges 0; }\n"
         "} }\n"
     )
-    process = subprocess.Popen([nginx_program, "-p", at, "-c", at / "nginx.conf", "-e", at / "error.log"])
+    # nginx takes over sockets that already listen, as when its program is replaced while it runs (nginx.org,
+    # "Controlling nginx"): so the ports are its own before it starts, and connections wait until it does.
+    sockets = [sock.fileno() for sock in listening]
+    process = subprocess.Popen(
+        [nginx_program, "-p", at, "-c", at / "nginx.conf", "-e", at / "error.log"],
+        env=os.environ | {"NGINX": "".join(f"{number};" for number in sockets)},
+        pass_fds=sockets,
+    )
+    for sock in listening:
+        sock.close()
     try:
-        for port in (plain, tls):
-            wait_for(port, process, at / "error.log")
         context = ssl.create_default_context(cafile=at / "cert.pem")
         yield Nginx(root, f"http://localhost:{plain}", f"https://localhost:{tls}", context)
     finally:
         process.terminate()
         process.wait(20)
-
-
-def wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline and process.poll() is None:
-        with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
-            return
-        time.sleep(0.05)
-    pytest.fail(f"nginx did not start: {log.read_text() if log.exists() else 'no log'}")
 
 
 def spans_of_big(count: int, length: int) -> list[Span]:

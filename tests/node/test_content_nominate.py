@@ -18,6 +18,8 @@ from p2psync.sources.node import PeerSource
 from p2psync.sources.source import Busy
 from p2psync_dht import Endpoint, HolderRecord, HolderRole, Identity, holders_key
 
+NOW = int(time.time())
+
 
 @pytest.fixture
 async def node(tmp_path: Path) -> AsyncIterator[Served]:
@@ -39,16 +41,15 @@ def record(
     identity: Identity,
     archive: bytes,
     *endpoints: Endpoint,
-    issued: int | None = None,
-    expires: int | None = None,
+    issued: int = NOW - 1,
+    expires: int = NOW + 3600,
 ) -> bytes:
-    now = int(time.time())
     return HolderRecord.sign(
         identity,
         holders_key(archive),
         endpoints=endpoints,
-        issued=now - 1 if issued is None else issued,
-        expires=now + 3600 if expires is None else expires,
+        issued=issued,
+        expires=expires,
         role=HolderRole.PEER,
     ).raw
 
@@ -69,14 +70,13 @@ async def test_records_that_are_not_right(
 ) -> None:
     identity, server = other
     here = Endpoint(*server.address)
-    now = int(time.time())
     good = record(identity, node.archive, here)
     wrong = {
         "damaged": good[:-1] + bytes([good[-1] ^ 1]),
         "cut": good[:50],
         "of another archive": record(identity, b"\2" * 32, here),
-        "expired": record(identity, node.archive, here, issued=now - 7200, expires=now - 3600),
-        "of the future": record(identity, node.archive, here, issued=now + 3600, expires=now + 7200),
+        "expired": record(identity, node.archive, here, issued=NOW - 7200, expires=NOW - 3600),
+        "of the future": record(identity, node.archive, here, issued=NOW + 3600, expires=NOW + 7200),
         "of this node itself": record(node.identity, node.archive, here),
     }
     for raw in wrong.values():

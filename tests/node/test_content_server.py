@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.help.descriptors import open_below
 from tests.node.wire_support import Served, served
 
 from p2psync.content import api, send
@@ -327,10 +328,14 @@ async def test_a_client_that_takes_nothing_is_cut_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(send, "SEND_TIMEOUT", 0.3)
-    async with served(tmp_path, large(tmp_path)) as node:
+    tree = large(tmp_path)
+    async with served(tmp_path, tree) as node:
         reader, writer = await asyncio.open_connection(*node.server.address, limit=1 << 12)
         writer.write(b"GET " + base(node) + b"/f HTTP/1.1\r\nHost: x\r\n\r\n")
-        await asyncio.sleep(1)
+        await reader.readuntil(b"\r\n\r\n")
+        async with asyncio.timeout(60):
+            while str(tree / "f") in open_below(tree):  # noqa: ASYNC110 - given up is closed: no event
+                await asyncio.sleep(0.02)
         assert (await get(node, b"/"))[0] == 200
         assert await taken(reader) < LARGE
         writer.close()

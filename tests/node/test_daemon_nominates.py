@@ -145,9 +145,10 @@ async def test_nothing_is_announced_while_others_still_try_to_reach_us(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A mirror that is complete before it is known that nobody reaches it."""
-    tried = asyncio.Event()
+    trying, tried = asyncio.Semaphore(0), asyncio.Event()
 
     async def nominate(self: Told, archive: bytes, raw: bytes) -> None:
+        trying.release()
         await tried.wait()
         raise Unreachable("no way")
 
@@ -156,9 +157,10 @@ async def test_nothing_is_announced_while_others_still_try_to_reach_us(
     mirror(bench, *peers)
     async with asyncio.TaskGroup() as group:
         group.create_task(bench.announcer.round())
-        await asyncio.sleep(0.05)
+        for _ in peers:
+            await trying.acquire()
         mirror(bench, *peers, head=bench.publish())
         group.create_task(bench.announcer.nominate(bench.publisher.archive))
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0)  # it begins, and waits for the round
         tried.set()
     assert bench.dht.holders == []

@@ -8,6 +8,7 @@ import stat
 from typing import Any, cast
 
 import pytest
+from tests.help.descriptors import open_below
 from tests.node.fetch_world import BIG, SIZE, TREE, World, changed
 from tests.node.simulator import MTIME, Link, content
 
@@ -347,8 +348,8 @@ def test_a_hostile_archive_changes_nothing(world: World) -> None:
 
 def test_descriptors_are_given_back(world: World) -> None:
     world.fetch()
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_below(world.folder)
     for turn in range(3):
         world.publisher.publish(changed(notes={b"a": b"%d" % turn}, big=content(turn, 300_000)))
         world.fetch()
-    assert len(os.listdir("/proc/self/fd")) <= before
+    assert open_below(world.folder) == before

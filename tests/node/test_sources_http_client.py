@@ -6,6 +6,7 @@ import asyncio
 import re
 
 import pytest
+from tests.help.places import own_host
 from tests.node.wire_support import says, scripted
 
 from p2psync.errors import ConnectTimeout, FormatError, NetworkError, P2psyncError, TransferTimeout
@@ -161,28 +162,27 @@ async def test_a_cancelled_request_leaves_its_buffer_and_the_next_answer_alone()
 
 
 async def test_cancelling_a_request_further_back_does_not_disturb_the_one_in_front() -> None:
-    go_on = asyncio.Event()
+    asked = [asyncio.Event(), asyncio.Event()]
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nfi")
+        asked[0].set()
         await reader.readuntil(b"\r\n\r\n")
-        await go_on.wait()
+        asked[1].set()
+        await reader.readuntil(b"\r\n\r\n")
         writer.write(b"rst" + b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecond")
-        await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nthird")
         await writer.drain()
 
     async with scripted(talk) as server, pool(server.address, connections=1) as client:
         sinks = [CollectSink(10) for _ in range(3)]
         first = asyncio.create_task(client.request("GET", "/1", sinks[0]))
-        await asyncio.sleep(0.05)
+        await asked[0].wait()
         second = asyncio.create_task(client.request("GET", "/2", sinks[1]))
-        await asyncio.sleep(0.05)
+        await asked[1].wait()
         second.cancel()
         third = asyncio.create_task(client.request("GET", "/3", sinks[2]))
-        await asyncio.sleep(0.05)
-        go_on.set()
         await first
         await third
         assert [bytes(sink.body) for sink in sinks] == [b"first", b"", b"third"]
@@ -269,7 +269,7 @@ async def test_a_trickle_is_noticed(begin: bytes) -> None:
 
 
 async def test_a_closed_port_is_a_network_error() -> None:
-    async with scripted(says()) as server:
+    async with scripted(says(), own_host()) as server:
         address = server.address
     async with pool(address) as client:
         with pytest.raises(NetworkError, match=f"{re.escape(address)}: cannot connect"):
@@ -299,10 +299,17 @@ async def test_a_port_that_accepts_nobody_is_a_connect_timeout() -> None:
 
 
 async def test_a_closed_pool_fails_what_is_under_way_and_what_comes() -> None:
-    async with scripted(says(b"")) as server:
+    asked = asyncio.Event()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        asked.set()
+        await reader.read()
+
+    async with scripted(talk) as server:
         client = pool(server.address)
         task = asyncio.create_task(client.request("GET", "/", CollectSink(10)))
-        await asyncio.sleep(0.05)
+        await asked.wait()
         await client.close()
         with pytest.raises(NetworkError):
             await task

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -121,15 +120,14 @@ async def test_a_newer_head_is_taken_and_an_older_one_is_not(node: Served, peer:
     known = decode_head(old)
     root = node.state.keys.root(node.archive)
     assert root is not None
-    now = int(time.time())
     newer = sign_head(
         root,
         node.archive,
         epoch=known.epoch,
         seq=known.seq + 1,
         snapshot=known.snapshot,
-        signed_at=now,
-        fresh_until=now + 60,
+        signed_at=known.signed_at,
+        fresh_until=known.fresh_until + 60,
     )
     assert await peer.put_head(node.archive, newer.raw)
     assert await peer.head(node.archive) == newer.raw

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.help.descriptors import open_below
 from tests.node.download_arena import (
     BIG,
     BIG_RECIPE,
@@ -241,7 +242,7 @@ def test_a_full_disk_stops_the_fetch_and_leaves_no_descriptor_open(
     make: Callable[..., Arena], run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arena = make(BIG, *sources(2))
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_below(arena.dest)
 
     def full(fd: int, data: Any, offset: int) -> int:
         raise OSError(28, "No space left on device")
@@ -249,13 +250,13 @@ def test_a_full_disk_stops_the_fetch_and_leaves_no_descriptor_open(
     monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(FileError, match=r"no space left.*'big'"):
         run(arena.fetch())
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_below(arena.dest) == before
     monkeypatch.undo()
 
 
 def test_a_stopped_fetch_closes_its_files_and_goes_on_later(make: Callable[..., Arena], run: Run) -> None:
     arena = make({**BIG, **MANY}, *sources(2, rate=RATE))
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_below(arena.dest)
 
     async def stopped() -> None:
         with pytest.raises(TimeoutError):
@@ -263,7 +264,7 @@ def test_a_stopped_fetch_closes_its_files_and_goes_on_later(make: Callable[..., 
                 await arena.fetch()
 
     run(stopped())
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_below(arena.dest) == before
     first = sum(arena.watcher.by_source.values())
     assert first > 0
     arena.watcher.by_source.clear()

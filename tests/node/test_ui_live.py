@@ -62,21 +62,24 @@ def test_it_fits_a_narrow_terminal() -> None:
 
 def test_on_a_real_terminal_it_is_redrawn_in_place_and_removed() -> None:
     program = """
-import sys, time
+import sys
 from p2psync.cli.output import Output
 out = Output()
 with out.observing() as tell:
     tell.phase("fetch", 2**20, 5)
     tell.received("192.0.2.1:8730", 2**20)
     tell.advance(2**20, 5)
-    time.sleep(0.4)
+    sys.stdin.readline()
     out.warn("be careful")
 out.say("that was it")
 """
     main, other = pty.openpty()
     with os.fdopen(main, "rb", buffering=0) as terminal:
         env = os.environ | {"TERM": "xterm", "COLUMNS": "100", "LINES": "24"}
-        process = subprocess.Popen([sys.executable, "-c", program], stdout=other, stderr=other, env=env)
+        process = subprocess.Popen(
+            [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=other, stderr=other, env=env
+        )
+        assert process.stdin is not None
         os.close(other)
         said = b""
         while True:
@@ -87,6 +90,8 @@ out.say("that was it")
             if not part:
                 break
             said += part
+            if b"192.0.2.1:8730" in said and b"\x1b[2K" in said and not process.stdin.closed:
+                process.stdin.close()  # it was drawn and drawn again, so the program may go on
         assert process.wait() == 0
     text = said.decode()
     assert "192.0.2.1:8730" in text

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from tests.help.places import own_host
 
 from p2psync.daemon import upkeep
 from p2psync.daemon.health import Vitals
@@ -38,7 +39,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 @contextlib.asynccontextmanager
 async def kept(state: State, *bootstrap: str, seeds: tuple[str, ...] = ()) -> AsyncIterator[Vitals]:
     """A node with its upkeep running."""
-    async with await MeteredDht.start(state.identity(), "127.0.0.1", 0) as dht:
+    async with await MeteredDht.start(state.identity(), own_host(), 0) as dht:
         found = Seeds(state.path, [seed_query(text) for text in seeds])
         ways = (*bootstrap, *map(str, found.queries))
         vitals = Vitals(NodeOptions(("127.0.0.1", 0), ways), state, dht, found)
@@ -66,7 +67,7 @@ def address(node: DhtNode) -> str:
 
 
 async def other(port: int = 0) -> DhtNode:
-    return await DhtNode.start(Identity.generate(), "127.0.0.1", port)
+    return await DhtNode.start(Identity.generate(), own_host(), port)
 
 
 async def test_contacts_are_on_disk_soon_after_they_are_met(state: State) -> None:
@@ -116,7 +117,7 @@ async def test_a_lonely_node_tries_again_until_somebody_is_there(state: State) -
 
 async def test_a_lonely_node_asks_its_seeds_again(state: State, tmp_path: Path) -> None:
     file = tmp_path / "seeds.toml"
-    file.write_text('seeds = ["127.0.0.1:9"]\n')
+    file.write_text(f'seeds = ["{own_host()}:9"]\n')
     async with kept(state, seeds=(str(file),)) as vitals, await other() as newcomer:
         await until(lambda: bool(said))
         file.write_text(f'seeds = ["{address(newcomer)}"]\n')

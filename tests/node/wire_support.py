@@ -44,7 +44,7 @@ class Scripted:
 
 
 @asynccontextmanager
-async def scripted(talk: Talk) -> AsyncIterator[Scripted]:
+async def scripted(talk: Talk, host: str = "127.0.0.1") -> AsyncIterator[Scripted]:
     """Run ``talk`` for each connection."""
     tasks: set[asyncio.Task[None]] = set()
 
@@ -57,9 +57,8 @@ async def scripted(talk: Talk) -> AsyncIterator[Scripted]:
             await talk(reader, writer)
         writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=1 << 20)
-    host, port = server.sockets[0].getsockname()[:2]
-    made = Scripted(host, port)
+    server = await asyncio.start_server(serve, host, 0, limit=1 << 20)
+    made = Scripted(host, server.sockets[0].getsockname()[1])
     try:
         yield made
     finally:

@@ -1,0 +1,1 @@
+"""What tests of every kind share: waiting, addresses, descriptors, the event loop."""
