@@ -20,6 +20,7 @@ from p2psync.fetch.options import FetchOptions, FetchSummary
 from p2psync.format.url import ArchiveUrl
 from p2psync.sources.source import Source
 from p2psync.state import State
+from p2psync.supply.control import Control
 from p2psync.supply.download import Nothing
 from p2psync_dht import DhtNode
 
@@ -56,13 +57,20 @@ class World:
         self.watcher = Watcher()
         monkeypatch.setattr(Discovery, "_source", lambda _, name: cast(Source, self.sources[name]))
 
-    async def fetching(self, dest: Path | None = None, path: bytes = b"", **options: Any) -> FetchSummary:
+    async def fetching(
+        self,
+        dest: Path | None = None,
+        path: bytes = b"",
+        *,
+        control: Control | None = None,
+        **options: Any,
+    ) -> FetchSummary:
         url = ArchiveUrl(self.publisher.archive, path)
         host = Host(cast(DhtNode, NoDht()), lambda _: Nothing())
         asked = FetchOptions(
             url, bytes(dest or self.dest), sources=tuple(self.sources), **{"share": False} | options
         )
-        return await run_fetch(asked, self.state, Teller(self.watcher), host)
+        return await run_fetch(asked, self.state, Teller(self.watcher), host, control)
 
     def fetch(self, dest: Path | None = None, path: bytes = b"", **options: Any) -> FetchSummary:
         self.watcher = Watcher()

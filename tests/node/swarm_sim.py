@@ -27,6 +27,7 @@ from p2psync.sources.swarm import Member, Swarm
 from p2psync.sources.wire import Have
 from p2psync.state import State
 from p2psync.supply import download, manifest
+from p2psync.supply.control import Control
 from p2psync.supply.download import Download, Nothing
 from p2psync.supply.local import LocalChunks
 from p2psync.supply.making import Result
@@ -300,6 +301,7 @@ class Arena:
         *,
         look_again: Callable[[], Awaitable[bool]] | None = None,
         silence: float | None = None,
+        control: Control | None = None,
     ) -> Result:
         """Make DEST like a snapshot; nothing is removed."""
         plan = await self.plan(head)
@@ -326,6 +328,7 @@ class Arena:
                 share=Nothing(),
                 look_again=look,
                 timeout=silence,
+                control=control,
             )
             result = await made.run(plan)
             complete = not (result.missing or result.failed or result.superseded)

@@ -16,6 +16,7 @@ from p2psync.fetch.discovery import HEAD_GRACE, HEAD_TIMEOUT, Discovery
 from p2psync.fetch.options import FetchOptions
 from p2psync.format.coverage import Coverage
 from p2psync.format.url import ArchiveUrl
+from p2psync.sources.http.rate import RateLimiter
 from p2psync.sources.node import PeerSource
 from p2psync.sources.source import Source
 from p2psync.sources.swarm import SOURCES_MAX, Swarm
@@ -229,13 +230,12 @@ def test_forged_heads_are_refused(world: World) -> None:
 async def test_one_limit_is_for_all_sources_together(tmp_path: Path) -> None:
     with State.open(tmp_path / "state") as state:
         names = ("192.0.2.1:1", "192.0.2.2:1", "http://example.org/tree/")
-        options = FetchOptions(ArchiveUrl(b"a" * 32, b""), b"", sources=names, bwlimit=10_000)
+        options = FetchOptions(ArchiveUrl(b"a" * 32, b""), b"", sources=names)
         swarm = Swarm(Clock.monotonic, print)
-        made = Discovery(state, options, cast(DhtNode, NoDht()), swarm, print)
+        limiter = RateLimiter(10_000)
+        made = Discovery(state, options, cast(DhtNode, NoDht()), swarm, print, limiter)
         sources = [member.source for member in swarm.members]
         assert [type(source) for source in sources] == [PeerSource, PeerSource, WebSource]
-        limiters = {id(cast(Any, source)._pool._limiter) for source in sources}
-        assert len(limiters) == 1
-        assert cast(Any, sources[0])._pool._limiter is not None
+        assert all(cast(Any, source)._pool._limiter is limiter for source in sources)
         assert [member.metadata for member in swarm.members] == [True, True, False]
         await made.close()

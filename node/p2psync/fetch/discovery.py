@@ -55,6 +55,7 @@ class Discovery:
         dht: DhtNode,
         swarm: Swarm,
         warn: Callable[[str], None],
+        limiter: RateLimiter | None = None,
     ) -> None:
         self._state = state
         self._options = options
@@ -63,7 +64,7 @@ class Discovery:
         self._swarm = swarm
         self._warn = warn
         self._own_key = state.identity().public_key
-        self._limiter = None if options.bwlimit is None else RateLimiter(options.bwlimit)
+        self._limiter = limiter
         self._started = False
         self._searching: asyncio.Future[None] | None = None
         self._warned: set[str] = set()

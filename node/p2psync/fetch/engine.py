@@ -40,6 +40,7 @@ from p2psync.plan.deletions import Removal
 from p2psync.sources.swarm import Swarm
 from p2psync.state import State
 from p2psync.state.trees import Tree
+from p2psync.supply.control import Control
 from p2psync.supply.download import Download, Nothing, Share
 from p2psync.supply.local import LocalChunks
 from p2psync.supply.making import Result
@@ -72,9 +73,13 @@ class Host:
 
 
 async def run_fetch(
-    options: FetchOptions, state: State, tell: Teller, host: Host | None = None
+    options: FetchOptions,
+    state: State,
+    tell: Teller,
+    host: Host | None = None,
+    control: Control | None = None,
 ) -> FetchSummary:
-    """Make ``options.dest`` like the archive.
+    """Make ``options.dest`` like the archive. ``control`` pauses it and changes its speed while it runs.
 
     Returns a summary; its ``exit_code`` is 23 where something could not be had.
 
@@ -82,7 +87,10 @@ async def run_fetch(
         P2psyncError: nothing could be done, or not gone on with; what was done is kept, and the next run goes
         on.
     """
-    fetch = Fetch(options, state, tell, host)
+    control = control or Control()
+    if options.bwlimit is not None:
+        control.limit(options.bwlimit)
+    fetch = Fetch(options, state, tell, control, host)
     name = "dest-" + blake3(fetch.dest.path).hexdigest(length=8)
     with state.lock(name):
         try:
@@ -96,11 +104,19 @@ async def run_fetch(
 class Fetch:
     """The state of one run."""
 
-    def __init__(self, options: FetchOptions, state: State, tell: Teller, host: Host | None = None) -> None:
+    def __init__(
+        self,
+        options: FetchOptions,
+        state: State,
+        tell: Teller,
+        control: Control,
+        host: Host | None = None,
+    ) -> None:
         self._options = options
         self._host = host
         self._state = state
         self._tell = tell
+        self._control = control
         self.dest = Destination(options, state)
         self._kept: int | None = None
         self._made_from_here = 0
@@ -114,7 +130,9 @@ class Fetch:
         tell.phase("looking up", None, None)
         async with self._dht(archive) as dht:
             before = dht.counters.bytes_in
-            discovery = Discovery(self._state, self._options, dht, self._swarm, tell.warn)
+            discovery = Discovery(
+                self._state, self._options, dht, self._swarm, tell.warn, self._control.limiter
+            )
             try:
                 await self._follow(discovery)
             finally:
@@ -301,6 +319,7 @@ class Fetch:
                     share=share,
                     look_again=lambda: discovery.look_again(head),
                     timeout=self._options.timeout,
+                    control=self._control,
                 )
                 result = await download.run(plan)
             complete = self._take_result(result, plan)

@@ -21,6 +21,7 @@ from p2psync.format.listing import Entry
 from p2psync.plan.changes import DirWork, Plan
 from p2psync.sources.source import NotHere, NotOffered
 from p2psync.sources.swarm import REQUEST_FIRST, REQUEST_MAX, Member, Swarm
+from p2psync.supply.control import Control
 from p2psync.supply.holdings import keep_asking
 from p2psync.supply.jobs import Job, Target
 from p2psync.supply.local import LocalChunks
@@ -100,6 +101,7 @@ class Download:
         share: Share,
         look_again: Callable[[], Awaitable[bool]],
         timeout: float | None = None,
+        control: Control | None = None,
     ) -> None:
         """``look_again`` searches for sources and a newer head; True if the head is newer than the one
         fetched.
@@ -112,6 +114,7 @@ class Download:
         self._share = share
         self._look_again = look_again
         self._timeout = timeout or STALL_SECONDS
+        self._control = control or Control()
         self._queue = Queue(swarm, time.monotonic)
         self._jobs: dict[bytes, Job] = {}
         self._open_bytes = 0
@@ -176,6 +179,7 @@ class Download:
         several = [ref for ref in (target.entry.ref for target in batch) if ref.size > SINGLE_CHUNK_MAX]
         recipes = await self._manifest.recipes(several) if several else {}
         for group in _slices(batch):
+            await self._control.going()
             while self._full() and not self._over:  # noqa: ASYNC110 - any of many lanes makes room
                 await asyncio.sleep(WAIT / 20)
             if self._over:
@@ -221,9 +225,11 @@ class Download:
                 parked_checked = now
                 if await self._stuck():
                     break
-            if not self._jobs or (self._queue.idle and self._queue.parked) or self._disk_busy:
+            paused = self._control.paused
+            if paused or not self._jobs or (self._queue.idle and self._queue.parked) or self._disk_busy:
                 self._last_byte = now  # Nobody is asked for anything, or it is us who are slow.
-            hopeless_since = (hopeless_since or now) if self._swarm.hopeless() and self._jobs else None
+            hopeless = self._swarm.hopeless() and self._jobs and not paused
+            hopeless_since = (hopeless_since or now) if hopeless else None
             if hopeless_since is not None and now - hopeless_since > HOPELESS_SECONDS:
                 raise NetworkError(self._nobody())
             if now - self._last_byte > self._timeout:
@@ -286,6 +292,7 @@ class Download:
             if pause > 0:
                 await asyncio.sleep(min(pause, 1.0))
                 continue
+            await self._control.going()
             alive = max(len(self._swarm.alive()), 1)
             share = max(self._under_way_max // (alive * LANES), REQUEST_FIRST)
             piece = self._queue.take(member, min(REQUEST_MAX, share))

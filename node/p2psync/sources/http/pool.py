@@ -248,7 +248,8 @@ class Pool:
             made.traffic = self._traffic
             try:
                 made.setblocking(False)
-                if self._limiter is None and _large_buffers():  # with a limit, they would run ahead of it
+                limited = self._limiter is not None and self._limiter.rate is not None
+                if not limited and _large_buffers():  # with a limit, they would run ahead of it
                     made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
                 made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 try:
