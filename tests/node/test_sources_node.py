@@ -20,7 +20,8 @@ from p2psync.format.listing import decode_listing
 from p2psync.format.recipe import Recipe
 from p2psync.format.snapshot import Snapshot
 from p2psync.sources import wire
-from p2psync.sources.node import RANGE_MIN, PeerSource
+from p2psync.sources.node import PeerSource
+from p2psync.sources.node_content import RANGE_MIN
 from p2psync.sources.source import NotHere, Source, Span
 
 RANDOM = random.Random(7)

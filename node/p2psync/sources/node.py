@@ -5,6 +5,8 @@ The requests are those of docs/spec/wire.md. What is received is handed on unver
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, Final, TypeVar, Unpack
 
@@ -13,23 +15,16 @@ from p2psync.format.ids import Ref
 from p2psync.format.recipe import RECIPE_BYTES_MAX
 from p2psync.sources import wire
 from p2psync.sources.http.head import ResponseHead
-from p2psync.sources.http.pool import Pool, Server, Settings
+from p2psync.sources.http.pool import Pool, Settings
+from p2psync.sources.http.server import Server
 from p2psync.sources.http.sinks import UNWANTED, BatchSink, CollectSink, IntoSink
+from p2psync.sources.node_content import GONE, RANGE_MIN, refusal
 from p2psync.sources.source import Busy, NotHere, Span, Unreachable, places, runs, together
 
 T = TypeVar("T")
 
-RANGE_MIN: Final = 256 << 10
-"""From this many bytes of one object on, a range (the server's sendfile) beats a row of a batch."""
-
-_GONE: Final = frozenset({404, 410, 416})
-"""Statuses that mean: the node is well, and this is not here."""
-_REASONS: Final = {
-    403: "refuses: it does not reach us at the address that we gave, or that address is not ours",
-    404: "does not have this archive",
-    429: "has too many requests from this address already; it will take them later",
-    503: "is busy; it will take requests later",
-}
+RECIPES_AT_ONCE: Final = 32
+"""Recipes asked for at the same time, one by one: hides the delay of a distant node."""
 
 
 class PeerSource:
@@ -89,6 +84,19 @@ class PeerSource:
     async def recipe(self, digest: bytes) -> bytes:
         return await self._collect(wire.recipe_path(digest), RECIPE_BYTES_MAX)
 
+    async def recipes(self, digests: Sequence[bytes]) -> list[bytes | None]:
+        """The encoded recipes of objects of several chunks; None where one is not there."""
+        gate = asyncio.Semaphore(RECIPES_AT_ONCE)
+        made: list[bytes | None] = [None] * len(digests)
+
+        async def one(index: int) -> None:
+            async with gate:
+                with contextlib.suppress(NotHere):
+                    made[index] = await self.recipe(digests[index])
+
+        await together([one(index) for index in range(len(digests))])
+        return made
+
     async def read(self, pieces: Sequence[Span], into: memoryview) -> list[bool]:
         views = places(pieces, into)
         here = [False] * len(pieces)
@@ -138,7 +146,7 @@ class PeerSource:
         """The body of a 200 answer to a GET, or to a POST of ``body``. Raises NotHere for 404."""
         sink = CollectSink(limit)
         head = await self._pool.request("GET" if body is None else "POST", target, sink, body=body or b"")
-        if head.status in _GONE:
+        if head.status in GONE:
             raise NotHere(f"{self.name}: does not have {target}")
         if head.status != 200:
             raise self._refusal(head)
@@ -150,7 +158,7 @@ class PeerSource:
         head = await self._pool.request(
             "GET", wire.object_path(span.digest), sink, headers=[("Range", f"bytes={span.offset}-{last}")]
         )
-        if head.status in _GONE:
+        if head.status in GONE:
             return False
         if head.status not in (200, 206):
             raise self._refusal(head)
@@ -181,9 +189,7 @@ class PeerSource:
             raise FormatError(f"{self.name}: sent what should be {error}") from None
 
     def _refusal(self, head: ResponseHead) -> NetworkError:
-        return NetworkError(
-            f"{self.name}: {_REASONS.get(head.status, f'answered with HTTP status {head.status}')}"
-        )
+        return refusal(self.name, head.status)
 
 
 def _groups(indices: Sequence[int], pieces: Sequence[Span]) -> Iterator[list[int]]:

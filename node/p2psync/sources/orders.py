@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
+from blake3 import blake3
+
 from p2psync.arena import Extent
 from p2psync.errors import P2psyncError
 from p2psync.sources.source import Span
@@ -56,6 +58,26 @@ class Answer(NamedTuple):
     wrong: list[int]
     seconds: float
     error: P2psyncError | None = None
+
+
+def failure(order: Order, error: P2psyncError) -> Answer:
+    """The answer that says that nothing came."""
+    # An error that was raised holds on to the frames it went through, and they to the arena.
+    return Answer(order.token, [], [], 0.0, error.with_traceback(None))
+
+
+def wrong_checks(order: Order, positions: list[int], memory: memoryview) -> list[int]:
+    """Indices of the checks whose bytes came, to ``positions`` in ``memory``, and are not what they should
+    be.
+    """
+    failed: list[int] = []
+    for index, (span, offset, length, digest) in enumerate(order.checks):
+        begin = positions[span]
+        if begin >= 0:
+            begin += offset
+            if blake3(memory[begin : begin + length]).digest() != digest:
+                failed.append(index)
+    return failed
 
 
 class Bulk(Protocol):

@@ -40,8 +40,9 @@ class Busy(NetworkError):
 class Span:
     """``length`` bytes (at least one) from ``offset`` of the object that ``digest`` names.
 
-    ``path`` is the object's path below the archive's root, for sources that know paths only; ``size`` the
-    object's size, where known, by which those sources notice that a path holds another version.
+    ``path`` is where the object stands in the archive, for sources that know paths only: below the archive's
+    root, whatever part of it is fetched and wherever to. ``size`` is the object's size, where known, by which
+    those sources notice that a path holds another version.
     """
 
     digest: bytes

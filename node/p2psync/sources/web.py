@@ -8,21 +8,17 @@ size, is "not here": the mirror is older or newer there, and the rest of it may 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Unpack
-from urllib.parse import quote, quote_from_bytes, urlsplit
+from typing import Unpack
 
 from p2psync.errors import NetworkError
 from p2psync.format.ids import Ref
 from p2psync.sources.http.head import ResponseHead
-from p2psync.sources.http.pool import Pool, Server, Settings
+from p2psync.sources.http.pool import Pool, Settings
+from p2psync.sources.http.server import Server
 from p2psync.sources.http.sinks import IntoSink
 from p2psync.sources.source import NotOffered, Span, places, runs, together
+from p2psync.sources.web_content import GONE, REDIRECTS, base_path, target_of
 from p2psync.sources.wire import Have
-
-_GONE: Final = frozenset({403, 404, 410, 416})
-"""Statuses that mean: the server is well, and this path is not (or not like this) on it. 403 is how many
-servers hide a file."""
-_REDIRECTS: Final = range(300, 400)
 
 
 class WebSource:
@@ -35,7 +31,7 @@ class WebSource:
 
     def __init__(self, url: str, **settings: Unpack[Settings]) -> None:
         self._pool = Pool(Server.web(url), **settings)
-        self._base = quote(urlsplit(url).path, safe="/%~!$&'()*+,;=:@").rstrip("/")
+        self._base = base_path(url)
 
     @property
     def name(self) -> str:
@@ -88,14 +84,14 @@ class WebSource:
 
     async def _get(self, path: bytes, offset: int, size: int | None, view: memoryview) -> bool:
         """The bytes of a file from ``offset`` on, as many as ``view`` is long. False: not here."""
-        target = f"{self._base}/{quote_from_bytes(path, safe='/')}"
+        target = target_of(self._base, path)
         entire = offset == 0 and size == view.nbytes
         sink = IntoSink(view, None if entire else offset)
         headers = [] if entire else [("Range", f"bytes={offset}-{offset + view.nbytes - 1}")]
         head = await self._pool.request("GET", target, sink, headers=headers)
-        if head.status in _GONE:
+        if head.status in GONE:
             return False
-        if head.status in _REDIRECTS and head.headers.get("location", "").endswith(f"{target}/"):
+        if head.status in REDIRECTS and head.headers.get("location", "").endswith(f"{target}/"):
             return False  # a directory stands where the file was
         if head.status not in (200, 206):
             raise self._refusal(head)
@@ -109,7 +105,7 @@ class WebSource:
         return NotOffered(f"{self.name}: this web server does not offer {what}")
 
     def _refusal(self, head: ResponseHead) -> NetworkError | NotOffered:
-        if head.status in _REDIRECTS:
+        if head.status in REDIRECTS:
             target = head.headers.get("location", "elsewhere")
             return NotOffered(
                 f"{self.name}: redirects to {target[:200]!r}; name that URL as the mirror instead"

@@ -11,16 +11,21 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import cache
 from typing import Any, Final, TypedDict
-from urllib.parse import urlsplit
 
-from p2psync.errors import ConnectTimeout, NetworkError, UsageError
-from p2psync.format.url import host_and_port
+from p2psync.errors import ConnectTimeout, NetworkError
 from p2psync.sources.http.connection import Connection, Dropped
 from p2psync.sources.http.head import ResponseHead, render_request_head
 from p2psync.sources.http.rate import RateLimiter
+from p2psync.sources.http.server import (
+    ADDRESSES_MAX,
+    ATTEMPTS_MAX,
+    CONNECT_TIMEOUT,
+    IDLE_TIMEOUT,
+    RECEIVE_BUFFER,
+    Server,
+    large_buffers,
+)
 from p2psync.sources.http.sinks import Sink
 
 CONNECTIONS_MAX: Final = 4
@@ -29,69 +34,6 @@ count them."""
 PIPELINE_DEPTH: Final = 4
 """Requests under way on one connection: hides the server's delay between responses; more would only be lost
 when it breaks."""
-ATTEMPTS_MAX: Final = 4
-"""How often a request is sent that was dropped before its answer: one more than the pipelined neighbours
-that can take it along."""
-CONNECT_TIMEOUT: Final = 10.0
-IDLE_TIMEOUT: Final = 20.0
-"""Seconds of silence in a response after which a server counts as gone; the default of the public
-constructors."""
-RECEIVE_BUFFER: Final = 4 << 20
-"""Bytes asked of the kernel for a socket's receive buffer: whole ranges may arrive while Python verifies
-the last one (measured: half the CPU of the kernel's own choice). Asked for only where the kernel grants all
-of it, since asking ends its own adjustment."""
-RECEIVE_BUFFER_LIMIT: Final = "/proc/sys/net/core/rmem_max"
-"""Where Linux says what it grants (socket(7))."""
-ADDRESSES_MAX: Final = 8
-"""Addresses of one name that are tried before it counts as unreachable."""
-
-
-@cache
-def _large_buffers() -> bool:
-    try:
-        with open(RECEIVE_BUFFER_LIMIT, "rb") as setting:
-            return int(setting.read()) >= RECEIVE_BUFFER
-    except (OSError, ValueError):
-        return False
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """Where a server is. ``name`` is what people are shown: ``HOST:PORT``, or the URL."""
-
-    host: str
-    port: int
-    tls: bool
-    name: str
-
-    @classmethod
-    def peer(cls, text: str) -> Server:
-        """From ``HOST:PORT``, IPv6 in brackets. Raises UsageError."""
-        host, port = host_and_port(text)
-        if port == 0 or not host.isascii() or not host.isprintable() or " " in host:
-            raise UsageError(f"{text!r} is not an address that can be connected to")
-        return cls(host, port, False, f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
-
-    @classmethod
-    def web(cls, url: str) -> Server:
-        """From an http:// or https:// URL, without user or query. Raises UsageError."""
-        try:
-            parts = urlsplit(url)
-            port = parts.port
-        except ValueError as error:
-            raise UsageError(f"{url!r} is not a URL: {error}") from None
-        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
-            raise UsageError(f"{url!r} is not a plain http:// or https:// URL")
-        if parts.query or parts.fragment or not parts.netloc.isascii() or port == 0:
-            raise UsageError(f"{url!r} cannot be a web mirror: it may have a host, a port and a path only")
-        tls = parts.scheme == "https"
-        return cls(parts.hostname, port or (443 if tls else 80), tls, url)
-
-    @property
-    def authority(self) -> str:
-        """The Host header: the port stands in it unless it is the scheme's own."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
 
 
 class Traffic:
@@ -249,7 +191,7 @@ class Pool:
             try:
                 made.setblocking(False)
                 limited = self._limiter is not None and self._limiter.rate is not None
-                if not limited and _large_buffers():  # with a limit, they would run ahead of it
+                if not limited and large_buffers():  # with a limit, they would run ahead of it
                     made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
                 made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 try:

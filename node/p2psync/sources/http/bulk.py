@@ -1,0 +1,329 @@
+"""Bulk bytes of one server: a thread that blocks on one connection, receives whole answers straight into the
+arena, and verifies them before anybody hears of them.
+
+What an order is in HTTP is the ``Dialect``'s (a node's in ``p2psync.sources.node_content``, a web server's in
+``p2psync.sources.web_content``); connecting is ``dial``'s, reading ``link``'s. Which source gets which order
+is decided in the event loop; here no order is refused, put off or preferred.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from p2psync.errors import FormatError, NetworkError, P2psyncError, TransferTimeout
+from p2psync.sources.http.connection import Dropped
+from p2psync.sources.http.dial import Handle, dial
+from p2psync.sources.http.dialect import Dialect
+from p2psync.sources.http.link import Body, Link
+from p2psync.sources.http.rate import RateLimiter
+from p2psync.sources.http.server import ATTEMPTS_MAX, CONNECT_TIMEOUT, IDLE_TIMEOUT, Server
+from p2psync.sources.orders import Answer, Order, failure, wrong_checks
+
+UNDER_WAY: Final = 3
+"""Requests sent ahead on the connection: one being answered, one that the server begins with at once, and one
+to hide the delay between the two.
+"""
+
+
+class GivenUp(NetworkError):
+    """Nobody wanted the answer any more, or the source was closed."""
+
+
+class _Ask:
+    """One order on its way."""
+
+    __slots__ = ("attempts", "cancelled", "order", "request", "sent_at", "tell")
+
+    def __init__(self, order: Order, request: bytes, tell: Callable[[Answer], None]) -> None:
+        self.order = order
+        self.request = request
+        self.tell = tell
+        self.attempts = 0
+        self.sent_at = 0.0
+        self.cancelled = False
+
+
+class BulkThread:
+    """The bulk side of ``server``. See ``p2psync.sources.orders.Bulk`` for the methods.
+
+    Neither a connection nor a thread is there before the first order. Orders are answered in the order in
+    which they were asked. After silence, or where no connection comes about, all that were asked so far are
+    answered with that error; one that only had its place behind a broken answer is sent again.
+
+    Args:
+        memory: of the arena that the orders' extents are in.
+        limiter: shared with other sources.
+        connect_timeout, idle_timeout: seconds.
+        ssl_context: in place of the default one, which verifies certificates and names.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        dialect: Dialect,
+        memory: memoryview,
+        *,
+        limiter: RateLimiter | None = None,
+        connect_timeout: float = CONNECT_TIMEOUT,
+        idle_timeout: float = IDLE_TIMEOUT,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        self._server = server
+        self._dialect = dialect
+        self._memory = memory
+        self._limiter = limiter
+        self._connect_timeout = connect_timeout
+        self._idle_timeout = idle_timeout
+        self._ssl_context = ssl_context
+        self._received = 0
+        # Shared by both threads, under the lock.
+        self._news = threading.Condition()
+        self._waiting: deque[_Ask] = deque()
+        self._sent: deque[_Ask] = deque()
+        self._handle = Handle()
+        self._closed = False
+        # The event loop's.
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._ended: asyncio.Future[None] | None = None
+        # The thread's.
+        self._link: Link | None = None
+        self._free_at = 0.0
+        """When the last answer was complete."""
+
+    @property
+    def name(self) -> str:
+        return self._server.name
+
+    @property
+    def received(self) -> int:
+        return self._received
+
+    def ask(self, order: Order, tell: Callable[[Answer], None]) -> None:
+        loop = asyncio.get_running_loop()
+        request = self._dialect.request(order)
+        if request is None:
+            loop.call_soon(tell, Answer(order.token, [-1] * len(order.spans), [], 0.0))
+            return
+        if self._closed:
+            loop.call_soon(tell, failure(order, self._closed_error()))
+            return
+        if self._thread is None:
+            self._loop = loop
+            self._ended = loop.create_future()
+            self._thread = threading.Thread(target=self._run, name=f"bulk {self.name}", daemon=False)
+            self._thread.start()
+        with self._news:
+            self._waiting.append(_Ask(order, request, tell))
+            self._news.notify()
+
+    def cancel(self, token: int) -> None:
+        with self._news:
+            for ask in self._waiting:
+                if ask.order.token == token:
+                    self._waiting.remove(ask)
+                    asyncio.get_running_loop().call_soon(
+                        ask.tell, failure(ask.order, self._cancelled_error())
+                    )
+                    return
+            for ask in self._sent:
+                if ask.order.token == token:
+                    ask.cancelled = True
+                    if ask is self._sent[0]:
+                        self._handle.interrupt()  # What comes of it would only take the place of other bytes.
+                        self._news.notify()
+                    return
+
+    async def close(self) -> None:
+        with self._news:
+            self._closed = True
+            self._handle.interrupt()
+            self._news.notify()
+        if self._thread is not None and self._ended is not None:
+            await self._ended
+            self._thread.join()  # It has told so with its last breath.
+
+    def _cancelled_error(self) -> GivenUp:
+        return GivenUp(f"{self.name}: the request was given up")
+
+    def _closed_error(self) -> GivenUp:
+        return GivenUp(f"{self.name}: this source was closed")
+
+    # The thread.
+
+    def _run(self) -> None:
+        try:
+            while self._wait():
+                self._turn()
+        finally:
+            self._hang_up()
+            with self._news:
+                self._closed = True
+                left = [*self._sent, *self._waiting]
+                self._sent.clear()
+                self._waiting.clear()
+            for ask in left:
+                self._tell(ask, failure(ask.order, self._closed_error()))
+            if self._loop is not None and self._ended is not None:
+                self._loop.call_soon_threadsafe(self._ended.set_result, None)
+
+    def _wait(self) -> bool:
+        """Until there is something to do; False: no more."""
+        with self._news:
+            self._news.wait_for(lambda: self._closed or self._waiting or self._sent)
+            return not self._closed
+
+    def _turn(self) -> None:
+        """Send what may be sent, and receive one answer."""
+        try:
+            if self._link is None or not (self._sent or self._link.fresh()):
+                self._connect()
+        except NetworkError as error:
+            self._all_failed(error)
+            return
+        assert self._link is not None  # noqa: S101 - connected, or raised
+        try:
+            self._push()
+            if self._sent:
+                self._receive(self._link)
+        except Dropped as error:
+            self._dropped(NetworkError(f"{self.name}: {error}"))
+        except TransferTimeout as error:
+            self._all_failed(TransferTimeout(f"{self.name}: {error}"))
+        except NetworkError as error:
+            self._front_failed(NetworkError(f"{self.name}: {error}"))
+        except FormatError as error:
+            self._front_failed(FormatError(f"{self.name}: {error}"))
+
+    def _connect(self) -> None:
+        self._hang_up()
+        handle = Handle()
+        with self._news:
+            self._handle = handle
+            if self._closed:
+                handle.interrupt()
+        connected = dial(
+            self._server,
+            handle,
+            timeout=self._connect_timeout,
+            limiter=self._limiter,
+            ssl_context=self._ssl_context,
+        )
+        self._link = Link(
+            connected,
+            handle,
+            idle_timeout=self._idle_timeout,
+            limiter=self._limiter,
+            count=self._count,
+            between=self._push,
+            pause=self._pause,
+        )
+
+    def _push(self) -> None:
+        """Send requests as long as there is room on the wire, without waiting while answers are due."""
+        link = self._link
+        if link is None:
+            return
+        while True:
+            if not link.sending:
+                with self._news:
+                    if not self._waiting or len(self._sent) == UNDER_WAY:
+                        return
+                    ask = self._waiting.popleft()
+                    self._sent.append(ask)
+                ask.sent_at = time.monotonic()
+                link.send(ask.request)
+            link.push(wait=len(self._sent) == 1)
+            if link.sending:
+                return
+            self._sent[-1].sent_at = time.monotonic()
+
+    def _receive(self, link: Link) -> None:
+        front = self._sent[0]
+        order = front.order
+        head = link.head()
+        body = Body(link, head)
+        outcome: list[int] | P2psyncError
+        if front.cancelled:
+            outcome = self._cancelled_error()
+        else:
+            extent = order.extent
+            room = self._memory[extent.offset : extent.offset + extent.size]
+            outcome = self._dialect.receive(order, head, body, room)
+        begun, self._free_at = max(front.sent_at, self._free_at), time.monotonic()
+        with self._news:
+            self._sent.popleft()  # From here on it cannot be cancelled.
+        if isinstance(outcome, list):
+            positions = [at if at < 0 else order.extent.offset + at for at in outcome]
+            wrong = wrong_checks(order, positions, self._memory)
+            self._tell(front, Answer(order.token, positions, wrong, self._free_at - begun))
+        else:
+            self._tell(front, failure(order, outcome))
+        if not body.reusable():
+            self._send_again()
+
+    # What goes wrong.
+
+    def _dropped(self, error: NetworkError) -> None:
+        """The connection ended before the first answer: servers do that with idle ones."""
+        if self._sent and self._sent[0].attempts + 1 == ATTEMPTS_MAX:
+            self._all_failed(error)
+        else:
+            self._send_again()
+
+    def _front_failed(self, error: P2psyncError) -> None:
+        with self._news:
+            front = self._sent.popleft()
+        self._hang_up()
+        self._fail(front, error)
+        self._send_again()
+
+    def _all_failed(self, error: P2psyncError) -> None:
+        self._hang_up()
+        with self._news:
+            failed = [*self._sent, *self._waiting]
+            self._sent.clear()
+            self._waiting.clear()
+        for ask in failed:
+            self._fail(ask, error)
+
+    def _send_again(self) -> None:
+        """What is under way is lost with the connection, and goes onto the next one."""
+        self._hang_up()
+        with self._news:
+            sent = list(self._sent)
+            self._sent.clear()
+            self._waiting.extendleft(reversed([ask for ask in sent if not ask.cancelled]))
+        for ask in sent:
+            ask.attempts += 1
+            if ask.cancelled:
+                self._fail(ask, self._cancelled_error())
+
+    def _fail(self, ask: _Ask, error: P2psyncError) -> None:
+        if self._closed:
+            error = self._closed_error()
+        elif ask.cancelled:
+            error = self._cancelled_error()
+        self._tell(ask, failure(ask.order, error))
+
+    def _tell(self, ask: _Ask, answer: Answer) -> None:
+        assert self._loop is not None  # noqa: S101 - set before the thread began
+        self._loop.call_soon_threadsafe(ask.tell, answer)
+
+    def _hang_up(self) -> None:
+        self._link = None
+        self._handle.close()
+
+    def _count(self, count: int) -> None:
+        self._received += count
+
+    def _pause(self, seconds: float) -> None:
+        """The bandwidth limit wants it."""
+        with self._news:
+            self._news.wait_for(lambda: self._closed or self._handle.interrupted, seconds)

@@ -1,0 +1,52 @@
+"""What a source can offer, beside content (``p2psync.sources.orders.Bulk``): metadata, and the addresses of
+others. A source has those of the three that it can serve; nobody asks of which kind it is.
+
+Methods may be called concurrently. All raise NetworkError (or one of its kinds) where the source fails, and
+FormatError where it sends nonsense. What they return is unverified.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from p2psync.format.ids import Ref
+from p2psync.sources.source import Span
+from p2psync.sources.wire import Have, Info
+
+
+class Metadata(Protocol):
+    """Heads, directory objects, recipes, and word of what is there."""
+
+    async def head(self, archive: bytes) -> bytes | None:
+        """The newest signed head that it knows; None if it knows none."""
+
+    async def metas(self, refs: Sequence[Ref]) -> list[bytes | None]:
+        """Several whole objects in few requests; None where one is not there."""
+
+    async def read(self, pieces: Sequence[Span], into: memoryview) -> list[bool]:
+        """Parts of large metadata objects: fills ``into`` with them, back to back, and says which came. The
+        content of the others' places is undefined.
+        """
+
+    async def recipes(self, digests: Sequence[bytes]) -> list[bytes | None]:
+        """The encoded recipes of objects of several chunks, in few requests; None where one is not there."""
+
+    async def have(self, digests: Sequence[bytes]) -> list[Have]:
+        """What it has of each object: nothing, all, or some chunks."""
+
+
+class Tracker(Protocol):
+    """A keeper of signed holder records, as a BitTorrent tracker keeps addresses."""
+
+    async def info(self) -> Info:
+        """What it says about itself, its key among it."""
+
+    async def holders(self, archive: bytes) -> list[bytes]:
+        """Signed holder records of others that it knows."""
+
+    async def nominate(self, archive: bytes, raw: bytes) -> None:
+        """Hand it a signed holder record to keep and to re-share. Raises Unreachable, Busy."""
+
+    async def put_head(self, archive: bytes, raw: bytes) -> bool:
+        """Hand on a head that it may not have. True if it took it, False if it has one as new."""

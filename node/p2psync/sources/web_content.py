@@ -1,0 +1,118 @@
+"""Bulk bytes of a plain HTTP(S) server with the archive's tree below a URL: by path and Range.
+
+A path that is missing, or has another size, is "not here": the mirror is older or newer there, and the rest
+of it may still be good. Redirections are not followed: where a mirror sends its readers elsewhere, that place
+is the one to name.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import quote, quote_from_bytes, urlsplit
+
+from p2psync.errors import FormatError, NetworkError, P2psyncError
+from p2psync.sources.http.head import ResponseHead, render_request_head
+from p2psync.sources.http.link import Body, TooLong
+from p2psync.sources.http.server import Server
+from p2psync.sources.orders import Order
+from p2psync.sources.source import NotOffered, runs
+
+GONE: Final = frozenset({403, 404, 410, 416})
+"""Statuses that mean: the server is well, and this path is not (or not like this) on it. 403 is how many
+servers hide a file."""
+REDIRECTS: Final = range(300, 400)
+
+
+def base_path(url: str) -> str:
+    """The path of a mirror's URL as a request has it, without a slash at the end."""
+    return quote(urlsplit(url).path, safe="/%~!$&'()*+,;=:@").rstrip("/")
+
+
+def target_of(base: str, path: bytes) -> str:
+    """What is asked for to get the file at ``path`` of the archive."""
+    return f"{base}/{quote_from_bytes(path, safe='/')}"
+
+
+class WebDialect:
+    """Orders as requests to the web server ``server``: one stretch of one file each. See
+    ``p2psync.sources.http.bulk.Dialect``.
+    """
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._base = base_path(server.name)
+
+    def request(self, order: Order) -> bytes | None:
+        first = order.spans[0]
+        if len(next(runs(order.spans))) != len(order.spans):
+            raise ValueError("an order of a web server is one stretch of one file")
+        if first.path is None:
+            return None
+        size = sum(span.length for span in order.spans)
+        headers = []
+        if not _entire(order, size):
+            headers.append(("Range", f"bytes={first.offset}-{first.offset + size - 1}"))
+        target = target_of(self._base, first.path)
+        return render_request_head("GET", target, self._server.authority, headers, 0)
+
+    def receive(
+        self, order: Order, head: ResponseHead, body: Body, room: memoryview
+    ) -> list[int] | P2psyncError:
+        if head.status in GONE or self._is_directory(order, head):
+            return _absent(order)
+        if head.status not in (200, 206):
+            return self._refusal(head)
+        if _matches(order, head):
+            return _take(order, body, room)
+        entire = _entire(order, sum(span.length for span in order.spans))
+        if head.status == 200 and not entire and head.length == order.spans[0].size:
+            return NotOffered(
+                f"{self._server.name}: this web server does not offer parts of files (it ignores Range)"
+            )
+        return _absent(order)
+
+    def _is_directory(self, order: Order, head: ResponseHead) -> bool:
+        """Whether a directory stands where the file was: servers lead to its path with a slash."""
+        target = target_of(self._base, order.spans[0].path or b"")
+        return head.status in REDIRECTS and head.headers.get("location", "").endswith(f"{target}/")
+
+    def _refusal(self, head: ResponseHead) -> P2psyncError:
+        if head.status in REDIRECTS:
+            where = head.headers.get("location", "elsewhere")
+            return NotOffered(
+                f"{self._server.name}: redirects to {where[:200]!r}; name that URL as the mirror instead"
+            )
+        return NetworkError(f"{self._server.name}: answered with HTTP status {head.status}")
+
+
+def _matches(order: Order, head: ResponseHead) -> bool:
+    """Whether this is the stretch that was asked for, of a file of the right size. Raises FormatError."""
+    first = order.spans[0]
+    size = sum(span.length for span in order.spans)
+    if head.status == 200:
+        return first.offset == 0 and head.length in (None, size) and first.size in (None, size)
+    told = head.content_range()
+    if told is None:
+        raise FormatError("answered a range request without saying which range it sends")
+    begin, length, whole = told
+    if head.length is not None and head.length != length:
+        raise FormatError("sent a range whose length contradicts itself")
+    return begin == first.offset and length == size and (None in (whole, first.size) or whole == first.size)
+
+
+def _take(order: Order, body: Body, room: memoryview) -> list[int]:
+    begin = order.spans[0].offset
+    size = sum(span.length for span in order.spans)
+    try:
+        came = body.into(room[:size])
+    except TooLong:
+        return _absent(order)
+    return [span.offset - begin for span in order.spans] if came == size else _absent(order)
+
+
+def _absent(order: Order) -> list[int]:
+    return [-1] * len(order.spans)
+
+
+def _entire(order: Order, size: int) -> bool:
+    return order.spans[0].offset == 0 and order.spans[0].size == size
