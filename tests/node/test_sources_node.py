@@ -109,6 +109,50 @@ async def test_what_is_not_there(node: Served, peer: PeerSource) -> None:
     assert await peer.have(digests) == [False, True] * 1100
 
 
+async def test_recipes_in_batches(node: Served, peer: PeerSource) -> None:
+    big = node.entry(b"big").digest
+    raw = await peer.recipe(big)
+    assert await peer.recipes([]) == []
+    assert await peer.recipes([MISSING, big] * 300) == [None, raw] * 300
+
+
+async def test_recipes_of_a_node_that_answers_for_one_at_a_time() -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            request = await reader.readuntil(b"\r\n\r\n")
+            if request.startswith(b"POST"):
+                await reader.readexactly(int(request.split(b"Content-Length: ")[1].split(b"\r")[0]))
+                writer.write(b"HTTP/1.1 405 x\r\nContent-Length: 0\r\n\r\n")
+            else:
+                name = request.split(b" ")[1][-64:]
+                writer.write(b"HTTP/1.1 200 x\r\nContent-Length: 64\r\n\r\n" + name)
+
+    async with scripted(talk) as server:
+        peer = PeerSource(server.address)
+        digests = [bytes([index]) * 32 for index in range(40)]
+        assert await peer.recipes(digests) == [digest.hex().encode() for digest in digests]
+        await peer.close()
+
+
+async def test_a_recipe_that_is_too_long_for_a_batch_is_asked_for_by_itself() -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            request = await reader.readuntil(b"\r\n\r\n")
+            if request.startswith(b"GET"):
+                writer.write(b"HTTP/1.1 200 x\r\nContent-Length: 4\r\n\r\nlong")
+                continue
+            length = int(request.split(b"Content-Length: ")[1].split(b"\r")[0])
+            asked = wire.decode_recipes(await reader.readexactly(length))
+            rows = wire.encode_recipes_answer([b"short"] if len(asked) % 2 else [])
+            writer.write(b"HTTP/1.1 200 x\r\nContent-Length: %d\r\n\r\n%b" % (len(rows), rows))
+
+    async with scripted(talk) as server:
+        peer = PeerSource(server.address)
+        digests = [bytes([index]) * 32 for index in range(4)]
+        assert await peer.recipes(digests) == [b"long", b"short", b"long", b"short"]
+        await peer.close()
+
+
 async def test_info(node: Served, peer: PeerSource) -> None:
     info = await peer.info()
     assert info.key == node.identity.public_key

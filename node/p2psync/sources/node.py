@@ -32,6 +32,7 @@ class PeerSource:
 
     def __init__(self, address: str, **settings: Unpack[Settings]) -> None:
         self._pool = Pool(Server.peer(address), **settings)
+        self._batches_recipes = True
 
     @property
     def name(self) -> str:
@@ -86,6 +87,42 @@ class PeerSource:
 
     async def recipes(self, digests: Sequence[bytes]) -> list[bytes | None]:
         """The encoded recipes of objects of several chunks; None where one is not there."""
+        made: dict[bytes, bytes | None] = {}
+        size = wire.RECIPES_DIGESTS_MAX
+        groups = [digests[start : start + size] for start in range(0, len(digests), size)]
+        await together([self._some_recipes(group, made) for group in groups])
+        return [made[digest] for digest in digests]
+
+    async def _some_recipes(self, digests: Sequence[bytes], made: dict[bytes, bytes | None]) -> None:
+        """Put the recipes of as many digests as one request may have into ``made``."""
+        done = 0
+        while done < len(digests):
+            asked = digests[done:]
+            came: list[bytes | None] = []
+            if self._batches_recipes:
+                raw = await self._ask_recipes(asked)
+                if raw is not None:
+                    came = self._decoded(wire.decode_recipes_answer, raw, len(asked))
+            if not came:
+                # No row: the first one alone is too long. No answer: the node knows single requests only.
+                asked = asked[:1] if self._batches_recipes else asked
+                came = await self._single_recipes(asked)
+            made.update(zip(asked, came, strict=False))
+            done += len(came)
+
+    async def _ask_recipes(self, digests: Sequence[bytes]) -> bytes | None:
+        """The answer to one request for many recipes; None from a node that does not know it."""
+        sink = CollectSink(wire.RECIPES_ANSWER_MAX)
+        body = wire.encode_recipes(digests)
+        head = await self._pool.request("POST", wire.RECIPES_PATH, sink, body=body)
+        if head.status in (404, 405):
+            self._batches_recipes = False
+            return None
+        if head.status != 200:
+            raise refusal(self.name, head.status)
+        return bytes(sink.body)
+
+    async def _single_recipes(self, digests: Sequence[bytes]) -> list[bytes | None]:
         gate = asyncio.Semaphore(RECIPES_AT_ONCE)
         made: list[bytes | None] = [None] * len(digests)
 

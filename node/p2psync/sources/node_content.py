@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import struct
 from typing import Final
 
 from p2psync.errors import FormatError, NetworkError, P2psyncError
@@ -12,7 +11,6 @@ from p2psync.sources import wire
 from p2psync.sources.http.head import ResponseHead, render_request_head
 from p2psync.sources.http.link import Body
 from p2psync.sources.http.server import Server
-from p2psync.sources.http.sinks import NOT_HERE
 from p2psync.sources.orders import ROW_HEAD, Order
 from p2psync.sources.source import runs
 
@@ -26,7 +24,6 @@ _REASONS: Final = {
     429: "has too many requests from this address already; it will take them later",
     503: "is busy; it will take requests later",
 }
-_ROW_HEAD: Final = struct.Struct(">I")
 
 
 def refusal(name: str, status: int) -> NetworkError:
@@ -99,7 +96,7 @@ def _rows(order: Order, room: memoryview, came: int) -> list[int]:
     """Where in a batch answer of ``came`` bytes each row lies. Raises FormatError."""
     positions: list[int] = []
     at = 0
-    unpack = _ROW_HEAD.unpack_from
+    unpack = wire.ROW_LENGTH.unpack_from
     for span in order.spans:
         if at + ROW_HEAD > came:
             raise FormatError("sent fewer rows than were asked for")
@@ -108,7 +105,7 @@ def _rows(order: Order, room: memoryview, came: int) -> list[int]:
         if length == span.length:
             positions.append(at)
             at += length
-        elif length == NOT_HERE:
+        elif length == wire.NOT_HERE:
             positions.append(-1)
         else:
             raise FormatError(f"sent {length} bytes where {span.length} were asked for")
