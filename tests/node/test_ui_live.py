@@ -11,26 +11,26 @@ import sys
 
 from rich.console import Console
 
+from p2psync.progress import Progress, SourceProgress
 from p2psync.ui.live import render
-from p2psync.ui.progress import Snapshot, SourceLine
 
 
-def drawn(now: Snapshot, *, width: int = 100, max_sources: int = 10) -> str:
+def drawn(now: Progress, *, width: int = 100, max_sources: int = 10) -> str:
     console = Console(file=io.StringIO(), width=width, force_terminal=False, highlight=False)
     console.print(render(now, max_sources))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
 
-SOURCES = [
-    SourceLine("192.0.2.1:8730", 750, 100.0),
-    SourceLine("https://mirror.example/", 250, 0.0, "slow"),
-    SourceLine("198.51.100.7:9", 0, 0.0, "banned"),
-]
+SOURCES = (
+    SourceProgress("192.0.2.1:8730", 750, 100.0),
+    SourceProgress("https://mirror.example/", 250, 0.0, "slow"),
+    SourceProgress("198.51.100.7:9", 0, 0.0, "banned"),
+)
 
 
 def test_everything_is_on_it() -> None:
-    text = drawn(Snapshot("fetch", 3, 10, 1000, 4000, 100.0, 30.0, 10.0, SOURCES))
+    text = drawn(Progress("fetch", 1000, 4000, 3, 10, 100.0, 30.0, 10.0, SOURCES))
     first, files, *sources = text.splitlines()
     assert first.startswith("fetch ")
     assert "25 %  1000 B of 3.91 KiB  100 B/s  30 s left" in first
@@ -41,22 +41,22 @@ def test_everything_is_on_it() -> None:
 
 
 def test_more_sources_than_room_are_counted() -> None:
-    many = [SourceLine(f"192.0.2.{n}:8730", n, float(n)) for n in range(40)]
-    lines = drawn(Snapshot("fetch", sources=many), max_sources=5).splitlines()
+    many = tuple(SourceProgress(f"192.0.2.{n}:8730", n, float(n)) for n in range(40))
+    lines = drawn(Progress("fetch", sources=many), max_sources=5).splitlines()
     assert len(lines) == 6
     assert "192.0.2.39" in lines[4]
     assert lines[-1].strip() == "and 36 more"
 
 
 def test_names_are_neither_markup_nor_escape_sequences() -> None:
-    text = drawn(Snapshot("fetch", sources=[SourceLine("[red]x[/] \x1b[2J:1", 1)]))
+    text = drawn(Progress("fetch", sources=(SourceProgress("[red]x[/] \x1b[2J:1", 1),)))
     assert "[red]x[/] \\#033[2J:1" in text
     assert "\x1b" not in text
 
 
 def test_it_fits_a_narrow_terminal() -> None:
     for width in (40, 60, 80, 200):
-        text = drawn(Snapshot("fetch", 3, 10, 1000, 4000, 100.0, 30.0, 10.0, SOURCES), width=width)
+        text = drawn(Progress("fetch", 1000, 4000, 3, 10, 100.0, 30.0, 10.0, SOURCES), width=width)
         assert max(map(len, text.splitlines())) <= width
 
 

@@ -16,7 +16,8 @@ from p2psync.cli.journal import DEBUG, WARNING, say
 from p2psync.ui.text import clean_text
 
 if TYPE_CHECKING:
-    from p2psync.events import Teller
+    from p2psync.events import FileDone, Teller
+    from p2psync.progress import Progress
 
 
 def name_fields(name: bytes, field_name: str = "name") -> dict[str, str]:
@@ -77,11 +78,38 @@ class Output:
         self.event("warning", message=text)
         say(WARNING, f"warning: {clean_text(text)}")
 
-    def observing(self) -> AbstractContextManager[Teller]:
-        """A display of progress for as long as the block runs, as this command's options want it."""
+    def observing(self, *, files: bool = False) -> AbstractContextManager[Teller]:
+        """A display of progress for as long as the block runs, as this command's options want it. ``files``:
+        programs are told of each file as well.
+        """
         from p2psync.ui.observer import observing
 
-        return observing(self.warn, quiet=self.quiet, json=self.json)
+        return observing(
+            self.warn,
+            quiet=self.quiet,
+            on_progress=self._progress if self.json else None,
+            on_file=self._file if self.json and files else None,
+        )
+
+    def _progress(self, now: Progress) -> None:
+        self.event(
+            "progress",
+            phase=now.phase,
+            bytes=now.bytes,
+            total_bytes=now.total_bytes,
+            files=now.files,
+            total_files=now.total_files,
+            rate=round(now.rate),
+            eta=None if now.eta is None else round(now.eta, 1),
+            seconds=round(now.seconds, 3),
+            sources={
+                source.name: {"bytes": source.received, "rate": round(source.rate), "state": source.state}
+                for source in now.sources
+            },
+        )
+
+    def _file(self, done: FileDone) -> None:
+        self.event("file", **name_fields(done.path, "path"), size=done.size)
 
     def detail(self, text: str) -> None:
         """Something only -v asks for."""

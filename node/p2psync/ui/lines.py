@@ -1,4 +1,4 @@
-"""The display where there is no terminal: a line now and then, so that a log of hours stays readable.
+"""The displays where there is no terminal, or where a program reads: something now and then.
 
 Quick work prints nothing: a cron job mails only its summary and its warnings.
 """
@@ -6,21 +6,24 @@ Quick work prints nothing: a cron job mails only its summary and its warnings.
 from __future__ import annotations
 
 import threading
-from typing import TextIO
+from collections.abc import Callable
+from typing import Final
 
-from p2psync.ui.progress import Progress, Snapshot
+from p2psync.progress import Progress, ProgressMeter
 from p2psync.ui.text import clean_text, count, duration, rate, share, size
 
-LINE_EVERY = 10.0
-"""Seconds between two lines; none while nothing goes on."""
+LINE_EVERY: Final = 10.0
+"""Seconds between two lines for people, so that a log of hours stays readable."""
+EVENT_EVERY: Final = 1.0
+"""Seconds between two progress events for programs (docs/json.md promises no more)."""
 
 
-class LineDisplay:
-    """Writes one line each LINE_EVERY seconds to a stream until it is stopped."""
+class Ticker:
+    """Calls ``show`` with the progress each ``every`` seconds until stopped; not while nothing goes on."""
 
-    def __init__(self, progress: Progress, stream: TextIO, every: float = LINE_EVERY) -> None:
-        self._progress = progress
-        self._stream = stream
+    def __init__(self, meter: ProgressMeter, show: Callable[[Progress], None], every: float) -> None:
+        self._meter = meter
+        self._show = show
         self._every = every
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="p2psync-progress", daemon=True)
@@ -34,33 +37,29 @@ class LineDisplay:
 
     def _run(self) -> None:
         while not self._stopped.wait(self._every):
-            now = self._progress.snapshot()
+            now = self._meter.progress()
             if not now.phase:
                 continue
             try:
-                print(line(now), file=self._stream, flush=True)
+                self._show(now)
             except (BrokenPipeError, ValueError):  # The reader is gone; the work is not.
                 return
 
 
-def line(now: Snapshot) -> str:
+def line(now: Progress) -> str:
     """One line of text for the whole state."""
     parts = [f"{clean_text(now.phase)}:"]
-    if now.bytes_total:
-        parts.append(
-            f"{share(now.bytes_done, now.bytes_total)}, {size(now.bytes_done)} of {size(now.bytes_total)}"
-        )
+    if now.total_bytes:
+        parts.append(f"{share(now.bytes, now.total_bytes)}, {size(now.bytes)} of {size(now.total_bytes)}")
     else:
-        parts.append(size(now.bytes_done))
+        parts.append(size(now.bytes))
     parts.append(f"at {rate(now.rate)},")
     parts.append(
-        f"{now.files_done:,} of {now.files_total:,} files"
-        if now.files_total
-        else count(now.files_done, "file")
+        f"{now.files:,} of {now.total_files:,} files" if now.total_files else count(now.files, "file")
     )
     text = " ".join(parts)
     if now.sources:
         text += f", {count(len(now.sources), 'source')}"
-    if now.seconds_left is not None:
-        text += f", {duration(now.seconds_left)} left"
+    if now.eta is not None:
+        text += f", {duration(now.eta)} left"
     return text

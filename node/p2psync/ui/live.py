@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -10,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from p2psync.ui.progress import Progress, Snapshot, SourceLine
+from p2psync.progress import Progress, ProgressMeter, SourceProgress
 from p2psync.ui.text import clean_text, duration, printable_name, rate, share, size
 
 REDRAWS_PER_SECOND = 8
@@ -21,10 +22,10 @@ SOURCE_NAME_WIDTH = 44
 
 
 class LiveDisplay:
-    """Shows a Progress on standard error while the block runs; afterwards the terminal is as before."""
+    """Shows progress on standard error while the block runs; afterwards the terminal is as before."""
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
+    def __init__(self, meter: ProgressMeter) -> None:
+        self._meter = meter
         self._console = Console(stderr=True, highlight=False)
         self._live = Live(
             get_renderable=self._draw,
@@ -42,41 +43,41 @@ class LiveDisplay:
         self._live.stop()
 
     def _draw(self) -> RenderableType:
-        return render(self._progress.snapshot(), max(1, self._console.size.height - OTHER_ROWS))
+        return render(self._meter.progress(), max(1, self._console.size.height - OTHER_ROWS))
 
 
-def render(now: Snapshot, max_sources: int) -> RenderableType:
+def render(now: Progress, max_sources: int) -> RenderableType:
     """The whole display as a rich renderable. Names are hostile: they come as plain text, never as markup."""
     if not now.phase:
         return Text("")
     rows: list[RenderableType] = [_overall(now)]
-    if now.files_total:
-        rows.append(Text(f"  {now.files_done:,} of {now.files_total:,} files"))
-    elif now.files_done:
-        rows.append(Text(f"  {now.files_done:,} files"))
+    if now.total_files:
+        rows.append(Text(f"  {now.files:,} of {now.total_files:,} files"))
+    elif now.files:
+        rows.append(Text(f"  {now.files:,} files"))
     if now.sources:
         rows.append(_sources(now.sources, max_sources))
     return Group(*rows)
 
 
-def _overall(now: Snapshot) -> RenderableType:
+def _overall(now: Progress) -> RenderableType:
     line = Table.grid(padding=(0, 1), expand=True)
     line.add_column(no_wrap=True)
     line.add_column(ratio=1, min_width=8)
     line.add_column(justify="right", no_wrap=True)
-    known = bool(now.bytes_total or now.files_total)
+    known = bool(now.total_bytes or now.total_files)
     bar = ProgressBar(total=1.0 if known else None, completed=now.fraction, pulse=not known)
-    figures = size(now.bytes_done)
-    if now.bytes_total:
-        figures = f"{share(now.bytes_done, now.bytes_total)}  {figures} of {size(now.bytes_total)}"
+    figures = size(now.bytes)
+    if now.total_bytes:
+        figures = f"{share(now.bytes, now.total_bytes)}  {figures} of {size(now.total_bytes)}"
     figures += f"  {rate(now.rate)}"
-    if now.seconds_left is not None:
-        figures += f"  {duration(now.seconds_left)} left"
+    if now.eta is not None:
+        figures += f"  {duration(now.eta)} left"
     line.add_row(Text(clean_text(now.phase), style="bold"), bar, Text(figures))
     return line
 
 
-def _sources(lines: list[SourceLine], max_sources: int) -> RenderableType:
+def _sources(lines: Sequence[SourceProgress], max_sources: int) -> RenderableType:
     """One row a source, the busiest when there is no room for all."""
     total = sum(line.received for line in lines)
     shown = lines
