@@ -2,7 +2,7 @@
 #
 #   make demo    a whole network on this machine: publish, mirror, kill the origin, fetch from the survivors
 #   make test    the whole test suite        (make test ARGS="-k filters -x" passes arguments to pytest)
-#   make lint    ruff and mypy --strict
+#   make lint    ruff, mypy --strict, and the order of rooms
 #   make bench   benchmarks
 #   make bench-dht  the DHT beside its targets, half an hour (quick: make bench-dht DHT_NODES=100 DHT_READS=60)
 #   make fuzz    coverage-guided fuzzing of the DHT, a minute each of four targets (FUZZ_SECONDS=600 make fuzz: longer)
@@ -55,6 +55,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .

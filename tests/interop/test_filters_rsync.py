@@ -51,10 +51,12 @@ def ours(root: bytes, rules: Filter) -> set[bytes]:
     pending = [b""]
     while pending:
         at = pending.pop()
+        scope = rules.scope(at)
         for entry in os.scandir(os.path.join(root, at)):
             path = os.path.join(at, entry.name)
             is_dir = entry.is_dir(follow_symlinks=False)
-            if rules.hidden(path, is_dir):
+            assert scope.hides(entry.name, is_dir) == rules.hidden(path, is_dir)
+            if scope.hides(entry.name, is_dir):
                 continue
             found.add(path)
             if is_dir:

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2psync.errors import UsageError
-from p2psync.rules.filter import MAX_PATTERN, Filter
+from p2psync.rules.filter import Filter
+from p2psync.rules.parse import MAX_PATTERN, MAX_RULES
 
 
 @pytest.mark.parametrize(
@@ -81,6 +82,24 @@ def test_sides_are_kept_apart() -> None:
     assert (rules.hidden(b"secret", False), rules.protected(b"secret", False)) == (True, False)
     assert (rules.hidden(b"local", False), rules.protected(b"local", False)) == (False, True)
     assert (rules.hidden(b"both", False), rules.protected(b"both", False)) == (True, True)
+
+
+def test_a_directory_has_the_rules_of_its_place() -> None:
+    rules = Filter.parse([b"- /src/*.o", b"+ keep/", b"- */", b"P mine"])
+    assert rules.scope(b"src").hides(b"a.o", False)
+    assert not rules.scope(b"").hides(b"a.o", False)
+    assert not rules.scope(b"lib/src").hides(b"a.o", False)
+    assert rules.scope(b"src").hides(b"dir", True)
+    assert not rules.scope(b"src").hides(b"keep", True)
+    assert rules.scope(b"src").protects(b"mine", False)
+    assert not rules.scope(b"src").hides(b"mine", False)
+
+
+def test_a_list_has_an_end() -> None:
+    most = {b"list": b"a\n" * MAX_RULES}
+    assert len(Filter.parse([b".- list"], most.__getitem__).rules) == MAX_RULES
+    with pytest.raises(UsageError, match="more than"):
+        Filter.parse([b".- list", b"- b"], most.__getitem__)
 
 
 def test_merge_files_take_their_place_and_end() -> None:

@@ -173,8 +173,9 @@ class _Verifier:
             return []
         here = {row.name: row for row in rows}
         inner = []
+        scope = self._rules.scope(path)
         for one in wanted:
-            if self._rules.rules and self._rules.hidden(join(path, one.name), one.kind == Kind.DIR):
+            if scope.hides(one.name, one.kind == Kind.DIR):
                 continue
             row = here.pop(one.name, None)
             if row is None:

@@ -1,7 +1,7 @@
 """Patterns of filter rules: rsync's wildcards as regular expressions over bytes.
 
 What a pattern is matched against follows rsync(1), PATTERN MATCHING RULES; the real rsync is the judge in
-the tests. What a match means for a name is the business of `p2psync.rules.filter`.
+the tests. What a match means for a name is the business of `p2psync.rules.scope`.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ def scan_directory(
     without a word, as are the folders that p2psync keeps at the root. Raises OSError, and TooManyEntries.
     """
     rows: list[Found] = []
-    filtered = bool(rules.rules)
+    scope = rules.scope(directory) if rules.rules else None
     special = hidden or not directory
     with os.scandir(fd) as entries:
         for entry in entries:
@@ -98,7 +98,7 @@ def scan_directory(
                 continue
             mode = st.st_mode
             kind = mode & 0o170000
-            if filtered and rules.hidden(join(directory, name), kind == stat.S_IFDIR):
+            if scope is not None and scope.hides(name, kind == stat.S_IFDIR):
                 continue
             if special and ((not directory and name in RESERVED_NAMES) or join(directory, name) in hidden):
                 continue
