@@ -220,9 +220,14 @@ class DhtNode:
         """
         return await self.protocol.reachability.test(addresses)
 
-    def serve(self, on: bool = True) -> None:
-        """Become a server, or a client, from now on."""
-        self.protocol.server = on
+    def serve(self, on: bool = True, *, listed: bool = True) -> None:
+        """Become a server, or a client, from now on.
+
+        A server that is not `listed` answers whoever knows its address, and enters no table: for a node that
+        has come back, and does not know yet whether others still reach it.
+        """
+        self.protocol.answers = on
+        self.protocol.server = on and listed
 
     async def get_head(self, root: bytes, *, quorum: int = QUORUM) -> HeadLookup:
         """The best head of the archive `root` (32 bytes), verified.

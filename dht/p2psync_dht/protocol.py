@@ -64,6 +64,8 @@ class DhtProtocol(KademliaProtocol):  # type: ignore[misc]  # kademlia has no ty
     """
 
     agent: bytes = b""  # software and version, told to who pings
+    server: bool  # may enter tables: no client flag, and proofs for who invites it
+    answers: bool  # serves requests; without `server` those of nodes that know it from before
 
     def __init__(
         self,
@@ -84,6 +86,7 @@ class DhtProtocol(KademliaProtocol):  # type: ignore[misc]  # kademlia has no ty
         self.identity = identity
         self.network = network
         self.server = server
+        self.answers = server
         self.clock = clock
         self.rng = rng
         self.storage = storage
@@ -186,7 +189,7 @@ class DhtProtocol(KademliaProtocol):  # type: ignore[misc]  # kademlia has no ty
         if message.kind == Kind.CALLBACK:
             self.reachability.take_call(message, address)
             return
-        if not self.server:
+        if not self.answers:
             raise WireError("client")
         try:
             packed = pack_address(address)[:-2]

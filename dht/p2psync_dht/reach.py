@@ -66,6 +66,7 @@ class Reachability:
         self._bucket = Bucket(RATE, BURST, protocol.now())
         self._nonce: bytes | None = None
         self._called = asyncio.Event()
+        self._arrived = asyncio.Event()
         self._on_used_paths = 0
 
     # The node that wants to know
@@ -105,10 +106,14 @@ class Reachability:
 
     async def _round(self, known: Sequence[Contact], strangers: bool) -> int:
         """Ask them all, and wait for calls; how many were promised."""
+        used = self._on_used_paths
         promised = sum(await asyncio.gather(*(self._ask(contact, strangers) for contact in known)))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CALL_TIMEOUT if promised else 0):
-                await self._called.wait()
+                # Calls that came on used paths tell nothing, but that none of those promised is to come.
+                while not self._called.is_set() and self._on_used_paths - used < promised:
+                    self._arrived.clear()
+                    await self._arrived.wait()
         return promised
 
     async def _ask(self, contact: Contact, stranger: bool) -> bool:
@@ -141,8 +146,9 @@ class Reachability:
         if self._protocol.acquaintances.has_written(address, self._protocol.now(), WRITTEN_FOR):
             self._protocol.counters.events["call_on_used_path"] += 1
             self._on_used_paths += 1
-            return
-        self._called.set()
+        else:
+            self._called.set()
+        self._arrived.set()
 
     # The node that is asked
 

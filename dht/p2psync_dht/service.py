@@ -49,6 +49,7 @@ class Served(Protocol):
     """What answering needs of the node that answers."""
 
     agent: bytes
+    server: bool
 
     @property
     def identity(self) -> Identity: ...
@@ -103,6 +104,7 @@ class Service:
             protocol.identity.node_id,
             body,
             is_reply=True,
+            is_client=not protocol.server,
             wants_proof=wants_proof,
         )
         return reply, budget

@@ -114,6 +114,7 @@ def test_without_udp_a_source_by_tcp_is_enough(world: World, where: str) -> None
 def test_a_node_serves_from_when_its_port_is_forwarded(net: Internet, world: World) -> None:
     world.home.program = [sys.executable, impatient.__file__]
     node = world.home.start(bootstrap=world.origin)
+    until(lambda: ASKS_ONLY in node.stderr, "the node has found out that nobody reaches it")
     assert world.home.dht()["mode"] == "client"
     assert node.stderr.count(ASKS_ONLY) == 1
     world.home.filter(forwarded("tcp", "udp"))

@@ -15,6 +15,7 @@ from p2psync.daemon.announce import Announcer
 from p2psync.errors import NetworkError
 from p2psync.format.coverage import Coverage
 from p2psync.format.head import ArchiveHead
+from p2psync.network.over_dht import DhtNetwork
 from p2psync.sources.source import Unreachable
 from p2psync.state import State
 from p2psync.state.trees import Role
@@ -125,8 +126,9 @@ class Bench:
     def build(
         self, listen: tuple[str, int] = ("0.0.0.0", 8730), advertise: tuple[str, int] | None = None
     ) -> Announcer:
+        network = DhtNetwork(cast(DhtNode, self.dht))
         return Announcer(
-            self.state, self.identity, cast(DhtNode, self.dht), listen, advertise, self.warnings.append
+            self.state, self.identity, network, network.observed, listen, advertise, self.warnings.append
         )
 
     def publish(self) -> ArchiveHead:

@@ -6,7 +6,6 @@ import os
 import stat
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -18,11 +17,11 @@ from p2psync.fetch.discovery import Discovery
 from p2psync.fetch.engine import Host, run_fetch
 from p2psync.fetch.options import FetchOptions, FetchSummary
 from p2psync.format.url import ArchiveUrl
+from p2psync.network.protocols import Network
 from p2psync.sources.source import Source
 from p2psync.state import State
 from p2psync.supply.control import Control
 from p2psync.supply.download import Nothing
-from p2psync_dht import DhtNode
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 BIG = content("big", 400_000)
@@ -35,13 +34,11 @@ TREE: Tree = {
 SIZE = sum(2_000 + 900 * n for n in range(100)) + len(BIG) + 6
 
 
-class NoDht:
-    """A node of the DHT that knows nobody."""
+class Nobody:
+    """A network in which nobody is known."""
 
-    counters = SimpleNamespace(bytes_in=0)
-
-    def contacts(self) -> list[object]:
-        return []
+    reachable = False
+    received = 0
 
 
 class World:
@@ -66,7 +63,7 @@ class World:
         **options: Any,
     ) -> FetchSummary:
         url = ArchiveUrl(self.publisher.archive, path)
-        host = Host(cast(DhtNode, NoDht()), lambda _: Nothing())
+        host = Host(cast(Network, Nobody()), lambda _: Nothing())
         asked = FetchOptions(
             url, bytes(dest or self.dest), sources=tuple(self.sources), **{"share": False} | options
         )

@@ -11,9 +11,10 @@ import pytest
 from tests.node.announce_bench import START, Bench, Told, announcing
 from tests.node.simulator import Publisher, identity
 
-from p2psync.daemon.announce import HEAD_ROUND, LIFETIME, RENEW, RETRY, SWEEP_FROM
+from p2psync.daemon.announce import HEAD_ROUND, LIFETIME, RENEW, RETRY
 from p2psync.daemon.gossip import TOLD_MAX
 from p2psync.format.coverage import Coverage
+from p2psync.network.over_dht import SWEEP_FROM
 from p2psync_dht import Endpoint, HolderRecord, HolderRole, holders_key
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from tests.node.fetch_world import Nobody
 from tests.node.simulator import Publisher, identity
 from tests.node.swarm_sim import Clock, SimSource, virtual
 
@@ -16,23 +17,17 @@ from p2psync.fetch.discovery import HEAD_GRACE, HEAD_TIMEOUT, Discovery
 from p2psync.fetch.options import FetchOptions
 from p2psync.format.coverage import Coverage
 from p2psync.format.url import ArchiveUrl
+from p2psync.network.protocols import Network
 from p2psync.sources.http.rate import RateLimiter
 from p2psync.sources.node import PeerSource
 from p2psync.sources.source import Source
 from p2psync.sources.swarm import SOURCES_MAX, Swarm
 from p2psync.sources.web import WebSource
 from p2psync.state import State
-from p2psync_dht import DhtNode, Endpoint, HolderRecord, HolderRole, Identity, holders_key
+from p2psync_dht import Endpoint, HolderRecord, HolderRole, Identity, holders_key
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 NOW = 1_800_001_000  # the simulated clock's
-
-
-class NoDht:
-    """A node of the DHT that knows nobody."""
-
-    def contacts(self) -> list[object]:
-        return []
 
 
 class Listing(SimSource):
@@ -74,7 +69,7 @@ class World:
 
     def discovery(self, *given: str) -> Discovery:
         options = FetchOptions(ArchiveUrl(self.publisher.archive, b""), b"", sources=given)
-        return Discovery(self.state, options, cast(DhtNode, NoDht()), self.swarm, self.warnings.append)
+        return Discovery(self.state, options, cast(Network, Nobody()), self.swarm, self.warnings.append)
 
     def record(
         self,
@@ -233,7 +228,7 @@ async def test_one_limit_is_for_all_sources_together(tmp_path: Path) -> None:
         options = FetchOptions(ArchiveUrl(b"a" * 32, b""), b"", sources=names)
         swarm = Swarm(Clock.monotonic, print)
         limiter = RateLimiter(10_000)
-        made = Discovery(state, options, cast(DhtNode, NoDht()), swarm, print, limiter)
+        made = Discovery(state, options, cast(Network, Nobody()), swarm, print, limiter)
         sources = [member.source for member in swarm.members]
         assert [type(source) for source in sources] == [PeerSource, PeerSource, WebSource]
         assert all(cast(Any, source)._pool._limiter is limiter for source in sources)

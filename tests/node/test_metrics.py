@@ -30,6 +30,7 @@ from p2psync.daemon.options import NodeOptions, Role
 from p2psync.daemon.supervisor import Supervisor
 from p2psync.errors import NetworkError
 from p2psync.fetch.engine import Host
+from p2psync.network.over_dht import DhtNetwork
 from p2psync.network.seeds.find import Seeds
 from p2psync.network.seeds.query import seed_query
 from p2psync.network.seeds.seedlist import sign
@@ -62,9 +63,12 @@ async def vitals(tmp_path: Path) -> AsyncIterator[Vitals]:
         library = StateLibrary(state)
         server = await ContentServer.start(library, "127.0.0.1", 0, node_key=state.identity().public_key)
         async with dht:
-            announcer = Announcer(state, state.identity(), dht, server.address, None, lambda _: None)
+            network = DhtNetwork(dht)
+            announcer = Announcer(
+                state, state.identity(), network, network.observed, server.address, None, lambda _: None
+            )
             announcer.last_announced = time.time()
-            mirrors = Mirrors(state, Host(dht, lambda _: None), bwlimit=None, warn=print, detail=print)  # type: ignore[arg-type,return-value]  # not run
+            mirrors = Mirrors(state, Host(network, lambda _: None), bwlimit=None, warn=print, detail=print)  # type: ignore[arg-type,return-value]  # not run
             mirrors.note_updated(mirror)
             seeds = Seeds(state.path, [seed_query("https://seeds.example/x")])
             now = int(time.time())

@@ -20,6 +20,7 @@ from p2psync.daemon.supervisor import Supervisor
 from p2psync.daemon.upkeep import Upkeep
 from p2psync.fetch.options import FetchOptions
 from p2psync.format.url import ArchiveUrl
+from p2psync.network.dht import Entry
 from p2psync.network.seeds.find import Seeds
 from p2psync.network.seeds.query import seed_query
 from p2psync.state import State
@@ -43,7 +44,8 @@ async def kept(state: State, *bootstrap: str, seeds: tuple[str, ...] = ()) -> As
         found = Seeds(state.path, [seed_query(text) for text in seeds])
         ways = (*bootstrap, *map(str, found.queries))
         vitals = Vitals(NodeOptions(("127.0.0.1", 0), ways), state, dht, found)
-        task = asyncio.create_task(Upkeep(vitals, Supervisor(said.append), said.append).run())
+        entry = Entry(dht, asyncio.sleep(0), asyncio.sleep(0), sure=True)
+        task = asyncio.create_task(Upkeep(vitals, Supervisor(said.append), entry, said.append).run())
         try:
             yield vitals
         finally:

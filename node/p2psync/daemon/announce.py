@@ -18,10 +18,11 @@ from p2psync.daemon.gossip import Gossip
 from p2psync.daemon.mirrors import peers_of
 from p2psync.format.coverage import Coverage
 from p2psync.format.head import ArchiveHead
+from p2psync.network.protocols import Network
 from p2psync.state import State
 from p2psync.state.trees import Tree
 from p2psync.trust import judge
-from p2psync_dht import DhtNode, Endpoint, HolderRecord, HolderRole, Identity, holders_key
+from p2psync_dht import Endpoint, HolderRecord, HolderRole, Identity, holders_key
 
 LIFETIME: Final = 24 * 3600
 """Seconds that a holder record lasts: who disappears without a word is forgotten within a day."""
@@ -35,8 +36,6 @@ RETRY: Final = 15.0
 """Seconds until something that nobody else took is announced again, and so much more each time: the network
 may be down, or we the first in it.
 """
-SWEEP_FROM: Final = 8
-"""Holder records from which on one sweep of the key space is cheaper than a lookup for each."""
 
 
 @dataclass(slots=True)
@@ -72,15 +71,19 @@ class Announcer:
         self,
         state: State,
         identity: Identity,
-        dht: DhtNode,
+        network: Network,
+        observed: Callable[[], str | None],
         listen: tuple[str, int],
         advertise: tuple[str, int] | None,
         warn: Callable[[str], None],
     ) -> None:
-        """``listen`` is where the content server is; ``advertise`` where others reach it, if that differs."""
+        """``observed`` gives our IP address as others see it; ``listen`` is where the content server is,
+        ``advertise`` where others reach it, if that differs.
+        """
         self._state = state
         self._identity = identity
-        self._dht = dht
+        self._network = network
+        self._observed = observed
         self._listen = listen
         self._advertise = advertise
         self._warn = warn
@@ -148,20 +151,20 @@ class Announcer:
             said.head_at = time.monotonic() + HEAD_ROUND * self._random.uniform(0.9, 1.1)
             return
         # Read first: a newer head that is out there must not be fought.
-        lookup = await self._dht.get_head(head.archive)
-        if lookup.best is not None and lookup.best.order > head.order:
-            best = judge(head.archive, [lookup.best.raw], head, time.time()).head
+        found = await self._network.get_head(head.archive)
+        if found is not None and found.order > head.order:
+            best = judge(head.archive, [found.raw], head, time.time()).head
             if best is not None and best.order > head.order:
                 self._state.heads.put(best, "DHT")
                 said.head_at = time.monotonic() + RETRY
                 return
         if new or said.head_alone:
-            copies = await self._dht.put_head(head.raw)
+            copies = await self._network.put_head(head.raw)
             self._note(copies)
             said.head, said.head_alone = head.raw, said.head_alone + 1 if copies <= 1 else 0
         else:
             # Only where it is missing, older or soon forgotten.
-            await self._dht.refresh_head(head.raw)
+            await self._network.refresh_head(head.raw)
         if new:
             await self._gossip.tell(head.archive, head.raw, None)
         pause = min(RETRY * said.head_alone, HEAD_ROUND) or HEAD_ROUND * self._random.uniform(0.9, 1.1)
@@ -177,7 +180,7 @@ class Announcer:
         self._state.tell_address(str(endpoint))
         records = {one.archive: self._record(one, endpoint) for one in due}
         for one in due:
-            for found in await self._dht.get_holders(holders_key(one.archive)):
+            for found in await self._network.get_holders(holders_key(one.archive)):
                 self._gossip.keep(one.archive, found)
             # They try to reach us, and what nobody can reach is not worth announcing to the world.
             await self._gossip.tell(one.archive, None, records[one.archive], one.given)
@@ -191,18 +194,11 @@ class Announcer:
             copies = {record.raw: 0 for record in records.values()}
         else:
             self._unreached = None
-            copies = await self._put(records.values())
+            copies = await self._network.announce([record.raw for record in records.values()])
         for one in due:
             record = records[one.archive]
             self._gossip.keep(one.archive, record)
             self._noted(one, copies.get(record.raw, 0))
-
-    async def _put(self, records: Collection[HolderRecord]) -> dict[bytes, int]:
-        """Holder records into the DHT; the number of copies of each."""
-        raws = [record.raw for record in records]
-        if len(raws) >= SWEEP_FROM:
-            return await self._dht.announce_sweep(raws)
-        return {raw: await self._dht.put_holder(raw) for raw in raws}
 
     def _noted(self, due: _Due, copies: int) -> None:
         self._note(copies)
@@ -239,9 +235,9 @@ class Announcer:
             except OSError:
                 return None
             return Endpoint(str(found[0][4][0]), port)
-        observed = self._dht.observed_address() or self._dht.observed_address(socket.AF_INET6)
+        observed = self._observed()
         if observed is not None:
-            return Endpoint(observed[0], port)
+            return Endpoint(observed, port)
         for one in due:
             local = await self._gossip.local_endpoint(one.archive, one.given, port)
             if local is not None:

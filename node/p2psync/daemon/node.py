@@ -17,6 +17,7 @@ from p2psync.content.library import StateLibrary
 from p2psync.content.partial import PartialObjects
 from p2psync.content.server import ContentServer
 from p2psync.daemon.announce import Announcer
+from p2psync.daemon.bootstrap import run_bootstrap
 from p2psync.daemon.health import Vitals
 from p2psync.daemon.metered import MeteredDht
 from p2psync.daemon.mirrors import Mirrors, neighbours, pause, register
@@ -27,13 +28,12 @@ from p2psync.errors import NetworkError, P2psyncError
 from p2psync.events import Teller
 from p2psync.fetch.engine import Host, run_fetch
 from p2psync.fetch.options import FetchOptions, FetchSummary
-from p2psync.network.bootstrap import run_bootstrap
-from p2psync.network.dht import open_dht
+from p2psync.network.dht import Entry, start_dht
 from p2psync.network.seeds.find import Seeds
 from p2psync.network.seeds.query import split
 from p2psync.state import NODE_LOCK, State
 from p2psync.supply.sharing import PartialShare
-from p2psync_dht import DhtNode, RecordError
+from p2psync_dht import RecordError
 
 FAILED_PAUSE: Final = 30.0
 """Seconds until work that failed as a whole is begun again."""
@@ -65,12 +65,16 @@ async def run_node(
 
     Raises:
         NetworkError: the address cannot be listened at. FileError: another node runs on this state directory.
+        TrustError: there are only seeds that must not be believed.
     """
     if options.role is Role.BOOTSTRAP:
         await run_bootstrap(options, state, on_ready=on_ready, warn=warn)
         return
     async with _running(options, state, on_ready, warn, detail) as node:
-        await node.serve()
+        try:
+            await node.serve()
+        except BaseExceptionGroup as failures:
+            raise _first_of(failures) from None
 
 
 async def run_mirror(
@@ -99,6 +103,8 @@ async def run_mirror(
                 with node.mirrors.being_updated(tree):
                     group.create_task(node.serve())
                     try:
+                        if not mirror.has_source:
+                            await node.entry.entered()
                         summary = await run_fetch(mirror, state, tell, node.host)
                         if not summary.exit_code:
                             node.mirrors.note_updated(tree)
@@ -111,7 +117,13 @@ async def run_mirror(
                         tell.warn(f"{error}; serving what is there, and trying again")
                         tell.idle()
         except BaseExceptionGroup as failures:
-            raise failures.exceptions[0] from None
+            raise _first_of(failures) from None
+
+
+def _first_of(failures: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What ended a task group, without the wrapping of the groups in it."""
+    first = failures.exceptions[0]
+    return _first_of(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 class Node:
@@ -124,12 +136,14 @@ class Node:
         mirrors: Mirrors,
         host: Host,
         upkeep: Upkeep,
+        entry: Entry,
         warn: Callable[[str], None],
     ) -> None:
         self._state = state
         self._announcer = announcer
         self.mirrors = mirrors
         self.host = host
+        self.entry = entry
         self._upkeep = upkeep
         self._warn = warn
         self._announce_now = asyncio.Event()
@@ -150,6 +164,8 @@ class Node:
             await self._announcer.nominate(archive)
 
     async def _loop(self, work: Callable[[], Coroutine[Any, Any, float]], changed: asyncio.Event) -> None:
+        if self.entry.sure:
+            await self.entry.entered()
         while True:
             seconds = FAILED_PAUSE
             with self._warning():
@@ -201,25 +217,27 @@ async def _running(
         library = StateLibrary(state, partial)
         stack.callback(library.close)
         seeds = Seeds(state.path, split(options.bootstrap)[1])
-        server, dht = await _listen(options, state, library, seeds, stack)
-        port = server.address[1]
-        announcer = Announcer(state, identity, dht, (options.listen[0], port), options.advertise, warn)
-        inside = Host(dht, lambda dest: PartialShare(partial, dest))
+        server, entry = await _listen(options, state, library, seeds, stack)
+        listen = options.listen[0], server.address[1]
+        network = entry.network
+        announcer = Announcer(state, identity, network, network.observed, listen, options.advertise, warn)
+        inside = Host(network, lambda dest: PartialShare(partial, dest))
         mirrors = Mirrors(state, inside, bwlimit=options.bwlimit, warn=warn, detail=detail)
-        vitals = Vitals(options, state, dht, seeds, server, announcer, mirrors)
-        await open_doors(stack, vitals, supervisor, server.address, on_ready)
-        yield Node(state, announcer, mirrors, inside, Upkeep(vitals, supervisor, warn), warn)
+        vitals = Vitals(options, state, entry.node, seeds, server, announcer, mirrors)
+        await open_doors(stack, vitals, supervisor, server.address, entry, on_ready)
+        upkeep = Upkeep(vitals, supervisor, entry, warn)
+        yield Node(state, announcer, mirrors, inside, upkeep, entry, warn)
 
 
 async def _listen(
     options: NodeOptions, state: State, library: StateLibrary, seeds: Seeds, stack: AsyncExitStack
-) -> tuple[ContentServer, DhtNode]:
+) -> tuple[ContentServer, Entry]:
     """The content server and the DHT on one port number."""
     host, port = options.listen
     key = state.identity().public_key
     for attempt in range(PORT_TRIES):
         server = await ContentServer.start(library, host, port, node_key=key)
-        opened = open_dht(
+        opened = start_dht(
             state,
             bootstrap=options.bootstrap,
             peers=neighbours(state),
@@ -232,12 +250,12 @@ async def _listen(
             seeds=seeds,
         )
         try:
-            dht = await stack.enter_async_context(opened)
+            entry = await stack.enter_async_context(opened)
         except P2psyncError as error:
             await server.close()
             if port or attempt == PORT_TRIES - 1 or not isinstance(error, NetworkError):
                 raise
         else:
             stack.push_async_callback(server.close)
-            return server, dht
+            return server, entry
     raise NetworkError(f"no port at {host} was free for both UDP and TCP; name one with --listen")

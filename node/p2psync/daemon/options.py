@@ -19,7 +19,7 @@ class Role(StrEnum):
 
     @property
     def tests_reachability(self) -> bool:
-        """Whether the node has others call it back before it serves, and from time to time."""
+        """Whether the node has others call it back before it is listed, and from time to time."""
         return self is Role.AUTO
 
 
@@ -40,7 +40,7 @@ class NodeOptions:
 
 
 class Ready(Protocol):
-    """Called once the node serves and has joined or tried to. Addresses are ``HOST:PORT``."""
+    """Called once the node serves; in general it has joined by then. Addresses are ``HOST:PORT``."""
 
     def __call__(self, listen: str, node: str, metrics: str | None) -> None: ...
 

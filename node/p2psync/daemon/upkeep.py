@@ -18,7 +18,7 @@ from p2psync.daemon.mirrors import neighbours
 from p2psync.daemon.options import Ready, shown
 from p2psync.daemon.supervisor import Supervisor
 from p2psync.errors import P2psyncError
-from p2psync.network.dht import RECORDS, addresses, settle_mode
+from p2psync.network.dht import RECORDS, Entry, addresses, settle_mode
 from p2psync.network.seeds.find import join
 from p2psync.network.seeds.query import split
 
@@ -39,6 +39,8 @@ REJOIN_FIRST: Final = 30.0
 REJOIN_LAST: Final = 600.0
 REFRESH: Final = 3600.0
 """Seconds between looks whether a seed list is due to be fetched again."""
+READY_GRACE: Final = 0.5
+"""Seconds that a node which serves already has to join the network before it says that it serves."""
 PROBE: Final = 300.0
 """Seconds between lookups that are made to be measured: some fifty datagrams each."""
 
@@ -48,11 +50,15 @@ async def open_doors(
     vitals: Vitals,
     supervisor: Supervisor,
     listen: tuple[str, int],
+    entry: Entry,
     on_ready: Ready,
 ) -> None:
-    """Open what only this machine reaches (the control socket, the monitor), and say that the node serves.
+    """Open what only this machine reaches (the control socket, the monitor), and say that the node serves. It
+    does before it has joined the network; where that is quick, it has when it says so.
 
-    Raises NetworkError, FileError: one of them cannot be had.
+    Raises:
+        NetworkError, FileError: one of them cannot be had. TrustError: there are only seeds that must not be
+        believed.
     """
     where, metrics = shown(listen), None
     commands = {"status": status_command(vitals.dht, where)}
@@ -62,6 +68,10 @@ async def open_doors(
 
         metrics = await stack.enter_async_context(monitoring(vitals, vitals.options.metrics))
     stack.callback(supervisor.stopping)
+    if entry.sure:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(READY_GRACE):
+                await entry.entered()
     on_ready(where, vitals.dht.node_id.hex(), metrics)
     supervisor.ready(vitals.status())
 
@@ -69,15 +79,19 @@ async def open_doors(
 class Upkeep:
     """Runs beside the node's own work until cancelled."""
 
-    def __init__(self, vitals: Vitals, supervisor: Supervisor, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self, vitals: Vitals, supervisor: Supervisor, entry: Entry, warn: Callable[[str], None]
+    ) -> None:
         self._vitals = vitals
         self._supervisor = supervisor
+        self._entry = entry
         self._warn = warn
         self._unsaved: int | None = None
 
     async def run(self) -> None:
         """Until cancelled."""
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._enter())
             group.create_task(self._save_contacts())
             group.create_task(self._save_records())
             group.create_task(self._revisit())
@@ -89,6 +103,11 @@ class Upkeep:
                 group.create_task(self._beat(self._supervisor.beat))
             if self._vitals.options.metrics is not None:
                 group.create_task(self._probe())
+
+    async def _enter(self) -> None:
+        """Raises TrustError: there are only seeds that must not be believed."""
+        await self._entry.entered()
+        self._supervisor.status(self._vitals.status())
 
     async def _save_contacts(self) -> None:
         dht, path = self._vitals.dht, self._vitals.state.contacts_path
@@ -157,6 +176,7 @@ class Upkeep:
 
     async def _settle_mode(self) -> None:
         """Follow the answer to whether others reach us: networks change, ports are opened and closed."""
+        await self._entry.entered()  # Which has found out for the first time.
         while True:
             await asyncio.sleep(TEST * random.uniform(0.75, 1.25))  # noqa: S311 - spreads load, guards nothing
             await settle_mode(self._vitals.dht)

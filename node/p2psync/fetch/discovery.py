@@ -17,6 +17,7 @@ from p2psync.fetch.options import FetchOptions
 from p2psync.format.coverage import Coverage
 from p2psync.format.head import ArchiveHead
 from p2psync.format.url import archive_text
+from p2psync.network.protocols import Network
 from p2psync.sources.http.rate import RateLimiter
 from p2psync.sources.node import PeerSource
 from p2psync.sources.source import NotOffered, Source
@@ -24,7 +25,7 @@ from p2psync.sources.swarm import Member, Swarm
 from p2psync.sources.web import WebSource
 from p2psync.state import State
 from p2psync.trust import judge
-from p2psync_dht import DhtNode, HolderRecord, HolderRole, RecordError, holders_key
+from p2psync_dht import HolderRecord, HolderRole, RecordError, holders_key
 
 CONNECT_TIMEOUT: Final = 5.0
 """Seconds for a source to accept a connection, unless --contimeout says otherwise: there are others."""
@@ -52,7 +53,7 @@ class Discovery:
         self,
         state: State,
         options: FetchOptions,
-        dht: DhtNode,
+        network: Network,
         swarm: Swarm,
         warn: Callable[[str], None],
         limiter: RateLimiter | None = None,
@@ -60,7 +61,7 @@ class Discovery:
         self._state = state
         self._options = options
         self._archive = options.url.archive
-        self._dht = dht
+        self._network = network
         self._swarm = swarm
         self._warn = warn
         self._own_key = state.identity().public_key
@@ -123,7 +124,7 @@ class Discovery:
 
     async def _ask_heads(self) -> list[bytes]:
         asked: list[Coroutine[Any, Any, bytes | None]] = [self._head_of(member) for member in self._given]
-        if self._dht.contacts():
+        if self._network.reachable:
             asked.append(self._head_from_dht())
         return await self._gather(asked)
 
@@ -144,8 +145,8 @@ class Discovery:
         return [raw for task in finished if (raw := task.result()) is not None]
 
     async def _head_from_dht(self) -> bytes | None:
-        lookup = await self._dht.get_head(self._archive)
-        return None if lookup.best is None else lookup.best.raw
+        head = await self._network.get_head(self._archive)
+        return None if head is None else head.raw
 
     async def _head_of(self, member: Member) -> bytes | None:
         try:
@@ -203,7 +204,7 @@ class Discovery:
         asked: list[Coroutine[Any, Any, bytes | None]] = [
             self._head_of(member) for member in members[:HEADS_ASKED]
         ]
-        if self._dht.contacts():
+        if self._network.reachable:
             asked.append(self._head_from_dht())
         found = await self._gather(asked)
         head = judge(self._archive, found, self._state.heads.newest(self._archive), time.time()).head
@@ -216,7 +217,7 @@ class Discovery:
         """Ask the state directory, the DHT and the sources who has the archive."""
         self._take(self._state.holders.for_archive(self._archive, time.time()), keep=False)
         lookups = [self._holders_from(member) for member in self._swarm.ready() if member.metadata]
-        if self._dht.contacts():
+        if self._network.reachable:
             lookups.append(self._holders_from_dht())
         if lookups:
             with contextlib.suppress(TimeoutError):
@@ -224,7 +225,7 @@ class Discovery:
                     await asyncio.gather(*lookups)
 
     async def _holders_from_dht(self) -> None:
-        records = await self._dht.get_holders(holders_key(self._archive))
+        records = await self._network.get_holders(holders_key(self._archive))
         self._take((record.raw for record in records), keep=True)
 
     async def _holders_from(self, member: Member) -> None:

@@ -33,7 +33,8 @@ from p2psync.format.head import ArchiveHead
 from p2psync.format.ids import Ref
 from p2psync.format.listing import Entry, Kind, dir_entry, encode_listing
 from p2psync.format.snapshot import Snapshot
-from p2psync.network.dht import open_dht
+from p2psync.network.beside import open_network
+from p2psync.network.protocols import Network
 from p2psync.plan.changes import Plan
 from p2psync.plan.compare import Comparison
 from p2psync.plan.deletions import Removal
@@ -48,7 +49,6 @@ from p2psync.supply.manifest import Manifest
 from p2psync.supply.sharing import Sharing
 from p2psync.tree.beneath import Beneath, file_error
 from p2psync.tree.writer import Workspace
-from p2psync_dht import DhtNode
 
 REPLANS_MAX: Final = 50
 """How often a snapshot that goes away is followed; an archive that changes faster than it can be fetched ends
@@ -65,9 +65,9 @@ MISSING_SHOWN: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A node inside which a fetch runs: its DHT and its content server are used instead of own ones."""
+    """A node inside which a fetch runs: its network and its content server are used instead of own ones."""
 
-    dht: DhtNode
+    network: Network
     share: Callable[[bytes], Share]
     """Given DEST, who offers its unfinished objects."""
 
@@ -128,33 +128,37 @@ class Fetch:
         tell = self._tell
         archive = self._options.url.archive
         tell.phase("looking up", None, None)
-        async with self._dht(archive) as dht:
-            before = dht.counters.bytes_in
+        async with self._network(archive) as network:
+            before = network.received
             discovery = Discovery(
-                self._state, self._options, dht, self._swarm, tell.warn, self._control.limiter
+                self._state, self._options, network, self._swarm, tell.warn, self._control.limiter
             )
             try:
                 await self._follow(discovery)
             finally:
                 await discovery.close()
-                self._account(dht.counters.bytes_in - before, started)
+                self._account(network.received - before, started)
         return self._summary
 
     @contextlib.asynccontextmanager
-    async def _dht(self, archive: bytes) -> AsyncIterator[DhtNode]:
+    async def _network(self, archive: bytes) -> AsyncIterator[Network]:
         if self._host is not None:
-            yield self._host.dht
+            yield self._host.network
         else:
             options = self._options
-            async with open_dht(
-                self._state, bootstrap=options.bootstrap, peers=options.peers, archive=archive
-            ) as dht:
-                yield dht
+            async with open_network(
+                self._state,
+                archive,
+                bootstrap=options.bootstrap,
+                peers=options.peers,
+                has_source=options.has_source,
+            ) as network:
+                yield network
 
-    def _account(self, dht_bytes: int, started: float) -> None:
+    def _account(self, network_bytes: int, started: float) -> None:
         received = {member.name: member.source.received for member in self._swarm.members}
         self._summary.sources = {name: count for name, count in received.items() if count}
-        self._summary.received = sum(received.values()) + dht_bytes
+        self._summary.received = sum(received.values()) + network_bytes
         self._summary.banned = [member.name for member in self._swarm.members if member.banned]
         self._summary.seconds = time.monotonic() - started
 

@@ -54,6 +54,11 @@ class FetchOptions:
     """Seconds between updates of a mirror."""
 
     @property
+    def has_source(self) -> bool:
+        """Whether anybody was given to begin with, a web mirror included."""
+        return bool(self.sources or self.url.peers or self.url.webs)
+
+    @property
     def peers(self) -> tuple[str, ...]:
         """The nodes given by hand, ``HOST:PORT``: each may be in the DHT, and wants to know of mirrors."""
         named = (source for source in self.sources if not source.startswith(("http://", "https://")))

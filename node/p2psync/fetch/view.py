@@ -14,7 +14,7 @@ from p2psync.fetch.options import FetchOptions
 from p2psync.format.head import ArchiveHead
 from p2psync.format.listing import Entry, Kind
 from p2psync.format.url import ArchiveUrl
-from p2psync.network.dht import open_dht
+from p2psync.network.beside import open_network
 from p2psync.sources.swarm import Swarm
 from p2psync.state import State
 from p2psync.supply.manifest import Manifest
@@ -108,10 +108,14 @@ async def _finding(
     options: FetchOptions, state: State, warn: Callable[[str], None]
 ) -> AsyncIterator[tuple[Discovery, Swarm]]:
     swarm = Swarm(time.monotonic, warn)
-    async with open_dht(
-        state, bootstrap=options.bootstrap, peers=options.peers, archive=options.url.archive
-    ) as dht:
-        discovery = Discovery(state, options, dht, swarm, warn)
+    async with open_network(
+        state,
+        options.url.archive,
+        bootstrap=options.bootstrap,
+        peers=options.peers,
+        has_source=options.has_source,
+    ) as network:
+        discovery = Discovery(state, options, network, swarm, warn)
         try:
             yield discovery, swarm
         finally:

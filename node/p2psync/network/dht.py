@@ -13,13 +13,14 @@ import contextlib
 import logging
 import socket
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypedDict, Unpack
 
 from p2psync import __version__
 from p2psync.errors import NetworkError
 from p2psync.format.url import host_and_port
+from p2psync.network.over_dht import DhtNetwork
 from p2psync.network.seeds.find import Seeds, join, some
 from p2psync.network.seeds.query import split
 from p2psync.state import State
@@ -28,6 +29,7 @@ from p2psync_dht import DhtNode, HolderRecord, Identity, RecordError
 log = logging.getLogger(__name__)
 
 DEFAULT_PORT: Final = 8730
+ANYWHERE: Final = "0.0.0.0"  # noqa: S104 - a client is reached by the answers to its own queries alone
 ASKED: Final = 6
 """Nodes that are asked to have us called back."""
 ASKS_ONLY: Final = (
@@ -58,13 +60,89 @@ def addresses(texts: Iterable[str]) -> list[tuple[str, int]]:
     return [host_and_port(text, DEFAULT_PORT) for text in texts]
 
 
+class Entry:
+    """A node of the DHT, and its way into the network."""
+
+    def __init__(
+        self,
+        node: DhtNode,
+        entering: Coroutine[Any, Any, None],
+        loading: Coroutine[Any, Any, None],
+        *,
+        sure: bool,
+    ) -> None:
+        self.node = node
+        self.sure = sure
+        """Whether more than guesses leads into the network, so that it is worth waiting for."""
+        self.entering = asyncio.ensure_future(entering)
+        self._loading = asyncio.ensure_future(loading)
+        self._awaited = False
+
+    async def entered(self) -> None:
+        """Wait until the node has joined, or tried to. Raises TrustError: there are only seeds that must not
+        be believed.
+        """
+        self._awaited = True
+        await asyncio.wait([self.entering, self._loading])
+        self.entering.result()
+
+    @property
+    def has_loaded(self) -> bool:
+        """Whether all records of the run before are stored again, so that they may be saved anew."""
+        return self._loading.done() and not self._loading.cancelled()
+
+    @property
+    def network(self) -> DhtNetwork:
+        """The node behind the protocols of ``protocols``."""
+        return DhtNetwork(self.node, self.entering, sure=self.sure)
+
+    async def end(self) -> None:
+        """End a way that leads nowhere in time, and say why it failed if nobody else has heard of it."""
+        self.entering.cancel()
+        self._loading.cancel()
+        for outcome in await asyncio.gather(self.entering, self._loading, return_exceptions=True):
+            if isinstance(outcome, Exception) and not self._awaited:
+                log.warning("the network could not be joined: %s", outcome)
+
+
+class Options(TypedDict, total=False):
+    """The keyword arguments of `start_dht`, which explains them."""
+
+    bootstrap: Sequence[str]
+    peers: Sequence[str]
+    host: str
+    port: int
+    server: bool
+    archive: bytes | None
+    records: bool
+    tests_reachability: bool
+    node_class: type[DhtNode]
+    identity: Identity | None
+    seeds: Seeds | None
+
+
 @contextlib.asynccontextmanager
-async def open_dht(
+async def open_dht(state: State, **options: Unpack[Options]) -> AsyncIterator[DhtNode]:
+    """A node of the DHT as `start_dht` makes it, that has joined, or tried to. A client knows a few contacts
+    by then, and more as it goes on.
+
+    Raises:
+        NetworkError: the address cannot be used. UsageError: a bootstrap address is none. TrustError: there
+        are only seeds that must not be believed.
+    """
+    async with start_dht(state, **options) as entry:
+        if entry.sure:
+            await entry.entered()
+        yield entry.node
+
+
+@contextlib.asynccontextmanager
+async def start_dht(
     state: State,
     *,
     bootstrap: Sequence[str] = (),
     peers: Sequence[str] = (),
-    host: str = "0.0.0.0",  # noqa: S104 - a client is reached by the answers to its own queries alone
+    host: str = ANYWHERE,
     port: int = 0,
     server: bool = False,
     archive: bytes | None = None,
@@ -73,23 +151,20 @@ async def open_dht(
     node_class: type[DhtNode] = DhtNode,
     identity: Identity | None = None,
     seeds: Seeds | None = None,
-) -> AsyncIterator[DhtNode]:
-    """A node of the DHT that has joined, or tried to; its contacts are saved at the end. A client knows a few
-    contacts by then, and more as it goes on. Where what it remembers cannot be read or saved, it says so and
-    does without.
+) -> AsyncIterator[Entry]:
+    """A node of the DHT with what the state directory remembers, on its way into the network; its contacts
+    are saved at the end. Where what it remembers cannot be read or saved, it says so and does without.
 
     ``bootstrap``: addresses to join by, and sources of seeds (``seeds.query``), unless ``seeds`` are given.
     ``peers``: HOST:PORT of nodes that are known as sources, and may be in the DHT. Where nothing else leads
-    into it they are tried in the background: at an address that was given for HTTP, UDP may well be silent,
-    and who has a source need not wait for the DHT.
+    into it they are tried, and not waited for: at an address that was given for HTTP, UDP may well be silent.
     ``archive``: its known holders are tried as contacts too. ``records``: what was stored for others before a
-    restart is stored again. ``tests_reachability``: have strangers call back first, and stay a client if
-    none gets through. ``identity``: that of the state directory if None; a node that runs on it answers
-    only others.
+    restart is stored again. ``tests_reachability``: have strangers call back first, and become a client if
+    none gets through; until that is known a server answers those who know it, and enters no table.
+    ``identity``: that of the state directory if None; a node that runs on it answers only others.
 
     Raises:
-        NetworkError: the address cannot be used. UsageError: a bootstrap address is none. TrustError: there
-        are only seeds that must not be believed.
+        NetworkError: the address cannot be used. UsageError: a bootstrap address is none.
     """
     texts, queries = split(bootstrap)
     given, hints = addresses(texts), addresses(peers)[:JOIN_PEERS]
@@ -98,7 +173,6 @@ async def open_dht(
             identity or state.identity(),
             host,
             port,
-            # As a server it would enter the tables of those whom it asks whether it can be one.
             server=server and not tests_reachability,
             agent=f"p2psync/{__version__}",
         )
@@ -106,45 +180,55 @@ async def open_dht(
         raise NetworkError(
             f"cannot use UDP port {port} at {host}: {error.strerror or error}; choose another with --listen"
         ) from None
-    joining: asyncio.Future[None] | None = None
+    # As a listed server it would enter the tables of those whom it asks whether it can be one.
+    node.serve(server, listed=not tests_reachability)
+    entry: Entry | None = None
     try:
         with _only_a_cache(state.contacts_path, *UNREAD):
             node.load_contacts(state.contacts_path)
-        if records:
-            with _only_a_cache(state.path / RECORDS, *UNREAD):
-                await node.load_records(state.path / RECORDS)
         known = [] if archive is None else addresses(holder_addresses(state, archive))
         seeds = seeds or Seeds(state.path, queries)
-
-        async def enter(given: list[tuple[str, int]]) -> None:
-            if tests_reachability:
-                if not given and not node.remembered:
-                    given = some(await seeds.find()) or hints
-                reached = await _is_reached(node, given)
-                node.serve(server and reached is not False)
-                if reached is False:
-                    log.warning("%s", ASKS_ONLY)
-            enough = None if server else ENOUGH
-            await join(node, list(dict.fromkeys([*given, *hints, *known])), seeds, enough=enough)
-
-        entering = enter(given)
-        if given or node.remembered or seeds.queries or not hints:
-            await entering
-        else:
-            joining = asyncio.ensure_future(entering)
-        yield node
+        sure = bool(given or node.remembered or seeds.queries or not hints)
+        entering = _enter(node, given, hints, known, seeds, server=server, tests=tests_reachability)
+        entry = Entry(node, entering, _load(node, state.path / RECORDS if records else None), sure=sure)
+        yield entry
     finally:
-        if joining is not None:
-            joining.cancel()
-            for outcome in await asyncio.gather(joining, return_exceptions=True):
-                if isinstance(outcome, Exception):
-                    log.warning("the network could not be joined: %s", outcome)
+        if entry is not None:
+            await entry.end()
         with _only_a_cache(state.contacts_path, *UNSAVED):
             node.save_contacts(state.contacts_path)
-        if records:
+        if records and entry is not None and entry.has_loaded:
             with _only_a_cache(state.path / RECORDS, *UNSAVED):
                 node.save_records(state.path / RECORDS)
         await node.close()
+
+
+async def _load(node: DhtNode, records: Path | None) -> None:
+    if records is not None:
+        with _only_a_cache(records, *UNREAD):
+            await node.load_records(records)
+
+
+async def _enter(
+    node: DhtNode,
+    given: list[tuple[str, int]],
+    hints: list[tuple[str, int]],
+    known: list[tuple[str, int]],
+    seeds: Seeds,
+    *,
+    server: bool,
+    tests: bool,
+) -> None:
+    """Find out whether others reach the node, where that is asked for, and join."""
+    if tests:
+        if not given and not node.remembered:
+            given = some(await seeds.find()) or hints
+        reached = await _is_reached(node, given)
+        node.serve(server and reached is not False)
+        if reached is False:
+            log.warning("%s", ASKS_ONLY)
+    enough = None if server else ENOUGH
+    await join(node, list(dict.fromkeys([*given, *hints, *known])), seeds, enough=enough)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from p2psync.daemon.metered import MeteredDht
 from p2psync.daemon.options import NodeOptions, Ready
 from p2psync.daemon.supervisor import Supervisor
 from p2psync.daemon.upkeep import Upkeep, open_doors
-from p2psync.network.dht import open_dht
+from p2psync.network.dht import start_dht
 from p2psync.network.seeds.find import Seeds
 from p2psync.network.seeds.query import split
 from p2psync.state import NODE_LOCK, State
@@ -30,7 +30,7 @@ async def run_bootstrap(
         stack.enter_context(state.lock(NODE_LOCK))
         host, port = options.listen
         seeds = Seeds(state.path, split(options.bootstrap)[1])
-        opened = open_dht(
+        opened = start_dht(
             state,
             bootstrap=options.bootstrap,
             host=host,
@@ -41,9 +41,9 @@ async def run_bootstrap(
             node_class=MeteredDht,
             seeds=seeds,
         )
-        dht = await stack.enter_async_context(opened)
-        vitals = Vitals(options, state, dht, seeds)
+        entry = await stack.enter_async_context(opened)
+        vitals = Vitals(options, state, entry.node, seeds)
         if vitals.archives():
             warn("a bootstrap node serves and updates none of the archives in its state directory")
-        await open_doors(stack, vitals, supervisor, dht.address, on_ready)
-        await Upkeep(vitals, supervisor, warn).run()
+        await open_doors(stack, vitals, supervisor, entry.node.address, entry, on_ready)
+        await Upkeep(vitals, supervisor, entry, warn).run()

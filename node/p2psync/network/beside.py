@@ -1,0 +1,130 @@
+"""The network for a command that looks up and fetches: a DHT node opened beside its work.
+
+Whoever was given a source begins with that, and the DHT comes when it comes. Where nothing leads into it but
+those sources themselves, whose UDP may well be silent, it is opened only when a fetch lasts: many are over
+before a node would have met anybody, and what such a node takes to load would be half of their time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import logging
+from collections.abc import AsyncIterator, Collection, Sequence
+from typing import TYPE_CHECKING, Final
+
+from p2psync.errors import NetworkError
+from p2psync.state import State
+from p2psync_dht import Head, HolderRecord
+
+if TYPE_CHECKING:
+    from p2psync.network.protocols import Network
+
+log = logging.getLogger(__name__)
+
+HINTS_PAUSE: Final = 0.4
+"""Seconds until sources that were given are tried as nodes of the DHT, if nothing else leads into it."""
+
+
+@contextlib.asynccontextmanager
+async def open_network(
+    state: State,
+    archive: bytes,
+    *,
+    bootstrap: Sequence[str] = (),
+    peers: Sequence[str] = (),
+    has_source: bool = False,
+) -> AsyncIterator[Network]:
+    """The network, joined by ``bootstrap`` and what the state directory remembers, or by ``peers``: HOST:PORT
+    of nodes given as sources. With ``has_source`` it may still be on its way: whoever asks something then
+    waits for it.
+
+    Raises:
+        NetworkError: UDP cannot be used. UsageError: a bootstrap address is none. TrustError: there are only
+        seeds that must not be believed.
+    """
+    made = Beside(state, archive, bootstrap, peers)
+    try:
+        if not has_source:
+            await made.entered()
+        yield made
+    finally:
+        await made.close()
+
+
+class Beside:
+    """A `protocols.Network` that is opened by a task of its own. Made on a running event loop; see
+    `open_network`.
+    """
+
+    def __init__(self, state: State, archive: bytes, bootstrap: Sequence[str], peers: Sequence[str]) -> None:
+        self._state = state
+        self._archive = archive
+        self._bootstrap = bootstrap
+        self._peers = peers
+        self._network: Network | None = None
+        self._sure = bool(bootstrap) or not peers or state.contacts_path.exists()
+        self._open = asyncio.Event()
+        self._closing = asyncio.Event()
+        self._awaited = False
+        self._task = asyncio.ensure_future(self._run())
+
+    @property
+    def reachable(self) -> bool:
+        return self._sure if self._network is None else self._network.reachable
+
+    @property
+    def received(self) -> int:
+        return 0 if self._network is None else self._network.received
+
+    async def entered(self) -> Network:
+        """The network, once it is open. Raises as `open_network`."""
+        self._awaited = True
+        opened = asyncio.ensure_future(self._open.wait())
+        try:
+            await asyncio.wait([opened, self._task], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            opened.cancel()
+        if self._network is None:
+            self._task.result()
+            raise NetworkError("the command ended before it had joined the network")
+        return self._network
+
+    async def get_head(self, archive: bytes) -> Head | None:
+        return await (await self.entered()).get_head(archive)
+
+    async def put_head(self, raw: bytes) -> int:
+        return await (await self.entered()).put_head(raw)
+
+    async def refresh_head(self, raw: bytes) -> int:
+        return await (await self.entered()).refresh_head(raw)
+
+    async def get_holders(self, key: bytes) -> list[HolderRecord]:
+        return await (await self.entered()).get_holders(key)
+
+    async def announce(self, raws: Collection[bytes]) -> dict[bytes, int]:
+        return await (await self.entered()).announce(raws)
+
+    async def close(self) -> None:
+        """Leave the network, or give up the way to it; say why that failed if nobody else has heard of it."""
+        self._closing.set()
+        if self._network is None:
+            self._task.cancel()
+        for outcome in await asyncio.gather(self._task, return_exceptions=True):
+            if isinstance(outcome, Exception) and not self._awaited:
+                log.warning("the network could not be joined: %s", outcome)
+
+    async def _run(self) -> None:
+        if not self._sure:
+            await asyncio.sleep(HINTS_PAUSE)
+        # kademlia and what it needs: loaded here, off the loop, and not by those whom a source is enough for.
+        dht = await asyncio.to_thread(importlib.import_module, "p2psync.network.dht")
+        async with dht.start_dht(
+            self._state, bootstrap=self._bootstrap, peers=self._peers, archive=self._archive
+        ) as entry:
+            if entry.sure:
+                await entry.entered()
+            self._network = entry.network
+            self._open.set()
+            await self._closing.wait()
