@@ -20,7 +20,7 @@ import aiohttp
 from aiohttp import web
 from tests.node.simulator import Publisher
 
-from p2psync.content.library import BytesContent, Found, TakenRow
+from p2psync.content.interface import BytesContent, Found
 from p2psync.content.server import ContentServer
 from p2psync.sources.wire import BATCH_PATH, Have, Row
 from p2psync_dht import HolderRecord, Identity
@@ -268,7 +268,7 @@ class MemoryLibrary:
         return None if data is None else BytesContent(data)
 
     def rows(self, rows: Sequence[Row]) -> _Rows:
-        return _Rows(self, rows)
+        return _Rows(self)
 
     def recipe(self, digest: bytes) -> bytes | None:
         return self._publisher.recipes.get(digest)
@@ -287,19 +287,17 @@ class MemoryLibrary:
 
 
 class _Rows:
-    def __init__(self, library: MemoryLibrary, rows: Sequence[Row]) -> None:
+    archive: bytes | None = None
+
+    def __init__(self, library: MemoryLibrary) -> None:
         self._library = library
-        self._rows = list(rows)
 
-    @property
-    def left(self) -> int:
-        return len(self._rows)
+    def read(self, row: Row, into: memoryview) -> bool:
+        content = self._library.open(row[0])
+        return content is not None and content.read_into(row[1], into)
 
-    def take(self, size: int, *, wait: bool) -> list[TakenRow | None]:
-        digest, offset, length = self._rows.pop(0)
-        content = self._library.open(digest)
-        data = None if content is None else content.read(offset, length)
-        return [None if data is None else TakenRow(data, None)]
+    def close(self) -> None:
+        pass
 
 
 @dataclass

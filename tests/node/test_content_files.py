@@ -41,14 +41,19 @@ def stamp(path: Path) -> Stamp:
     return Stamp.of(path.lstat())
 
 
-def read(
-    opener: Opener, root: Path, directory: bytes, name: bytes, wanted: Stamp
-) -> bytes | bytearray | None:
+def read(opener: Opener, root: Path, directory: bytes, name: bytes, wanted: Stamp) -> bytes | None:
+    """What is had of a file, which is the same in both ways: opened, and read as a row of a batch."""
     content = opener.open(os.fsencode(root), directory, name, wanted)
+    buffer = bytearray(wanted.size)
+    if is_plain(name) and (folder := opener.pin(os.fsencode(root), directory)) is not None:
+        came = folder.read_into(name, wanted, 0, memoryview(buffer))
+        opener.unpin(folder)
+        assert came == (content is not None)
     if content is None:
         return None
     try:
-        return content.read(0, content.size)
+        assert content.read_into(0, memoryview(buffer))
+        return bytes(buffer)
     finally:
         content.close()
 
@@ -123,7 +128,7 @@ def test_a_change_while_the_file_is_open_is_noticed(opener: Opener, root: Path) 
     path.write_bytes(b"PUBLISHED")
     os.utime(path, ns=(0, 0))
     assert not content.unchanged()
-    assert content.read(0, 9) is None
+    assert not content.read_into(0, memoryview(bytearray(9)))
     content.close()
 
 
@@ -136,14 +141,28 @@ def test_more_directories_than_are_kept_open(opener: Opener, root: Path) -> None
     assert len(open_below(root)) <= before + 2
 
 
-def test_reading_without_waiting_gives_the_same_or_says_that_it_would_wait(root: Path) -> None:
-    fd = os.open(root / "a/b/file", os.O_RDONLY)
-    content = FileContent(fd, 9, None)
-    try:
-        assert content.read(2, 3, wait=False) == b"bli"
-    except BlockingIOError:
-        assert content.read(2, 3) == b"bli"
-    assert content.read(5, 5) is None
+def test_a_directory_that_is_in_use_stays_open_when_it_leaves_the_cache(root: Path) -> None:
+    opener = Opener(cached=1)
+    before = len(os.listdir("/proc/self/fd"))
+    folder = opener.pin(os.fsencode(root), b"a/b")
+    assert folder is not None
+    other = opener.pin(os.fsencode(root), b"a")
+    assert other is not None
+    buffer = bytearray(9)
+    assert folder.read_into(b"file", stamp(root / "a/b/file"), 0, memoryview(buffer))
+    assert buffer == b"published"
+    opener.close()
+    opener.unpin(folder)
+    opener.unpin(other)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_what_is_not_there_is_not_read(root: Path) -> None:
+    content = FileContent(os.open(root / "a/b/file", os.O_RDONLY), 9, None)
+    buffer = bytearray(5)
+    assert content.read_into(4, memoryview(buffer))
+    assert buffer == b"ished"
+    assert not content.read_into(5, memoryview(buffer))
     content.close()
 
 

@@ -72,7 +72,7 @@ async def test_neighbours_that_form_a_long_stretch_come_as_one_range(node: Serve
     answer = await asker.get(*spans)
     assert asker.bytes_of(answer, spans) == [BIG[span.offset : span.offset + span.length] for span in spans]
     assert [at - answer.positions[0] for at in answer.positions] == [0, RANGE_MIN, RANGE_MIN + 77]
-    assert node.server.counters.bytes_by("object") >= RANGE_MIN
+    assert (await node.counted(RANGE_MIN)).bytes_by("object") >= RANGE_MIN
 
 
 async def test_a_range_that_is_not_there(asker: Asker) -> None:

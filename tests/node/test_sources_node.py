@@ -228,7 +228,7 @@ async def test_the_metadata_of_a_read_is_counted(node: Served, peer: PeerSource)
     before = peer.received
     await peer.read([Span(node.entry(b"big").digest, 0, 1_000_000)], memoryview(bytearray(1_000_000)))
     assert 1_000_000 < peer.received - before < 1_001_000
-    assert node.server.counters.bytes_by("object") >= 1_000_000
+    assert (await node.counted(1_000_000)).bytes_by("object") >= 1_000_000
 
 
 async def test_many_readers_at_once_get_their_own_bytes(node: Served, peer: PeerSource) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from p2psync.content.counters import Counters
 from p2psync.content.library import StateLibrary
 from p2psync.content.server import ContentServer
 from p2psync.format.listing import Entry
@@ -100,6 +101,15 @@ class Served:
     @property
     def url(self) -> str:
         return f"http://{self.address}/{archive_text(self.archive)}"
+
+    async def counted(self, number: int) -> Counters:
+        """What is counted once ``number`` bytes are: a thread counts what it sent, perhaps after the client
+        has it.
+        """
+        async with asyncio.timeout(20):
+            while self.server.counters.bytes_sent < number:  # noqa: ASYNC110 - counting sets no event
+                await asyncio.sleep(0.001)
+        return self.server.counters
 
     def entry(self, path: bytes) -> Entry:
         found = self.library.browse(self.archive, path.split(b"/"))

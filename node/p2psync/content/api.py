@@ -1,13 +1,14 @@
-"""The node's own requests below /p2psync/v1 (docs/spec/wire.md): objects, recipes, batches, heads, holders.
+"""The node's own requests below /p2psync/v1 (docs/spec/wire.md), as far as the HTTP library answers them.
 
-Thin handlers: sizes are checked here, what is held is the library's, verification is the records' own.
+Thin handlers: sizes are checked here, what is held is the library's, verification is the records' own. Bulk
+bytes are usually sent by ``bulk``'s threads.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final, ParamSpec, TypeVar
@@ -15,21 +16,17 @@ from typing import Final, ParamSpec, TypeVar
 from aiohttp import web
 from blake3 import blake3
 
-from p2psync.content.library import Library, TakenRow
+from p2psync.content.answers import IMMUTABLE, ROOM, Cut, RowsAnswer, batch_answer, recipes_answer
+from p2psync.content.counters import Counters
+from p2psync.content.interface import Library
 from p2psync.content.nominate import Nominations, Refused
-from p2psync.content.send import Counters, abort, send_content, write
+from p2psync.content.send import abort, send_content, write
 from p2psync.errors import FormatError, TrustError, UsageError
 from p2psync.format.url import parse_archive_text
 from p2psync.sources import wire
-from p2psync.sources.wire import NOT_HERE, ROW_LENGTH
 
 BODY_TIMEOUT: Final = 30.0
 """Seconds for a request's body to arrive: the largest is 256 KiB."""
-BATCH_BUFFER: Final = 512 << 10
-"""Bytes of a batch response that are gathered before they are written: bounds memory, and saves a write for
-each small row."""
-IMMUTABLE: Final = "public, max-age=31536000, immutable"
-"""What a digest names never changes."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -72,7 +69,7 @@ class Api:
         return web.Response(body=body, content_type=wire.MSGPACK)
 
     async def get_head(self, request: web.Request) -> web.Response:
-        raw = self._library.head(_archive(request))
+        raw = await self._threaded(self._library.head, _archive(request))
         if raw is None:
             raise web.HTTPNotFound(text="no head of this archive is known here\n")
         etag = f'"{blake3(raw).hexdigest()}"'
@@ -105,7 +102,7 @@ class Api:
         try:
             await self._nominations.consider(archive, raw, request.remote or "")
         except Refused as refused:
-            self._counters.refused += 1
+            self._counters.note(refused=1)
             return web.Response(status=refused.status, text=f"{refused}\n")
         return web.Response(status=204)
 
@@ -113,66 +110,63 @@ class Api:
         digest = wire.parse_digest(request.match_info["digest"])
         content = await self._threaded(self._library.open, digest)
         if content is None:
-            self._counters.missed += 1
+            self._counters.note(missed=1)
             raise web.HTTPNotFound(text="not here\n")
         headers = {"Content-Type": wire.OCTETS, "Cache-Control": IMMUTABLE}
         sent = partial(self._counters.add, "object", content.archive)
         response = await send_content(request, content, digest.hex(), headers, sent)
-        self._counters.objects += 1
+        self._counters.note(objects=1)
         return response
 
     async def get_recipe(self, request: web.Request) -> web.Response:
         raw = await self._threaded(self._library.recipe, wire.parse_digest(request.match_info["digest"]))
         if raw is None:
-            self._counters.missed += 1
+            self._counters.note(missed=1)
             raise web.HTTPNotFound(text="not here\n")
         return web.Response(body=raw, content_type=wire.OCTETS, headers={"Cache-Control": IMMUTABLE})
 
     async def post_have(self, request: web.Request) -> web.Response:
-        digests = wire.decode_have(await read_body(request, wire.HAVE_BODY_MAX))
-        body = wire.encode_have_answer(await self._threaded(self._library.have, digests))
+        raw = await read_body(request, wire.HAVE_BODY_MAX)
+        body = await self._threaded(self._have, raw)
         if len(body) > wire.HAVE_ANSWER_MAX:
             raise web.HTTPRequestEntityTooLarge(0, 0, text="ask about fewer large objects at once\n")
         return web.Response(body=body, content_type=wire.MSGPACK)
 
-    async def post_recipes(self, request: web.Request) -> web.Response:
-        digests = wire.decode_recipes(await read_body(request, wire.RECIPES_BODY_MAX))
-        body = await self._threaded(lambda: wire.encode_recipes_answer(map(self._library.recipe, digests)))
-        return web.Response(body=body, content_type=wire.OCTETS)
+    def _have(self, raw: bytes) -> bytes:
+        return wire.encode_have_answer(self._library.have(wire.decode_have(raw)))
+
+    async def post_recipes(self, request: web.Request) -> web.StreamResponse:
+        return await self._rows(request, wire.RECIPES_BODY_MAX, partial(recipes_answer, self._library))
 
     async def post_batch(self, request: web.Request) -> web.StreamResponse:
-        rows = wire.decode_batch(await read_body(request, wire.BATCH_BODY_MAX))
-        response = web.StreamResponse(headers={"Content-Type": wire.OCTETS})
-        await response.prepare(request)
-        reader = await self._threaded(self._library.rows, rows)
-        try:
-            while reader.left:
-                # What is in memory is read right here: handing over to a thread and back costs more than
-                # the reading.
-                taken = reader.take(BATCH_BUFFER, wait=False)
-                if not taken:
-                    taken = await self._threaded(reader.take, BATCH_BUFFER, wait=True)
-                await write(response, self._framed(taken))
-        except TimeoutError:
-            abort(request)
-        self._counters.batches += 1
-        return response
+        made = partial(batch_answer, self._library, counters=self._counters)
+        return await self._rows(request, wire.BATCH_BODY_MAX, made)
 
-    def _framed(self, taken: Sequence[TakenRow | None]) -> bytes:
-        parts: list[bytes | bytearray] = []
-        for row in taken:
-            parts.append(ROW_LENGTH.pack(NOT_HERE if row is None else len(row.data)))
-            if row is not None:
-                parts.append(row.data)
-                self._counters.add("batch", row.archive, len(row.data))
-        self._counters.add("batch", None, ROW_LENGTH.size * len(taken))
-        self._counters.rows += len(taken)
-        self._counters.missed += taken.count(None)
-        return b"".join(parts)
+    async def _rows(
+        self, request: web.Request, limit: int, made: Callable[[bytes], RowsAnswer]
+    ) -> web.StreamResponse:
+        """What a thread for bulk bytes would answer, for a client whose requests are not plain."""
+        raw = await read_body(request, limit)
+        answer = await self._threaded(made, raw)
+        response = web.StreamResponse(headers={"Content-Type": wire.OCTETS})
+        response.content_length = await self._threaded(_with_room, answer.prepare)
+        answer.park()
+        await response.prepare(request)
+        try:
+            while data := await self._threaded(_with_room, answer.body):
+                answer.park()
+                await write(response, data)
+        except (TimeoutError, Cut):
+            abort(request)
+        return response
 
     async def _threaded(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, lambda: call(*args, **kwargs))
+
+
+def _with_room(call: Callable[[memoryview], T]) -> T:
+    return call(memoryview(bytearray(ROOM)))
 
 
 def _archive(request: web.Request) -> bytes:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from p2psync.content.library import Library
+from p2psync.content.interface import Library
 from p2psync.errors import P2psyncError
 from p2psync.sources.node import PeerSource
 from p2psync_dht import Endpoint, HolderRecord, RecordError, holders_key

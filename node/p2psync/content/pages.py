@@ -18,8 +18,9 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from aiohttp import web
 
-from p2psync.content.library import BytesContent, Content, Found, Library
-from p2psync.content.send import Counters, abort, send_content, write
+from p2psync.content.counters import Counters
+from p2psync.content.interface import BytesContent, Content, Found, Library
+from p2psync.content.send import abort, send_content, write
 from p2psync.errors import UsageError
 from p2psync.format.limits import PATH_MAX
 from p2psync.format.listing import Entry, Kind
@@ -78,7 +79,7 @@ class Pages:
         archive, parts, slash = parse_target(request.raw_path)
         found = await self._threaded(self._library.browse, archive, parts)
         if found is None:
-            self._counters.missed += 1
+            self._counters.note(missed=1)
             raise web.HTTPNotFound(text="not here\n")
         entry = found.entry
         if entry.kind is Kind.DIR:
@@ -99,7 +100,7 @@ class Pages:
         if entry.size:
             content = await self._threaded(self._library.open, entry.digest)
         if content is None:
-            self._counters.missed += 1
+            self._counters.note(missed=1)
             raise web.HTTPNotFound(text="the file is not here, or was changed since it was published\n")
         guessed, encoding = mimetypes.guess_type(entry.name.decode("latin-1"))
         kind = guessed if guessed and not encoding else "application/octet-stream"
@@ -110,7 +111,7 @@ class Pages:
         sent = partial(self._counters.add, "tree", archive)
         modified = entry.mtime_ns // 1_000_000_000
         response = await send_content(request, content, etag, headers, sent, modified)
-        self._counters.files += 1
+        self._counters.note(files=1)
         return response
 
     async def _listing(
@@ -129,9 +130,8 @@ class Pages:
         try:
             await write(response, f"{_top(title)}<table>\n{up}".encode())
             for start in range(0, len(found.listing), ENTRIES_PER_WRITE):
-                rows = map(_row, found.listing[start : start + ENTRIES_PER_WRITE])
-                await write(response, "".join(rows).encode())
-                await asyncio.sleep(0)  # others get their turn within a long listing
+                some = found.listing[start : start + ENTRIES_PER_WRITE]
+                await write(response, await self._threaded(_rendered, some))
             await write(response, b"</table>\n")
         except TimeoutError:
             abort(request)
@@ -190,6 +190,10 @@ def _shown(name: bytes) -> str:
 def _top(title: str) -> str:
     shown = html.escape(title)
     return f"<!doctype html>\n<meta charset=utf-8>\n<title>{shown}</title>\n<h1>{shown}</h1>\n"
+
+
+def _rendered(entries: Iterable[Entry]) -> bytes:
+    return "".join(map(_row, entries)).encode()
 
 
 def _row(entry: Entry) -> str:

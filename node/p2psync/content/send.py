@@ -1,21 +1,20 @@
 """Sending content: from disk to wire by sendfile, with the headers that HTTP caches and resuming clients go
 by.
 
-Counts what is sent, and gives up on clients that do not take it. Which content, is the handlers' to find.
+For what the HTTP library answers; gives up on clients that do not take it. Which content, is the handlers' to
+find.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final
 
 from aiohttp import web
 
-from p2psync.content.library import BytesContent, Content
+from p2psync.content.interface import BytesContent, Content
 from p2psync.content.ranges import http_date, select
 from p2psync.tree.opener import FileContent
 
@@ -25,38 +24,6 @@ hashed."""
 SEND_TIMEOUT: Final = 180.0
 """Seconds for one slice. A socket becomes writable only when a third of its buffer (up to 4 MiB) is free,
 so a client needs about 8 kB/s to be served; slower ones hold connections that others want."""
-
-Way = Literal["object", "batch", "tree"]
-"""How content goes out: alone by its id, many by their ids, or as a file of the browsable tree."""
-
-
-@dataclass
-class Counters:
-    """What was served, for metrics. Bytes are bytes of bodies."""
-
-    requests: int = 0
-    objects: int = 0
-    files: int = 0
-    batches: int = 0
-    rows: int = 0
-    missed: int = 0
-    refused: int = 0
-    sent: dict[tuple[Way, bytes | None], int] = field(default_factory=lambda: defaultdict(int))
-    """Bytes by way, and by the archive in whose tree they were found: one of those that are here. None for
-    what belongs to no one archive: manifests, and the lengths between the rows of batches."""
-
-    @property
-    def bytes_sent(self) -> int:
-        """All content together."""
-        return sum(self.sent.values())
-
-    def add(self, way: Way, archive: bytes | None, number: int) -> None:
-        """Count bytes that went out."""
-        self.sent[way, archive] += number
-
-    def bytes_by(self, way: Way) -> int:
-        """What went out one way, of all archives."""
-        return sum(number for (each, _), number in self.sent.items() if each == way)
 
 
 class Disconnected(ConnectionResetError):

@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry, Histogram, disable_created_metr
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from p2psync import __version__
-from p2psync.content.send import Way
+from p2psync.content.counters import Way
 from p2psync.daemon.health import Vitals
 from p2psync.format.url import archive_text
 

@@ -24,6 +24,7 @@ GC_GRACE: Final = 24 * 3600  # seconds; longer than a pause between two runs of 
 TOUCH_AFTER: Final = (
     3600  # putting an object again renews its age at most once an hour: no write for each put
 )
+PIECE: Final = 1 << 20  # bytes of an object in memory at once, where it is read in pieces
 KEEP_SNAPSHOTS: Final = (
     3  # clients that fetch while the archive is republished still find what they began with
 )
@@ -47,6 +48,21 @@ class MetaStore:
         """The bytes of an object, or None."""
         row = self._db.connection.execute("SELECT data FROM objects WHERE digest = ?", (digest,)).fetchone()
         return None if row is None else bytes(row[0])
+
+    def size(self, digest: bytes) -> int | None:
+        """Length of an object, or None if it is not here."""
+        row = self._db.connection.execute("SELECT size FROM objects WHERE digest = ?", (digest,)).fetchone()
+        return None if row is None else int(row[0])
+
+    def pieces(self, digest: bytes) -> Iterator[bytes]:
+        """The bytes of an object in pieces, for one too large to hold in memory; none if it is not here."""
+        connection = self._db.connection
+        row = connection.execute("SELECT rowid FROM objects WHERE digest = ?", (digest,)).fetchone()
+        if row is None:
+            return
+        with connection.blobopen("objects", "data", row[0], readonly=True) as blob:
+            while piece := blob.read(PIECE):
+                yield piece
 
     def has(self, digest: bytes) -> bool:
         row = self._db.connection.execute("SELECT 1 FROM objects WHERE digest = ?", (digest,)).fetchone()

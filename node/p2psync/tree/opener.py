@@ -20,7 +20,6 @@ _FOLDER_FLAGS: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.
 _FILE_FLAGS: Final = (
     os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 )  # a FIFO that was swapped in must not block
-_NOWAIT: Final[int] = getattr(os, "RWF_NOWAIT", 0)
 
 
 class Stamp(NamedTuple):
@@ -69,31 +68,54 @@ class FileContent:
         last = bisect_right(offsets, offset + length - 1) - 1
         return all(bitmap[index >> 3] & (0x80 >> (index & 7)) for index in range(first, last + 1))
 
-    def read(self, offset: int, length: int, *, wait: bool = True) -> bytes | bytearray | None:
-        """These bytes; None if they are not there, or the file has changed.
-
-        Without ``wait``, BlockingIOError where the kernel would have to read from the disk (preadv2(2),
-        RWF_NOWAIT).
-        """
-        if not self.covers(offset, length):
-            return None
-        data = os.pread(self.fd, length, offset) if wait else self._read_cached(offset, length)
-        return data if len(data) == length and self.unchanged() else None
-
-    def _read_cached(self, offset: int, length: int) -> bytearray:
-        data = bytearray(length)
-        try:
-            count = os.preadv(self.fd, [data], offset, _NOWAIT) if _NOWAIT else 0
-        except OSError:  # not cached, or a file system that cannot tell
-            count = 0
-        if count != length:
-            raise BlockingIOError
-        return data
+    def read_into(self, offset: int, into: memoryview) -> bool:
+        """Read these bytes. False: they are not there, or the file has changed."""
+        if not self.covers(offset, len(into)):
+            return False
+        return os.preadv(self.fd, [into], offset) == len(into) and self.unchanged()
 
     def close(self) -> None:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+
+class Folder:
+    """An open directory, for ``Opener`` and those who have it pinned."""
+
+    __slots__ = ("cached", "fd", "pins")
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.pins = 0
+        self.cached = True
+
+    def read_into(self, name: bytes, stamp: Stamp, offset: int, into: memoryview) -> bool:
+        """Read bytes of the regular file ``name`` in here, if it is the one that ``stamp`` describes.
+
+        One look at its attributes, after the reading, is enough: a change before or during it would show in
+        the change time, which nobody sets back. False: it is missing, shorter, something else or changed.
+        """
+        try:
+            fd = os.open(name, _FILE_FLAGS, dir_fd=self.fd)
+        except OSError:
+            return False
+        try:
+            if os.preadv(fd, [into], offset) != len(into):
+                return False
+            now = os.fstat(fd)
+        except OSError:  # not a file that can be read at an offset, or a disk that fails
+            return False
+        finally:
+            os.close(fd)
+        size, mtime_ns, ctime_ns, ino = stamp
+        return (
+            now.st_ctime_ns == ctime_ns
+            and now.st_mtime_ns == mtime_ns
+            and now.st_size == size
+            and now.st_ino == ino
+            and stat.S_ISREG(now.st_mode)
+        )
 
 
 class Opener:
@@ -105,7 +127,7 @@ class Opener:
 
     def __init__(self, cached: int = FOLDERS_CACHED) -> None:
         self._cached = cached
-        self._folders: OrderedDict[tuple[bytes, bytes], int] = OrderedDict()
+        self._folders: OrderedDict[tuple[bytes, bytes], Folder] = OrderedDict()
         self._lock = threading.Lock()
 
     def open(self, root: bytes, directory: bytes, name: bytes, stamp: Stamp) -> FileContent | None:
@@ -115,40 +137,71 @@ class Opener:
         None if it is missing, cannot be read, is something else, has changed, or would be reached through a
         symbolic link.
         """
-        if not is_plain(name) or not all(is_plain(part) for part in directory.split(b"/") if directory):
+        if not is_plain(name):
             return None
-        with self._lock:
-            key = (root, directory)
-            for fresh in (False, True):
-                if fresh and (stale := self._folders.pop(key, None)) is not None:
-                    os.close(stale)
-                try:
-                    fd = os.open(name, _FILE_FLAGS, dir_fd=self._folder(root, directory))
-                except OSError:
-                    continue
-                status = os.fstat(fd)
-                if stat.S_ISREG(status.st_mode) and Stamp.of(status) == stamp:
-                    return FileContent(fd, status.st_size, stamp)
-                os.close(fd)
+        for fresh in (False, True):
+            folder = self.pin(root, directory, fresh=fresh)
+            if folder is None:
+                continue
+            try:
+                fd = os.open(name, _FILE_FLAGS, dir_fd=folder.fd)
+            except OSError:
+                continue
+            finally:
+                self.unpin(folder)
+            status = os.fstat(fd)
+            if stat.S_ISREG(status.st_mode) and Stamp.of(status) == stamp:
+                return FileContent(fd, status.st_size, stamp)
+            os.close(fd)
         return None
 
+    def pin(self, root: bytes, directory: bytes, *, fresh: bool = False) -> Folder | None:
+        """The directory, open until ``unpin``. ``fresh``: looked up again by its name.
+
+        None if it is missing, cannot be searched, or would be reached through a symbolic link.
+        """
+        key = (root, directory)
+        with self._lock:
+            if fresh and (stale := self._folders.pop(key, None)) is not None:
+                self._leave(stale)
+            found = self._folders.get(key)
+            if found is not None:
+                self._folders.move_to_end(key)
+                found.pins += 1
+                return found
+        if not all(is_plain(part) for part in directory.split(b"/") if directory):
+            return None
+        try:
+            made = Folder(open_beneath(root, directory))
+        except OSError:
+            return None
+        made.pins = 1
+        with self._lock:
+            if (known := self._folders.get(key)) is not None:  # another thread was as quick
+                self._leave(known)
+            self._folders[key] = made
+            if len(self._folders) > self._cached:
+                self._leave(self._folders.popitem(last=False)[1])
+        return made
+
+    def unpin(self, folder: Folder) -> None:
+        """It is not used any more by one who had it pinned."""
+        with self._lock:
+            folder.pins -= 1
+            if not folder.pins and not folder.cached:
+                os.close(folder.fd)
+
     def close(self) -> None:
-        """Close all directories."""
+        """Close all directories, pinned ones as soon as they are not used any more."""
         with self._lock:
             while self._folders:
-                os.close(self._folders.popitem()[1])
+                self._leave(self._folders.popitem()[1])
 
-    def _folder(self, root: bytes, directory: bytes) -> int:
-        key = (root, directory)
-        fd = self._folders.get(key)
-        if fd is not None:
-            self._folders.move_to_end(key)
-            return fd
-        fd = open_beneath(root, directory)
-        self._folders[key] = fd
-        if len(self._folders) > self._cached:
-            os.close(self._folders.popitem(last=False)[1])
-        return fd
+    def _leave(self, folder: Folder) -> None:
+        """It is in the cache no longer. With the lock."""
+        folder.cached = False
+        if not folder.pins:
+            os.close(folder.fd)
 
 
 def is_plain(name: bytes) -> bool:

@@ -1,0 +1,181 @@
+"""Connections that ask for bulk bytes, served by a few threads that block on nothing but the disk.
+
+A connection is with a thread only while it can go on. Where it waits for its client, it waits with the event
+loop and costs no thread; where others wait for a thread, it queues up again after each request. What asks for
+something else goes back to the event loop (``door``), with the bytes that were read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Final
+
+from p2psync.content.admission import Ticket
+from p2psync.content.answers import ROOM, TextAnswer
+from p2psync.content.counters import Counters
+from p2psync.content.interface import Library
+from p2psync.content.line import After, Desk, Line
+
+THREADS: Final = 4
+"""Threads for bulk bytes: enough to keep a disk busy while another sends; more would only wait for the
+interpreter. Each has a buffer of 8 MiB."""
+
+_log: Final = logging.getLogger(__name__)
+
+
+class Bulk:
+    """The threads, and the connections that are theirs."""
+
+    def __init__(
+        self,
+        library: Library,
+        counters: Counters,
+        give_back: Callable[[socket.socket, bytes, Ticket], None],
+        keepalive_timeout: float,
+        threads: int = THREADS,
+    ) -> None:
+        """``give_back`` takes a connection that asks for something else."""
+        self._give_back = give_back
+        self._keepalive = keepalive_timeout
+        self._loop = asyncio.get_running_loop()
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="bulk")
+        self._local = threading.local()
+        self._lock = threading.Lock()
+        self._queued = 0
+        self._closing = False
+        self._desk = Desk(library, counters, lambda: self._queued > 0, lambda: self._closing, self._room)
+        self._lines: set[Line] = set()
+        self._waiting: dict[Line, asyncio.TimerHandle] = {}
+        self._empty = asyncio.Event()
+
+    def take(self, sock: socket.socket, received: bytes, ticket: Ticket) -> None:
+        """Serve a connection whose next request, in ``received``, is for bulk bytes. The socket, which does
+        not block, is ours now.
+        """
+        line = Line(sock, received, ticket, time.monotonic() + self._keepalive)
+        ticket.cut = lambda: self._cut(line)
+        self._lines.add(line)
+        if self._closing:
+            self._end(line)
+        else:
+            ticket.busy()
+            self._queue(line)
+
+    async def close(self, grace: float) -> None:
+        """End connections that wait for requests; answers under way get ``grace`` seconds."""
+        self._closing = True
+        for line in [line for line in self._waiting if line.answer is None]:
+            self._end(line)
+        if self._lines:
+            self._empty.clear()
+            try:
+                async with asyncio.timeout(grace):
+                    await self._empty.wait()
+            except TimeoutError:
+                for line in list(self._lines):
+                    self._cut(line)
+                await self._empty.wait()
+        await asyncio.to_thread(self._threads.shutdown, wait=True)
+
+    # In the event loop's thread.
+
+    def _goes_on(self, line: Line, after: After) -> None:
+        """A thread let go of a connection."""
+        if after is After.WAIT and not (self._closing and line.answer is None):
+            self._wait(line)
+        elif after is After.OTHER and not self._closing:
+            self._lines.discard(line)
+            self._give_back(line.sock, bytes(line.received), line.ticket)
+        else:
+            self._end(line)
+
+    def _wait(self, line: Line) -> None:
+        """Until the client takes, or sends, more."""
+        if line.answer is not None:
+            due = line.slice_due
+            self._loop.add_writer(line.sock.fileno(), self._ready, line)
+        else:
+            due = line.head_due if line.body_due is None else line.body_due
+            if line.body_due is None:
+                line.ticket.waits()
+            self._loop.add_reader(line.sock.fileno(), self._ready, line)
+        self._waiting[line] = self._loop.call_later(max(0.0, due - time.monotonic()), self._late, line)
+
+    def _stop_waiting(self, line: Line) -> None:
+        if (timer := self._waiting.pop(line, None)) is not None:
+            timer.cancel()
+            self._loop.remove_reader(line.sock.fileno())
+            self._loop.remove_writer(line.sock.fileno())
+
+    def _ready(self, line: Line) -> None:
+        self._stop_waiting(line)
+        line.ticket.busy()
+        self._queue(line)
+
+    def _late(self, line: Line) -> None:
+        if line.body_due is None:
+            self._end(line)
+            return
+        self._stop_waiting(line)
+        line.refuse(TextAnswer(408, "the body did not come in time\n"))
+        self._queue(line)
+
+    def _end(self, line: Line) -> None:
+        self._stop_waiting(line)
+        line.close()
+        line.ticket.release()
+        self._lines.discard(line)
+        if not self._lines:
+            self._empty.set()
+
+    def _cut(self, line: Line) -> None:
+        """End it now; if a thread has it, by way of the socket."""
+        if line in self._waiting:
+            self._end(line)
+            return
+        try:
+            line.sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return  # it has ended by itself, and its thread will find out
+
+    # In any thread.
+
+    def _queue(self, line: Line) -> None:
+        with self._lock:
+            self._queued += 1
+        self._threads.submit(self._turn, line).add_done_callback(_report)
+
+    # In a thread of the pool.
+
+    def _turn(self, line: Line) -> None:
+        with self._lock:
+            self._queued -= 1
+        after = After.END
+        try:
+            after = line.go_on(self._desk, self._keepalive)
+        except OSError:
+            after = After.END
+        finally:
+            line.park()
+            if after is After.QUEUE:
+                self._queue(line)
+            else:
+                self._loop.call_soon_threadsafe(self._goes_on, line, after)
+
+    def _room(self) -> memoryview:
+        room: memoryview | None = getattr(self._local, "room", None)
+        if room is None:
+            room = self._local.room = memoryview(bytearray(ROOM))
+        return room
+
+
+def _report(done: Future[None]) -> None:
+    """A turn has ended: a defect is told, not swallowed."""
+    if not done.cancelled() and (error := done.exception()) is not None:
+        _log.error("a request could not be answered", exc_info=error)

@@ -1,0 +1,102 @@
+"""What the content server needs to know of what is held here: the interface, and content as it is sent.
+
+Digests are 32 bytes, archives 32-byte ids. All methods may be called from any thread and may block on disk.
+Nothing here speaks HTTP, and nothing decides whom to serve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from p2psync.format.listing import Entry
+from p2psync.sources.wire import Have, Row
+from p2psync.tree.opener import FileContent
+from p2psync_dht import HolderRecord
+
+
+class BytesContent:
+    """An object that is in memory."""
+
+    fd: Final = None
+    archive: Final = None  # manifests are shared by archives
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.size = len(data)
+
+    def unchanged(self) -> bool:
+        return True
+
+    def covers(self, offset: int, length: int) -> bool:
+        return offset + length <= self.size
+
+    def read_into(self, offset: int, into: memoryview) -> bool:
+        if not self.covers(offset, len(into)):
+            return False
+        into[:] = memoryview(self.data)[offset : offset + len(into)]
+        return True
+
+    def close(self) -> None:
+        pass
+
+
+Content = FileContent | BytesContent
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A path in an archive: its entry and, for a directory, what is in it."""
+
+    entry: Entry
+    listing: Sequence[Entry] = ()
+
+
+class Rows(Protocol):
+    """Reads the rows of one batch, for one thread. Close it."""
+
+    @property
+    def archive(self) -> bytes | None:
+        """The archive out of whose tree the last row was read, if one is known."""
+
+    def read(self, row: Row, into: memoryview) -> bool:
+        """Read a row into a view of its length. False: it is not here, and what the view holds is nothing."""
+
+    def close(self) -> None:
+        """Let go of directories that are open for it."""
+
+
+class Library(Protocol):
+    """What is held here."""
+
+    def archives(self) -> list[bytes]:
+        """Archives of which (part of) a tree is here."""
+
+    def head(self, archive: bytes) -> bytes | None:
+        """The newest head known, as signed."""
+
+    def put_head(self, archive: bytes, raw: bytes) -> bool:
+        """Keep a head that somebody hands on, if it is newer. Raises FormatError, TrustError; KeyError if
+        the archive is not here."""
+
+    def open(self, digest: bytes) -> Content | None:
+        """An object's bytes. None: not here, or no longer as it was hashed."""
+
+    def rows(self, rows: Sequence[Row]) -> Rows:
+        """A reader of these rows, all looked up at once; to be read in any order."""
+
+    def recipe(self, digest: bytes) -> bytes | None:
+        """The encoded recipe of an object of several chunks."""
+
+    def have(self, digests: Sequence[bytes]) -> list[Have]:
+        """What is here of each object; files that changed since they were hashed may still be counted."""
+
+    def holders(self, archive: bytes) -> list[bytes]:
+        """Unexpired holder records, as signed."""
+
+    def keep_holder(self, archive: bytes, record: HolderRecord) -> bool:
+        """Keep a verified record. False: too many of its address are here."""
+
+    def browse(self, archive: bytes, path: Sequence[bytes]) -> Found | None:
+        """What is at ``path`` (names, none for the root) in the newest snapshot that is here."""

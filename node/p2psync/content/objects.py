@@ -1,0 +1,156 @@
+"""Manifest objects as they are served: small ones from memory, large ones from a file, listings decoded.
+
+The state directory keeps an object as one value, which SQLite reads from its beginning: an object of many
+megabytes, asked for by many ranges, is copied once to a file that has no name and is gone with the process.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from p2psync.content.interface import BytesContent, Content
+from p2psync.format.listing import Entry, decode_listing
+from p2psync.state.meta import MetaStore
+from p2psync.tree.opener import FileContent
+
+IN_MEMORY_MAX: Final = 256 << 10
+"""Bytes of an object that is served from memory, where it stays while a slow client takes it: a listing of
+2,500 entries. So 1,024 connections hold 256 MB of them at the very most."""
+BYTES_CACHED: Final = 8 << 20
+"""Bytes of such objects that are kept: a client asks for one by several rows."""
+COPIES_CACHED: Final = 16
+"""Larger objects of which a copy is kept: usually a few megabytes of disk, at most 4 GB."""
+ENTRIES_CACHED: Final = 32 << 10
+"""Entries of decoded listings that are kept, all listings together: about 15 MB. Larger listings are decoded
+each time."""
+
+
+class Objects:
+    """The objects of one store, for any number of threads. Each object is read, copied or decoded once at a
+    time.
+    """
+
+    def __init__(self, meta: MetaStore, directory: Path) -> None:
+        """Copies are made in ``directory``."""
+        self._meta = meta
+        self._directory = directory
+        self._lock = threading.Lock()
+        self._making: dict[bytes, _Turnstile] = {}
+        self._bytes: OrderedDict[bytes, bytes] = OrderedDict()
+        self._bytes_held = 0
+        self._copies: OrderedDict[bytes, tuple[int, int]] = OrderedDict()
+        self._listings: OrderedDict[bytes, list[Entry]] = OrderedDict()
+        self._entries_held = 0
+
+    def close(self) -> None:
+        """Close the copies. Nobody may be using the objects."""
+        while self._copies:
+            os.close(self._copies.popitem()[1][0])
+
+    def open(self, digest: bytes) -> Content | None:
+        """The object, to be read and closed. None: it is not here, or cannot be copied for want of room."""
+        with self._lock:
+            if (known := self._known(digest)) is not None:
+                return known
+        size = self._meta.size(digest)
+        if size is None:
+            return None
+        with self._alone(digest):
+            with self._lock:
+                if (known := self._known(digest)) is not None:
+                    return known
+            if size <= IN_MEMORY_MAX:
+                return self._load(digest)
+            try:
+                return self._copy(digest, size)
+            except OSError:
+                return None
+
+    def listing(self, digest: bytes) -> list[Entry] | None:
+        """The entries of a directory object. Raises FormatError for an object that is none."""
+        if (known := self._listing(digest)) is not None:
+            return known
+        with self._alone(digest):
+            if (known := self._listing(digest)) is not None:
+                return known
+            raw = self._meta.get(digest)
+            if raw is None:
+                return None
+            listing = decode_listing(raw)
+            if len(listing) <= ENTRIES_CACHED // 2:
+                with self._lock:
+                    self._listings[digest] = listing
+                    self._entries_held += len(listing)
+                    while self._entries_held > ENTRIES_CACHED:
+                        self._entries_held -= len(self._listings.popitem(last=False)[1])
+            return listing
+
+    def _known(self, digest: bytes) -> Content | None:
+        """With the lock."""
+        if (data := self._bytes.get(digest)) is not None:
+            self._bytes.move_to_end(digest)
+            return BytesContent(data)
+        if (copy := self._copies.get(digest)) is not None:
+            self._copies.move_to_end(digest)
+            return FileContent(os.dup(copy[0]), copy[1], None)
+        return None
+
+    def _listing(self, digest: bytes) -> list[Entry] | None:
+        with self._lock:
+            if digest in self._listings:
+                self._listings.move_to_end(digest)
+            return self._listings.get(digest)
+
+    def _load(self, digest: bytes) -> Content | None:
+        data = self._meta.get(digest)
+        if data is None:
+            return None
+        with self._lock:
+            self._bytes[digest] = data
+            self._bytes_held += len(data)
+            while self._bytes_held > BYTES_CACHED:
+                self._bytes_held -= len(self._bytes.popitem(last=False)[1])
+        return BytesContent(data)
+
+    def _copy(self, digest: bytes, size: int) -> Content | None:
+        with tempfile.TemporaryFile(dir=self._directory, buffering=0) as file:
+            for piece in self._meta.pieces(digest):
+                file.write(piece)
+            if os.fstat(file.fileno()).st_size != size:  # it was removed meanwhile, or the disk is full
+                return None
+            kept = os.dup(file.fileno())
+            with self._lock:
+                self._copies[digest] = kept, size
+                if len(self._copies) > COPIES_CACHED:
+                    os.close(self._copies.popitem(last=False)[1][0])
+            return FileContent(os.dup(kept), size, None)
+
+    @contextmanager
+    def _alone(self, digest: bytes) -> Iterator[None]:
+        """Whoever makes something of an object does so alone; others wait, and find it made."""
+        with self._lock:
+            turnstile = self._making.setdefault(digest, _Turnstile())
+            turnstile.users += 1
+        try:
+            with turnstile.lock:
+                yield
+        finally:
+            with self._lock:
+                turnstile.users -= 1
+                if not turnstile.users:
+                    del self._making[digest]
+
+
+class _Turnstile:
+    """Lets one through at a time."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.users = 0
