@@ -19,7 +19,9 @@ from p2psync.format.listing import symlink_entry
 from p2psync.supply.jobs import Target
 from p2psync.tree import displaced as aside
 from p2psync.tree.beneath import Beneath, ChangedMeanwhile
-from p2psync.tree.displaced import InTheWay, survey
+from p2psync.tree.exchange import exchange
+from p2psync.tree.survey import survey
+from p2psync.tree.way import InTheWay
 
 HELD: Tree = {b"big": content("held", 300_000), b"sub": {b"small": b"small", b"link": Link(b"x")}}
 NAMES_HELD = 5
@@ -276,9 +278,9 @@ def test_exchange_swaps_two_names(tmp_path: Path) -> None:
     (tmp_path / "dir" / "inner").mkdir(parents=True)
     (tmp_path / "file").write_text("file")
     fd = os.open(tmp_path, os.O_RDONLY)
-    aside.exchange(fd, b"file", fd, b"dir")
+    exchange(fd, b"file", fd, b"dir")
     assert (tmp_path / "dir").read_text() == "file"
     assert (tmp_path / "file" / "inner").is_dir()
     with pytest.raises(FileNotFoundError):
-        aside.exchange(fd, b"file", fd, b"none")
+        exchange(fd, b"file", fd, b"none")
     os.close(fd)

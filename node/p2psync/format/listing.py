@@ -21,6 +21,7 @@ from typing import Any, Final, NamedTuple
 import msgpack
 
 from p2psync.errors import FormatError
+from p2psync.format import reserved
 from p2psync.format.canonical import Value, check_plain, decode_sequence, encode, integer, octets, sort_maps
 from p2psync.format.ids import DIGEST_SIZE, Ref
 from p2psync.format.limits import (
@@ -39,8 +40,9 @@ VERSION: Final = 1
 MODE_MAX: Final = 0o7777
 SYMLINK_MODE: Final = 0o777
 """Links have no permissions of their own on Linux; one value keeps equal trees equal."""
-RESERVED_NAMES: Final = frozenset({b".p2psync", b".p2psync.partial"})
-"""Folders at the root of a tree that p2psync keeps for itself; never part of a manifest."""
+
+
+RESERVED_NAMES: Final = reserved.RESERVED_NAMES
 
 
 class Kind(IntEnum):

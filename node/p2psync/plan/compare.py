@@ -17,7 +17,8 @@ from p2psync.errors import FormatError, UsageError
 from p2psync.events import Teller
 from p2psync.format.ids import EMPTY, Ref
 from p2psync.format.limits import DEPTH_MAX, PATH_MAX
-from p2psync.format.listing import RESERVED_NAMES, Entry, Kind, check_totals
+from p2psync.format.listing import Entry, Kind, check_totals
+from p2psync.format.reserved import RESERVED_NAMES
 from p2psync.plan.changes import DirWork, Plan
 from p2psync.state import State
 from p2psync.state.trees import FileRow, Tree

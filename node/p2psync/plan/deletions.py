@@ -19,7 +19,7 @@ from p2psync.state import State
 from p2psync.state.trees import Tree
 from p2psync.supply.manifest import Manifest
 from p2psync.tree.beneath import Beneath, file_error, join
-from p2psync.tree.displaced import survey
+from p2psync.tree.survey import survey
 
 Listing = dict[bytes, Entry]
 

@@ -21,7 +21,7 @@ from p2psync.supply.jobs import Job, Part, Target
 from p2psync.supply.local import LocalChunks
 from p2psync.supply.queue import Piece
 from p2psync.tree.beneath import ChangedMeanwhile, file_error
-from p2psync.tree.displaced import InTheWay
+from p2psync.tree.way import InTheWay
 from p2psync.tree.writer import Workspace, job_for
 
 _ONE_PATH: Final = (

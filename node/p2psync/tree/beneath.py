@@ -66,9 +66,22 @@ class Beneath:
         if found is not None:
             self._open.move_to_end(path)
             return found
-        parent, _, name = path.rpartition(b"/")
+        # From the nearest one above that is open; not by recursion: a tree may be deeper than that goes.
+        at = path.rfind(b"/")
+        while at > 0 and path[:at] not in self._open:
+            at = path.rfind(b"/", 0, at)
+        fd = self._open[path[:at]] if at > 0 else self._root_fd
+        while at < len(path):
+            end = path.find(b"/", at + 1)
+            end = len(path) if end < 0 else end
+            fd = self._enter(fd, path[:end], path[at + 1 : end])
+            at = end
+        return fd
+
+    def _enter(self, parent: int, path: bytes, name: bytes) -> int:
+        """Open the directory ``name``, which is ``path``, in the open one ``parent``."""
         try:
-            made = os.open(name, _FLAGS, dir_fd=self.dir(parent))
+            made = os.open(name, _FLAGS, dir_fd=parent)
         except OSError as error:
             if error.errno == errno.ELOOP:
                 raise NotADirectoryError(errno.ENOTDIR, "a symbolic link stands in the way", path) from None
@@ -115,23 +128,41 @@ class Beneath:
         """Remove ``name`` in ``parent``, with all that is below it; how many names went. Raises OSError with
         EBUSY if something in it is spared.
         """
-        path = join(parent, name)
-        if self.spares(path):
-            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), path)
-        parent_fd = self.dir(parent)
-        found = os.stat(name, dir_fd=parent_fd, follow_symlinks=False)
+        top = join(parent, name)
+        if self.spares(top):
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), top)
+        found = os.stat(name, dir_fd=self.dir(parent), follow_symlinks=False)
         if not stat.S_ISDIR(found.st_mode):
-            os.unlink(name, dir_fd=parent_fd)
+            os.unlink(name, dir_fd=self.dir(parent))
             return 1
-        count = 1
-        inner = self.dir(path)
-        if not found.st_mode & stat.S_IWUSR or not found.st_mode & stat.S_IXUSR:
-            os.fchmod(inner, stat.S_IMODE(found.st_mode) | stat.S_IRWXU)
-        for below in os.listdir(inner):
-            count += self.remove(path, os.fsencode(below))
-        self.forget(path)
-        os.rmdir(name, dir_fd=self.dir(parent))
+        count = 0
+        waiting = [(top, False)]
+        while waiting:
+            path, emptied = waiting.pop()
+            if emptied:
+                self.forget(path)
+                above, _, own = path.rpartition(b"/")
+                os.rmdir(own, dir_fd=self.dir(above))
+                count += 1
+            else:
+                gone, inner = self._empty_of_files(self.dir(path))
+                count += gone
+                waiting.append((path, True))
+                waiting += [(join(path, each), False) for each in inner]
         return count
+
+    def _empty_of_files(self, directory: int) -> tuple[int, list[bytes]]:
+        """Remove all from an open directory but the directories in it: how many names went, and those."""
+        mode = os.fstat(directory).st_mode
+        if not mode & stat.S_IWUSR or not mode & stat.S_IXUSR:
+            os.fchmod(directory, stat.S_IMODE(mode) | stat.S_IRWXU)
+        with os.scandir(directory) as entries:
+            found = [(os.fsencode(each.name), each.is_dir(follow_symlinks=False)) for each in entries]
+        for name, is_dir in found:
+            if not is_dir:
+                os.unlink(name, dir_fd=directory)
+        inner = [name for name, is_dir in found if is_dir]
+        return len(found) - len(inner), inner
 
 
 def join(parent: bytes, name: bytes) -> bytes:

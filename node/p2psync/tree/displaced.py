@@ -9,61 +9,20 @@ may go is decided beforehand (``removal``); one that was changed since stays.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import stat
 from collections.abc import Mapping
 from itertools import count
-from typing import Final, NamedTuple
-
-from blake3 import blake3
 
 from p2psync.state import State
 from p2psync.state.trees import Tree
 from p2psync.supply.jobs import Target
 from p2psync.supply.local import PARTIAL, LocalChunks
 from p2psync.tree.beneath import Beneath, ChangedMeanwhile, file_error, join
-
-RENAME_EXCHANGE: Final = 2  # linux/fs.h
-_renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)  # not in every C library
-
-
-class InTheWay(OSError):
-    """A directory that may go, but cannot be moved."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(
-            errno.EBUSY,
-            f"the directory in its place cannot be moved away ({reason}); move or remove it and run again",
-        )
-
-
-class Survey(NamedTuple):
-    """What a directory and all below it looks like."""
-
-    names: int
-    """The directory itself and everything below."""
-    seal: bytes
-    """Differs when anything there was added, removed or changed."""
-
-
-def survey(beneath: Beneath, path: bytes) -> Survey:
-    """Look at all that is in the directory ``path``; content is not read. Raises OSError."""
-    seal = blake3()
-    names = 1
-    waiting = [path]
-    while waiting:
-        directory = waiting.pop()
-        with os.scandir(beneath.dir(directory)) as entries:
-            found = sorted((os.fsencode(each.name), each.stat(follow_symlinks=False)) for each in entries)
-        names += len(found)
-        seal.update(b"%d\0" % len(found))
-        for name, at in found:
-            seal.update(b"%b\0%d %d %d %d\0" % (name, at.st_mode, at.st_size, at.st_mtime_ns, at.st_ino))
-            if stat.S_ISDIR(at.st_mode):
-                waiting.append(join(directory, name))
-    return Survey(names, seal.digest())
+from p2psync.tree.exchange import exchange
+from p2psync.tree.survey import survey
+from p2psync.tree.way import InTheWay
 
 
 class Aside:
@@ -194,12 +153,3 @@ class Aside:
                     os.unlink(name, dir_fd=self._folder)
             except OSError as error:
                 raise file_error(error, join(PARTIAL, name), "removing") from None
-
-
-def exchange(first_dir: int, first: bytes, second_dir: int, second: bytes) -> None:
-    """Let two names change places in one step. Raises OSError, also where that cannot be done at all."""
-    if _renameat2 is None:
-        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-    if _renameat2(first_dir, first, second_dir, second, RENAME_EXCHANGE):
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))

@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 from p2psync.events import SILENT
 from p2psync.format.limits import DEPTH_MAX, INT64_MAX, LISTING_ENTRIES_MAX
-from p2psync.format.listing import RESERVED_NAMES
+from p2psync.format.reserved import RESERVED_NAMES
 from p2psync.rules.filter import Filter
 from p2psync.tree.report import Report
 

@@ -28,7 +28,8 @@ from p2psync.state.trees import FileRow, Tree
 from p2psync.supply.jobs import Job, Target
 from p2psync.supply.local import PARTIAL, LocalChunks
 from p2psync.tree.beneath import Beneath, ChangedMeanwhile, join
-from p2psync.tree.displaced import Aside, InTheWay
+from p2psync.tree.displaced import Aside
+from p2psync.tree.way import InTheWay
 
 ROWS_WAITING_MAX: Final = 1000
 """Index rows kept until they are written in one go; a crash costs only that the next run compares these files

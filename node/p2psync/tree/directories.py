@@ -1,0 +1,84 @@
+"""Making directories, removing names from them, and giving them their own mode and time in the end."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from p2psync.tree import attributes
+from p2psync.tree.beneath import Beneath, join
+from p2psync.tree.files import result_of
+from p2psync.tree.orders import DressDirectories, MakeDirectory, Remove, Result
+from p2psync.tree.trouble import reason
+
+
+def make_directory(beneath: Beneath, order: MakeDirectory) -> Result:
+    """Make a directory, or make it writable until its own mode is set at the end. Raises Stopped."""
+    try:
+        fd = beneath.make_dir(order.path)
+        _writable(fd)
+        return result_of(os.fstat(fd))
+    except OSError as error:
+        return reason(error, order.path, "making the directory")
+
+
+def _writable(fd: int) -> int | None:
+    """Let us work in a directory; the mode that it had, if that did not allow it."""
+    mode = stat.S_IMODE(os.fstat(fd).st_mode)
+    if not os.geteuid() or mode & stat.S_IRWXU == stat.S_IRWXU:
+        return None
+    os.fchmod(fd, mode | stat.S_IRWXU)
+    return mode
+
+
+def remove(beneath: Beneath, order: Remove) -> list[Result]:
+    """Remove names; the size in a result is how many went. A directory that was made writable for this has
+    its own mode again afterwards. Raises Stopped.
+    """
+    try:
+        mode = _writable(beneath.dir(order.directory))
+    except FileNotFoundError:
+        return [(0, 0, 0, 0) for _ in order.names]
+    except OSError as error:
+        return [reason(error, order.directory, "removing from")] * len(order.names)
+    results: list[Result] = []
+    for name, all_below in order.names:
+        try:
+            results.append((_remove(beneath, order.directory, name, all_below), 0, 0, 0))
+        except FileNotFoundError:
+            results.append((0, 0, 0, 0))
+        except OSError as error:
+            results.append(reason(error, join(order.directory, name), "removing"))
+    if mode is not None:
+        os.fchmod(beneath.dir(order.directory), mode)
+    return results
+
+
+def _remove(beneath: Beneath, directory: bytes, name: bytes, all_below: bool) -> int:
+    if all_below:
+        return beneath.remove(directory, name)
+    path = join(directory, name)
+    if beneath.spares(path):
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), path)
+    try:
+        os.unlink(name, dir_fd=beneath.dir(directory))
+    except (IsADirectoryError, PermissionError):
+        # Some systems answer EPERM for a directory (unlink(2)).
+        beneath.forget(path)
+        try:
+            os.rmdir(name, dir_fd=beneath.dir(directory))
+        except NotADirectoryError:
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), path) from None
+    return 1
+
+
+def dress(beneath: Beneath, order: DressDirectories) -> list[Result]:
+    """Mode and time of directories, in this order. Raises Stopped."""
+    results: list[Result] = []
+    for path, mode, mtime_ns in order.directories:
+        try:
+            results.append(result_of(attributes.apply(beneath.dir(path), mode, mtime_ns)))
+        except OSError as error:
+            results.append(reason(error, path, "setting mode and time of"))
+    return results

@@ -1,0 +1,87 @@
+"""The folder ``.p2psync.partial`` at the root of DEST, where files are made before they are put in place.
+
+It holds objects of several chunks under their ids, with their full size and holes where chunks are missing,
+so that a later run finds them; what made way, under ``old-*``, until the end of the run; and small files
+under ``tmp-*`` for a moment. While it is open it is locked (flock(2)), also for processes under other state
+directories: nobody else makes files in this DEST, and what a killed run left belongs to nobody.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import time
+from typing import Final
+
+from p2psync.format.reserved import PARTIAL
+from p2psync.tree.beneath import Beneath
+
+CREATE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+LOCK_LOOK: Final = 0.01
+"""Seconds between tries to lock the folder: the writer of a run that was killed is at its last order."""
+_ALL: Final = stat.S_IRWXU | stat.S_IRWXG | stat.S_IRWXO
+
+
+class Folder:
+    """The folder, made, locked and swept."""
+
+    def __init__(self, beneath: Beneath, wait: float = 0.0) -> None:
+        """``wait``: seconds to wait while another process has it.
+
+        Raises:
+            OSError: BlockingIOError if another process has it; what the file system refuses.
+        """
+        self._beneath = beneath
+        self.temporary: Final = b"tmp-%d" % os.getpid()
+        """A name in it for one file at a time."""
+        self.fd = self._lock(time.monotonic() + wait)
+        for name in map(os.fsencode, os.listdir(self.fd)):
+            if name.startswith(b"tmp-"):
+                os.unlink(name, dir_fd=self.fd)
+        self.bits = self._bits()
+        """The permission bits that open(2) grants there: fewer than all under a umask or a default ACL."""
+
+    def _lock(self, until: float) -> int:
+        while True:
+            fd = os.dup(self._beneath.make_dir(PARTIAL))
+            self._beneath.forget(PARTIAL)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(fd)
+                if time.monotonic() >= until:
+                    raise
+                time.sleep(LOCK_LOOK)
+                continue
+            except OSError:
+                return fd  # A file system without locks for directories (NFS): as if nobody else were there.
+            if self._is_there(fd):
+                return fd
+            os.close(fd)  # The one who had it removed it.
+
+    def _is_there(self, fd: int) -> bool:
+        try:
+            found = os.stat(PARTIAL, dir_fd=self._beneath.dir(b""), follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return os.path.samestat(found, os.fstat(fd))
+
+    def _bits(self) -> int:
+        fd = os.open(self.temporary, CREATE, _ALL, dir_fd=self.fd)
+        try:
+            return stat.S_IMODE(os.fstat(fd).st_mode) & _ALL
+        finally:
+            os.close(fd)
+            os.unlink(self.temporary, dir_fd=self.fd)
+
+    def close(self) -> None:
+        """Give it free, and remove it if nothing is in it."""
+        try:
+            os.rmdir(PARTIAL, dir_fd=self._beneath.dir(b""))
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
+                raise
+        finally:
+            os.close(self.fd)

@@ -1,0 +1,163 @@
+"""The writer: carries out orders in one directory, DEST, one after the other, and says what came of each.
+
+It knows names, attributes and where in the arena bytes lie; what they mean, whether they are right and what
+is noted of them is its caller's business. Nothing is touched before an order asks for it. Used from one
+thread, in this process or in one of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Any, Final
+
+from p2psync.tree.beneath import Beneath
+from p2psync.tree.directories import dress, make_directory, remove
+from p2psync.tree.files import Files, set_attributes
+from p2psync.tree.folder import Folder
+from p2psync.tree.objects import Objects
+from p2psync.tree.orders import (
+    Broken,
+    Done,
+    DressDirectories,
+    Fact,
+    FinishObject,
+    MakeDirectory,
+    MakeFiles,
+    MakeLinks,
+    MayReplace,
+    OpenObject,
+    Order,
+    Remove,
+    Result,
+    SetAttributes,
+    Tidy,
+    WriteObject,
+)
+from p2psync.tree.placing import Placing
+from p2psync.tree.trouble import Stopped
+from p2psync.tree.way import Way, clear
+
+LOCK_SECONDS: Final = 5.0
+"""How long a writer in a thread or process of its own waits for the writer of a run that was killed, which is
+at its last order.
+"""
+NOTHING_DONE: Final = -1
+"""The token of a ``Broken`` that no order led to."""
+
+
+class TreeWriter:
+    """Makes, replaces and removes what is in one directory."""
+
+    def __init__(
+        self,
+        root: bytes,
+        spared: frozenset[bytes] = frozenset(),
+        arena: memoryview | None = None,
+        *,
+        wait: float = 0.0,
+    ) -> None:
+        """``root``: DEST, which need not exist before an order to make it. ``spared``: paths below it that
+        are left alone, and so are the directories above them. ``arena``: where the bytes of files lie.
+        ``wait``: seconds to wait for another writer to end.
+        """
+        self._root = root
+        self._spared = spared
+        self._arena = memoryview(b"") if arena is None else arena
+        self._wait = wait
+        self._may_go: dict[bytes, bytes | None] = {}
+        self._beneath: Beneath | None = None
+        self._shop: _Shop | None = None
+
+    def carry_out(self, order: Order) -> Fact | None:
+        """Do what the order says; None for one that is not answered. After a ``Broken``, only ``close``."""
+        if isinstance(order, MayReplace):
+            self._may_go.update(order.seals)
+            return None
+        token = order.token
+        try:
+            results = self._results(order)
+        except Stopped as stopped:
+            return Broken(token, stopped.errno, stopped.path, stopped.doing)
+        if self._shop is None:
+            return Done(token, results, [])
+        displaced, removed = self._shop.way.take()
+        return Done(token, results, displaced, removed)
+
+    def _results(self, order: Any) -> list[Result]:  # noqa: PLR0911 - one for each order
+        match order:
+            case MakeFiles():
+                return self._open_shop().files.make_files(order)
+            case WriteObject():
+                return [self._open_shop().objects.write(order)]
+            case OpenObject():
+                return [self._open_shop().objects.open(order)]
+            case FinishObject():
+                return self._open_shop().objects.finish(order)
+            case MakeLinks():
+                return self._open_shop().files.make_links(order)
+            case SetAttributes():
+                return set_attributes(self._open_root(), order)
+            case MakeDirectory():
+                return [make_directory(self._open_root(make=True), order)]
+            case Remove():
+                return remove(self._open_root(), order)
+            case DressDirectories():
+                return dress(self._open_root(), order)
+            case Tidy():
+                return [self._tidy(order.everything)]
+        raise TypeError(f"{type(order).__name__} is no order")
+
+    def _open_root(self, *, make: bool = False) -> Beneath:
+        if self._beneath is None:
+            try:
+                if make:
+                    with contextlib.suppress(FileExistsError):
+                        os.mkdir(self._root, 0o700)
+                self._beneath = Beneath(self._root, self._spared)
+            except OSError as error:
+                raise Stopped(error.errno or 0, b"", "opening the directory") from error
+        return self._beneath
+
+    def _open_shop(self) -> _Shop:
+        if self._shop is None:
+            beneath = self._open_root()
+            try:
+                folder = Folder(beneath, self._wait)
+            except OSError as error:
+                raise Stopped(error.errno or 0, b"", "making the folder of unfinished files in") from error
+            self._shop = _Shop(beneath, folder, self._may_go, self._arena)
+        return self._shop
+
+    def _tidy(self, everything: bool) -> Result:
+        try:
+            beneath = self._open_root()
+            if everything and self._shop is not None:
+                self._shop.objects.close()
+            clear(beneath, everything=everything)
+        except OSError as error:
+            return f"removing {os.fsdecode(error.filename or b'')!r} failed: {error.strerror}"
+        return 0, 0, 0, 0
+
+    def close(self) -> None:
+        """End. Unfinished files stay for a later run; what made way, too, if ``Tidy`` was not ordered."""
+        try:
+            if self._shop is not None:
+                self._shop.objects.close()
+                self._shop.folder.close()
+        finally:
+            if self._beneath is not None:
+                self._beneath.close()
+
+
+class _Shop:
+    """All that making files needs, from the first one on: the folder, locked."""
+
+    def __init__(
+        self, beneath: Beneath, folder: Folder, may_go: dict[bytes, bytes | None], arena: memoryview
+    ) -> None:
+        self.folder = folder
+        self.way = Way(beneath, folder, may_go)
+        placing = Placing(beneath, folder, self.way)
+        self.files = Files(beneath, folder, self.way, placing, arena)
+        self.objects = Objects(folder, self.way, placing, arena)

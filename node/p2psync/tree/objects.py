@@ -1,0 +1,127 @@
+"""Objects of several chunks: unfinished files that grow in the folder, and are put into their places when
+they are whole.
+
+What an unfinished file holds is verified by who asks for it to be written; here it is bytes at offsets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from typing import Final
+
+from p2psync.format.reserved import PARTIAL
+from p2psync.tree import attributes
+from p2psync.tree.beneath import join
+from p2psync.tree.files import result_of
+from p2psync.tree.folder import CREATE, Folder
+from p2psync.tree.orders import FinishObject, OpenObject, Result, Target, WriteObject
+from p2psync.tree.placing import Placing, copy, write_at
+from p2psync.tree.trouble import reason
+from p2psync.tree.way import Way
+
+NOT_OPEN: Final = "its unfinished file could not be opened"
+_OPEN: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+_OURS: Final = 0o600
+"""Nobody else reads what is not verified, or may not be his to read in the end."""
+
+
+class Objects:
+    """The unfinished files that are open. Who orders them to be opened bounds their number."""
+
+    def __init__(self, folder: Folder, way: Way, placing: Placing, arena: memoryview) -> None:
+        self._folder = folder.fd
+        self._temporary = folder.temporary
+        self._way = way
+        self._placing = placing
+        self._arena = arena
+        self._open: dict[bytes, int] = {}
+
+    def close(self) -> None:
+        """Close them; what they have stays for a later run."""
+        while self._open:
+            os.close(self._open.popitem()[1])
+
+    def open(self, order: OpenObject) -> Result:
+        """Open or make an unfinished file. Raises Stopped."""
+        name = order.digest.hex().encode()
+        try:
+            if order.digest not in self._open:
+                self._open[order.digest] = self._open_file(name)
+            fd = self._open[order.digest]
+            if os.fstat(fd).st_size != order.size:
+                os.ftruncate(fd, order.size)
+            return result_of(os.fstat(fd))
+        except OSError as error:
+            return reason(error, join(PARTIAL, name), "making")
+
+    def _open_file(self, name: bytes) -> int:
+        try:
+            fd = os.open(name, _OPEN, _OURS, dir_fd=self._folder)
+        except PermissionError:
+            # Whole, with its own mode, and stopped just before it was put in place. The folder is ours alone.
+            os.chmod(name, _OURS, dir_fd=self._folder)
+            fd = os.open(name, _OPEN, _OURS, dir_fd=self._folder)
+        found = os.fstat(fd)
+        if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
+            if stat.S_IMODE(found.st_mode) != _OURS:
+                os.fchmod(fd, _OURS)
+            return fd
+        # Not one that we made: what is written here must not be written elsewhere too.
+        os.close(fd)
+        os.unlink(name, dir_fd=self._folder)
+        return os.open(name, CREATE, _OURS, dir_fd=self._folder)
+
+    def write(self, order: WriteObject) -> Result:
+        """Write parts of an object. Raises Stopped."""
+        fd = self._open.get(order.digest)
+        if fd is None:
+            return NOT_OPEN
+        try:
+            for offset, start, length in order.parts:
+                write_at(fd, self._arena[start : start + length], offset)
+            return result_of(os.fstat(fd))
+        except OSError as error:
+            return reason(error, join(PARTIAL, order.digest.hex().encode()), "writing")
+
+    def finish(self, order: FinishObject) -> list[Result]:
+        """Put an object into its places and close it. Raises Stopped."""
+        fd = self._open.pop(order.digest, None)
+        if fd is None:
+            return [NOT_OPEN] * len(order.targets)
+        results: list[Result] = []
+        try:
+            for position, target in enumerate(order.targets):
+                last = position == len(order.targets) - 1
+                try:
+                    found = self._put(order.digest, fd, target) if last else self._put_copy(fd, target)
+                    results.append(result_of(found))
+                except OSError as error:
+                    results.append(reason(error, join(target.directory, target.name), "writing"))
+        finally:
+            os.close(fd)
+        return results
+
+    def _put(self, digest: bytes, fd: int, target: Target) -> os.stat_result:
+        attributes.apply(fd, target.mode, target.mtime_ns)
+        return self._place(digest.hex().encode(), fd, target)
+
+    def _put_copy(self, source: int, target: Target) -> os.stat_result:
+        """A second file with the same bytes as the open file ``source``."""
+        fd = os.open(self._temporary, CREATE, target.mode & 0o700, dir_fd=self._folder)
+        try:
+            copy(source, fd)
+            attributes.apply(fd, target.mode, target.mtime_ns)
+            return self._place(self._temporary, fd, target)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.unlink(self._temporary, dir_fd=self._folder)
+            raise
+        finally:
+            os.close(fd)
+
+    def _place(self, name: bytes, fd: int, target: Target) -> os.stat_result:
+        if target.replaces:
+            self._way.keep_file(target.directory, target.name)
+        return self._placing.put_file(name, fd, target.directory, target.name, target.mode, target.mtime_ns)
