@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.e2e.harness import Command, Network, Node, assert_same_tree
+from tests.e2e.impatient import SOON, impatient
 from tests.e2e.servers import Background, liar, proxy, silent
 from tests.e2e.trees import MIB, plain_tree
 from tests.help.waiting import until
@@ -61,6 +62,7 @@ def test_files_corrupted_on_a_mirrors_disk_are_taken_from_another_mirror(net: Ne
 
 def test_what_is_corrupted_on_the_only_source_is_missing_and_named(net: Network) -> None:
     tree = plain_tree(net.path / "tree", small=10, large=(2 * MIB,))
+    net.program = impatient(*SOON)
     url = net.publish(tree, state="origin")
     origin = net.node("origin")
     bad = ["d00/s0003", "large/l0"]

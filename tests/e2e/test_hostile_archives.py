@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from tests.e2e.harness import Network
+from tests.e2e.impatient import SOON, impatient
 from tests.e2e.servers import Background, serving
 from tests.node.simulator import MTIME, Publisher, Tree, pack_rows
 
@@ -208,6 +209,7 @@ def test_chunks_that_are_longer_than_the_recipe_says_are_refused(
     net: Network, servers: Background, outside: Path
 ) -> None:
     """The chunk's hash is right, its length is not: the recipe's sum and the object's id still fit."""
+    net.program = impatient(*SOON)
     publisher = new_publisher()
     data = os.urandom(70_000)
     recipe = Recipe.of([(publisher.put(data[:10]).digest, 69_999), (publisher.put(b"x").digest, 1)])

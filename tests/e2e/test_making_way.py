@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.e2e.harness import Network, Node, assert_same_tree
+from tests.e2e.impatient import SOON, impatient
 from tests.e2e.trees import KIB, MIB, fill
 from tests.help.waiting import until
 
@@ -79,6 +80,7 @@ def test_a_link_takes_its_place_and_its_content_goes_on_elsewhere(net: Network) 
 
 
 def test_while_no_source_has_the_file_the_directory_stays(net: Network) -> None:
+    net.program = impatient(*SOON)
     tree, where, origin = copied(net)
     copy = net.path / "copy"
     shutil.rmtree(tree / "x")

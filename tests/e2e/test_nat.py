@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.e2e import impatient
 from tests.e2e.harness import assert_same_tree, make_tree
+from tests.e2e.impatient import impatient
 from tests.e2e.namespaces import NO_UDP, PORT, Internet, forwarded, internet
 from tests.help.waiting import until
 
@@ -112,7 +111,7 @@ def test_without_udp_a_source_by_tcp_is_enough(world: World, where: str) -> None
 
 
 def test_a_node_serves_from_when_its_port_is_forwarded(net: Internet, world: World) -> None:
-    world.home.program = [sys.executable, impatient.__file__]
+    world.home.program = impatient("p2psync.daemon.upkeep.TEST=1.0")  # seconds, and not half an hour
     node = world.home.start(bootstrap=world.origin)
     until(lambda: ASKS_ONLY in node.stderr, "the node has found out that nobody reaches it")
     assert world.home.dht()["mode"] == "client"

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 from tests.e2e.harness import Network, assert_same_tree, total_size
+from tests.e2e.impatient import SOON, impatient
 from tests.e2e.servers import Background, proxy
 from tests.e2e.trees import MIB, change_some, fill, plain_tree
 from tests.help.waiting import until
@@ -38,6 +39,7 @@ def test_published_again_twice_while_it_is_fetched_it_ends_as_one_snapshot(net: 
 
 def test_what_the_only_source_has_rewritten_without_publishing_is_missing_and_named(net: Network) -> None:
     tree = plain_tree(net.path / "tree", small=50, large=(3 * MIB, 2 * MIB))
+    net.program = impatient(*SOON)
     url = net.publish(tree, state="origin")
     origin = net.node("origin")
     shutil.copytree(tree, net.path / "as published", symlinks=True)
