@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import os
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +19,7 @@ from p2psync.errors import FileError, NetworkError, P2psyncError, UsageError
 from p2psync.events import Teller
 from p2psync.fetch.engine import Host
 from p2psync.fetch.options import Delete, FetchOptions, FetchSummary
+from p2psync.fetch.recorded import OF_ONE_RUN
 from p2psync.format.url import ArchiveUrl
 from p2psync.state import State
 from p2psync_dht import Endpoint, HolderRecord, HolderRole, Identity, holders_key
@@ -205,15 +207,80 @@ async def test_only_mirrors_are_updated(bench: Bench) -> None:
     assert bench.updates == []
 
 
-async def test_a_mirror_is_updated_as_it_was_made(bench: Bench) -> None:
-    dest = bench.mirror("m", delete=Delete.OWN, sources=("192.0.2.1:8730",), mirror_interval=77.0)
+ASKED: dict[str, Any] = {
+    "bool": True,
+    "float": 77.0,
+    "float | None": 5.5,
+    "int | None": 1000,
+    "tuple[str, ...]": ("192.0.2.1:8730", "http://192.0.2.2/"),
+    "Delete": Delete.NONE,
+}
+"""Something else than the default, by type of option."""
+
+
+def test_a_mirror_is_updated_with_every_option_that_it_was_made_with(bench: Bench) -> None:
+    shaping = {
+        field.name: not field.default if field.type == "bool" else ASKED[str(field.type)]
+        for field in fields(FetchOptions)
+        if field.name not in OF_ONE_RUN
+    }
+    assert {"sources", "delete", "require_fresh", "checksum", "timeout", "contimeout"} <= set(shaping)
+    dest = bench.mirror("m", **shaping)
     tree = bench.state.trees.get(dest)
     assert tree is not None
-    options = options_of(tree, 55)
-    assert (options.dest, options.delete, options.sources) == (dest, Delete.OWN, ("192.0.2.1:8730",))
-    assert (options.mirror, options.mirror_interval, options.bwlimit) == (True, 77.0, 55)
-    tree.options["delete"] = "something newer"
-    assert options_of(tree, None).delete == Delete.ALL
+    options = options_of(tree, None)
+    assert options.dest == dest
+    assert options.mirror
+    assert {name: getattr(options, name) for name in shaping} == shaping
+
+
+@pytest.mark.parametrize(
+    ("own", "node", "held"), [(None, 55, 55), (100, None, 100), (100, 55, 55), (9, 55, 9), (None, None, None)]
+)
+def test_of_two_limits_the_lower_one_holds(
+    bench: Bench, own: int | None, node: int | None, held: int | None
+) -> None:
+    tree = bench.state.trees.get(bench.mirror("m", bwlimit=own))
+    assert tree is not None
+    assert options_of(tree, node).bwlimit == held
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("delete", "something newer"),
+        ("delete", None),
+        ("delete", 1),
+        ("checksum", "yes"),
+        ("timeout", -1),
+        ("timeout", float("nan")),
+        ("sources", "192.0.2.1:8730"),
+        ("sources", [b"x"]),
+        ("interval", None),
+    ],
+)
+async def test_a_record_that_cannot_be_followed_is_no_reason_to_guess(
+    bench: Bench, key: str, value: object
+) -> None:
+    tree = bench.state.trees.get(bench.mirror("m"))
+    assert tree is not None
+    tree.options[key] = value
+    bench.state.trees.update(tree)
+    await bench.mirrors.round()
+    assert bench.updates == []
+    (warning,) = bench.warnings
+    assert "/m'" in warning
+    assert f"{key} is {value!r}; run 'p2psync mirror' for it again" in warning
+
+
+def test_what_an_earlier_version_did_not_record_has_its_default(bench: Bench) -> None:
+    tree = bench.state.trees.get(bench.mirror("m"))
+    assert tree is not None
+    tree.options = {"interval": 60.0, "path": b""}
+    options = options_of(tree, None)
+    assert options == FetchOptions(
+        ArchiveUrl.parse(tree.source), tree.path, mirror=True, mirror_interval=60.0
+    )
 
 
 def test_neighbours_are_peers_given_by_hand_and_known_holders(bench: Bench) -> None:

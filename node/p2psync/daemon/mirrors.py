@@ -7,13 +7,15 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Final
 
 from p2psync.errors import P2psyncError, UsageError
 from p2psync.events import Teller, warnings_to
 from p2psync.fetch.engine import Host, run_fetch
-from p2psync.fetch.options import Delete, FetchOptions
-from p2psync.format.url import ArchiveUrl, archive_text
+from p2psync.fetch.options import FetchOptions
+from p2psync.fetch.recorded import from_record, to_record
+from p2psync.format.url import archive_text
 from p2psync.network.dht import holder_addresses
 from p2psync.state import State
 from p2psync.state.trees import Tree
@@ -67,7 +69,7 @@ class Mirrors:
         return head is not None and (head.epoch, head.seq) > (tree.epoch, tree.seq)
 
     async def _update(self, tree: Tree) -> None:
-        interval = float(tree.options.get("interval", DEFAULT_INTERVAL))
+        interval = interval_of(tree)
         try:
             options = options_of(tree, self._bwlimit)
             summary = await run_fetch(options, self._state, Teller(warnings_to(self._warn)), self._host)
@@ -109,23 +111,24 @@ class Mirrors:
         try:
             yield
         finally:
-            self._due[tree.id] = time.monotonic() + float(tree.options.get("interval", DEFAULT_INTERVAL))
+            self._due[tree.id] = time.monotonic() + interval_of(tree)
 
 
 def options_of(tree: Tree, bwlimit: int | None) -> FetchOptions:
-    """How to update a mirror: as it was made."""
-    delete = Delete.ALL
-    with contextlib.suppress(ValueError):
-        delete = Delete(tree.options.get("delete", Delete.ALL))
-    return FetchOptions(
-        url=ArchiveUrl.parse(tree.source),
-        dest=tree.path,
-        sources=tuple(map(str, tree.options.get("sources", ()))),
-        bwlimit=bwlimit,
-        delete=delete,
-        mirror=True,
-        mirror_interval=float(tree.options.get("interval", DEFAULT_INTERVAL)),
-    )
+    """How to update a mirror: as it was made, within the node's ``bwlimit`` in bytes a second.
+
+    Raises UsageError: its record cannot be followed.
+    """
+    options = from_record(tree.path, tree.source, tree.options)
+    limits = [limit for limit in (bwlimit, options.bwlimit) if limit is not None]
+    return replace(options, bwlimit=min(limits, default=None))
+
+
+def interval_of(tree: Tree) -> float:
+    """Seconds between updates of a mirror."""
+    with contextlib.suppress(UsageError):  # Its update says what is wrong.
+        return options_of(tree, None).mirror_interval
+    return DEFAULT_INTERVAL
 
 
 def peers_of(tree: Tree) -> tuple[str, ...]:
@@ -159,9 +162,7 @@ def register(state: State, options: FetchOptions) -> Tree:
     state.within(path)
     tree = state.trees.ensure(path, "mirror", options.url.archive)
     tree.source = str(options.url)
-    tree.options["interval"] = options.mirror_interval
-    tree.options["sources"] = list(options.sources)
-    tree.options["delete"] = str(options.delete)
+    tree.options |= to_record(options)
     state.trees.update(tree)
     return tree
 

@@ -8,6 +8,7 @@ import time
 
 from p2psync.errors import FileError, UsageError
 from p2psync.fetch.options import FetchOptions
+from p2psync.fetch.recorded import to_record
 from p2psync.format.head import ArchiveHead
 from p2psync.format.ids import Ref
 from p2psync.plan.changes import DirWork, Plan
@@ -91,9 +92,7 @@ class Destination:
         tree.options["complete"] = head.snapshot.to_row()
         if self._options.mirror:
             tree.source = str(self._options.url)
-            tree.options["interval"] = self._options.mirror_interval
-            tree.options["sources"] = list(self._options.sources)
-            tree.options["delete"] = str(self._options.delete)
+            tree.options |= to_record(self._options)
         if whole:
             tree.epoch, tree.seq, tree.snapshot = head.epoch, head.seq, head.snapshot
         known = self._state.trees.get(self.path)
