@@ -1,161 +1,84 @@
-"""``make bench``: publish and fetch beside reading, find and rsync. Trust the ratios, not the seconds.
+"""Measure publishing and fetching against their targets, beside the programs that a user would pick instead.
 
-Everything happens on this machine over loopback, in a temporary directory, with warm caches. Each figure is
-the median of a few runs of a whole process, start-up included; the runs of the two sides alternate, so that
-whatever else the machine does meanwhile meets both.
+All contestants take turns on the same data, so that whatever else the machine does meets all of them; figures
+are medians. Trust the ratios, not the seconds. What a contestant needs and lacks ends its row with an error,
+not with a figure.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import random
-import shutil
-import socket
-import statistics
 import subprocess
-import tempfile
+import sys
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
 
-from tests.e2e.harness import Network, need
-
-Work = Callable[[], object]
-
-
-class Result(NamedTuple):
-    """Medians of one comparison, in seconds."""
-
-    name: str
-    peer: str
-    theirs: float
-    ours: float
+from bench import report
+from bench.figures import Results
+from bench.processes import BenchError
+from bench.rows import ROWS
+from bench.session import Options, Session
+from bench.targets import KINDS
 
 
-def main() -> None:
-    """Run all comparisons and print a table."""
-    parser = argparse.ArgumentParser(prog="make bench ARGS=...", description=__doc__)
-    parser.add_argument("--files", type=int, default=20_000, help="files in the tree (20000)")
-    parser.add_argument("--megabytes", type=int, default=500, help="size of the tree (500)")
-    parser.add_argument("--runs", type=int, default=3, help="runs of each, of which the median counts (3)")
-    options = parser.parse_args()
+def main(argv: list[str] | None = None) -> int:
+    """Measure, print the table, write it into the document if asked to. The exit code is 1 if a target was
+    missed, 2 if a row failed.
+    """
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)}; all by default")
+    parser.add_argument("--runs", type=int, default=5, help="runs of each, of which the median counts (5)")
+    parser.add_argument("--scale", type=float, default=1.0, help="multiply sizes and counts by this (1)")
+    parser.add_argument(
+        "--large", action="store_true", help="memory of a file of 20 GiB and of 1,000,000 files"
+    )
+    parser.add_argument(
+        "--only", action="append", metavar="CONTESTANT", help="only these, such as p2psync; repeatable"
+    )
+    parser.add_argument("--folder", type=Path, help="make data in this directory (the system's for such)")
+    parser.add_argument("--results", type=Path, help="keep figures in this JSON file, beside those in it")
+    parser.add_argument("--write", type=Path, help="put the table into this document, if --scale is 1")
+    parser.add_argument("--only-report", action="store_true", help="measure nothing, report --results")
+    options = parser.parse_args(argv)
+    for name in options.rows:
+        if name not in ROWS:
+            parser.error(f"no row {name!r}; there are {', '.join(ROWS)}")
+    results = Results(options.results)
+    failed = (
+        [] if options.only_report else measure(options.rows or list(ROWS), session_options(options), results)
+    )
+    print("\n".join(report.lines(results)))
+    if options.write is not None and options.scale == 1:
+        report.write(results, options.write)
+    if failed:
+        print(f"bench: failed: {', '.join(failed)}", file=sys.stderr)
+        return 2
+    missed = (kind.missed(figure) for kind in KINDS if (figure := results.figures.get((kind.row, kind.name))))
+    return 1 if any(missed) else 0
+
+
+def session_options(given: argparse.Namespace) -> Options:
+    only = frozenset(given.only) if given.only else None
+    return Options(given.runs, given.scale, given.large, only, given.folder)
+
+
+def measure(rows: list[str], options: Options, results: Results) -> list[str]:
+    """Measure rows one after the other; the names of those that failed, whose reasons were printed."""
+    failed = []
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="p2psync-bench-")))
-        network = stack.enter_context(closing(Network(folder)))
-        print(f"{options.files:,} files, {options.megabytes:,} MB, median of {options.runs}", flush=True)
-        tree = make_tree(folder / "tree", options.files, options.megabytes * 1_000_000)
-        for result in compare(network, stack, folder, tree, options.runs):
-            ratio = result.ours / result.theirs
-            sides = f"p2psync {result.ours:7.2f} s   {result.peer:<16} {result.theirs:7.2f} s"
-            print(f"{result.name:<28} {sides}   {ratio:5.2f}", flush=True)
-
-
-def make_tree(root: Path, files: int, size: int) -> Path:
-    """Files of random bytes whose sizes spread as those of real trees do: many small ones, a few large
-    ones.
-    """
-    chance = random.Random(1)
-    weights = [chance.lognormvariate(0, 1.5) for _ in range(files)]
-    scale = size / sum(weights)
-    for number, weight in enumerate(weights):
-        folder = root / f"{number // 1000:03}" / f"{number // 100 % 10}"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"file{number}").write_bytes(chance.randbytes(int(weight * scale)))
-    return root
-
-
-def compare(network: Network, stack: ExitStack, folder: Path, tree: Path, runs: int) -> list[Result]:
-    """All comparisons, one after the other."""
-    copies = folder / "copies"
-    copies.mkdir()
-
-    def fresh(name: str) -> None:
-        shutil.rmtree(copies / name, ignore_errors=True)
-        shutil.rmtree(network.state(name), ignore_errors=True)
-
-    def publish(state: str) -> None:
-        network.run("publish", tree, state=state)
-
-    results = [
-        alternate("publish", "read", read_all(tree), lambda: publish("p"), runs, lambda: fresh("p")),
-        alternate("publish, nothing changed", "find -printf", find_all(tree), lambda: publish("p"), runs),
-    ]
-    url = network.publish(tree, state="origin")
-    node = network.node("origin")
-    module = rsync_daemon(stack, folder, tree)
-
-    def fetch() -> None:
-        network.run("fetch", url, copies / "ours", "--source", node.address, "--no-share", state="ours")
-
-    def rsync() -> None:
-        subprocess.run([need("rsync"), "-a", f"{module}/", f"{copies}/theirs/"], check=True)
-
-    def both_fresh() -> None:
-        fresh("ours")
-        fresh("theirs")
-
-    results.append(alternate("fetch, cold, one source", "rsync -a", rsync, fetch, runs, both_fresh))
-    results.append(alternate("fetch, nothing changed", "rsync -a", rsync, fetch, runs))
-    return results
-
-
-def alternate(
-    name: str, peer: str, theirs: Work, ours: Work, runs: int, before: Work = lambda: None
-) -> Result:
-    """Run both sides in turn and take medians; `before` is not counted."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(runs):
-        before()
-        for work, noted in zip((theirs, ours), times, strict=True):
-            started = time.perf_counter()
-            work()
-            noted.append(time.perf_counter() - started)
-    return Result(name, peer, statistics.median(times[0]), statistics.median(times[1]))
-
-
-def read_all(tree: Path) -> Work:
-    """Reading every byte with tar, which writes to /dev/null through a pipe: GNU tar would skip the
-    reading.
-    """
-    script = 'tar -cf - -C "$0" . | cat > /dev/null'
-    return lambda: subprocess.run(["sh", "-c", script, os.fspath(tree)], check=True)
-
-
-def find_all(tree: Path) -> Work:
-    argv = [need("find"), os.fspath(tree), "-printf", "%s %T@ %p\\n"]
-    return lambda: subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
-
-
-def rsync_daemon(stack: ExitStack, folder: Path, tree: Path) -> str:
-    """Start an rsync daemon that serves `tree` on loopback; returns the URL of its module."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    config = folder / "rsyncd.conf"
-    config.write_text(f"use chroot = no\n[tree]\npath = {tree}\nread only = yes\n")
-    argv = [
-        need("rsync"),
-        "--daemon",
-        "--no-detach",
-        "--address=127.0.0.1",
-        f"--port={port}",
-        f"--config={config}",
-    ]
-    daemon = subprocess.Popen(argv)
-    stack.callback(daemon.wait)
-    stack.callback(daemon.terminate)
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return f"rsync://127.0.0.1:{port}/tree"
-        except OSError:
-            if daemon.poll() is not None or time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)
+        session = Session(options, results, stack)
+        for name in rows:
+            began = time.perf_counter()
+            session.begin(name)
+            try:
+                ROWS[name](session)
+            except (BenchError, OSError, subprocess.SubprocessError) as error:
+                failed.append(name)
+                print(f"# {name}: failed: {error}", file=sys.stderr, flush=True)
+            print(f"# {name}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
+    return failed
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
