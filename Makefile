@@ -3,7 +3,7 @@
 #   make demo    a whole network on this machine: publish, mirror, kill the origin, fetch from the survivors
 #   make test    the whole test suite        (make test ARGS="-k filters -x" passes arguments to pytest)
 #   make lint    ruff, mypy --strict, and the order of rooms
-#   make bench   benchmarks
+#   make bench   publishing and fetching beside rsync, aria2c, libtorrent: two hours (ARGS="small nochange": these rows)
 #   make bench-dht  the DHT beside its targets, half an hour (quick: make bench-dht DHT_NODES=100 DHT_READS=60)
 #   make fuzz    coverage-guided fuzzing of the DHT, a minute each of four targets (FUZZ_SECONDS=600 make fuzz: longer)
 #   make man     man pages into build/man, shell completion into build/completion
@@ -61,8 +61,15 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.installed-dev
-	$(BIN)/python -m bench $(ARGS)
+# docs/benchmarks.md. Prints its table and writes it there. Quick: make bench ARGS="small nochange --runs 1 --scale 0.01".
+# libtorrent is only compared with, so only this target installs it.
+$(VENV)/.installed-bench: pyproject.toml | $(BIN)/python
+	$(call PIP_INSTALL,-e '.[bench]')
+	@touch $@ $(VENV)/.installed
+
+bench: PROGRAMS := rsync:rsync nginx:nginx aria2c:aria2 ip:iproute2 tc:iproute2 mkfs.ext4:e2fsprogs
+bench: $(VENV)/.installed-bench programs
+	$(BIN)/python -m bench --results build/bench.json --write docs/benchmarks.md $(ARGS)
 
 # Prints the table of docs/benchmarks.md and writes it there; ARGS="liars sybils" measures only these rows.
 DHT_NODES ?= 1000
@@ -93,19 +100,19 @@ dist: $(VENV)/.installed-dev
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist .
 
-# Programs that the tests run beside p2psync. Root on a Debian system gets them installed (APT=no: never);
-# everybody else is told what to install, and the tests that need what is missing fail. RUNLEVEL=1: no daemon that
+# Programs that tests and benchmarks run beside p2psync. Root on a Debian system gets them installed (APT=no: never);
+# everybody else is told what to install, and what needs them fails. RUNLEVEL=1: no daemon that
 # comes with a program is started.
 programs:
 	@missing=; for pair in $(PROGRAMS); do \
 	  PATH="$$PATH:/usr/sbin:/sbin" command -v "$${pair%%:*}" >/dev/null 2>&1 || missing="$$missing $${pair##*:}"; done; \
 	if [ -n "$$missing" ]; then \
 	  if [ "$$(id -u)" = 0 ] && [ "$(APT)" != no ] && command -v apt-get >/dev/null 2>&1; then \
-	    echo "Installing what the tests need:$$missing"; \
+	    echo "Installing programs to compare with:$$missing"; \
 	    export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1; \
 	    apt-get update -q >/dev/null && apt-get install -q -y --no-install-recommends $$missing >/dev/null; \
 	  else \
-	    echo "Some tests will fail: install their programs with  apt-get install$$missing" >&2; \
+	    echo "Some of this will fail: install its programs with  apt-get install$$missing" >&2; \
 	  fi; fi
 
 clean:

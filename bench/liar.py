@@ -7,6 +7,7 @@ any time of a file tells that its bytes are not those that were hashed. It works
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -35,7 +36,7 @@ class FalseCopy:
     def unmount(self) -> None:
         """A server that has just ended may keep the file system busy for a moment."""
         deadline = time.monotonic() + READY_DEADLINE
-        argv = [need("umount"), self._folder]
+        argv = [need("umount"), os.fspath(self._folder)]
         while subprocess.run(argv, stderr=subprocess.PIPE, check=False).returncode != 0:
             if time.monotonic() > deadline:
                 raise BenchError(f"{self._folder} cannot be unmounted: see who uses it with fuser -m")

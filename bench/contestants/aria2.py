@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import ClassVar, Final
+from urllib.parse import quote
 from xml.sax.saxutils import escape
 
 from bench.contestants.contestant import Contestant, Server
@@ -74,6 +75,6 @@ def metalink(files: Sequence[tuple[str, int, str]], roots: Sequence[str]) -> str
     """A metalink of files at the same paths below several URLs."""
     made = ['<?xml version="1.0" encoding="UTF-8"?>\n<metalink xmlns="urn:ietf:params:xml:ns:metalink">\n']
     for name, size, sums in files:
-        urls = "".join(f'<url priority="1">{escape(root)}/{escape(name)}</url>' for root in roots)
+        urls = "".join(f'<url priority="1">{escape(root)}/{quote(name)}</url>' for root in roots)
         made.append(f'<file name="{escape(name)}"><size>{size}</size>{sums}{urls}</file>\n')
     return "".join([*made, "</metalink>\n"])

@@ -73,7 +73,7 @@ def _added(session: Any, torrent: Path, folder: Path, flags: Any) -> Any:
 
 
 def seed(torrent: Path, tree: Path, listen: str) -> None:
-    """Serve a tree until SIGTERM. What it has is taken to be whole and right, as by a seed that checked it long
+    """Serve a tree until SIGTERM. It is taken to be whole and right, as by a seed that checked it long
     ago.
     """
     session = _session(listen, {**lt.high_performance_seed(), "disable_hash_checks": True})
