@@ -36,6 +36,7 @@ EXAMPLES = {
     "archive": f'"{KEY}"',
     "signing": f'"{KEY}"',
     "to": f'"{"0" * 64}"',
+    "timeout": '"60"',
     "verbose": "1",
     "tree": '"/srv/archive"',
     "keep": '"/tmp/p2psync-demo"',

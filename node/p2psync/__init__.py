@@ -1,3 +1,117 @@
-"""p2psync: mirror archives like rsync, spread the load like BitTorrent."""
+"""p2psync: mirror archives like rsync, spread the load like BitTorrent.
+
+What this module exports is its public face, in docs/api.md; nothing else is promised. Each name is imported
+when it is first used: whoever needs only a part of the package, as `p2psync --help` does, loads no more.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from p2psync.client import Client, Listing, Verified
+    from p2psync.errors import (
+        ConnectTimeout,
+        DeleteLimitError,
+        FileError,
+        FormatError,
+        InterruptedFetch,
+        NetworkError,
+        P2psyncError,
+        PartialError,
+        TransferTimeout,
+        TrustError,
+        UsageError,
+        VanishedWarning,
+    )
+    from p2psync.events import FileDone, Phase, SourceState, Warned
+    from p2psync.fetch.keywords import Asking, TransferOptions
+    from p2psync.fetch.options import Delete, FetchSummary
+    from p2psync.fetch.verify import Difference, Finding
+    from p2psync.fetch.view import Holder, Holders, Listed, View
+    from p2psync.format.url import ArchiveUrl
+    from p2psync.progress import Progress, SourceProgress
+    from p2psync.publish.publisher import Published
+    from p2psync.relay import ClientEvent
+    from p2psync.supply.control import Control
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "ArchiveUrl",
+    "Asking",
+    "Client",
+    "ClientEvent",
+    "ConnectTimeout",
+    "Control",
+    "Delete",
+    "DeleteLimitError",
+    "Difference",
+    "FetchSummary",
+    "FileDone",
+    "FileError",
+    "Finding",
+    "FormatError",
+    "Holder",
+    "Holders",
+    "InterruptedFetch",
+    "Listed",
+    "Listing",
+    "NetworkError",
+    "P2psyncError",
+    "PartialError",
+    "Phase",
+    "Progress",
+    "Published",
+    "SourceProgress",
+    "SourceState",
+    "TransferOptions",
+    "TransferTimeout",
+    "TrustError",
+    "UsageError",
+    "VanishedWarning",
+    "Verified",
+    "View",
+    "Warned",
+]
+
+_MODULES: Final = {
+    "client": ("Client", "Listing", "Verified"),
+    "errors": (
+        "ConnectTimeout",
+        "DeleteLimitError",
+        "FileError",
+        "FormatError",
+        "InterruptedFetch",
+        "NetworkError",
+        "P2psyncError",
+        "PartialError",
+        "TransferTimeout",
+        "TrustError",
+        "UsageError",
+        "VanishedWarning",
+    ),
+    "events": ("FileDone", "Phase", "SourceState", "Warned"),
+    "fetch.keywords": ("Asking", "TransferOptions"),
+    "fetch.options": ("Delete", "FetchSummary"),
+    "fetch.verify": ("Difference", "Finding"),
+    "fetch.view": ("Holder", "Holders", "Listed", "View"),
+    "format.url": ("ArchiveUrl",),
+    "progress": ("Progress", "SourceProgress"),
+    "publish.publisher": ("Published",),
+    "relay": ("ClientEvent",),
+    "supply.control": ("Control",),
+}
+_WHERE: Final = {name: module for module, names in _MODULES.items() for name in names}
+
+if not TYPE_CHECKING:  # Type checkers know the names by the imports above, and no others.
+
+    def __getattr__(name: str) -> Any:
+        if name not in _WHERE:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -86,7 +86,7 @@ class Teller:
 
     def phase(self, name: str, total_bytes: int | None = None, total_files: int | None = None) -> None:
         if self._observer is not None:
-            self._tell(Phase(name, total_bytes, total_files))
+            self.hand_on(Phase(name, total_bytes, total_files))
 
     def idle(self) -> None:
         """This run is over and nothing goes on until the next phase; what is warned of then is news again."""
@@ -95,15 +95,15 @@ class Teller:
 
     def advance(self, bytes_done: int, files_done: int) -> None:
         if self._observer is not None:
-            self._tell(Advanced(bytes_done, files_done))
+            self.hand_on(Advanced(bytes_done, files_done))
 
     def received(self, source: str, count: int) -> None:
         if self._observer is not None:
-            self._tell(Received(source, count))
+            self.hand_on(Received(source, count))
 
     def source_state(self, source: str, state: str) -> None:
         if self._observer is not None:
-            self._tell(SourceState(source, state))
+            self.hand_on(SourceState(source, state))
 
     def warn(self, text: str) -> None:
         """The same sentence is told once a run, however many connections or attempts come upon it."""
@@ -111,13 +111,14 @@ class Teller:
             return
         if len(self._warned) < WARNINGS_REMEMBERED:
             self._warned.add(text)
-        self._tell(Warned(text))
+        self.hand_on(Warned(text))
 
     def file_done(self, path: bytes, size: int) -> None:
         if self.wants_files:
-            self._tell(FileDone(path, size))
+            self.hand_on(FileDone(path, size))
 
-    def _tell(self, event: Event) -> None:
+    def hand_on(self, event: Event) -> None:
+        """Tell what another teller told, as it is."""
         if self._observer is not None:
             with self._lock:
                 self._observer(event)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import os
 import re
 import signal
 import socket
@@ -53,6 +55,49 @@ def test_a_port_that_is_taken_is_a_network_error(net: Network) -> None:
         failed = net.run("node", "--listen", listen, state="alone", expect=10)
     assert failed.events[-1]["event"] == "error"
     assert "--listen" in failed.events[-1]["message"]
+
+
+def test_a_program_hears_of_each_file_and_of_progress(
+    net: Network, tree: Path, url: str, origin: Node, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    options = [
+        "--source",
+        origin.address,
+        "--json-files",
+        "--bwlimit",
+        "250",
+    ]  # 250 KiB a second: for seconds.
+    fetch = net.run("fetch", url, copy, *options, state="client")
+    files = [event for event in fetch.events if event["event"] == "file"]
+    assert all(list(event)[:2] == ["event", "path"] for event in files)
+    names = {
+        base64.b64decode(event["path_b64"]) if "path_b64" in event else event["path"].encode()
+        for event in files
+    }
+    there = [path for path in tree.rglob("*") if path.is_file() and not path.is_symlink()]
+    assert names == {os.fsencode(path.relative_to(tree)) for path in there}
+    assert sum(event["size"] for event in files) == total_size(tree)
+    told = [event for event in fetch.events if event["event"] == "progress"]
+    order = [
+        "event",
+        "phase",
+        "bytes",
+        "total_bytes",
+        "files",
+        "total_files",
+        "rate",
+        "eta",
+        "seconds",
+        "sources",
+    ]
+    assert told
+    assert all(list(event) == order for event in told)
+    assert told[-1]["seconds"] >= len(told), "one a second at most"
+    assert list(told[-1]["sources"]) == [origin.address]
+    assert list(told[-1]["sources"][origin.address]) == ["bytes", "rate", "state"]
+    quiet = net.run("fetch", url, tmp_path / "other", *options[:2], state="client")
+    assert not any(event["event"] == "file" for event in quiet.events), "only those who ask"
 
 
 def test_fetch_ends_with_the_whole_account(

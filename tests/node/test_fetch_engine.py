@@ -62,6 +62,22 @@ def test_a_renamed_directory_is_removed_by_who_fetched_it(world: World) -> None:
     assert summary.kept == [b"pool"]
 
 
+def test_a_copy_that_is_not_to_be_checked_is_looked_at_when_a_newer_snapshot_has_come(world: World) -> None:
+    world.fetch()
+    (world.dest / "big").write_bytes(b"changed by hand")
+    summary = world.fetch(check_dest=False)
+    assert (summary.exit_code, summary.changed, summary.files) == (0, 0, 103)
+    assert world.differs() == [b"/big"]
+    world.publisher.publish(changed(more=b"more"))
+    world.fetch(check_dest=False)
+    assert world.differs() == []
+
+
+def test_a_copy_that_is_not_complete_is_looked_at_in_any_case(world: World) -> None:
+    world.fetch(check_dest=False)
+    assert world.differs() == []
+
+
 def test_edits_within_a_large_file_cost_their_chunks(world: World) -> None:
     world.fetch()
     world.publisher.publish(changed(big=BIG[:200_000] + b"inserted" + BIG[200_000:]))

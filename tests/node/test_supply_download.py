@@ -172,6 +172,23 @@ def test_silence_of_all_ends_in_a_time_out(make: Callable[..., Arena], run: Run)
         run(arena.fetch(silence=8.0))
 
 
+def test_without_a_time_out_silence_ends_after_a_minute_and_with_zero_never(
+    make: Callable[..., Arena], run: Run
+) -> None:
+    arena = make(BIG, source("silent", silent_from=0.5))
+    with pytest.raises(TransferTimeout, match="for 60 seconds"):
+        run(arena.fetch())
+
+    async def wait() -> None:
+        fetching = asyncio.ensure_future(arena.fetch(silence=0))
+        await asyncio.wait([fetching], timeout=75)  # Seconds of the simulator.
+        assert not fetching.done()
+        fetching.cancel()
+        await asyncio.wait([fetching])
+
+    run(wait())
+
+
 def test_partial_holders_complete_each_other(make: Callable[..., Arena], run: Run) -> None:
     def odd(digest: bytes) -> bool:
         return bool(digest[0] & 1)

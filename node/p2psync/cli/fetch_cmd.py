@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import click
@@ -19,6 +18,8 @@ from p2psync.cli.options import (
 from p2psync.cli.types import URL
 
 if TYPE_CHECKING:
+    from p2psync.events import Teller
+    from p2psync.fetch.options import FetchSummary
     from p2psync.format.url import ArchiveUrl
 
 
@@ -39,17 +40,21 @@ def command(common: Common, network: Network, transfer: Transfer, src: ArchiveUr
     """
     from p2psync.cli.signals import run_async
     from p2psync.cli.transfers import report
-    from p2psync.fetch import run_fetch
-    from p2psync.fetch.options import FetchOptions
+    from p2psync.client import Client
 
-    options = FetchOptions(
-        url=src,
-        dest=os.fsencode(dest),
-        sources=network.sources,
-        bootstrap=tuple(map(str, network.bootstrap)),
-        listen=network.listen,
-        **transfer.as_arguments(),
-    )
-    with common.open_state() as state, common.out.observing() as tell:
-        summary = run_async(run_fetch(options, state, tell))
+    options = transfer.as_options(network)
+    options["listen"] = network.listen
+
+    async def run(tell: Teller) -> FetchSummary:
+        async with Client(common.state_path) as client:
+            return await client.fetch(
+                src,
+                dest,
+                files=transfer.json_files,
+                on_event=tell,
+                **options,
+            )
+
+    with common.out.observing(files=transfer.json_files) as tell:
+        summary = run_async(run(tell))
     return report(common.out, summary)

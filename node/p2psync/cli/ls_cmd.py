@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from p2psync.cli.options import Common, Network, common_options, network_options
-from p2psync.cli.output import Output, name_fields
+from p2psync.cli.output import name_fields
 from p2psync.cli.types import URL, url_of
 from p2psync.ui.text import printable_name
 
 if TYPE_CHECKING:
-    from p2psync.fetch import View
-    from p2psync.format.listing import Entry
+    from p2psync.fetch.view import Listed
     from p2psync.format.url import ArchiveUrl
 
 # p2psync.format.listing.Kind, which --help does without.
@@ -36,21 +35,23 @@ def command(common: Common, network: Network, src: ArchiveUrl, recursive: bool, 
     directory: of all files below it), time, name, and the target of a symlink.
     """
     from p2psync.cli.signals import run_async
-    from p2psync.fetch import open_view
+    from p2psync.client import Client
+    from p2psync.events import Teller, warnings_to
 
     out = common.out
 
     async def list_all() -> None:
-        async with open_view(
-            src,
-            state,
-            out.warn,
-            sources=network.sources,
-            bootstrap=tuple(map(str, network.bootstrap)),
-            require_fresh=require_fresh,
-        ) as view:
-            lister = Lister(out, view, recursive)
-            await lister.show(view.entry)
+        async with (
+            Client(common.state_path) as client,
+            client.view(
+                src, require_fresh=require_fresh, on_event=Teller(warnings_to(out.warn)), **network.asking()
+            ) as view,
+        ):
+            count = 0
+            async for listed in view.walk(recursive=recursive):
+                count += 1
+                out.result(long_line(listed))
+                out.event("entry", **entry_fields(listed))
             head = view.head
             out.event(
                 "listed",
@@ -59,75 +60,37 @@ def command(common: Common, network: Network, src: ArchiveUrl, recursive: bool, 
                 epoch=head.epoch,
                 signed_at=head.signed_at,
                 fresh_until=head.fresh_until,
-                entries=lister.count,
+                entries=count,
             )
 
-    with common.open_state() as state:
-        run_async(list_all())
+    run_async(list_all())
 
 
-class Lister:
-    """Prints a directory and what is in it, in the order of its names."""
-
-    def __init__(self, out: Output, view: View, recursive: bool) -> None:
-        self._out = out
-        self._view = view
-        self._recursive = recursive
-        self.count = 0
-
-    async def show(self, entry: Entry) -> None:
-        """The thing that the URL names: a file or symlink by its name, a directory as ``.`` with what is in
-        it.
-        """
-        if entry.kind == DIRECTORY:
-            self._line(b".", entry)
-            await self._below(b"", entry)
-        else:
-            self._line(entry.name, entry)
-
-    async def _below(self, prefix: bytes, directory: Entry) -> None:
-        for entry in await self._view.listing(directory):
-            path = prefix + entry.name
-            self._line(path, entry)
-            if self._recursive and entry.kind == DIRECTORY:
-                await self._below(path + b"/", entry)
-
-    def _line(self, path: bytes, entry: Entry) -> None:
-        self.count += 1
-        self._out.result(long_line(path, entry))
-        self._out.event("entry", **entry_fields(path, entry))
-
-
-def entry_size(entry: Entry) -> int:
-    """Bytes: of a file, of all files below a directory, of a symlink's target."""
-    return len(entry.target) if entry.kind == SYMLINK else entry.below.bytes
-
-
-def long_line(path: bytes, entry: Entry) -> str:
+def long_line(listed: Listed) -> str:
     """One line as ``rsync --list-only`` prints it; the time is local."""
-    when = time.strftime("%Y/%m/%d %H:%M:%S", time.localtime(entry.mtime_ns // 10**9))
-    line = f"{stat.filemode(file_mode(entry))} {entry_size(entry):>14,} {when} {printable_name(path)}"
-    return f"{line} -> {printable_name(entry.target)}" if entry.kind == SYMLINK else line
+    when = time.strftime("%Y/%m/%d %H:%M:%S", time.localtime(listed.mtime_ns // 10**9))
+    mode = stat.filemode(file_mode(listed))
+    line = f"{mode} {listed.size:>14,} {when} {printable_name(listed.path)}"
+    return f"{line} -> {printable_name(listed.target)}" if listed.kind == SYMLINK else line
 
 
-def file_mode(entry: Entry) -> int:
-    """Type and permissions as st_mode has them. A symlink has no permissions of its own; Linux shows 777."""
-    if entry.kind == SYMLINK:
-        return stat.S_IFLNK | 0o777
-    return (stat.S_IFDIR if entry.kind == DIRECTORY else stat.S_IFREG) | entry.mode
+def file_mode(listed: Listed) -> int:
+    """Type and permissions as st_mode has them."""
+    types = {DIRECTORY: stat.S_IFDIR, SYMLINK: stat.S_IFLNK}
+    return types.get(listed.kind, stat.S_IFREG) | listed.mode
 
 
-def entry_fields(path: bytes, entry: Entry) -> dict[str, Any]:
-    """An entry as JSON fields."""
+def entry_fields(listed: Listed) -> dict[str, Any]:
+    """A name as JSON fields."""
     fields: dict[str, Any] = {
-        **name_fields(path, "path"),
-        "type": TYPES[entry.kind],
-        "mode": f"{stat.S_IMODE(file_mode(entry)):04o}",
-        "size": entry_size(entry),
-        "mtime_ns": entry.mtime_ns,
+        **name_fields(listed.path, "path"),
+        "type": TYPES[listed.kind],
+        "mode": f"{listed.mode:04o}",
+        "size": listed.size,
+        "mtime_ns": listed.mtime_ns,
     }
-    if entry.kind == SYMLINK:
-        fields |= name_fields(entry.target, "target")
+    if listed.kind == SYMLINK:
+        fields |= name_fields(listed.target, "target")
     else:
-        fields["id"] = entry.digest.hex()
+        fields["id"] = listed.digest.hex()
     return fields

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import click
@@ -21,7 +20,8 @@ from p2psync.cli.options import (
 from p2psync.cli.types import SECONDS, URL, Address
 
 if TYPE_CHECKING:
-    from p2psync.fetch.options import FetchOptions, FetchSummary
+    from p2psync.events import Teller
+    from p2psync.fetch.options import FetchSummary
     from p2psync.format.url import ArchiveUrl
 
 INTERVAL = 3600
@@ -61,34 +61,45 @@ def command(
     announces DIR and keeps it up to date. Without --once this command is such a node itself and runs until it
     is stopped.
     """
-    from p2psync.cli.signals import run_async
-    from p2psync.cli.transfers import report
     from p2psync.errors import UsageError
-    from p2psync.fetch import run_fetch
-    from p2psync.fetch.options import FetchOptions
 
     if interval == 0:
         raise UsageError("--interval 0 would ask without a pause; give at least one second")
-    options = FetchOptions(
-        url=src,
-        dest=os.fsencode(directory),
-        sources=network.sources,
-        bootstrap=tuple(map(str, network.bootstrap)),
-        mirror=True,
-        mirror_interval=float(interval),
-        **transfer.as_arguments(),
-    )
-    if not once:
-        return _stay(common, network, options, advertise, metrics)
-    with common.open_state() as state, common.out.observing() as tell:
-        summary = run_async(run_fetch(options, state, tell))
+    if once:
+        return _once(common, network, transfer, src, directory, interval)
+    return _stay(common, network, transfer, src, directory, interval, advertise, metrics)
+
+
+def _once(
+    common: Common, network: Network, transfer: Transfer, src: ArchiveUrl, directory: str, interval: int
+) -> int:
+    from p2psync.cli.signals import run_async
+    from p2psync.cli.transfers import report
+    from p2psync.client import Client
+
+    async def run(tell: Teller) -> FetchSummary:
+        async with Client(common.state_path) as client:
+            return await client.mirror(
+                src,
+                directory,
+                interval=interval,
+                files=transfer.json_files,
+                on_event=tell,
+                **transfer.as_options(network),
+            )
+
+    with common.out.observing(files=transfer.json_files) as tell:
+        summary = run_async(run(tell))
     return report(common.out, summary)
 
 
 def _stay(
     common: Common,
     network: Network,
-    options: FetchOptions,
+    transfer: Transfer,
+    src: ArchiveUrl,
+    directory: str,
+    interval: int,
     advertise: Address | None,
     metrics: Address | None,
 ) -> int:
@@ -96,8 +107,10 @@ def _stay(
     from p2psync.cli.signals import Stopped, run_async
     from p2psync.cli.transfers import ready, report
     from p2psync.daemon import NodeOptions, run_mirror
+    from p2psync.fetch.keywords import options_for
 
     out = common.out
+    options = options_for(src, directory, transfer.as_options(network), mirror=True, interval=float(interval))
 
     complete = False
 
@@ -109,12 +122,12 @@ def _stay(
 
     node = NodeOptions(
         listen=network.listen,
-        bootstrap=options.bootstrap,
+        bootstrap=tuple(options.bootstrap),
         bwlimit=options.bwlimit,
         advertise=advertise,
         metrics=metrics,
     )
-    with common.open_state() as state, out.observing() as tell:
+    with common.open_state() as state, out.observing(files=transfer.json_files) as tell:
         try:
             run_async(
                 run_mirror(options, node, state, tell, on_ready=ready(out), on_done=done, detail=out.detail)

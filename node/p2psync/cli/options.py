@@ -35,6 +35,7 @@ from p2psync.cli.types import (
 
 if TYPE_CHECKING:
     from p2psync.config import Schema, Setting
+    from p2psync.fetch.keywords import Asking, TransferOptions
     from p2psync.network.seeds.query import SeedQuery
     from p2psync.state import State
 
@@ -90,6 +91,10 @@ class Network:
     bootstrap: tuple[Address | SeedQuery, ...]
     """As texts: addresses to join by, and sources of seeds."""
     sources: tuple[str, ...]
+
+    def asking(self) -> Asking:
+        """As the client wants it."""
+        return {"sources": self.sources, "bootstrap": tuple(map(str, self.bootstrap))}
 
 
 def _stack(function: F, *decorators: Callable[[F], F]) -> F:
@@ -261,28 +266,33 @@ def _rule_option(name: str, metavar: str, text: str) -> Callable[[F], F]:
 
 @dataclass(frozen=True)
 class Transfer:
-    """How to fetch. Rates in bytes a second, times in seconds; 0 is no limit."""
+    """How to fetch. Rates in bytes a second, 0 for no limit; times in seconds, None for the default."""
 
     bwlimit: int
     no_share: bool
     require_fresh: bool
     checksum: bool
     delete: bool | None
-    timeout: int
+    timeout: int | None
     contimeout: int
+    no_check_dest: bool
+    json_files: bool
 
-    def as_arguments(self) -> dict[str, Any]:
-        """As FetchOptions wants them."""
+    def as_options(self, network: Network) -> TransferOptions:
+        """As the client wants them, with whom to ask."""
         from p2psync.fetch.options import Delete
 
         kinds = {None: Delete.OWN, True: Delete.ALL, False: Delete.NONE}
         return {
+            "sources": network.sources,
+            "bootstrap": network.asking()["bootstrap"],
             "bwlimit": self.bwlimit or None,
             "share": not self.no_share,
             "require_fresh": self.require_fresh,
             "checksum": self.checksum,
             "delete": kinds[self.delete],
-            "timeout": float(self.timeout) or None,
+            "check_dest": not self.no_check_dest,
+            "timeout": None if self.timeout is None else float(self.timeout),
             "contimeout": float(self.contimeout) or None,
         }
 
@@ -317,9 +327,8 @@ def transfer_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--timeout",
             type=SECONDS,
-            default="0",
             metavar="SECONDS",
-            help="Give up when nobody sends anything for so long; 0 never.",
+            help="Give up when nobody sends anything for so long; 0 is never. Default: 60.",
         ),
         click.option(
             "--contimeout",
@@ -327,6 +336,14 @@ def transfer_options(function: Callable[..., Any]) -> Callable[..., Any]:
             default="0",
             metavar="SECONDS",
             help="Give up on one connection after this; 0 is the default time.",
+        ),
+        click.option(
+            "--no-check-dest",
+            is_flag=True,
+            help="Do not look at what is here if it was complete and the snapshot is still the same.",
+        ),
+        click.option(
+            "--json-files", is_flag=True, help="With --json, one object for each file put in place."
         ),
     )
 

@@ -4,7 +4,6 @@ from.
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING
 
@@ -13,10 +12,12 @@ import click
 from p2psync.cli.options import Common, common_options
 from p2psync.cli.output import Output, name_fields
 from p2psync.cli.types import ARCHIVE, url_of
-from p2psync.errors import PartialError, UsageError
+from p2psync.errors import PartialError
 from p2psync.ui.text import count, duration, printable_name, size
 
 if TYPE_CHECKING:
+    from p2psync.client import Verified
+    from p2psync.events import Teller
     from p2psync.fetch.verify import Finding
 
 
@@ -38,38 +39,38 @@ def command(common: Common, directory: str, archive: bytes | None, quick: bool) 
     Reads every file and compares content, type, mode, time and symlink target with the snapshot that DIR was
     published as or fetched from. What differs is listed one a line; the exit code is 23 if anything does.
     """
-    from p2psync.fetch.verify import verify
-    from p2psync.format.snapshot import Snapshot
+    from p2psync.cli.signals import run_async
+    from p2psync.client import Client
 
     out = common.out
     started = time.monotonic()
-    differences = 0
-    with common.open_state() as state:
-        tree = state.trees.get(os.fsencode(os.path.realpath(directory)))
-        head = state.heads.newest(archive) if archive is not None else None
-        if archive is not None and head is None:
-            raise UsageError(f"nothing is known here of {url_of(archive)}; fetch or list it first")
-        with out.observing() as tell:
-            for found in verify(state, directory, head=head, full=not quick, tell=tell):
-                differences += 1
-                _tell(out, found)
-        checked = head or tree
-        assert checked is not None and checked.snapshot is not None  # noqa: S101 - else verify had refused
-        which = checked.archive or b""
-        totals = Snapshot.decode(state.meta.get(checked.snapshot.digest) or b"").root.below
+
+    async def run(tell: Teller) -> Verified:
+        async with Client(common.state_path) as client:
+            return await client.verify(
+                directory,
+                archive=archive,
+                quick=quick,
+                on_difference=lambda found: _tell(out, found),
+                on_event=tell,
+            )
+
+    with out.observing() as tell:
+        done = run_async(run(tell))
     seconds = time.monotonic() - started
+    differences = len(done.differences)
     out.event(
         "verified",
-        archive=url_of(which),
-        seq=checked.seq,
-        files=totals.files,
-        bytes=totals.bytes,
+        archive=url_of(done.archive),
+        seq=done.seq,
+        files=done.files,
+        bytes=done.bytes,
         differences=differences,
         seconds=round(seconds, 3),
     )
     what = count(differences, "difference") if differences else "equal"
     out.say(
-        f"{what}: {count(totals.files, 'file')}, {size(totals.bytes)} of snapshot {checked.seq}, "
+        f"{what}: {count(done.files, 'file')}, {size(done.bytes)} of snapshot {done.seq}, "
         f"in {duration(seconds)}"
     )
     return PartialError.exit_code if differences else 0

@@ -1,7 +1,6 @@
 """The node: one long-running process that serves, announces and updates what is in a state directory."""
 
 from p2psync.daemon.node import run_mirror, run_node
-from p2psync.daemon.once import announce_published, known_heads
 from p2psync.daemon.options import NodeOptions, Role
 
-__all__ = ["NodeOptions", "Role", "announce_published", "known_heads", "run_mirror", "run_node"]
+__all__ = ["NodeOptions", "Role", "run_mirror", "run_node"]

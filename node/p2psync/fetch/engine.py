@@ -208,6 +208,10 @@ class Fetch:
         root, single = await self._wanted(snapshot, manifest)
         self.dest.settle(single=single)
         tree, previous = self.dest.tree(head)
+        if not self._options.check_dest and previous == head.snapshot:
+            self._summary.files, self._summary.bytes = root.totals.files, root.totals.bytes
+            self._summary.reused = root.totals.bytes
+            return False
         beneath = self.dest.open(create=False)
         try:
             if beneath is not None and not single and not await manifest.load([root.ref]):

@@ -4,6 +4,7 @@ in.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -32,9 +33,9 @@ class FetchOptions:
 
     url: ArchiveUrl
     dest: bytes
-    sources: tuple[str, ...] = ()
+    sources: Sequence[str] = ()
     """Sources given by hand, ``HOST:PORT`` or the URL of a web mirror, beside the hints of ``url``."""
-    bootstrap: tuple[str, ...] = ()
+    bootstrap: Sequence[str] = ()
     bwlimit: int | None = None
     """Bytes per second, over all sources."""
     share: bool = True
@@ -43,9 +44,12 @@ class FetchOptions:
     require_fresh: bool = False
     checksum: bool = False
     """Hash every file in DEST instead of trusting equal size and modification time."""
+    check_dest: bool = True
+    """Look at DEST even if the snapshot is the one that was fetched last."""
     delete: Delete = Delete.OWN
     timeout: float | None = None
-    """Seconds without a byte from anybody after which the fetch gives up (rsync's --timeout)."""
+    """Seconds without a byte from anybody after which the fetch gives up (rsync's --timeout): None for the
+    default, 0 for never."""
     contimeout: float | None = None
     """Seconds that one connection may take to come about."""
     mirror: bool = False

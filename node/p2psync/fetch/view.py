@@ -8,9 +8,10 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
-from p2psync.errors import P2psyncError, PartialError
+from p2psync.errors import FormatError, P2psyncError, PartialError
 from p2psync.fetch.discovery import Discovery
 from p2psync.fetch.options import FetchOptions
+from p2psync.format.coverage import Coverage
 from p2psync.format.head import ArchiveHead
 from p2psync.format.listing import Entry, Kind
 from p2psync.format.url import ArchiveUrl
@@ -18,15 +19,74 @@ from p2psync.network.beside import open_network
 from p2psync.sources.swarm import Swarm
 from p2psync.state import State
 from p2psync.supply.manifest import Manifest
-from p2psync_dht import HolderRecord
+from p2psync_dht import HolderRecord, node_id_of
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One name in an archive."""
+
+    path: bytes
+    """From the directory that was asked for, which is "."."""
+    kind: Kind
+    mode: int
+    """Permissions; of a symlink 0o777."""
+    size: int
+    """Bytes: of a file, of all files below a directory, of a symlink's target."""
+    mtime_ns: int
+    target: bytes = b""
+    """Of a symlink."""
+    digest: bytes = b""
+    """Names the content (of a directory: its listing); empty for an empty file and for a symlink."""
+
+    @classmethod
+    def of(cls, path: bytes, entry: Entry) -> Listed:
+        size = len(entry.target) if entry.kind == Kind.SYMLINK else entry.below.bytes
+        return cls(path, entry.kind, entry.mode, size, entry.mtime_ns, entry.target, entry.digest)
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds an archive, in the holder's own words, which it signed."""
+
+    node: str
+    """Its id in the DHT, and its public key, in hexadecimal."""
+    key: str
+    role: str
+    """One of origin, mirror, peer."""
+    endpoints: list[str]
+    complete: bool | None
+    """Whether it has all of the snapshot (epoch, seq); None where it does not say, as of these."""
+    epoch: int | None
+    seq: int | None
+    issued: int
+    expires: int
+    """Seconds since 1970."""
+
+    @classmethod
+    def of(cls, record: HolderRecord) -> Holder:
+        claim: Coverage | None = None
+        with contextlib.suppress(FormatError):
+            claim = Coverage.decode(record.payload)
+        return cls(
+            node=node_id_of(record.node_key).hex(),
+            key=record.node_key.hex(),
+            role=record.role.name.lower(),
+            endpoints=[str(endpoint) for endpoint in record.endpoints],
+            complete=None if claim is None else claim.complete,
+            epoch=None if claim is None else claim.epoch,
+            seq=None if claim is None else claim.seq,
+            issued=record.issued,
+            expires=record.expires,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Holders:
-    """Who is known to hold an archive, and its newest head, if one was found."""
+    """Who is known to hold an archive (by role, then by key), and its newest head, if one was found."""
 
     head: ArchiveHead | None
-    records: list[HolderRecord]
+    holders: list[Holder]
 
 
 class View:
@@ -44,6 +104,27 @@ class View:
             name = os.fsdecode(directory.name) or "the root"
             raise PartialError(f"no source has the listing of {name!r}; try again later")
         return self._manifest.listing(directory.ref)
+
+    async def walk(self, *, recursive: bool = False) -> AsyncIterator[Listed]:
+        """What the URL names, by its name; a directory as ".", followed by what is in it, in order.
+
+        Raises PartialError if no source has a listing.
+        """
+        if self.entry.kind != Kind.DIR:
+            yield Listed.of(self.entry.name, self.entry)
+            return
+        yield Listed.of(b".", self.entry)
+        below = [(b"", iter(await self.listing(self.entry)))]
+        while below:
+            prefix, entries = below[-1]
+            entry = next(entries, None)
+            if entry is None:
+                below.pop()
+                continue
+            path = prefix + entry.name
+            yield Listed.of(path, entry)
+            if recursive and entry.kind == Kind.DIR:
+                below.append((path + b"/", iter(await self.listing(entry))))
 
 
 async def resolve(snapshot_root: Entry, path: bytes, manifest: Manifest) -> Entry:
@@ -100,7 +181,8 @@ async def find_holders(
             warn(str(error))
         await discovery.start()
         raws = state.holders.for_archive(url.archive, time.time())
-        return Holders(head, [HolderRecord.decode(raw) for raw in raws])
+        records = sorted(map(HolderRecord.decode, raws), key=lambda record: (record.role, record.node_key))
+        return Holders(head, [Holder.of(record) for record in records])
 
 
 @contextlib.asynccontextmanager

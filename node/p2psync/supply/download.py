@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -113,7 +114,7 @@ class Download:
         self._disk = disk
         self._share = share
         self._look_again = look_again
-        self._timeout = timeout or STALL_SECONDS
+        self._timeout = STALL_SECONDS if timeout is None else timeout or math.inf
         self._control = control or Control()
         self._queue = Queue(swarm, time.monotonic)
         self._jobs: dict[bytes, Job] = {}

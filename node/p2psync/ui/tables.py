@@ -26,16 +26,20 @@ class Table:
 
     def lines(self) -> list[str]:
         """As plain columns."""
-        cells = [self.headings, *([clean_text(cell) for cell in row] for row in self.rows)]
-        widths = [max(len(row[column]) for row in cells) for column in range(len(self.headings))]
-        lines = [
-            "  ".join(
-                cell.rjust(width) if column in self.right else cell.ljust(width)
-                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in cells
-        ]
-        return [self.title, *lines]
+        return [self.title, *columns([self.headings, *self.rows], self.right)]
+
+
+def columns(rows: Sequence[Row], right: frozenset[int] = frozenset()) -> list[str]:
+    """Rows of as many cells each, aligned; those in the columns ``right`` are flush right."""
+    cells = [[clean_text(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in cells
+    ]
 
 
 def show(table: Table) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -112,7 +112,7 @@ def _tell(out: Output, step: Step) -> None:
 
 
 def _report(out: Output, subject: Subject, trace: Trace, holders: bool) -> None:
-    from p2psync.cli.mirrors_cmd import holder_fields
+    from p2psync.fetch.view import Holder
     from p2psync.ui.tables import show
     from p2psync_dht.trace import Outcome
 
@@ -120,7 +120,7 @@ def _report(out: Output, subject: Subject, trace: Trace, holders: bool) -> None:
         if step.outcome is Outcome.OPEN:
             _tell(out, step)
     for record in trace.holders:
-        out.event("holder", **holder_fields(record))
+        out.event("holder", **asdict(Holder.of(record)))
     best = trace.best
     outcomes = {str(outcome): trace.count(outcome) for outcome in Outcome}
     out.event(
@@ -188,10 +188,11 @@ def _records(step: Step) -> str:
 
 def _holders_table(trace: Trace) -> Any:
     from p2psync.cli.mirrors_cmd import HEADINGS, holder_row
+    from p2psync.fetch.view import Holder
     from p2psync.ui.tables import Table
 
     now = time.time()
-    return Table("holders", HEADINGS, [holder_row(record, None, now) for record in trace.holders])
+    return Table("holders", HEADINGS, [holder_row(Holder.of(record), None, now) for record in trace.holders])
 
 
 def _found(trace: Trace, holders: bool) -> str:

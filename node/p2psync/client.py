@@ -1,0 +1,301 @@
+"""The public face: what the command line does, as coroutines with typed results. docs/api.md shows it in use.
+
+    async with Client() as client:
+        done = await client.fetch("p2psync://...", "copy", on_event=print)
+
+The command line is a user of it. Work that blocks (reading, hashing) runs in threads; events are brought back
+to the event loop, few enough for a program to look at each. What a coroutine works with is imported when it
+is first called: publishing without a network loads no network.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Unpack
+
+from p2psync.errors import UsageError
+from p2psync.events import Teller
+from p2psync.fetch.keywords import Asking, PathLike, TransferOptions, options_for
+from p2psync.format.url import ArchiveUrl, archive_text, parse_archive_text
+from p2psync.relay import ClientEvent, in_thread, relayed
+from p2psync.state import State
+
+if TYPE_CHECKING:
+    from p2psync.fetch.options import FetchOptions, FetchSummary
+    from p2psync.fetch.verify import Finding
+    from p2psync.fetch.view import Holders, Listed, View
+    from p2psync.format.head import ArchiveHead
+    from p2psync.publish.publisher import Published
+    from p2psync.rules.filter import Filter
+    from p2psync.supply.control import Control
+
+OnEvent = Callable[[ClientEvent], None] | Teller | None
+"""Hears a run's events in the loop's thread; what it raises ends the run. A `Teller` takes them raw."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """An archive's names, in order. Paths start at the directory that was asked for, which comes first."""
+
+    head: ArchiveHead
+    entries: list[Listed]
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What a directory was held against, and how it differs. `files` and `bytes` are the snapshot's."""
+
+    archive: bytes
+    seq: int
+    files: int
+    bytes: int
+    differences: list[Finding]
+
+
+class Client:
+    """One state directory, and what can be done with it. Several coroutines may run at once.
+
+    Every coroutine may be cancelled: what is done by then is kept, files are old or new, and the same call
+    goes on from there. Each raises the errors of `p2psync.errors`.
+    """
+
+    def __init__(self, state: str | Path | None = None, *, bootstrap: Sequence[str] = ()) -> None:
+        """`state`: the state directory, made if there is none; None for the one that the command line uses.
+        `bootstrap`: HOST:PORT of nodes to join the network by; needed once, then nodes are remembered.
+        """
+        self._path = None if state is None else Path(state)
+        self._bootstrap = tuple(bootstrap)
+        self._opened: State | None = None
+
+    async def __aenter__(self) -> Client:
+        self._opened = await asyncio.to_thread(State.open, self._path)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        state, self._opened = self._opened, None
+        if state is not None:
+            state.close()
+
+    @property
+    def state(self) -> State:
+        """The open state directory: keys and what is known. Its parts may change between versions."""
+        if self._opened is None:
+            raise UsageError("the client is not open; use it within 'async with Client(...) as client'")
+        return self._opened
+
+    async def publish(
+        self,
+        directory: PathLike,
+        *,
+        archive: str | bytes | None = None,
+        rules: Filter | Iterable[str] | None = None,
+        bootstrap: Sequence[str] | None = None,
+        count_first: bool = False,
+        on_event: OnEvent = None,
+    ) -> Published:
+        """Publish a directory, or a new snapshot of it, and announce it where `bootstrap` leads to a network.
+
+        `archive`: the id or URL to publish as; by default the one that the directory had, or a new one.
+        `rules`: what is left out, as rsync's --filter has it; by default those of the last time.
+        `count_first`: walk a new tree once more, so that progress has totals.
+        """
+        from p2psync.publish.publisher import publish
+        from p2psync.rules.filter import Filter
+
+        asked = self._bootstrap if bootstrap is None else tuple(bootstrap)
+        which = _archive_id(archive)
+        chosen = rules
+        if chosen is not None and not isinstance(chosen, Filter):
+            chosen = Filter.parse(map(os.fsencode, chosen))
+        known: list[ArchiveHead] = []
+        if asked and (signed := which or self._published_as(directory)) is not None:
+            from p2psync.network.once import known_heads
+
+            # Others may have signed since, for example another machine with a delegated key.
+            known = await known_heads(self.state, signed, asked)
+
+        def make(tell: Teller) -> Published:
+            return publish(
+                self.state,
+                os.fsencode(directory),
+                archive=which,
+                rules=chosen,
+                tell=tell,
+                known_heads=known,
+                count_first=count_first,
+            )
+
+        async with relayed(on_event) as tell:
+            done = await in_thread(make, tell)
+            if asked:
+                await self._announce(done.archive, asked, tell)
+        if done.changed:
+            await asyncio.to_thread(self.state.tidy)
+        return done
+
+    async def _announce(self, archive: bytes, bootstrap: Sequence[str], tell: Teller) -> None:
+        from p2psync.network.once import announce_published
+
+        if not await announce_published(self.state, archive, bootstrap):
+            tell.warn(
+                "nobody could be reached to announce the new snapshot to; a running node will announce it"
+            )
+
+    def url_of(self, archive: bytes) -> str:
+        """The URL of an archive; where a node runs on this state directory, it is named as a place to ask."""
+        serving = self.state.node_address()
+        return str(ArchiveUrl(archive, peers=(serving,) if serving else ()))
+
+    async def fetch(
+        self,
+        source: str | ArchiveUrl,
+        dest: PathLike,
+        *,
+        control: Control | None = None,
+        files: bool = False,
+        on_event: OnEvent = None,
+        **options: Unpack[TransferOptions],
+    ) -> FetchSummary:
+        """Make the directory `dest` like an archive, or like the part of it that `source` names.
+
+        `control`: pauses it and changes its speed while it runs. `files`: tell of each file (`FileDone`).
+        What could not be had is in the result, and its exit_code is 23.
+        """
+        asked = options_for(source, dest, self._with_bootstrap(options))
+        return await self._fetch(asked, control, files, on_event)
+
+    async def mirror(
+        self,
+        source: str | ArchiveUrl,
+        directory: PathLike,
+        *,
+        interval: float = 3600.0,
+        control: Control | None = None,
+        files: bool = False,
+        on_event: OnEvent = None,
+        **options: Unpack[TransferOptions],
+    ) -> FetchSummary:
+        """As `fetch`; from then on every node on this state directory serves, announces and updates it,
+        each `interval` seconds.
+        """
+        asked = options_for(source, directory, self._with_bootstrap(options), mirror=True, interval=interval)
+        return await self._fetch(asked, control, files, on_event)
+
+    @contextlib.asynccontextmanager
+    async def view(
+        self,
+        source: str | ArchiveUrl,
+        *,
+        require_fresh: bool = False,
+        on_event: OnEvent = None,
+        **asking: Unpack[Asking],
+    ) -> AsyncIterator[View]:
+        """The newest snapshot, to be walked through without fetching a file."""
+        from p2psync.fetch.view import open_view
+
+        whom = self._whom(asking)
+        async with (
+            relayed(on_event) as tell,
+            open_view(_url(source), self.state, tell.warn, require_fresh=require_fresh, **whom) as found,
+        ):
+            yield found
+
+    async def list(
+        self,
+        source: str | ArchiveUrl,
+        *,
+        recursive: bool = False,
+        require_fresh: bool = False,
+        on_event: OnEvent = None,
+        **asking: Unpack[Asking],
+    ) -> Listing:
+        """What an archive, or the part of it that `source` names, has. For very many names, use `view`."""
+        async with self.view(source, require_fresh=require_fresh, on_event=on_event, **asking) as found:
+            return Listing(found.head, [entry async for entry in found.walk(recursive=recursive)])
+
+    async def holders(
+        self, source: str | ArchiveUrl, *, on_event: OnEvent = None, **asking: Unpack[Asking]
+    ) -> Holders:
+        """Who says to hold an archive, how much of it and how fresh; and its newest head, if one is found."""
+        from p2psync.fetch.view import find_holders
+
+        async with relayed(on_event) as tell:
+            return await find_holders(_url(source), self.state, tell.warn, **self._whom(asking))
+
+    async def verify(
+        self,
+        directory: PathLike,
+        *,
+        archive: str | bytes | None = None,
+        quick: bool = False,
+        on_difference: Callable[[Finding], None] | None = None,
+        on_event: OnEvent = None,
+    ) -> Verified:
+        """Hold a directory against the snapshot that it was published as or fetched from: read every file.
+
+        `archive`: against the newest snapshot that is known of this one. `quick`: names, types, sizes, modes
+        and times only. `on_difference`: told of each as it is found, in the loop's thread.
+        """
+        from p2psync.fetch.verify import verify
+        from p2psync.format.snapshot import Snapshot
+
+        which = _archive_id(archive)
+        state = self.state
+        tree = state.trees.get(os.fsencode(os.path.realpath(directory)))
+        head = None if which is None else state.heads.newest(which)
+        if which is not None and head is None:
+            raise UsageError(
+                f"nothing is known here of p2psync://{archive_text(which)}; fetch or list it first"
+            )
+        differences: list[Finding] = []
+        loop = asyncio.get_running_loop()
+
+        def check(tell: Teller) -> None:
+            for found in verify(state, os.fsencode(directory), head=head, full=not quick, tell=tell):
+                differences.append(found)
+                if on_difference is not None:
+                    loop.call_soon_threadsafe(on_difference, found)
+
+        async with relayed(on_event) as tell:
+            await in_thread(check, tell)
+        checked = head or tree
+        assert checked is not None and checked.snapshot is not None  # noqa: S101 - else verify had refused
+        totals = Snapshot.decode(state.meta.get(checked.snapshot.digest) or b"").root.below
+        return Verified(checked.archive or b"", checked.seq, totals.files, totals.bytes, differences)
+
+    async def _fetch(
+        self, asked: FetchOptions, control: Control | None, files: bool, on_event: OnEvent
+    ) -> FetchSummary:
+        from p2psync.fetch.engine import run_fetch
+
+        async with relayed(on_event, files=files) as tell:
+            return await run_fetch(asked, self.state, tell, None, control)
+
+    def _published_as(self, directory: PathLike) -> bytes | None:
+        tree = self.state.trees.get(os.fsencode(os.path.realpath(directory)))
+        return None if tree is None else tree.archive
+
+    def _with_bootstrap(self, options: TransferOptions) -> TransferOptions:
+        return options if "bootstrap" in options else {**options, "bootstrap": self._bootstrap}
+
+    def _whom(self, asking: Asking) -> Asking:
+        return asking if "bootstrap" in asking else {**asking, "bootstrap": self._bootstrap}
+
+
+def _url(source: str | ArchiveUrl) -> ArchiveUrl:
+    return source if isinstance(source, ArchiveUrl) else ArchiveUrl.parse(source)
+
+
+def _archive_id(archive: str | bytes | None) -> bytes | None:
+    """The id in an id's text, a URL, or as it is."""
+    if not isinstance(archive, str):
+        return archive
+    return ArchiveUrl.parse(archive).archive if "://" in archive else parse_archive_text(archive)

@@ -1,0 +1,62 @@
+"""The options of a fetch as keywords, as `Client` takes them and the command line passes them on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TypedDict
+
+from p2psync.fetch.options import Delete, FetchOptions
+from p2psync.format.url import ArchiveUrl
+
+PathLike = str | bytes | os.PathLike[str]
+
+
+class Asking(TypedDict, total=False):
+    """Whom to ask. Without any, those who were met before."""
+
+    sources: Sequence[str]
+    """HOST:PORT of nodes, or URLs of nodes and web mirrors, to begin with."""
+    bootstrap: Sequence[str]
+    """HOST:PORT of nodes to join the network by; those of the client if not given."""
+
+
+class TransferOptions(Asking, total=False):
+    """The options of `Client.fetch` and `Client.mirror`, as those of the command line."""
+
+    bwlimit: int | None
+    """Bytes a second, over all sources; None for no limit. `Control.limit` changes it."""
+    share: bool
+    """Serve to others what is here while it runs (the default)."""
+    listen: tuple[str, int]
+    """Where: address and port; 0 for a free one."""
+    require_fresh: bool
+    """Refuse an archive whose publisher is overdue."""
+    checksum: bool
+    """Hash every file that is here instead of trusting equal size and time."""
+    check_dest: bool
+    """Look at the directory even if the snapshot is the one that was fetched last (the default)."""
+    delete: Delete
+    """What becomes of names that the archive does not have."""
+    timeout: float | None
+    """Seconds without a byte from anybody after which it gives up; None for the default, 0 for never."""
+    contimeout: float | None
+    """Seconds that one connection may take to come about; None for the default."""
+
+
+def options_for(
+    source: str | ArchiveUrl,
+    dest: PathLike,
+    options: TransferOptions,
+    *,
+    mirror: bool = False,
+    interval: float = 3600.0,
+) -> FetchOptions:
+    """What a fetch is asked to do, as values. Raises UsageError: `source` is no URL of an archive."""
+    return FetchOptions(
+        source if isinstance(source, ArchiveUrl) else ArchiveUrl.parse(source),
+        os.fsencode(dest),
+        mirror=mirror,
+        mirror_interval=interval,
+        **options,
+    )
