@@ -122,7 +122,7 @@ def _stay(
 
     node = NodeOptions(
         listen=network.listen,
-        bootstrap=tuple(options.bootstrap),
+        bootstrap=options.bootstrap,
         bwlimit=options.bwlimit,
         advertise=advertise,
         metrics=metrics,

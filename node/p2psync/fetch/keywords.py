@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from p2psync.fetch.options import Delete, FetchOptions
 from p2psync.format.url import ArchiveUrl
@@ -53,10 +53,13 @@ def options_for(
     interval: float = 3600.0,
 ) -> FetchOptions:
     """What a fetch is asked to do, as values. Raises UsageError: `source` is no URL of an archive."""
+    given: dict[str, Any] = {**options}
+    for several in ("sources", "bootstrap"):
+        given[several] = tuple(given.get(several, ()))
     return FetchOptions(
         source if isinstance(source, ArchiveUrl) else ArchiveUrl.parse(source),
         os.fsencode(dest),
         mirror=mirror,
         mirror_interval=interval,
-        **options,
+        **given,
     )

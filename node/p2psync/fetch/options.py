@@ -4,7 +4,6 @@ in.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -33,9 +32,9 @@ class FetchOptions:
 
     url: ArchiveUrl
     dest: bytes
-    sources: Sequence[str] = ()
+    sources: tuple[str, ...] = ()
     """Sources given by hand, ``HOST:PORT`` or the URL of a web mirror, beside the hints of ``url``."""
-    bootstrap: Sequence[str] = ()
+    bootstrap: tuple[str, ...] = ()
     bwlimit: int | None = None
     """Bytes per second, over all sources."""
     share: bool = True
