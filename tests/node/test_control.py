@@ -1,10 +1,12 @@
-"""The control socket: private, bounded, read-only, and gone when the node is."""
+"""The control socket: HTTP, private, bounded, read-only, and gone when the node is."""
 
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import os
+import re
 import socket
 import stat
 from collections.abc import Mapping
@@ -13,8 +15,10 @@ from typing import Any
 
 import pytest
 
+from p2psync.daemon import ask as asking
 from p2psync.daemon import control
-from p2psync.daemon.control import MAX_CONNECTIONS, MAX_REQUEST, SOCKET_NAME, ask, control_server
+from p2psync.daemon.ask import MAX_RESPONSE, SOCKET_NAME, ask
+from p2psync.daemon.control import MAX_CONNECTIONS, MAX_REQUEST, control_server
 from p2psync.errors import FileError, FormatError, NetworkError, TransferTimeout
 
 ANSWER = {"a number": 7, "a name": "ünï", "rows": [1, 2, 3]}
@@ -25,19 +29,31 @@ async def ask_soon(state: Path, command: str = "status") -> dict[str, Any]:
     return await asyncio.to_thread(ask, state, command)
 
 
-async def raw_answer(state: Path, request: bytes) -> dict[str, Any]:
-    """The answer to bytes as they are."""
+GET = b"GET /status HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
-    def call() -> bytes:
+
+async def raw_answer(state: Path, request: bytes) -> tuple[int, dict[str, Any]]:
+    """Status and content of the answer to bytes as they are."""
+
+    def call() -> tuple[int, bytes]:
         with socket.socket(socket.AF_UNIX) as asking:
             asking.settimeout(60)
             asking.connect(str(state / SOCKET_NAME))
             asking.sendall(request)
-            with asking.makefile("rb") as lines:
-                return lines.readline()
+            response = http.client.HTTPResponse(asking)
+            response.begin()
+            return response.status, response.read()
 
-    answer: dict[str, Any] = json.loads(await asyncio.to_thread(call))
-    return answer
+    status, body = await asyncio.to_thread(call)
+    return status, json.loads(body)
+
+
+async def read_answer(reader: asyncio.StreamReader) -> dict[str, Any]:
+    """The content of the next answer on a connection that stays."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = int(re.search(rb"Content-Length: ([0-9]+)", head)[1])  # type: ignore[index]
+    content: dict[str, Any] = json.loads(await reader.readexactly(length))
+    return content
 
 
 async def test_a_command_is_answered(tmp_path: Path) -> None:
@@ -107,39 +123,71 @@ async def test_where_it_cannot_be_made_says_so(tmp_path: Path) -> None:
             pass
 
 
+async def test_curl_reads_it(tmp_path: Path) -> None:
+    curl = ["curl", "-sS", "--fail-with-body", "--unix-socket", str(tmp_path / SOCKET_NAME)]
+
+    async def answered(*arguments: str) -> tuple[int, dict[str, Any]]:
+        made = await asyncio.create_subprocess_exec(*curl, *arguments, stdout=asyncio.subprocess.PIPE)
+        out, _ = await made.communicate()
+        return made.returncode or 0, json.loads(out)
+
+    async with control_server(tmp_path, COMMANDS):
+        assert await answered("http://localhost/status") == (0, ANSWER)
+        code, refusal = await answered("-d", "x", "http://localhost/status")
+        assert (code, list(refusal)) == (22, ["error"])
+        code, refusal = await answered("http://localhost/nothing")
+        assert (code, refusal) == (22, {"error": "this node does not know that command; it knows: status"})
+
+
 @pytest.mark.parametrize(
-    "request_",
+    ("request_", "status"),
     [
-        b"nonsense\n",
-        b"\xff\xfe\n",
-        b"[]\n",
-        b"null\n",
-        b'{"command": "delete everything"}\n',
-        b'{"command": ["status"]}\n',
-        b'{"no": "command"}\n',
-        b"[" * 2000 + b"\n",
+        (b"nonsense\r\n\r\n", 400),
+        (b"\xff\xfe\r\n\r\n", 400),
+        (b'{"command": "status"}\n\r\n\r\n', 400),
+        (b"GET /status HTTP/0.9\r\n\r\n", 400),
+        (b"GET status HTTP/1.1\r\n\r\n", 400),
+        (b"GET http://localhost/status HTTP/1.1\r\n\r\n", 400),
+        (b"GET /status HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc", 400),
+        (b"GET /status HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        (b"GET /status HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+        (b"POST /status HTTP/1.1\r\n\r\n", 405),
+        (b"DELETE /status HTTP/1.1\r\n\r\n", 405),
+        (b"GET / HTTP/1.1\r\n\r\n", 404),
+        (b"GET /../status HTTP/1.1\r\n\r\n", 404),
+        (b"GET /delete-everything HTTP/1.1\r\n\r\n", 404),
+        (b"x" * (3 * MAX_REQUEST), 431),
     ],
 )
-async def test_what_is_no_command_is_refused_and_changes_nothing(tmp_path: Path, request_: bytes) -> None:
+async def test_what_is_no_command_is_refused_and_changes_nothing(
+    tmp_path: Path, request_: bytes, status: int
+) -> None:
     async with control_server(tmp_path, COMMANDS):
-        answer = await raw_answer(tmp_path, request_)
-        assert answer["ok"] is False
-        assert answer["error"]
+        told, answer = await raw_answer(tmp_path, request_)
+        assert told == status
+        assert list(answer) == ["error"]
         assert await ask_soon(tmp_path) == ANSWER
 
 
-async def test_a_request_is_bounded(tmp_path: Path) -> None:
+async def test_after_a_refusal_nothing_more_is_read_from_the_connection(tmp_path: Path) -> None:
+    """What follows may be meant as a body."""
     async with control_server(tmp_path, COMMANDS):
-        answer = await raw_answer(tmp_path, b"x" * (3 * MAX_REQUEST))
-        assert answer == {"ok": False, "error": f"a request has at most {MAX_REQUEST} bytes"}
+        reader, writer = await asyncio.open_unix_connection(tmp_path / SOCKET_NAME)
+        writer.write(b"POST /status HTTP/1.1\r\nContent-Length: 60\r\n\r\n" + GET)
+        assert list(await read_answer(reader)) == ["error"]
+        assert await reader.read() == b""
+        writer.close()
 
 
 async def test_one_connection_may_ask_often(tmp_path: Path) -> None:
     async with control_server(tmp_path, COMMANDS):
         reader, writer = await asyncio.open_unix_connection(tmp_path / SOCKET_NAME)
+        writer.write(3 * GET)
         for _ in range(3):
-            writer.write(b'{"command": "status"}\n')
-            assert json.loads(await reader.readline()) == {"ok": True, "result": ANSWER}
+            assert await read_answer(reader) == ANSWER
+        writer.write(GET.replace(b"Host", b"Connection: close\r\nHost"))
+        assert await read_answer(reader) == ANSWER
+        assert await reader.read() == b""
         writer.close()
 
 
@@ -147,8 +195,8 @@ async def test_connections_are_bounded_and_end_with_the_node(tmp_path: Path) -> 
     async with control_server(tmp_path, COMMANDS):
         held = [await asyncio.open_unix_connection(tmp_path / SOCKET_NAME) for _ in range(MAX_CONNECTIONS)]
         for reader, writer in held:
-            writer.write(b'{"command": "status"}\n')
-            await reader.readline()
+            writer.write(GET)
+            await read_answer(reader)
         with pytest.raises(NetworkError, match="too many"):
             await ask_soon(tmp_path)
         held.pop()[1].close()
@@ -182,7 +230,7 @@ async def answered_with(path: Path, answer: bytes) -> BaseException:
     """What `ask` raises if the node answers with some bytes and closes."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readline()
+        await reader.readuntil(b"\r\n\r\n")
         writer.write(answer)
         writer.close()
 
@@ -194,16 +242,23 @@ async def answered_with(path: Path, answer: bytes) -> BaseException:
     raise AssertionError("the answer was accepted")
 
 
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"
+BUSY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: %d\r\n\r\n"
+
+
 @pytest.mark.parametrize(
     ("answer", "kind"),
     [
         (b"", NetworkError),
-        (b'{"ok": true', NetworkError),
+        (OK % 100 + b'{"ok": true', NetworkError),
+        (b"HTTP/1.1 200 OK\r\nContent-Len", FormatError),
         (b"nonsense\n", FormatError),
-        (b"[]\n", FormatError),
-        (b'{"ok": true}\n', NetworkError),
-        (b'{"ok": false, "error": "busy"}\n', NetworkError),
-        (b"x" * (2 << 20), FormatError),
+        (OK % 8 + b"nonsense", FormatError),
+        (OK % 2 + b"[]", FormatError),
+        (OK % 20000 + b"[" * 20000, FormatError),
+        (BUSY % 2 + b"{}", NetworkError),
+        (BUSY % 17 + b'{"error": "busy"}', NetworkError),
+        (OK % (2 * MAX_RESPONSE) + b"x" * (2 * MAX_RESPONSE), FormatError),
     ],
 )
 async def test_a_strange_answer_is_an_error_of_ours(
@@ -213,7 +268,7 @@ async def test_a_strange_answer_is_an_error_of_ours(
 
 
 async def test_a_node_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(control, "TIMEOUT", 0.1)
+    monkeypatch.setattr(asking, "TIMEOUT", 0.1)
     with socket.socket(socket.AF_UNIX) as hanging:
         hanging.bind(str(tmp_path / SOCKET_NAME))
         hanging.listen()

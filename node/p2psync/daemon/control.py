@@ -1,9 +1,13 @@
-"""The control socket: how commands ask the node that runs on their state directory what it is doing.
+"""The control socket: where a node answers commands that run on its state directory.
 
-A Unix socket in the state directory, mode 0600: whoever may read the keys may ask. One JSON object a line in
-both directions: ``{"command": "status"}`` is answered by ``{"ok": true, "result": {...}}``, or by
-``{"ok": false, "error": "..."}``. Commands only read; nothing here changes the node. The lock of the state
-directory keeps a second node away, so a socket that is already there is one that a crash left behind.
+HTTP/1.1 on a Unix socket in the state directory, mode 0600: whoever may read the keys may ask.
+
+    curl --unix-socket STATE/control.sock http://localhost/status
+
+``GET /NAME`` is answered by one JSON object, that of the command NAME; what is refused, by ``{"error":
+"..."}`` and a status that says so. Commands only read; nothing here changes the node. The lock of the state
+directory keeps a second node away, so a socket that is already there is one that a crash left behind. Who
+asks is ``ask``.
 """
 
 from __future__ import annotations
@@ -14,29 +18,24 @@ import json
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from p2psync import __version__
-from p2psync.errors import FileError, FormatError, NetworkError, TransferTimeout
+from p2psync.content.request import END, NOT_PLAIN, parse_request
+from p2psync.daemon.ask import SOCKET_NAME, short_path
+from p2psync.errors import FileError
 from p2psync_dht import DhtNode
 from p2psync_dht.status import describe
 
-SOCKET_NAME: Final = "control.sock"
-"""In the state directory."""
 MAX_REQUEST: Final = 4096
-"""Bytes of a request line: commands have short names and hardly any arguments."""
-MAX_RESPONSE: Final = 1 << 20
-"""Bytes of a response line that a client reads: a status has some 10 KB."""
+"""Bytes of a request: commands have short names, and a few headers are all that a client adds."""
 MAX_CONNECTIONS: Final = 8
 """Commands that ask at the same time; further ones are told to come back."""
 IDLE: Final = 10.0
 """Seconds that a connection may say nothing, or not take its answer."""
-TIMEOUT: Final = 10.0
-"""Seconds that a client waits: the node may be busy hashing a large tree."""
-PATH_MAX: Final = 100
-"""Bytes of a path that surely fit a socket address (sockaddr_un, unix(7), has 108)."""
 
 Command = Callable[[], Mapping[str, Any]]
 
@@ -93,7 +92,7 @@ def _listen(state: Path) -> socket.socket:
     try:
         with contextlib.suppress(FileNotFoundError):
             (state / temporary).unlink()
-        with _short_path(state, temporary) as path:
+        with short_path(state, temporary) as path:
             made.bind(path)
         (state / temporary).chmod(0o600)
         (state / temporary).rename(state / SOCKET_NAME)
@@ -104,20 +103,6 @@ def _listen(state: Path) -> socket.socket:
             (state / temporary).unlink()
         raise
     return made
-
-
-@contextlib.contextmanager
-def _short_path(folder: Path, name: str) -> Iterator[str]:
-    """A path that fits a socket address, however deep the folder lies (``/proc/self/fd`` is in proc(5))."""
-    path = os.fspath(folder / name)
-    if len(os.fsencode(path)) <= PATH_MAX:
-        yield path
-        return
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{fd}/{name}"
-    finally:
-        os.close(fd)
 
 
 class _Server:
@@ -143,97 +128,58 @@ class _Server:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             if len(self._tasks) > MAX_CONNECTIONS:
-                await _write(writer, _failure("too many commands ask at once; try again"))
+                await _write(writer, _refusal(503, "too many commands ask at once; try again"))
                 return
             while True:
                 async with asyncio.timeout(IDLE):
-                    line = await reader.readuntil(b"\n")
-                await _write(writer, self._answer(line))
+                    head = await reader.readuntil(END)
+                answer = self._answer(head.removesuffix(END))
+                await _write(writer, answer)
+                if not answer.keep_alive:
+                    return
         except asyncio.LimitOverrunError:
             with contextlib.suppress(OSError, TimeoutError):
-                await _write(writer, _failure(f"a request has at most {MAX_REQUEST} bytes"))
+                await _write(writer, _refusal(431, f"a request has at most {MAX_REQUEST} bytes"))
         except (asyncio.IncompleteReadError, OSError, TimeoutError):
             return  # The asker has gone, or has fallen silent.
         finally:
             writer.close()
 
-    def _answer(self, line: bytes) -> dict[str, Any]:
-        try:
-            request = json.loads(line)
-        except (ValueError, RecursionError):
-            return _failure("a request is one line with one JSON object")
-        name = request.get("command") if isinstance(request, dict) else None
-        command = self._commands.get(name) if isinstance(name, str) else None
+    def _answer(self, head: bytes) -> _Answer:
+        request = parse_request(head)
+        if request is NOT_PLAIN or request.length:
+            return _refusal(400, "a request is GET /NAME of HTTP/1.1, without a body")
+        if request.method != "GET":
+            return _refusal(405, "commands only read: ask with GET")
+        command = self._commands.get(request.target.removeprefix("/"))
         if command is None:
             known = ", ".join(sorted(self._commands))
-            return _failure(f"this node does not know that command; it knows: {known}")
-        return {"ok": True, "result": command()}
+            return _refusal(404, f"this node does not know that command; it knows: {known}")
+        return _Answer(200, command(), request.keep_alive)
 
 
-def _failure(sentence: str) -> dict[str, Any]:
-    return {"ok": False, "error": sentence}
+class _Answer(NamedTuple):
+    """A response. After a refusal the connection ends: what follows may belong to a body."""
+
+    status: int
+    content: Mapping[str, Any]
+    keep_alive: bool
 
 
-async def _write(writer: asyncio.StreamWriter, answer: dict[str, Any]) -> None:
-    writer.write(json.dumps(answer, separators=(",", ":")).encode() + b"\n")
+def _refusal(status: int, sentence: str) -> _Answer:
+    return _Answer(status, {"error": sentence}, False)
+
+
+async def _write(writer: asyncio.StreamWriter, answer: _Answer) -> None:
+    body = json.dumps(answer.content, separators=(",", ":")).encode() + b"\n"
+    status = HTTPStatus(answer.status)
+    lines = [
+        f"HTTP/1.1 {status.value} {status.phrase}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+        *(["Allow: GET"] if status is HTTPStatus.METHOD_NOT_ALLOWED else []),
+        *([] if answer.keep_alive else ["Connection: close"]),
+    ]
+    writer.write("\r\n".join(lines).encode() + END + body)
     async with asyncio.timeout(IDLE):
         await writer.drain()
-
-
-def ask(state: Path, command: str) -> dict[str, Any]:
-    """Ask the node that runs on a state directory; its result. Blocks, at most `TIMEOUT` seconds in silence.
-
-    Raises:
-        NetworkError: no node runs there, or it refuses. TransferTimeout: it does not answer. FormatError: its
-        answer is none. FileError: the socket may not be used.
-    """
-    request = json.dumps({"command": command}).encode() + b"\n"
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
-            asking.settimeout(TIMEOUT)
-            with _short_path(state, SOCKET_NAME) as path:
-                asking.connect(path)
-            with contextlib.suppress(BrokenPipeError):  # It may have refused us already, and said so.
-                asking.sendall(request)
-            answer = _read_line(asking)
-    except TimeoutError:
-        raise TransferTimeout(
-            f"the node that runs on {state} did not answer within {TIMEOUT:.0f} seconds; try again"
-        ) from None
-    except ConnectionResetError:
-        raise NetworkError(f"the node that runs on {state} ended without an answer") from None
-    except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
-        raise NetworkError(
-            f"no node runs on the state directory {state}; start one with 'p2psync node --state {state}', or "
-            "name the state directory of one that runs with --state"
-        ) from None
-    except OSError as error:
-        raise FileError(f"{state / SOCKET_NAME} cannot be used: {error.strerror or error}") from None
-    return _result(answer, state)
-
-
-def _read_line(asking: socket.socket) -> bytes:
-    made = bytearray()
-    while not made.endswith(b"\n"):
-        piece = asking.recv(1 << 16)
-        if not piece:
-            raise ConnectionResetError("the node closed the connection")
-        made += piece
-        if len(made) > MAX_RESPONSE:
-            raise FormatError(f"the node answered with more than {MAX_RESPONSE} bytes")
-    return bytes(made)
-
-
-def _result(answer: bytes, state: Path) -> dict[str, Any]:
-    try:
-        response = json.loads(answer)
-    except ValueError:
-        response = None
-    if not isinstance(response, dict):
-        raise FormatError(f"the node that runs on {state} gave an answer that is no JSON object")
-    if response.get("ok") is True and isinstance(response.get("result"), dict):
-        result: dict[str, Any] = response["result"]
-        return result
-    raise NetworkError(
-        f"the node that runs on {state} refused: {response.get('error', 'it does not say why')}"
-    )

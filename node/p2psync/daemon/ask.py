@@ -1,0 +1,102 @@
+"""Asking the node that runs on a state directory what it is doing, by its control socket (``control``)."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from p2psync.errors import FileError, FormatError, NetworkError, TransferTimeout
+
+SOCKET_NAME: Final = "control.sock"
+"""In the state directory."""
+MAX_RESPONSE: Final = 1 << 20
+"""Bytes of a response that are read: a status has some 10 KB."""
+TIMEOUT: Final = 10.0
+"""Seconds of silence: the node may be busy."""
+PATH_MAX: Final = 100
+"""Bytes of a path that surely fit a socket address (sockaddr_un, unix(7), has 108)."""
+
+
+@contextlib.contextmanager
+def short_path(folder: Path, name: str) -> Iterator[str]:
+    """A path that fits a socket address, however deep the folder lies (``/proc/self/fd`` is in proc(5))."""
+    path = os.fspath(folder / name)
+    if len(os.fsencode(path)) <= PATH_MAX:
+        yield path
+        return
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{fd}/{name}"
+    finally:
+        os.close(fd)
+
+
+class _Connection(http.client.HTTPConnection):
+    """HTTP on the control socket of a state directory."""
+
+    def __init__(self, state: Path) -> None:
+        super().__init__("localhost", timeout=TIMEOUT)
+        self._state = state
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        with short_path(self._state, SOCKET_NAME) as path:
+            self.sock.connect(path)
+
+
+def ask(state: Path, command: str) -> dict[str, Any]:
+    """Ask the node that runs on a state directory; its result. Blocks, at most `TIMEOUT` seconds in silence.
+
+    Raises:
+        NetworkError: no node runs there, or it refuses. TransferTimeout: it does not answer. FormatError: its
+        answer is none. FileError: the socket may not be used.
+    """
+    connection = _Connection(state)
+    try:
+        with contextlib.suppress(BrokenPipeError):  # It may have refused us already, and said so.
+            connection.request("GET", f"/{command}")
+        response = connection.getresponse()
+        body = response.read(MAX_RESPONSE + 1)
+        if response.length and len(body) <= MAX_RESPONSE:
+            raise ConnectionResetError("the answer is shorter than it said")
+    except TimeoutError:
+        raise TransferTimeout(
+            f"the node that runs on {state} did not answer within {TIMEOUT:.0f} seconds; try again"
+        ) from None
+    except ConnectionResetError:
+        raise NetworkError(f"the node that runs on {state} ended without an answer") from None
+    except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
+        raise NetworkError(
+            f"no node runs on the state directory {state}; start one with 'p2psync node --state {state}', or "
+            "name the state directory of one that runs with --state"
+        ) from None
+    except http.client.HTTPException:
+        raise FormatError(f"the node that runs on {state} gave an answer that is not HTTP/1.1") from None
+    except OSError as error:
+        raise FileError(f"{state / SOCKET_NAME} cannot be used: {error.strerror or error}") from None
+    finally:
+        connection.close()
+    if len(body) > MAX_RESPONSE:
+        raise FormatError(f"the node that runs on {state} answered with more than {MAX_RESPONSE} bytes")
+    return _result(response.status, body, state)
+
+
+def _result(status: int, body: bytes, state: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        raise FormatError(f"the node that runs on {state} gave an answer that is no JSON object")
+    if status != http.HTTPStatus.OK:
+        raise NetworkError(
+            f"the node that runs on {state} refused: {content.get('error', 'it does not say why')}"
+        )
+    return content
