@@ -8,7 +8,7 @@ directories: nobody else makes files in this DEST, and what a killed run left be
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import fcntl
 import os
 import stat
@@ -77,11 +77,7 @@ class Folder:
             os.unlink(self.temporary, dir_fd=self.fd)
 
     def close(self) -> None:
-        """Give it free, and remove it if nothing is in it."""
-        try:
+        """Give it free, and remove it if nothing is in it, and it can be removed: a later run will use it."""
+        with contextlib.suppress(OSError):
             os.rmdir(PARTIAL, dir_fd=self._beneath.dir(b""))
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
-                raise
-        finally:
-            os.close(self.fd)
+        os.close(self.fd)

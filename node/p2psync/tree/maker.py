@@ -11,6 +11,7 @@ import contextlib
 import os
 from typing import Any, Final
 
+from p2psync.format.reserved import PARTIAL
 from p2psync.tree.beneath import Beneath
 from p2psync.tree.directories import dress, make_directory, remove
 from p2psync.tree.files import Files, set_attributes
@@ -68,6 +69,7 @@ class TreeWriter:
         self._may_go: dict[bytes, bytes | None] = {}
         self._beneath: Beneath | None = None
         self._shop: _Shop | None = None
+        self._stopped = False
 
     def carry_out(self, order: Order) -> Fact | None:
         """Do what the order says; None for one that is not answered. After a ``Broken``, only ``close``."""
@@ -78,6 +80,7 @@ class TreeWriter:
         try:
             results = self._results(order)
         except Stopped as stopped:
+            self._stopped = True
             return Broken(token, stopped.errno, stopped.path, stopped.doing)
         if self._shop is None:
             return Done(token, results, [])
@@ -130,24 +133,43 @@ class TreeWriter:
         return self._shop
 
     def _tidy(self, everything: bool) -> Result:
+        beneath = self._open_root()
+        if not _has_folder(beneath):
+            return 0, 0, 0, 0
+        self._open_shop().objects.close()
         try:
-            beneath = self._open_root()
-            if everything and self._shop is not None:
-                self._shop.objects.close()
             clear(beneath, everything=everything)
         except OSError as error:
             return f"removing {os.fsdecode(error.filename or b'')!r} failed: {error.strerror}"
+        finally:
+            self._close_shop()
         return 0, 0, 0, 0
 
+    def _close_shop(self) -> None:
+        shop, self._shop = self._shop, None
+        if shop is not None:
+            shop.objects.close()
+            shop.folder.close()
+
     def close(self) -> None:
-        """End. Unfinished files stay for a later run; what made way, too, if ``Tidy`` was not ordered."""
-        try:
-            if self._shop is not None:
-                self._shop.objects.close()
-                self._shop.folder.close()
-        finally:
-            if self._beneath is not None:
-                self._beneath.close()
+        """End. Unfinished files stay for a later run; what made way, too, if ``Tidy`` was not ordered: its
+        chunks may still serve. After a ``Broken`` nobody can order that, and the space may be what is short.
+        """
+        if self._shop is not None and self._stopped:
+            with contextlib.suppress(OSError):
+                clear(self._open_root())
+        self._close_shop()
+        beneath, self._beneath = self._beneath, None
+        if beneath is not None:
+            beneath.close()
+
+
+def _has_folder(beneath: Beneath) -> bool:
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        beneath.dir(PARTIAL)
+        beneath.forget(PARTIAL)
+        return True
+    return False
 
 
 class _Shop:

@@ -148,8 +148,9 @@ class DressDirectories(NamedTuple):
 
 
 class Tidy(NamedTuple):
-    """Remove what was displaced, by this run or one that was killed; ``everything``: unfinished files too,
-    and the folder. Answered by ``Done`` with one result.
+    """Remove what was displaced, by this run or one that was killed; ``everything``: unfinished files too.
+    Unfinished files that are open are closed, and the folder goes if nothing is in it, which changes DEST:
+    hence before DEST itself is dressed. Answered by ``Done`` with one result.
     """
 
     token: int

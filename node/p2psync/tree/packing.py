@@ -1,0 +1,93 @@
+"""Orders and facts as bytes, for a writer in a process of its own: msgpack arrays, a number for the kind
+first. Both ends are of one p2psync and trust each other; nothing of this is kept or sent to anybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import msgpack
+
+from p2psync.tree.orders import (
+    Attributes,
+    Broken,
+    Done,
+    DressDirectories,
+    Fact,
+    File,
+    FinishObject,
+    Link,
+    MakeDirectory,
+    MakeFiles,
+    MakeLinks,
+    MayReplace,
+    OpenObject,
+    Order,
+    Remove,
+    SetAttributes,
+    Target,
+    Tidy,
+    WriteObject,
+)
+
+RECEIVE_BYTES: Final = 256 << 10
+"""Bytes taken from a socket in one go."""
+_BUFFER_MAX: Final = 1 << 30
+"""Bytes of one message: a directory may have 2^20 names of 255 bytes."""
+_KINDS: Final[tuple[type[Any], ...]] = (
+    MakeDirectory,
+    MakeFiles,
+    MakeLinks,
+    SetAttributes,
+    OpenObject,
+    WriteObject,
+    FinishObject,
+    MayReplace,
+    Remove,
+    DressDirectories,
+    Tidy,
+    Done,
+    Broken,
+)
+_NUMBERS: Final = {kind: number for number, kind in enumerate(_KINDS)}
+_ROWS: Final[dict[type[Any], type[Any]]] = {
+    MakeFiles: File,
+    MakeLinks: Link,
+    SetAttributes: Attributes,
+    FinishObject: Target,
+}
+"""What the last field of an order has a list of, where these are not plain tuples."""
+
+
+def pack(message: Order | Fact) -> bytes:
+    """The bytes of an order or a fact."""
+    # Paths in what a person reads may hold any bytes, as os.fsdecode(3) gives them.
+    made: bytes = msgpack.packb((_NUMBERS[type(message)], *message), unicode_errors="surrogateescape")
+    return made
+
+
+class Unpacker:
+    """Orders or facts out of a stream of bytes."""
+
+    def __init__(self) -> None:
+        self._unpacker = msgpack.Unpacker(
+            use_list=False,
+            strict_map_key=False,
+            unicode_errors="surrogateescape",
+            max_buffer_size=_BUFFER_MAX,
+        )
+
+    def feed(self, data: bytes) -> None:
+        self._unpacker.feed(data)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Those that are complete."""
+        for number, *fields in self._unpacker:
+            kind = _KINDS[number]
+            row = _ROWS.get(kind)
+            if row is not None:
+                fields[-1] = list(map(row._make, fields[-1]))
+            elif kind is Done:
+                fields[1:3] = list(fields[1]), list(fields[2])
+            yield kind._make(fields)

@@ -1,0 +1,147 @@
+"""A writer in a process of its own, at the other end of a pair of sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+import subprocess
+import sys
+from typing import Final
+
+import msgpack
+
+from p2psync.arena import Arena
+from p2psync.tree.orders import Order
+from p2psync.tree.packing import RECEIVE_BYTES, Unpacker, pack
+from p2psync.tree.worker import Writer
+from p2psync.tree.writer_main import HANDLED
+
+_PROGRAM: Final = (
+    "import sys; sys.path[:] = sys.argv[2:]; "
+    "from p2psync.tree.writer_main import main; main(int(sys.argv[1]))"
+)
+"""Run without ``site`` and the environment (-I -S), which takes half the time, but with the path of this
+process: so it is the same p2psync, wherever that was found.
+"""
+
+
+class ProcessWriter(Writer):
+    """Sends orders to a process."""
+
+    def __init__(self, sock: socket.socket, process: subprocess.Popen[bytes]) -> None:
+        super().__init__()
+        self._sock = sock
+        self._process = process
+        self._out = bytearray()
+        self._facts = Unpacker()
+        self._stopping = False
+        self._ended = self._loop.create_future()
+        self._loop.add_reader(sock, self._on_readable)
+
+    @classmethod
+    async def start(cls, root: bytes, spared: frozenset[bytes], arena: Arena | None) -> ProcessWriter:
+        """Start the process; it is not waited for. Raises OSError if it cannot be started."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                process = await asyncio.to_thread(_start, theirs.fileno(), -1 if arena is None else arena.fd)
+            except BaseException:
+                ours.close()
+                raise
+        ours.setblocking(False)
+        made = cls(ours, process)
+        where = (
+            (root, sorted(spared), -1, 0) if arena is None else (root, sorted(spared), arena.fd, arena.size)
+        )
+        made._write(msgpack.packb(where))
+        return made
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def _send(self, order: Order) -> None:
+        self._write(pack(order))
+
+    def _write(self, data: bytes) -> None:
+        if not self._out:
+            with contextlib.suppress(BlockingIOError, BrokenPipeError, ConnectionResetError):
+                data = data[self._sock.send(data) :]
+            if not data:
+                return
+            self._loop.add_writer(self._sock, self._on_writable)
+        self._out += data
+
+    def _on_writable(self) -> None:
+        try:
+            sent = self._sock.send(memoryview(self._out)[:RECEIVE_BYTES])
+        except BlockingIOError:
+            return
+        except (BrokenPipeError, ConnectionResetError):
+            sent = len(self._out)  # It is gone, which the other direction tells.
+        del self._out[:sent]
+        if not self._out:
+            self._loop.remove_writer(self._sock)
+            if self._closing:
+                self._half_close()
+
+    def _half_close(self) -> None:
+        with contextlib.suppress(OSError):  # It may be gone.
+            self._sock.shutdown(socket.SHUT_WR)
+
+    def _on_readable(self) -> None:
+        try:
+            data = self._sock.recv(RECEIVE_BYTES)
+        except BlockingIOError:
+            return
+        except ConnectionResetError:
+            data = b""
+        if not data:
+            self._over()
+            return
+        self._facts.feed(data)
+        for fact in self._facts:
+            self._deliver(fact)
+
+    def _over(self) -> None:
+        self._loop.remove_reader(self._sock)
+        self._loop.remove_writer(self._sock)
+        self._sock.close()
+        reaping = self._loop.run_in_executor(None, self._process.wait)
+        reaping.add_done_callback(lambda _: self._ended.set_result(None))
+        if not self._closing or (self._sent and not self._stopping):
+            self._died()
+
+    async def _end(self) -> None:
+        if not self._out:
+            self._half_close()
+        await asyncio.shield(self._ended)
+
+    async def _stop(self) -> None:
+        self._stopping = True
+        if not self._ended.done() and self._sock.fileno() >= 0:
+            self._out.clear()
+            self._loop.remove_writer(self._sock)
+            self._process.send_signal(signal.SIGUSR1)
+            self._half_close()
+        await asyncio.shield(self._ended)
+
+
+def _start(channel: int, arena: int) -> subprocess.Popen[bytes]:
+    """Start the process, in a group of its own, so that a Ctrl-C at the terminal does not reach it, and with
+    signals blocked until it deals with them.
+    """
+    path = [each for each in sys.path if isinstance(each, str)]
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)  # Of this thread, hence of what it starts.
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _PROGRAM, str(channel), *path],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            pass_fds=[channel] if arena < 0 else [channel, arena],
+            process_group=0,
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
