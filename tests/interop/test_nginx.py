@@ -19,7 +19,7 @@ from tests.node.wire_support import program
 from p2psync.errors import NetworkError
 from p2psync.format.ids import Ref
 from p2psync.sources.http.rate import RateLimiter
-from p2psync.sources.source import NotOffered, Source, Span
+from p2psync.sources.source import NotOffered, Span
 from p2psync.sources.web import WebSource
 
 RANDOM = random.Random(11)
@@ -111,9 +111,7 @@ def spans_of_big(count: int, length: int) -> list[Span]:
 
 @pytest.mark.parametrize("kind", ["plain", "tls"])
 async def test_ranges_and_whole_files(nginx: Nginx, kind: str) -> None:
-    source: Source = WebSource(
-        f"{nginx.plain if kind == 'plain' else nginx.tls}/pub/", ssl_context=nginx.context
-    )
+    source = WebSource(f"{nginx.plain if kind == 'plain' else nginx.tls}/pub/", ssl_context=nginx.context)
     spans = [Span(D, 0, len(BIG), b"big", len(BIG)), *spans_of_big(10, 100_000), *spans_of_big(10, 10)]
     spans += [Span(D, 0, 150, b"%d" % index, 150) for index in range(100, 200)]
     buffer = memoryview(bytearray(sum(span.length for span in spans)))

@@ -13,12 +13,11 @@ from tests.node.simulator import Link, Publisher, Tree, content
 from tests.node.swarm_sim import SimSource, Watcher, virtual
 
 from p2psync.events import Teller
-from p2psync.fetch.discovery import Discovery
 from p2psync.fetch.engine import Host, run_fetch
 from p2psync.fetch.options import FetchOptions, FetchSummary
 from p2psync.format.url import ArchiveUrl
 from p2psync.network.protocols import Network
-from p2psync.sources.source import Source
+from p2psync.sources.finders.discovery import Discovery
 from p2psync.state import State
 from p2psync.supply.control import Control
 from p2psync.supply.download import Nothing
@@ -52,7 +51,7 @@ class World:
         self.publisher = Publisher(now=1_800_000_000)
         self.sources = {"a": SimSource("a", self.publisher), "b": SimSource("b", self.publisher)}
         self.watcher = Watcher()
-        monkeypatch.setattr(Discovery, "_source", lambda _, name: cast(Source, self.sources[name]))
+        monkeypatch.setattr(Discovery, "_source", lambda _, name: self.sources[name])
 
     async def fetching(
         self,

@@ -9,22 +9,25 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import pytest
 from tests.node.simulator import Publisher
 
 from p2psync.errors import NetworkError, TransferTimeout
 from p2psync.events import Advanced, Event, Received, Teller, Warned
-from p2psync.fetch import discovery, engine
+from p2psync.fetch import engine
 from p2psync.format.head import ArchiveHead
 from p2psync.format.ids import Ref
 from p2psync.format.listing import Kind
 from p2psync.plan.changes import Plan
 from p2psync.plan.compare import Comparison
+from p2psync.sources.finders import discovery, proofs
+from p2psync.sources.interfaces import Metadata, Tracker
+from p2psync.sources.orders import Bulk
 from p2psync.sources.source import NotHere, Span
 from p2psync.sources.swarm import Member, Swarm
-from p2psync.sources.wire import Have
+from p2psync.sources.wire import Have, Info
 from p2psync.state import State
 from p2psync.supply import download, manifest
 from p2psync.supply.control import Control
@@ -89,7 +92,7 @@ class Clock:
 
 def virtual(monkeypatch: pytest.MonkeyPatch) -> Callable[[Coroutine[Any, Any, T]], T]:
     """Let the fetch engine live in virtual time; what is returned runs a coroutine there."""
-    for module in (download, manifest, discovery, engine):
+    for module in (download, manifest, discovery, proofs, engine):
         monkeypatch.setattr(module, "time", Clock)
     monkeypatch.setattr(engine, "ThreadPoolExecutor", Inline)
 
@@ -124,6 +127,10 @@ class SimSource:
     failing: int = 0
     """Requests that break off before it works."""
     heads: list[bytes] = field(default_factory=list)
+    web: bool = False
+    """It has content only."""
+    key: bytes = bytes(32)
+    """Of the node that it is."""
     received: int = 0
     asked: list[bytes] = field(default_factory=list)
     """Digests, in the order in which they were asked for."""
@@ -172,28 +179,42 @@ class SimSource:
             return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
         return bytes(len(data)) if self.lies(digest, offset) else data
 
+    @property
+    def content(self) -> Bulk:
+        return cast(Bulk, self)
+
+    @property
+    def metadata(self) -> Metadata | None:
+        return None if self.web else self
+
+    @property
+    def tracker(self) -> Tracker | None:
+        return None if self.web else self
+
+    async def info(self) -> Info:
+        await self._answer(100)
+        return Info("0" * 40, self.key, "1", ())
+
     async def head(self, archive: bytes) -> bytes | None:
         await self._answer(300)
         return self.heads[-1] if self.heads else self.publisher.head.raw
-
-    async def meta(self, ref: Ref) -> bytes:
-        raw = (await self.metas([ref]))[0]
-        if raw is None:
-            raise NotHere(f"{self.name}: no such object")
-        return raw
 
     async def metas(self, refs: Sequence[Ref]) -> list[bytes | None]:
         made = [self._bytes(ref.digest, 0, ref.size) for ref in refs]
         await self._answer(sum(len(raw or b"") for raw in made))
         return made
 
-    async def recipe(self, digest: bytes) -> bytes:
-        self.asked.append(digest)
-        raw = None if self.lacks(digest) else self.publisher.recipes.get(digest)
-        await self._answer(len(raw or b""))
-        if raw is None:
-            raise NotHere(f"{self.name}: no such recipe")
-        return raw
+    async def recipes(self, digests: Sequence[bytes]) -> list[bytes | None]:
+        made: list[bytes | None] = []
+        for digest in digests:
+            self.asked.append(digest)
+            made.append(None if self.lacks(digest) else self.publisher.recipes.get(digest))
+        await self._answer(sum(len(raw or b"") for raw in made))
+        return made
+
+    async def put_head(self, archive: bytes, raw: bytes) -> bool:
+        await self._answer(0)
+        return True
 
     async def read(self, pieces: Sequence[Span], into: memoryview) -> list[bool]:
         here: list[bool] = []

@@ -22,7 +22,7 @@ from p2psync.format.snapshot import Snapshot
 from p2psync.sources import wire
 from p2psync.sources.node import PeerSource
 from p2psync.sources.node_content import RANGE_MIN
-from p2psync.sources.source import NotHere, Source, Span
+from p2psync.sources.source import NotHere, Span
 
 RANDOM = random.Random(7)
 BIG = RANDOM.randbytes(3_000_000)
@@ -38,11 +38,6 @@ async def node(tmp_path: Path) -> AsyncIterator[Served]:
         (tree / "small" / str(index)).write_bytes(RANDOM.randbytes(1 + index * 7))
     async with served(tmp_path, tree) as made:
         yield made
-
-
-async def test_a_peer_is_a_source(peer: PeerSource, node: Served) -> None:
-    source: Source = peer
-    assert source.name == node.address
 
 
 async def test_the_chain_from_head_to_files(node: Served, peer: PeerSource) -> None:

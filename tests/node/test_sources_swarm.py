@@ -35,9 +35,15 @@ class Bench:
         self.swarm = Swarm(lambda: self.now, self.warnings.append)
 
     def add(
-        self, name: str, *, whole: bool = True, claims: tuple[int, int] | None = None, **more: Any
+        self,
+        name: str,
+        *,
+        whole: bool = True,
+        claims: tuple[int, int] | None = None,
+        web: bool = False,
+        **more: Any,
     ) -> Member:
-        member = Member(SimSource(name, PUBLISHER), whole=whole, claims=claims, **more)
+        member = Member(SimSource(name, PUBLISHER, web=web), whole=whole, claims=claims, **more)
         self.swarm.add(member)
         return member
 
@@ -75,7 +81,7 @@ def test_who_lied_about_an_object_is_never_asked_for_it_again(bench: Bench) -> N
 
 
 def test_another_version_on_a_web_mirror_is_no_lie(bench: Bench) -> None:
-    member = bench.add("http://mirror/", metadata=False)
+    member = bench.add("http://mirror/", web=True)
     for number in range(10 * STRIKES_MAX):
         bench.swarm.lied(member, b"object %d" % number, 0)
     assert not member.banned
@@ -84,7 +90,7 @@ def test_another_version_on_a_web_mirror_is_no_lie(bench: Bench) -> None:
 
 
 def test_a_web_server_that_sends_nonsense_is_banned(bench: Bench) -> None:
-    member = bench.add("http://mirror/", metadata=False)
+    member = bench.add("http://mirror/", web=True)
     for number in range(STRIKES_MAX):
         bench.swarm.lied(member, b"object %d" % number, -1)
     assert member.banned

@@ -190,8 +190,8 @@ def test_a_source_that_fails_is_tried_again_where_it_is_the_only_one(arena: Aren
 
 def test_the_dead_and_web_servers_are_not_asked(arena: Arena, run: Run) -> None:
     ref, _ = listing(arena, 3)
-    web = SimSource("http://web/", arena.publisher)
-    arena.join(web, metadata=False)
+    web = SimSource("http://web/", arena.publisher, web=True)
+    arena.join(web)
     arena.join(SimSource("dead", arena.publisher, dead_from=0.0))
     assert run(arena.manifest.load([ref])) == [ref]
     assert web.requests == 0

@@ -25,7 +25,6 @@ from p2psync.errors import FileError, PartialError
 from p2psync.events import Teller
 from p2psync.fetch.adopt import ADOPT_BYTES_MAX, adopt
 from p2psync.fetch.destination import Destination, dress_directories, only_the_file
-from p2psync.fetch.discovery import Discovery
 from p2psync.fetch.options import FetchOptions, FetchSummary
 from p2psync.fetch.view import resolve
 from p2psync.format.coverage import Coverage
@@ -38,6 +37,7 @@ from p2psync.network.protocols import Network
 from p2psync.plan.changes import Plan
 from p2psync.plan.compare import Comparison
 from p2psync.plan.deletions import Removal
+from p2psync.sources.finders.discovery import Discovery
 from p2psync.sources.swarm import Swarm
 from p2psync.state import State
 from p2psync.state.trees import Tree
@@ -130,9 +130,8 @@ class Fetch:
         tell.phase("looking up", None, None)
         async with self._network(archive) as network:
             before = network.received
-            discovery = Discovery(
-                self._state, self._options, network, self._swarm, tell.warn, self._control.limiter
-            )
+            search = self._options.search(self._control.limiter)
+            discovery = Discovery(self._state, search, network, self._swarm, tell.warn)
             try:
                 await self._follow(discovery)
             finally:
@@ -156,7 +155,7 @@ class Fetch:
                 yield network
 
     def _account(self, network_bytes: int, started: float) -> None:
-        received = {member.name: member.source.received for member in self._swarm.members}
+        received = {member.name: member.received for member in self._swarm.members}
         self._summary.sources = {name: count for name, count in received.items() if count}
         self._summary.received = sum(received.values()) + network_bytes
         self._summary.banned = [member.name for member in self._swarm.members if member.banned]

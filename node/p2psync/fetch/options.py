@@ -6,10 +6,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from p2psync.errors import PartialError
 from p2psync.format.url import ArchiveUrl, archive_text
+from p2psync.sources.finders.search import Search
+from p2psync.sources.http.rate import RateLimiter
+from p2psync.sources.opening import SourceSettings
+
+CONNECT_TIMEOUT: Final = 5.0
+"""Seconds for a source to accept a connection, unless --contimeout says otherwise: there are others."""
+IDLE_TIMEOUT: Final = 15.0
+"""Seconds of silence after which a request is given up, unless --timeout is shorter."""
+NO_ARENA: Final = memoryview(b"")
+"""The memory of a search that is for metadata only."""
 
 PathBytes = bytes
 """A path in DEST (the summary has a field of the name ``bytes``)."""
@@ -66,6 +76,17 @@ class FetchOptions:
         """The nodes given by hand, ``HOST:PORT``: each may be in the DHT, and wants to know of mirrors."""
         named = (source for source in self.sources if not source.startswith(("http://", "https://")))
         return tuple(dict.fromkeys((*named, *self.url.peers)))
+
+    def search(self, limiter: RateLimiter | None = None, memory: memoryview = NO_ARENA) -> Search:
+        """The search for the archive and its sources. ``memory`` is that of the arena for content."""
+        settings = SourceSettings(
+            memory,
+            limiter=limiter,
+            connect_timeout=self.contimeout or CONNECT_TIMEOUT,
+            idle_timeout=min(self.timeout or IDLE_TIMEOUT, IDLE_TIMEOUT),
+        )
+        given = (*self.sources, *self.url.peers, *self.url.webs)
+        return Search(self.url.archive, settings, given, self.require_fresh)
 
 
 @dataclass(slots=True)

@@ -9,13 +9,13 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 from p2psync.errors import FormatError, P2psyncError, PartialError
-from p2psync.fetch.discovery import Discovery
 from p2psync.fetch.options import FetchOptions
 from p2psync.format.coverage import Coverage
 from p2psync.format.head import ArchiveHead
 from p2psync.format.listing import Entry, Kind
 from p2psync.format.url import ArchiveUrl
 from p2psync.network.beside import open_network
+from p2psync.sources.finders.discovery import Discovery
 from p2psync.sources.swarm import Swarm
 from p2psync.state import State
 from p2psync.supply.manifest import Manifest
@@ -197,7 +197,7 @@ async def _finding(
         peers=options.peers,
         has_source=options.has_source,
     ) as network:
-        discovery = Discovery(state, options, network, swarm, warn)
+        discovery = Discovery(state, options.search(), network, swarm, warn)
         try:
             yield discovery, swarm
         finally:

@@ -1,8 +1,9 @@
-"""What a source can offer, beside content (``p2psync.sources.orders.Bulk``): metadata, and the addresses of
-others. A source has those of the three that it can serve; nobody asks of which kind it is.
+"""What a source can offer: content (``p2psync.sources.orders.Bulk``), metadata, and the addresses of others.
+A source has those of the three that it can serve; nobody asks of which kind it is.
 
-Methods may be called concurrently. All raise NetworkError (or one of its kinds) where the source fails, and
-FormatError where it sends nonsense. What they return is unverified.
+The coroutines may be called concurrently. All raise NetworkError (or one of its kinds) where the source
+fails, and FormatError where it sends nonsense. What they return is unverified. Cancelling a call is safe:
+nothing is written into its buffer afterwards.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from p2psync.format.ids import Ref
+from p2psync.sources.orders import Bulk
 from p2psync.sources.source import Span
 from p2psync.sources.wire import Have, Info
 
@@ -50,3 +52,35 @@ class Tracker(Protocol):
 
     async def put_head(self, archive: bytes, raw: bytes) -> bool:
         """Hand on a head that it may not have. True if it took it, False if it has one as new."""
+
+
+class Source(Protocol):
+    """Something that has all or part of an archive."""
+
+    @property
+    def name(self) -> str:
+        """``HOST:PORT`` or the URL, as people are shown it."""
+
+    @property
+    def received(self) -> int:
+        """Every byte read from its sockets so far."""
+
+    @property
+    def content(self) -> Bulk:
+        """Verified content, into an arena."""
+
+    @property
+    def metadata(self) -> Metadata | None:
+        """None of a source that has content only, as a plain web server."""
+
+    @property
+    def tracker(self) -> Tracker | None:
+        """None of a source that keeps no addresses."""
+
+    async def read(self, pieces: Sequence[Span], into: memoryview) -> list[bool]:
+        """Content for those who have no arena, unverified: fills ``into`` with ``pieces``, back to back, and
+        says which came. Raises NotOffered where the server cannot answer such a request.
+        """
+
+    async def close(self) -> None:
+        """Close its connections and end its thread; calls and orders under way fail."""

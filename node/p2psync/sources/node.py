@@ -28,7 +28,7 @@ RECIPES_AT_ONCE: Final = 32
 
 
 class PeerSource:
-    """The node at ``address`` (``HOST:PORT``). See ``p2psync.sources.source.Source`` for the methods."""
+    """The node at ``address`` (``HOST:PORT``). See ``p2psync.sources.interfaces`` for the methods."""
 
     def __init__(self, address: str, **settings: Unpack[Settings]) -> None:
         self._pool = Pool(Server.peer(address), **settings)

@@ -34,6 +34,8 @@ def refusal(name: str, status: int) -> NetworkError:
 class NodeDialect:
     """Orders as requests to the node ``server``. See ``p2psync.sources.http.bulk.Dialect``."""
 
+    spans_max = wire.BATCH_ROWS_MAX
+
     def __init__(self, server: Server) -> None:
         self._server = server
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from p2psync.sources.http.bulk import BulkThread
 from p2psync.sources.http.dialect import Dialect
+from p2psync.sources.http.pool import Settings
 from p2psync.sources.http.rate import RateLimiter
 from p2psync.sources.http.server import CONNECT_TIMEOUT, IDLE_TIMEOUT, Server
 from p2psync.sources.interfaces import Metadata, Tracker
 from p2psync.sources.node import PeerSource
 from p2psync.sources.node_content import NodeDialect
 from p2psync.sources.orders import Bulk
+from p2psync.sources.source import Span
+from p2psync.sources.web import WebSource
 from p2psync.sources.web_content import WebDialect
 
 
@@ -31,40 +35,33 @@ class SourceSettings:
 
 
 class OpenSource:
-    """One source: content, and metadata and a tracker where it has them.
+    """One source. See ``p2psync.sources.interfaces.Source`` for the methods.
 
     Open costs nothing: connections and threads come with the first question.
     """
 
-    def __init__(
-        self,
-        content: Bulk,
-        metadata: Metadata | None = None,
-        tracker: Tracker | None = None,
-        control: PeerSource | None = None,
-    ) -> None:
-        """``control``: who carries the metadata and the tracker, to be counted and closed."""
+    def __init__(self, content: Bulk, control: PeerSource | WebSource) -> None:
+        """``control``: all but content, over the event loop."""
         self.content = content
-        self.metadata = metadata
-        self.tracker = tracker
         self._control = control
+        self.metadata: Metadata | None = None
+        self.tracker: Tracker | None = None
+        if isinstance(control, PeerSource):
+            self.metadata = self.tracker = control
 
     @property
     def name(self) -> str:
-        """``HOST:PORT`` or the URL, as people are shown it."""
         return self.content.name
 
     @property
     def received(self) -> int:
-        """Every byte read from its sockets so far."""
-        return self.content.received + (self._control.received if self._control is not None else 0)
+        return self.content.received + self._control.received
+
+    async def read(self, pieces: Sequence[Span], into: memoryview) -> list[bool]:
+        return await self._control.read(pieces, into)
 
     async def close(self) -> None:
-        """Close its connections and end its thread; what is under way is answered with an error."""
-        if self._control is None:
-            await self.content.close()
-        else:
-            await asyncio.gather(self.content.close(), self._control.close())
+        await asyncio.gather(self.content.close(), self._control.close())
 
 
 def open_source(name: str, settings: SourceSettings) -> OpenSource:
@@ -72,21 +69,22 @@ def open_source(name: str, settings: SourceSettings) -> OpenSource:
 
     Raises UsageError for a name that is neither.
     """
+    options: Settings = {
+        "limiter": settings.limiter,
+        "connect_timeout": settings.connect_timeout,
+        "idle_timeout": settings.idle_timeout,
+        "ssl_context": settings.ssl_context,
+    }
+    dialect: Dialect
     if name.startswith(("http://", "https://")):
         server = Server.web(name)
-        return OpenSource(_content(server, WebDialect(server), settings))
-    server = Server.peer(name)
-    node = PeerSource(
-        name,
-        limiter=settings.limiter,
-        connect_timeout=settings.connect_timeout,
-        idle_timeout=settings.idle_timeout,
-    )
-    return OpenSource(_content(server, NodeDialect(server), settings), node, node, node)
-
-
-def _content(server: Server, dialect: Dialect, settings: SourceSettings) -> BulkThread:
-    return BulkThread(
+        control: PeerSource | WebSource = WebSource(name, **options)
+        dialect = WebDialect(server)
+    else:
+        server = Server.peer(name)
+        control = PeerSource(name, **options)
+        dialect = NodeDialect(server)
+    content = BulkThread(
         server,
         dialect,
         settings.memory,
@@ -95,3 +93,4 @@ def _content(server: Server, dialect: Dialect, settings: SourceSettings) -> Bulk
         idle_timeout=settings.idle_timeout,
         ssl_context=settings.ssl_context,
     )
+    return OpenSource(content, control)

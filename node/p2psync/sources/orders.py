@@ -91,6 +91,10 @@ class Bulk(Protocol):
     def received(self) -> int:
         """Every byte read from its bulk sockets so far."""
 
+    @property
+    def spans_max(self) -> int:
+        """How many spans an order may have; one stretch of neighbouring chunks is one span."""
+
     def ask(self, order: Order, tell: Callable[[Answer], None]) -> None:
         """Carry out ``order`` behind those that are under way; ``tell`` is called once, in the event loop."""
 

@@ -1,7 +1,7 @@
-"""What bytes can be taken from: one small interface, and the errors that a fetch tells apart.
+"""What is asked of sources, and the errors that a fetch tells apart.
 
-Sources hand over what they are given, unverified; whoever asked checks the hashes. Retry, limits, bans and
-caches are layers around a source, not branches in it.
+Retry, limits, bans and caches are layers around a source (``p2psync.sources.interfaces``), not branches in
+it.
 """
 
 from __future__ import annotations
@@ -9,11 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from p2psync.errors import NetworkError, P2psyncError
-from p2psync.format.ids import Ref
-from p2psync.sources.wire import Have
 
 
 class NotHere(P2psyncError):
@@ -50,54 +48,6 @@ class Span:
     length: int
     path: bytes | None = None
     size: int | None = None
-
-
-class Source(Protocol):
-    """Something that has all or part of an archive. Methods may be called concurrently.
-
-    All raise NetworkError (or one of its kinds) where the source fails, FormatError where it sends
-    nonsense, and NotOffered where it is of a kind that cannot answer. Cancelling a call is safe: nothing is
-    written into its buffer afterwards.
-    """
-
-    @property
-    def name(self) -> str:
-        """``HOST:PORT`` or the URL, as people are shown it."""
-
-    @property
-    def received(self) -> int:
-        """Every byte read from its sockets so far."""
-
-    async def head(self, archive: bytes) -> bytes | None:
-        """The newest signed head that it knows; None if it knows none."""
-
-    async def meta(self, ref: Ref) -> bytes:
-        """A whole object into memory. Raises NotHere."""
-
-    async def metas(self, refs: Sequence[Ref]) -> list[bytes | None]:
-        """Several whole objects in few requests; None where one is not there."""
-
-    async def recipe(self, digest: bytes) -> bytes:
-        """The encoded recipe of an object of several chunks. Raises NotHere."""
-
-    async def read(self, pieces: Sequence[Span], into: memoryview) -> list[bool]:
-        """Fill ``into`` with ``pieces``, back to back; which of them came. The content of the others'
-        places is undefined.
-
-        ``into`` is as long as the pieces together.
-        """
-
-    async def have(self, digests: Sequence[bytes]) -> list[Have]:
-        """What it has of each object: nothing, all, or some chunks."""
-
-    async def holders(self, archive: bytes) -> list[bytes]:
-        """Signed holder records of others that it knows."""
-
-    async def nominate(self, archive: bytes, raw: bytes) -> None:
-        """Hand it a signed holder record to keep and to re-share."""
-
-    async def close(self) -> None:
-        """Close its connections; calls under way fail."""
 
 
 def places(pieces: Sequence[Span], into: memoryview) -> list[memoryview]:

@@ -1,7 +1,7 @@
 """The sources of one fetch: how fast each is, what it lacks, whether it lied, when it may be tried again.
 
 Policy without I/O beyond the clock that is handed in: the downloader and the metadata reader ask here whom to
-turn to and report here what came of it. Finding sources is ``p2psync.fetch.discovery``'s.
+turn to and report here what came of it. Finding sources is ``finders.discovery``'s.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from p2psync.sources.source import Source
+from p2psync.sources.interfaces import Metadata, Source, Tracker
+from p2psync.sources.orders import Bulk
 from p2psync.supply.jobs import Part
 
 STRIKES_MAX: Final = 3
@@ -57,8 +58,6 @@ class Member:
     """The user has heard that it lacks something."""
     given: bool = False
     """Named by the user, who wants to hear if it is of no use."""
-    metadata: bool = True
-    """It answers for heads, directory objects and recipes, as nodes do and plain web servers do not."""
     node_key: bytes | None = None
     rate: float = 0.0
     """Bytes a second and request, smoothed."""
@@ -85,6 +84,24 @@ class Member:
     @property
     def name(self) -> str:
         return self.source.name
+
+    @property
+    def content(self) -> Bulk:
+        return self.source.content
+
+    @property
+    def metadata(self) -> Metadata | None:
+        """Heads, directory objects and recipes, which nodes have and plain web servers do not."""
+        return self.source.metadata
+
+    @property
+    def tracker(self) -> Tracker | None:
+        return self.source.tracker
+
+    @property
+    def received(self) -> int:
+        """Every byte read from its sockets so far."""
+        return self.source.received
 
     def offers(self, part: Part) -> Part | None:
         """What of ``part`` it may be asked for: all, unless it said that it has only some chunks; then the
@@ -116,7 +133,8 @@ class Swarm:
     ) -> None:
         """``tell_state`` hears the name of a source and a word on how it does, "" while all is well."""
         self._clock = clock
-        self._warn = warn
+        self._tell = warn
+        self._told: set[str] = set()
         self._tell_state = tell_state or _untold
         self._members: dict[str, Member] = {}
         self._random = random.Random()  # noqa: S311 - spreads load, guards nothing
@@ -180,6 +198,12 @@ class Swarm:
     def hopeless(self) -> bool:
         """Whether no source is left that could be asked, now or later."""
         return not self.alive()
+
+    def _warn(self, text: str) -> None:
+        """Warn of something once: many requests may bring the same word."""
+        if text not in self._told:
+            self._told.add(text)
+            self._tell(text)
 
     # What came of a request.
 
@@ -252,7 +276,7 @@ class Swarm:
         if member.banned:
             return
         member.lacking[digest] = float("inf")
-        if not member.metadata and chunk >= 0:
+        if member.metadata is None and chunk >= 0:
             if not member.stale:
                 self._warn(f"{member.name} has another version of something; it is taken from elsewhere")
             member.stale = True

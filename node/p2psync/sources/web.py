@@ -22,7 +22,7 @@ from p2psync.sources.wire import Have
 
 
 class WebSource:
-    """The tree below ``url``. See ``p2psync.sources.source.Source`` for the methods.
+    """The tree below ``url``. See ``p2psync.sources.interfaces`` for the methods.
 
     The certificate of an https server is verified. Redirections are not followed: where a mirror sends its
     readers elsewhere, that place is the one to name. Raises UsageError for a URL that cannot be one of a

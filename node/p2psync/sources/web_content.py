@@ -38,6 +38,8 @@ class WebDialect:
     ``p2psync.sources.http.bulk.Dialect``.
     """
 
+    spans_max = 1
+
     def __init__(self, server: Server) -> None:
         self._server = server
         self._base = base_path(server.name)

@@ -17,8 +17,11 @@ from p2psync.sources.swarm import Member, Swarm
 from p2psync.sources.wire import HAVE_DIGESTS_MAX
 from p2psync.supply.jobs import Job, Part
 
-ROUND: Final = 1.0
-"""Seconds between questions to one source: a kilobyte or so each, for the objects under construction."""
+ROUND: Final = 0.25
+"""Seconds between questions to one source: a kilobyte or so each, for the objects under construction. Peers
+of one crowd have something new for each other that often (measured with eight at once, together with quicker
+searches: the origin sent 1.8 files and not 2.35).
+"""
 
 
 async def keep_asking(member: Member, swarm: Swarm, jobs: Callable[[], Collection[Job]]) -> None:
@@ -32,8 +35,9 @@ async def keep_asking(member: Member, swarm: Swarm, jobs: Callable[[], Collectio
 
 
 async def _ask(member: Member, swarm: Swarm, jobs: list[Job]) -> None:
+    assert member.metadata is not None  # noqa: S101 - only such are asked
     try:
-        answers = await member.source.have([job.ref.digest for job in jobs])
+        answers = await member.metadata.have([job.ref.digest for job in jobs])
     except (NotHere, FormatError):
         member.held = {}  # It does not say; then it is simply asked for what is wanted.
         return

@@ -20,6 +20,7 @@ from p2psync.format.limits import LISTING_BYTES_MAX
 from p2psync.format.listing import Entry, decode_listing
 from p2psync.format.recipe import Recipe
 from p2psync.format.snapshot import Snapshot
+from p2psync.sources.interfaces import Metadata
 from p2psync.sources.source import NotHere, Span
 from p2psync.sources.swarm import Member, Swarm
 from p2psync.state import State
@@ -107,7 +108,7 @@ class Manifest:
             async for member in self._askable(ref.digest):
                 started = time.monotonic()
                 try:
-                    raw = await member.source.recipe(ref.digest)
+                    raw = await _recipe(member, ref.digest)
                     if object_id(raw) != ref.digest:
                         raise FormatError("wrong bytes")
                 except NotHere:
@@ -143,7 +144,7 @@ class Manifest:
             asked = [ref for ref in left if not self._swarm.lacks(member, ref.digest)]
             started = time.monotonic()
             try:
-                answers = await member.source.metas(asked)
+                answers = await _metadata(member).metas(asked)
             except NotHere:
                 for ref in asked:
                     self._swarm.missed(member, ref.digest)
@@ -241,7 +242,7 @@ class Manifest:
         buffer = memoryview(bytearray(size))
         started = time.monotonic()
         try:
-            there = await member.source.read(spans, buffer)
+            there = await _metadata(member).read(spans, buffer)
         except NotHere:
             self._swarm.missed(member, ref.digest)
             return lacking
@@ -265,3 +266,15 @@ class Manifest:
                 done.add(index)
         self._swarm.succeeded(member, sum(recipe.chunk(i)[1] for i in done), time.monotonic() - started)
         return [index for index in lacking if index not in done]
+
+
+def _metadata(member: Member) -> Metadata:
+    assert member.metadata is not None  # noqa: S101 - only such are asked
+    return member.metadata
+
+
+async def _recipe(member: Member, digest: bytes) -> bytes:
+    raw = (await _metadata(member).recipes([digest]))[0]
+    if raw is None:
+        raise NotHere(f"{member.name}: does not have the recipe of {digest.hex()}")
+    return raw

@@ -86,7 +86,7 @@ class Sharing(PartialShare):
             return
         while True:
             now = time.monotonic()
-            due = [m for m in swarm.alive() if m.metadata and now >= self._due.get(m.name, now)]
+            due = [m for m in swarm.alive() if m.tracker and now >= self._due.get(m.name, now)]
             if due:
                 await asyncio.gather(*(self._tell(member, coverage) for member in due))
             await asyncio.sleep(ROUND)
@@ -112,7 +112,8 @@ class Sharing(PartialShare):
         self._due[member.name] = time.monotonic() + RETRY
         with contextlib.suppress(P2psyncError, TimeoutError):
             async with asyncio.timeout(TELL_TIMEOUT):
-                await member.source.nominate(self._archive, record.raw)
+                assert member.tracker is not None  # noqa: S101 - only such are told
+                await member.tracker.nominate(self._archive, record.raw)
             self._due[member.name] = time.monotonic() + RENEW
 
 

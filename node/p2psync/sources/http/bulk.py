@@ -105,6 +105,10 @@ class BulkThread:
     def received(self) -> int:
         return self._received
 
+    @property
+    def spans_max(self) -> int:
+        return self._dialect.spans_max
+
     def ask(self, order: Order, tell: Callable[[Answer], None]) -> None:
         loop = asyncio.get_running_loop()
         request = self._dialect.request(order)

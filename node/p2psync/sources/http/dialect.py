@@ -15,6 +15,9 @@ from p2psync.sources.orders import Order
 class Dialect(Protocol):
     """How orders are asked of one kind of server. Used by several threads; has no state."""
 
+    spans_max: int
+    """Spans that an order may have."""
+
     def request(self, order: Order) -> bytes | None:
         """The request for ``order``, head and body; None if this kind of server cannot have any of it.
 

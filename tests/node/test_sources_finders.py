@@ -4,30 +4,47 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from tests.node.fetch_world import Nobody
 from tests.node.simulator import Publisher, identity
 from tests.node.swarm_sim import Clock, SimSource, virtual
 
 from p2psync.errors import FormatError, NetworkError
-from p2psync.fetch.discovery import HEAD_GRACE, HEAD_TIMEOUT, Discovery
 from p2psync.fetch.options import FetchOptions
 from p2psync.format.coverage import Coverage
 from p2psync.format.url import ArchiveUrl
 from p2psync.network.protocols import Network
+from p2psync.sources.finders.discovery import DHT_PAUSE, HEAD_GRACE, HEAD_TIMEOUT, START_GRACE, Discovery
 from p2psync.sources.http.rate import RateLimiter
-from p2psync.sources.node import PeerSource
-from p2psync.sources.source import Source
 from p2psync.sources.swarm import SOURCES_MAX, Swarm
-from p2psync.sources.web import WebSource
 from p2psync.state import State
 from p2psync_dht import Endpoint, HolderRecord, HolderRole, Identity, holders_key
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 NOW = 1_800_001_000  # the simulated clock's
+
+
+@dataclass
+class SimNetwork:
+    """A DHT in which nobody is known, or these records."""
+
+    records: list[bytes] = field(default_factory=list)
+    asked: int = 0
+
+    @property
+    def reachable(self) -> bool:
+        return bool(self.records)
+
+    async def get_head(self, archive: bytes) -> None:
+        return None
+
+    async def get_holders(self, key: bytes) -> list[HolderRecord]:
+        self.asked += 1
+        await asyncio.sleep(0.2)
+        return [HolderRecord.decode(raw) for raw in self.records]
 
 
 class Listing(SimSource):
@@ -56,10 +73,15 @@ class World:
         self.sources: dict[str, SimSource] = {}
         self.warnings: list[str] = []
         self.swarm = Swarm(Clock.monotonic, self.warnings.append)
-        monkeypatch.setattr(Discovery, "_source", lambda _, name: cast(Source, self.source(name)))
+        self.network = SimNetwork()
+        self.keys: dict[str, bytes] = {}
+        """Which node is at an address: the first whose record named it."""
+        monkeypatch.setattr(Discovery, "_source", lambda _, name: self.source(name))
 
     def source(self, name: str) -> SimSource:
-        return self.sources.setdefault(name, SimSource(name, self.publisher))
+        made = self.sources.setdefault(name, SimSource(name, self.publisher))
+        made.key = self.keys.get(name, made.key)
+        return made
 
     def listing(self, name: str, known: list[bytes]) -> Listing:
         made = Listing(name, self.publisher)
@@ -69,7 +91,8 @@ class World:
 
     def discovery(self, *given: str) -> Discovery:
         options = FetchOptions(ArchiveUrl(self.publisher.archive, b""), b"", sources=given)
-        return Discovery(self.state, options, cast(Network, Nobody()), self.swarm, self.warnings.append)
+        network = cast(Network, self.network)
+        return Discovery(self.state, options.search(), network, self.swarm, self.warnings.append)
 
     def record(
         self,
@@ -77,14 +100,18 @@ class World:
         *addresses: str,
         archive: bytes | None = None,
         expires: int = NOW + 3600,
+        issued: int = NOW - 100,
         role: HolderRole = HolderRole.MIRROR,
         payload: bytes | None = None,
     ) -> bytes:
+        signer = identity(who) if isinstance(who, str) else who
+        for address in addresses:
+            self.keys.setdefault(f"{address}:8730", signer.public_key)
         return HolderRecord.sign(
-            identity(who) if isinstance(who, str) else who,
+            signer,
             holders_key(self.publisher.archive if archive is None else archive),
             endpoints=[Endpoint(address, 8730) for address in addresses],
-            issued=NOW - 100,
+            issued=issued,
             expires=expires,
             role=role,
             payload=Coverage(True, 0, 1).encode() if payload is None else payload,
@@ -161,6 +188,123 @@ def test_a_record_with_the_address_of_another_does_not_speak_for_it(world: World
     assert (member.whole, member.claims) == (False, None)
 
 
+def test_a_record_whose_address_is_another_nodes_by_now_is_dropped(world: World) -> None:
+    stale = world.record("before", "203.0.113.1")
+    world.keys["203.0.113.1:8730"] = identity("now").public_key
+    fresh = world.record("now", "203.0.113.1", role=HolderRole.PEER, payload=Coverage(False, 0, 1).encode())
+    world.listing("given", [stale])
+    world.run(started(world, "given"))
+    assert [m.name for m in world.swarm.members] == ["given"]
+    assert world.state.holders.for_archive(world.publisher.archive, NOW) == []
+    assert world.sources["203.0.113.1:8730"].requests == 1  # it was asked who it is, once
+    world.listing("given", [stale, fresh])
+    world.swarm = Swarm(Clock.monotonic, world.warnings.append)
+    world.run(started(world, "given"))
+    assert [(m.name, m.whole) for m in world.swarm.members][1:] == [("203.0.113.1:8730", False)]
+    assert world.state.holders.for_archive(world.publisher.archive, NOW) == [fresh]
+
+
+def test_a_stale_record_does_not_speak_for_a_source_that_was_given(world: World) -> None:
+    stale = world.record(
+        "before", "203.0.113.1", role=HolderRole.PEER, payload=Coverage(False, 0, 1).encode()
+    )
+    world.keys["203.0.113.1:8730"] = identity("now").public_key
+    world.state.holders.put(
+        world.publisher.archive,
+        stale,
+        node_key=identity("before").public_key,
+        issued=NOW - 100,
+        expires=NOW + 3600,
+    )
+    world.run(started(world, "203.0.113.1:8730"))
+    assert [(m.name, m.whole, m.claims) for m in world.swarm.members] == [("203.0.113.1:8730", True, None)]
+    assert world.state.holders.for_archive(world.publisher.archive, NOW) == []
+
+
+def test_an_older_record_of_a_source_says_nothing_any_more(world: World) -> None:
+    older = world.record("m", "203.0.113.1", payload=Coverage(True, 0, 1).encode(), issued=NOW - 200)
+    newer = world.record("m", "203.0.113.1", payload=Coverage(True, 0, 2).encode(), issued=NOW - 100)
+    world.listing("given", [newer, older])
+    world.listing("other", [older])
+    world.run(started(world, "given", "other"))
+    assert world.swarm.members[2].claims == (0, 2)
+
+
+def test_an_address_that_is_silent_becomes_no_source_and_is_asked_again(world: World) -> None:
+    silent = world.record("silent", "203.0.113.1")
+    world.listing("given", [silent, world.record("good", "203.0.113.2")])
+    world.source("203.0.113.1:8730").failing = 2
+
+    async def look() -> None:
+        made = world.discovery("given")
+        await made.newest_head()
+        await made.start()
+        looking = asyncio.ensure_future(made.keep_looking())
+        await asyncio.sleep(1)
+        assert [m.name for m in world.swarm.members] == ["given", "203.0.113.2:8730"]
+        await asyncio.sleep(60)
+        assert len(world.swarm.members) == 3
+        looking.cancel()
+        await made.close()
+
+    world.run(look())
+    assert world.sources["203.0.113.1:8730"].closed
+
+
+def test_who_was_given_a_source_that_answers_waits_for_nobody(world: World) -> None:
+    world.network.records = [world.record("m", "203.0.113.1")]
+
+    async def look(*given: str) -> float:
+        made = world.discovery(*given)
+        await made.newest_head()
+        began = Clock.monotonic()
+        await made.start()
+        taken = Clock.monotonic() - began
+        await made.close()
+        return taken
+
+    assert world.run(look("given")) == 0
+
+
+def test_who_was_given_nobody_waits_for_the_first_and_a_little_for_others(world: World) -> None:
+    world.state.heads.put(world.head, "before")
+    world.network.records = [world.record("m", "203.0.113.1"), world.record("slow", "203.0.113.2")]
+    world.source("203.0.113.2:8730").delay = 3.0
+
+    async def look() -> float:
+        made = world.discovery()
+        began = Clock.monotonic()
+        await made.start()
+        taken = Clock.monotonic() - began
+        assert [m.name for m in world.swarm.members] == ["203.0.113.1:8730"]
+        await made.close()
+        return taken
+
+    assert START_GRACE <= world.run(look()) < START_GRACE + 1
+
+
+def test_sources_are_asked_for_others_at_once_and_the_dht_now_and_then(world: World) -> None:
+    world.network.records = [world.record("m", "203.0.113.1")]
+    given = world.listing("given", [])
+
+    async def look() -> None:
+        made = world.discovery("given")
+        await made.newest_head()
+        await made.start()
+        looking = asyncio.ensure_future(made.keep_looking())
+        await asyncio.sleep(0.5)
+        given.known = [world.record("late", "203.0.113.9")]
+        await asyncio.sleep(0.5)
+        assert world.swarm.knows("203.0.113.9:8730", None)
+        await asyncio.sleep(2 * DHT_PAUSE)
+        assert given.requests > 5
+        assert world.network.asked <= 4
+        looking.cancel()
+        await made.close()
+
+    world.run(look())
+
+
 def test_a_flood_of_holders_fills_no_more_than_there_is_room(world: World) -> None:
     flood = [world.record(f"sybil {n}", f"198.51.{n}.1") for n in range(150)]
     world.listing("given", flood)
@@ -228,9 +372,9 @@ async def test_one_limit_is_for_all_sources_together(tmp_path: Path) -> None:
         options = FetchOptions(ArchiveUrl(b"a" * 32, b""), b"", sources=names)
         swarm = Swarm(Clock.monotonic, print)
         limiter = RateLimiter(10_000)
-        made = Discovery(state, options, cast(Network, Nobody()), swarm, print, limiter)
-        sources = [member.source for member in swarm.members]
-        assert [type(source) for source in sources] == [PeerSource, PeerSource, WebSource]
-        assert all(cast(Any, source)._pool._limiter is limiter for source in sources)
-        assert [member.metadata for member in swarm.members] == [True, True, False]
+        made = Discovery(state, options.search(limiter), cast(Network, SimNetwork()), swarm, print)
+        for source in (cast(Any, member.source) for member in swarm.members):
+            assert source._control._pool._limiter is limiter
+            assert source.content._limiter is limiter
+        assert [member.metadata is not None for member in swarm.members] == [True, True, False]
         await made.close()

@@ -1,0 +1,308 @@
+"""Finding heads and sources: what was given by hand, what is remembered, the DHT and the sources themselves,
+brought together in a swarm.
+
+A mirror that is known by its address alone is enough: it knows the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, Final
+
+from p2psync.errors import FormatError, NetworkError, P2psyncError
+from p2psync.format.head import ArchiveHead
+from p2psync.format.url import archive_text
+from p2psync.network.protocols import Network
+from p2psync.sources.finders.in_dht import InDht
+from p2psync.sources.finders.proofs import Proofs
+from p2psync.sources.finders.records import Found, read_records
+from p2psync.sources.finders.remembered import Remembered
+from p2psync.sources.finders.search import Search
+from p2psync.sources.interfaces import Source
+from p2psync.sources.opening import open_source
+from p2psync.sources.swarm import Member, Swarm
+from p2psync.state import State
+from p2psync.trust import judge
+
+HEAD_TIMEOUT: Final = 8.0
+"""Seconds that all who are asked for the head get together."""
+HEAD_GRACE: Final = 1.0
+"""Seconds that the others get once somebody has answered: the newest head counts, not the first."""
+HOLDERS_TIMEOUT: Final = 5.0
+"""Seconds that one search for holders may take."""
+START_GRACE: Final = 0.7
+"""Seconds that the first search goes on once it has found somebody, where nobody was given who answers."""
+HEADS_ASKED: Final = 8
+"""Known holders that are asked for the head where neither the DHT nor a source given by hand has one."""
+PAUSE_FIRST: Final = 0.3
+"""Seconds until sources are asked for others again: peers come with a crowd, within a second or two of each
+other, and who hears of them late has asked the origin for everything by then. Measured with eight at once:
+this, and ``holdings.ROUND``, took the last one from 2.8 to 2.2 times the optimum.
+"""
+PAUSE_GROWTH: Final = 1.5
+PAUSE_MAX: Final = 20.0
+"""Seconds between searches in the end: a dozen in the first minute."""
+DHT_PAUSE: Final = 5.0
+"""Seconds between questions to the DHT: mirrors are listed there, which come and go slowly."""
+RECORDS_MAX: Final = 4096
+"""Records that are known to have been kept already, or to be wrong; strangers could make any number."""
+
+
+class Discovery:
+    """Finds the newest head of an archive and fills a swarm with sources."""
+
+    def __init__(
+        self,
+        state: State,
+        search: Search,
+        network: Network,
+        swarm: Swarm,
+        warn: Callable[[str], None],
+    ) -> None:
+        self._search = search
+        self._archive = search.archive
+        self._remembered = Remembered(state, search.archive)
+        self._dht = InDht(network, search.archive)
+        self._swarm = swarm
+        self._warn = warn
+        self._own_key = state.identity().public_key
+        self._proofs = Proofs(self._source)
+        self._started = False
+        self._searching: asyncio.Future[None] | None = None
+        self._joined = asyncio.Event()
+        self._dht_at = float("-inf")
+        self._kept: set[bytes] = set()
+        self._false: set[bytes] = set()
+        self._issued: dict[bytes, int] = {}
+        """Node keys of sources, and when the newest record was issued that was seen of each."""
+        self._warned: set[str] = set()
+        for name in dict.fromkeys(search.given):
+            if not swarm.knows(name, None) and swarm.has_room():
+                swarm.add(Member(self._source(name), whole=True, given=True))
+
+    def _source(self, name: str) -> Source:
+        return open_source(name, self._search.settings)
+
+    # Heads.
+
+    async def newest_head(self) -> ArchiveHead:
+        """The newest acceptable head that is remembered or found; it is remembered from now on.
+
+        Raises:
+            NetworkError: none is known and none was found. TrustError: a fresh one was demanded.
+        """
+        remembered = await self._remembered.head()
+        given = [member for member in self._swarm.members if member.given]
+        found = await self._ask_heads(given)
+        if not found:
+            await self._look_for_holders(everywhere=True)
+            found = await self._gather(self._questions(self._swarm.ready()))
+        judgement = judge(
+            self._archive, found, remembered, time.time(), require_fresh=self._search.require_fresh
+        )
+        for warning in judgement.warnings:
+            self._warn_once(warning)
+        if judgement.head is None:
+            raise NetworkError(
+                f"no head of p2psync://{archive_text(self._archive)} was found: neither the DHT nor a "
+                "source has one; give --bootstrap HOST:PORT of a node, or --source HOST:PORT of a mirror"
+            )
+        if not found and remembered is not None:
+            self._warn_once("nobody could be asked for a newer head; the newest one known here is used")
+        if judgement.refused_older:
+            self._warn_once(
+                f"{judgement.refused_older} older head(s) were offered and refused: "
+                f"sequence number {judgement.head.seq} is the newest known"
+            )
+        if judgement.head is not remembered:
+            await self._remembered.keep_head(judgement.head)
+        return judgement.head
+
+    async def look_again(self, than: ArchiveHead) -> bool:
+        """Search for sources and a newer head; True if there is a head that is newer than ``than``."""
+        await self._look_for_holders(everywhere=True)
+        found = await self._ask_heads(self._swarm.ready())
+        head = judge(self._archive, found, await self._remembered.head(), time.time()).head
+        if head is None or head.order <= than.order:
+            return False
+        await self._remembered.keep_head(head)
+        return head.snapshot != than.snapshot
+
+    async def _ask_heads(self, members: Iterable[Member]) -> list[bytes]:
+        asked = self._questions(members)
+        if self._dht.reachable:
+            asked.append(self._dht.head())
+        return await self._gather(asked)
+
+    def _questions(self, members: Iterable[Member]) -> list[Coroutine[Any, Any, bytes | None]]:
+        able = [member for member in members if member.metadata is not None]
+        return [self._head_of(member) for member in able[:HEADS_ASKED]]
+
+    async def _gather(self, questions: Iterable[Coroutine[Any, Any, bytes | None]]) -> list[bytes]:
+        """Answers that are in within the time-out, or a little after the first one."""
+        tasks = [asyncio.ensure_future(question) for question in questions]
+        try:
+            pending: set[asyncio.Future[bytes | None]] = set(tasks)
+            deadline = time.monotonic() + HEAD_TIMEOUT
+            while pending and (left := deadline - time.monotonic()) > 0:
+                done, pending = await asyncio.wait(pending, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+                if any(task.result() is not None for task in done):
+                    deadline = min(deadline, time.monotonic() + HEAD_GRACE)
+        finally:
+            for task in tasks:
+                task.cancel()
+        finished = [task for task in tasks if task.done() and not task.cancelled()]
+        return [raw for task in finished if (raw := task.result()) is not None]
+
+    async def _head_of(self, member: Member) -> bytes | None:
+        assert member.metadata is not None  # noqa: S101 - only such are asked
+        try:
+            raw = await member.metadata.head(self._archive)
+            member.answered = True
+            return raw
+        except NetworkError as error:
+            self._swarm.failed(member, str(error))
+        except FormatError as error:
+            self._warn_once(str(error))
+        return None
+
+    def _warn_once(self, text: str) -> None:
+        if text not in self._warned:
+            self._warned.add(text)
+            self._warn(text)
+
+    # Sources.
+
+    async def start(self) -> None:
+        """Find the first sources; called when something has to be fetched.
+
+        Those who answer late are taken in later: who was given a source that answers waits for nobody.
+        """
+        if self._started:
+            return
+        self._started = True
+        self._searching = asyncio.ensure_future(self._look_for_holders(everywhere=True))
+        if any(member.given and member.answered for member in self._swarm.ready()):
+            return
+        joined = asyncio.ensure_future(self._joined.wait())
+        try:
+            await asyncio.wait(
+                [self._searching, joined], timeout=HOLDERS_TIMEOUT, return_when=asyncio.FIRST_COMPLETED
+            )
+            await asyncio.wait([self._searching], timeout=START_GRACE)
+        finally:
+            joined.cancel()
+
+    async def close(self) -> None:
+        """End the search and close all sources."""
+        if self._searching is not None:
+            self._searching.cancel()
+            await asyncio.wait([self._searching])
+        await self._proofs.close()
+        await asyncio.gather(*(member.source.close() for member in self._swarm.members))
+
+    async def keep_looking(self) -> None:
+        """Search for further sources until cancelled."""
+        pause = PAUSE_FIRST
+        while True:
+            await asyncio.sleep(pause)
+            pause = min(pause * PAUSE_GROWTH, PAUSE_MAX)
+            if self._started:
+                await self._look_for_holders(everywhere=False)
+
+    async def _look_for_holders(self, *, everywhere: bool) -> None:
+        """Ask the sources who has the archive, now and then the DHT, and what is remembered if
+        ``everywhere``.
+        """
+        lookups = [self._holders_from(member) for member in self._swarm.ready() if member.tracker is not None]
+        if everywhere:
+            lookups.append(self._holders_remembered())
+        if self._dht.reachable and (everywhere or time.monotonic() - self._dht_at >= DHT_PAUSE):
+            self._dht_at = time.monotonic()
+            lookups.append(self._holders_in_dht())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(HOLDERS_TIMEOUT):
+                await asyncio.gather(*lookups)
+
+    async def _holders_remembered(self) -> None:
+        await self._take(await self._remembered.holders(time.time()), verified=True)
+
+    async def _holders_in_dht(self) -> None:
+        await self._take(await self._dht.holders(), verified=False)
+
+    async def _holders_from(self, member: Member) -> None:
+        assert member.tracker is not None  # noqa: S101 - only such are asked
+        try:
+            raws = await member.tracker.holders(self._archive)
+        except NetworkError as error:
+            self._swarm.failed(member, str(error))
+        except P2psyncError as error:
+            self._warn_once(str(error))
+        else:
+            await self._take(raws, verified=False)
+
+    async def _take(self, raws: Iterable[bytes], *, verified: bool) -> None:
+        """Add the holders in these records, which may be anybody's and anything."""
+        likely = [raw for raw in raws if raw not in self._false]
+        found = read_records(likely, self._archive, self._own_key, time.time(), verified=verified)
+        if not verified:
+            await self._keep([each for each in found if each.record.raw not in self._kept])
+        await asyncio.gather(*(self._join(each) for each in found))
+
+    async def _keep(self, found: list[Found]) -> None:
+        if found:
+            await self._remembered.keep(found)
+            self._kept = self._kept if len(self._kept) < RECORDS_MAX else set()
+            self._kept.update(each.record.raw for each in found)
+
+    async def _join(self, found: Found) -> None:
+        """Take a holder in at the first of its addresses that is its own."""
+        key = found.record.node_key
+        for name in found.names:
+            if self._update(found):
+                return
+            there = next((each for each in self._swarm.members if each.name == name), None)
+            if there is None and not self._swarm.has_room():
+                return
+            answers = None if there is None else there.node_key
+            if answers is None:
+                answers = await self._proofs.key_at(name, None if there is None else there.source)
+            if answers is not None and answers != key:
+                await self._refuse(found)
+                return
+            if answers is not None:
+                self._admit(name, found)
+                return
+
+    def _admit(self, name: str, found: Found) -> None:
+        """The holder answers at ``name``; others may have come meanwhile, itself among them."""
+        if self._update(found):
+            return
+        member = next((each for each in self._swarm.members if each.name == name), None)
+        if member is None and self._swarm.has_room():
+            member = Member(self._proofs.take(name), whole=False)
+            self._swarm.add(member)
+            self._joined.set()
+        if member is not None and member.node_key is None:
+            member.node_key = found.record.node_key
+            self._update(found)
+
+    def _update(self, found: Found) -> bool:
+        """What the record says, if its node is a source already; False if it is none."""
+        key = found.record.node_key
+        member = next((each for each in self._swarm.members if each.node_key == key), None)
+        if member is None:
+            return False
+        if found.record.issued >= self._issued.get(key, 0):
+            self._issued[key] = found.record.issued
+            member.whole, member.claims = found.whole, found.claims
+        return True
+
+    async def _refuse(self, found: Found) -> None:
+        """Another node answers at its address: the record is out of date, or was never true."""
+        self._false = self._false if len(self._false) < RECORDS_MAX else set()
+        self._false.add(found.record.raw)
+        await self._remembered.drop(found)

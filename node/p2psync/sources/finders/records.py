@@ -1,0 +1,55 @@
+"""Holder records as a fetch reads them: what is left of anybody's bytes once they are checked. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from p2psync.errors import FormatError
+from p2psync.format.coverage import Coverage
+from p2psync_dht import HolderRecord, HolderRole, RecordError, holders_key
+
+
+class Found(NamedTuple):
+    """Somebody who says that it has (part of) the archive, in a record that is rightly signed and current."""
+
+    record: HolderRecord
+    coverage: Coverage
+
+    @property
+    def names(self) -> list[str]:
+        """Its addresses, as sources are named."""
+        return [str(endpoint) for endpoint in self.record.endpoints if not endpoint.url]
+
+    @property
+    def whole(self) -> bool:
+        """It claims a snapshot in full, and means to stay."""
+        return self.coverage.complete and self.record.role != HolderRole.PEER
+
+    @property
+    def claims(self) -> tuple[int, int] | None:
+        """(epoch, sequence number) of the snapshot that it claims in full."""
+        return (self.coverage.epoch, self.coverage.seq) if self.whole else None
+
+
+def read_records(
+    raws: Iterable[bytes], archive: bytes, own_key: bytes, now: float, *, verified: bool
+) -> list[Found]:
+    """The records of ``archive`` among ``raws`` that are current at ``now`` (Unix seconds), without our own.
+
+    ``verified``: their signatures have been checked before.
+    """
+    key = holders_key(archive)
+    found: list[Found] = []
+    for raw in raws:
+        try:
+            record = HolderRecord.decode(raw)
+            if record.key != key or record.node_key == own_key:
+                continue
+            record.check_time(int(now))
+            if not verified:
+                record.verify()
+            found.append(Found(record, Coverage.decode(record.payload)))
+        except (RecordError, FormatError):
+            continue
+    return found

@@ -1,0 +1,20 @@
+"""What is looked for: one archive, and whom to begin with. A pure value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from p2psync.sources.opening import SourceSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """One archive, by its id."""
+
+    archive: bytes
+    settings: SourceSettings
+    """For all sources that are opened."""
+    given: tuple[str, ...] = ()
+    """Names of sources that the user gave, or that stand in the URL."""
+    require_fresh: bool = False
+    """A head that its publisher no longer vouches for is refused."""
