@@ -179,7 +179,7 @@ async def find_holders(
             head = await discovery.newest_head()
         except P2psyncError as error:
             warn(str(error))
-        await discovery.start()
+        await discovery.look_around()
         raws = state.holders.for_archive(url.archive, time.time())
         records = sorted(map(HolderRecord.decode, raws), key=lambda record: (record.role, record.node_key))
         return Holders(head, [Holder.of(record) for record in records])

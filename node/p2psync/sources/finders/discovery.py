@@ -98,7 +98,7 @@ class Discovery:
         given = [member for member in self._swarm.members if member.given]
         found = await self._ask_heads(given)
         if not found:
-            await self._look_for_holders(everywhere=True)
+            await self.look_around()
             found = await self._gather(self._questions(self._swarm.ready()))
         judgement = judge(
             self._archive, found, remembered, time.time(), require_fresh=self._search.require_fresh
@@ -123,7 +123,7 @@ class Discovery:
 
     async def look_again(self, than: ArchiveHead) -> bool:
         """Search for sources and a newer head; True if there is a head that is newer than ``than``."""
-        await self._look_for_holders(everywhere=True)
+        await self.look_around()
         found = await self._ask_heads(self._swarm.ready())
         head = judge(self._archive, found, await self._remembered.head(), time.time()).head
         if head is None or head.order <= than.order:
@@ -184,7 +184,7 @@ class Discovery:
         if self._started:
             return
         self._started = True
-        self._searching = asyncio.ensure_future(self._look_for_holders(everywhere=True))
+        self._searching = asyncio.ensure_future(self.look_around())
         if any(member.given and member.answered for member in self._swarm.ready()):
             return
         joined = asyncio.ensure_future(self._joined.wait())
@@ -195,6 +195,10 @@ class Discovery:
             await asyncio.wait([self._searching], timeout=START_GRACE)
         finally:
             joined.cancel()
+
+    async def look_around(self) -> None:
+        """Hear of as many holders as one search finds, for those who want to know them all."""
+        await self._look_for_holders(everywhere=True)
 
     async def close(self) -> None:
         """End the search and close all sources."""
