@@ -22,7 +22,7 @@ from p2psync.format.ids import Ref
 from p2psync.format.listing import Kind
 from p2psync.plan.changes import Plan
 from p2psync.plan.compare import Comparison
-from p2psync.sources.finders import discovery, proofs
+from p2psync.sources.finders import discovery, heads, proofs
 from p2psync.sources.interfaces import Metadata, Tracker
 from p2psync.sources.orders import Bulk
 from p2psync.sources.source import NotHere, Span
@@ -92,7 +92,7 @@ class Clock:
 
 def virtual(monkeypatch: pytest.MonkeyPatch) -> Callable[[Coroutine[Any, Any, T]], T]:
     """Let the fetch engine live in virtual time; what is returned runs a coroutine there."""
-    for module in (download, manifest, discovery, proofs, engine):
+    for module in (download, manifest, discovery, heads, proofs, engine):
         monkeypatch.setattr(module, "time", Clock)
     monkeypatch.setattr(engine, "ThreadPoolExecutor", Inline)
 

@@ -17,7 +17,8 @@ from p2psync.fetch.options import FetchOptions
 from p2psync.format.coverage import Coverage
 from p2psync.format.url import ArchiveUrl
 from p2psync.network.protocols import Network
-from p2psync.sources.finders.discovery import DHT_PAUSE, HEAD_GRACE, HEAD_TIMEOUT, START_GRACE, Discovery
+from p2psync.sources.finders.discovery import DHT_PAUSE, START_GRACE, Discovery
+from p2psync.sources.finders.heads import HEAD_GRACE, HEAD_TIMEOUT
 from p2psync.sources.http.rate import RateLimiter
 from p2psync.sources.swarm import SOURCES_MAX, Swarm
 from p2psync.state import State

@@ -12,10 +12,11 @@ import time
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Final
 
-from p2psync.errors import FormatError, NetworkError, P2psyncError
+from p2psync.errors import NetworkError, P2psyncError
 from p2psync.format.head import ArchiveHead
 from p2psync.format.url import archive_text
 from p2psync.network.protocols import Network
+from p2psync.sources.finders.heads import HeadQuestions
 from p2psync.sources.finders.in_dht import InDht
 from p2psync.sources.finders.proofs import Proofs
 from p2psync.sources.finders.records import Found, read_records
@@ -23,20 +24,15 @@ from p2psync.sources.finders.remembered import Remembered
 from p2psync.sources.finders.search import Search
 from p2psync.sources.interfaces import Source
 from p2psync.sources.opening import open_source
+from p2psync.sources.source import together
 from p2psync.sources.swarm import Member, Swarm
 from p2psync.state import State
 from p2psync.trust import judge
 
-HEAD_TIMEOUT: Final = 8.0
-"""Seconds that all who are asked for the head get together."""
-HEAD_GRACE: Final = 1.0
-"""Seconds that the others get once somebody has answered: the newest head counts, not the first."""
 HOLDERS_TIMEOUT: Final = 5.0
 """Seconds that one search for holders may take."""
 START_GRACE: Final = 0.7
 """Seconds that the first search goes on once it has found somebody, where nobody was given who answers."""
-HEADS_ASKED: Final = 8
-"""Known holders that are asked for the head where neither the DHT nor a source given by hand has one."""
 PAUSE_FIRST: Final = 0.3
 """Seconds until sources are asked for others again: peers come with a crowd, within a second or two of each
 other, and who hears of them late has asked the origin for everything by then. Measured with eight at once:
@@ -45,7 +41,7 @@ this, and ``holdings.ROUND``, took the last one from 2.8 to 2.2 times the optimu
 PAUSE_GROWTH: Final = 1.5
 PAUSE_MAX: Final = 20.0
 """Seconds between searches in the end: a dozen in the first minute."""
-DHT_PAUSE: Final = 5.0
+DHT_PAUSE: Final = 20.0
 """Seconds between questions to the DHT: mirrors are listed there, which come and go slowly."""
 RECORDS_MAX: Final = 4096
 """Records that are known to have been kept already, or to be wrong; strangers could make any number."""
@@ -66,6 +62,7 @@ class Discovery:
         self._archive = search.archive
         self._remembered = Remembered(state, search.archive)
         self._dht = InDht(network, search.archive)
+        self._heads = HeadQuestions(search.archive, self._dht, swarm, self._warn_once)
         self._swarm = swarm
         self._warn = warn
         self._own_key = state.identity().public_key
@@ -73,7 +70,6 @@ class Discovery:
         self._started = False
         self._searching: asyncio.Future[None] | None = None
         self._joined = asyncio.Event()
-        self._dht_at = float("-inf")
         self._kept: set[bytes] = set()
         self._false: set[bytes] = set()
         self._issued: dict[bytes, int] = {}
@@ -96,10 +92,10 @@ class Discovery:
         """
         remembered = await self._remembered.head()
         given = [member for member in self._swarm.members if member.given]
-        found = await self._ask_heads(given)
+        found = await self._heads.ask(given, dht=True)
         if not found:
             await self.look_around()
-            found = await self._gather(self._questions(self._swarm.ready()))
+            found = await self._heads.ask(self._swarm.ready(), dht=False)
         judgement = judge(
             self._archive, found, remembered, time.time(), require_fresh=self._search.require_fresh
         )
@@ -124,50 +120,12 @@ class Discovery:
     async def look_again(self, than: ArchiveHead) -> bool:
         """Search for sources and a newer head; True if there is a head that is newer than ``than``."""
         await self.look_around()
-        found = await self._ask_heads(self._swarm.ready())
+        found = await self._heads.ask(self._swarm.ready(), dht=True)
         head = judge(self._archive, found, await self._remembered.head(), time.time()).head
         if head is None or head.order <= than.order:
             return False
         await self._remembered.keep_head(head)
         return head.snapshot != than.snapshot
-
-    async def _ask_heads(self, members: Iterable[Member]) -> list[bytes]:
-        asked = self._questions(members)
-        if self._dht.reachable:
-            asked.append(self._dht.head())
-        return await self._gather(asked)
-
-    def _questions(self, members: Iterable[Member]) -> list[Coroutine[Any, Any, bytes | None]]:
-        able = [member for member in members if member.metadata is not None]
-        return [self._head_of(member) for member in able[:HEADS_ASKED]]
-
-    async def _gather(self, questions: Iterable[Coroutine[Any, Any, bytes | None]]) -> list[bytes]:
-        """Answers that are in within the time-out, or a little after the first one."""
-        tasks = [asyncio.ensure_future(question) for question in questions]
-        try:
-            pending: set[asyncio.Future[bytes | None]] = set(tasks)
-            deadline = time.monotonic() + HEAD_TIMEOUT
-            while pending and (left := deadline - time.monotonic()) > 0:
-                done, pending = await asyncio.wait(pending, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-                if any(task.result() is not None for task in done):
-                    deadline = min(deadline, time.monotonic() + HEAD_GRACE)
-        finally:
-            for task in tasks:
-                task.cancel()
-        finished = [task for task in tasks if task.done() and not task.cancelled()]
-        return [raw for task in finished if (raw := task.result()) is not None]
-
-    async def _head_of(self, member: Member) -> bytes | None:
-        assert member.metadata is not None  # noqa: S101 - only such are asked
-        try:
-            raw = await member.metadata.head(self._archive)
-            member.answered = True
-            return raw
-        except NetworkError as error:
-            self._swarm.failed(member, str(error))
-        except FormatError as error:
-            self._warn_once(str(error))
-        return None
 
     def _warn_once(self, text: str) -> None:
         if text not in self._warned:
@@ -196,10 +154,6 @@ class Discovery:
         finally:
             joined.cancel()
 
-    async def look_around(self) -> None:
-        """Hear of as many holders as one search finds, for those who want to know them all."""
-        await self._look_for_holders(everywhere=True)
-
     async def close(self) -> None:
         """End the search and close all sources."""
         if self._searching is not None:
@@ -210,26 +164,37 @@ class Discovery:
 
     async def keep_looking(self) -> None:
         """Search for further sources until cancelled."""
+        await together([self._keep_asking_sources(), self._keep_asking_the_dht()])
+
+    async def _keep_asking_sources(self) -> None:
         pause = PAUSE_FIRST
         while True:
             await asyncio.sleep(pause)
             pause = min(pause * PAUSE_GROWTH, PAUSE_MAX)
             if self._started:
-                await self._look_for_holders(everywhere=False)
+                await self._search_for(self._questions())
 
-    async def _look_for_holders(self, *, everywhere: bool) -> None:
-        """Ask the sources who has the archive, now and then the DHT, and what is remembered if
-        ``everywhere``.
-        """
-        lookups = [self._holders_from(member) for member in self._swarm.ready() if member.tracker is not None]
-        if everywhere:
-            lookups.append(self._holders_remembered())
-        if self._dht.reachable and (everywhere or time.monotonic() - self._dht_at >= DHT_PAUSE):
-            self._dht_at = time.monotonic()
-            lookups.append(self._holders_in_dht())
+    async def _keep_asking_the_dht(self) -> None:
+        while True:
+            await asyncio.sleep(DHT_PAUSE)
+            if self._started and self._dht.reachable:
+                await self._search_for([self._holders_in_dht()])
+
+    async def look_around(self) -> None:
+        """Ask all who may know of holders: the sources, the DHT and the state directory."""
+        questions = [*self._questions(), self._holders_remembered()]
+        if self._dht.reachable:
+            questions.append(self._holders_in_dht())
+        await self._search_for(questions)
+
+    def _questions(self) -> list[Coroutine[Any, Any, None]]:
+        """To each source: whom else it knows."""
+        return [self._holders_from(member) for member in self._swarm.ready() if member.tracker is not None]
+
+    async def _search_for(self, questions: Iterable[Coroutine[Any, Any, None]]) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(HOLDERS_TIMEOUT):
-                await asyncio.gather(*lookups)
+                await asyncio.gather(*questions)
 
     async def _holders_remembered(self) -> None:
         await self._take(await self._remembered.holders(time.time()), verified=True)

@@ -1,4 +1,6 @@
-"""Asking many for the head of one archive at once: the newest one counts, and nobody waits long for the rest."""
+"""Asking many for the head of one archive at once: the newest one counts, and nobody waits long for the
+rest.
+"""
 
 from __future__ import annotations
 
