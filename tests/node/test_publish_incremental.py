@@ -66,13 +66,18 @@ def make_room(top: Path, path: Path) -> None:
 
 
 def rows(state: State) -> set[tuple[object, ...]]:
-    return set(
-        state._db.connection.execute("SELECT dir, name, size, mtime_ns, ctime_ns, ino, digest FROM files")
-    )
+    """All rows of files but for when they were hashed, in this directory or that one."""
+    found = [
+        (path, *row[:6])
+        for path, _ in state.trees.directories(1)
+        for row in state.trees.files_in(1, path).values()
+    ]
+    assert state.trees.find_many(row[6] for row in found).keys() == {row[6] for row in found}
+    return set(found)
 
 
 def directories(state: State) -> set[tuple[object, ...]]:
-    return set(state._db.connection.execute("SELECT parent, name, digest FROM dirs"))
+    return {(path, row.listing) for path, row in state.trees.directories(1)}
 
 
 @given(

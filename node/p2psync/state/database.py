@@ -1,5 +1,6 @@
-"""The SQLite index of a state directory: connections, transactions, schema. The stores beside it write the
-queries.
+"""The SQLite index of a state directory: connections and transactions.
+
+The tables are `p2psync.state.schema`'s; the stores beside it write the queries.
 
 Write-ahead logging lets readers go on while somebody writes (sqlite.org/wal.html). Each thread has a
 connection of its own; a writer begins with BEGIN IMMEDIATE, so it waits for its turn before it has read
@@ -17,90 +18,14 @@ from pathlib import Path
 from typing import Final
 
 from p2psync.errors import FileError
+from p2psync.state.schema import SCHEMA_VERSION, create, upgrade_from_1
 
-SCHEMA_VERSION: Final = 1
 BUSY_SECONDS: Final = (
     60.0  # the longest wait for another writer; a garbage collection of a large index takes seconds
 )
 CACHE_KIB: Final = 8192  # page cache of each connection: a few threads of it stay far below the memory target
 # How many variables one statement may carry: below the smallest limit of any SQLite build (999 before 3.32).
 MAX_VARIABLES: Final = 500
-
-_SCHEMA: Final = """
-CREATE TABLE trees (
-    id INTEGER PRIMARY KEY,
-    path BLOB NOT NULL UNIQUE,
-    archive BLOB,
-    role TEXT NOT NULL,
-    epoch INTEGER NOT NULL,
-    seq INTEGER NOT NULL,
-    snapshot_size INTEGER,
-    snapshot BLOB,
-    source TEXT NOT NULL,
-    options BLOB NOT NULL
-);
-CREATE INDEX trees_archive ON trees (archive);
-CREATE TABLE files (
-    tree INTEGER NOT NULL REFERENCES trees (id) ON DELETE CASCADE,
-    dir BLOB NOT NULL,
-    name BLOB NOT NULL,
-    size INTEGER NOT NULL,
-    mtime_ns INTEGER NOT NULL,
-    ctime_ns INTEGER NOT NULL,
-    ino INTEGER NOT NULL,
-    digest BLOB NOT NULL,
-    hashed_ns INTEGER NOT NULL,
-    PRIMARY KEY (tree, dir, name)
-) WITHOUT ROWID;
-CREATE INDEX files_digest ON files (digest);
-CREATE TABLE dirs (
-    tree INTEGER NOT NULL REFERENCES trees (id) ON DELETE CASCADE,
-    parent BLOB NOT NULL,
-    name BLOB NOT NULL,
-    stamp BLOB NOT NULL,
-    size INTEGER NOT NULL,
-    digest BLOB NOT NULL,
-    files INTEGER NOT NULL,
-    dirs INTEGER NOT NULL,
-    symlinks INTEGER NOT NULL,
-    bytes INTEGER NOT NULL,
-    ino INTEGER NOT NULL,
-    PRIMARY KEY (tree, parent, name)
-) WITHOUT ROWID;
-CREATE INDEX dirs_ino ON dirs (tree, ino);
-CREATE TABLE objects (
-    digest BLOB PRIMARY KEY,
-    size INTEGER NOT NULL,
-    added INTEGER NOT NULL,
-    data BLOB NOT NULL
-);
-CREATE TABLE recipes (digest BLOB PRIMARY KEY, added INTEGER NOT NULL, data BLOB NOT NULL);
-CREATE TABLE snapshots (
-    archive BLOB NOT NULL,
-    epoch INTEGER NOT NULL,
-    seq INTEGER NOT NULL,
-    size INTEGER NOT NULL,
-    digest BLOB NOT NULL,
-    PRIMARY KEY (archive, digest)
-) WITHOUT ROWID;
-CREATE TABLE heads (
-    archive BLOB PRIMARY KEY,
-    epoch INTEGER NOT NULL,
-    seq INTEGER NOT NULL,
-    hash BLOB NOT NULL,
-    raw BLOB NOT NULL,
-    source TEXT NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE holders (
-    archive BLOB NOT NULL,
-    node_key BLOB NOT NULL,
-    issued INTEGER NOT NULL,
-    expires INTEGER NOT NULL,
-    raw BLOB NOT NULL,
-    PRIMARY KEY (archive, node_key)
-) WITHOUT ROWID;
-CREATE INDEX holders_expires ON holders (expires);
-"""
 
 
 class Database:
@@ -120,7 +45,7 @@ class Database:
         try:
             connection = self.connection
             connection.execute("PRAGMA journal_mode = WAL")
-            self._create(connection)
+            self._bring_up_to_date(connection)
             self._watch = self._connect()
         except sqlite3.Error as error:
             raise FileError(f"The index {path} cannot be used: {error}.") from error
@@ -199,13 +124,18 @@ class Database:
         made.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         return made
 
-    def _create(self, connection: sqlite3.Connection) -> None:
+    def _bring_up_to_date(self, connection: sqlite3.Connection) -> None:
         version = int(connection.execute("PRAGMA user_version").fetchone()[0])
         if version > SCHEMA_VERSION:
             raise FileError(
                 f"The index {self.path} was written by a newer p2psync (schema {version}, known: "
                 f"{SCHEMA_VERSION}): use that one, or another state directory."
             )
-        if version == 0:
-            script = f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
-            connection.executescript(script)
+        if version == SCHEMA_VERSION:
+            return
+        with self.transaction(durable=True):
+            if version == 0:
+                create(connection)
+            else:
+                upgrade_from_1(connection)
+            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

@@ -19,6 +19,7 @@ from p2psync.format.limits import SINGLE_CHUNK_MAX
 from p2psync.format.listing import Kind, decode_listing
 from p2psync.format.snapshot import Snapshot
 from p2psync.state.database import MAX_VARIABLES, Database
+from p2psync.state.rows import digests
 
 GC_GRACE: Final = 24 * 3600  # seconds; longer than a pause between two runs of one interrupted fetch
 TOUCH_AFTER: Final = (
@@ -156,8 +157,8 @@ class MetaStore:
                         )
             marked = self._mark(roots)
             marked.update(row[0] for row in connection.execute("SELECT digest FROM dirs"))
-            large = connection.execute("SELECT digest FROM files WHERE size > ?", (SINGLE_CHUNK_MAX,))
-            marked.update(row[0] for row in large)
+            for (records,) in connection.execute("SELECT records FROM pieces"):
+                marked.update(digests(records, SINGLE_CHUNK_MAX))
             for table in ("objects", "recipes"):
                 old = connection.execute(f"SELECT digest FROM {table} WHERE added < ?", (horizon,))  # noqa: S608
                 dead = [(row[0],) for row in old if row[0] not in marked]

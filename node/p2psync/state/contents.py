@@ -1,0 +1,151 @@
+"""Where content lies: from a digest to the directories that have it, and to the rows of its files there.
+
+What was read of a directory is kept for a while, as it is packed; the version of the directory's row says
+whether it still stands, whoever has written since, in this process or another.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from functools import partial
+from itertools import islice
+from typing import Final, NamedTuple
+
+from p2psync.state.database import MAX_VARIABLES, Database
+from p2psync.state.directories import span
+from p2psync.state.rows import FileRow, Located, Packed, Piece, content_key
+
+CACHE_BYTES: Final = 16 << 20
+"""Packed rows kept in memory: those of 150,000 files."""
+
+_PLACE: Final = "d.id, d.version, d.tree, t.path, d.parent, d.name, t.archive"
+_PUBLIC: Final = {True: " AND t.role != 'fetch'", False: ""}
+
+
+class _Place(NamedTuple):
+    """A directory that content was found in."""
+
+    number: int
+    version: int
+    tree_id: int
+    tree_path: bytes
+    parent: bytes
+    name: bytes
+    archive: bytes | None
+
+    def located(self, row: FileRow) -> Located:
+        path = self.parent + b"/" + self.name if self.parent else self.name
+        return _make_located((self.tree_id, self.tree_path, path, *row[:5], self.archive))
+
+
+_make_located: Final = partial(tuple.__new__, Located)  # what Located(...) calls, with less in between
+
+
+class Contents:
+    """Finds content by its digest. Used by any number of threads."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+        self._lock = threading.Lock()
+        self._cache: OrderedDict[int, tuple[int, Packed]] = OrderedDict()
+        self._cached = 0
+
+    def find(self, digest: bytes, limit: int, public: bool) -> list[Located]:
+        """Up to `limit` places where the content was when it was hashed; without `public` also in trees that
+        were merely fetched.
+        """
+        connection = self._db.connection
+        places = connection.execute(
+            f"SELECT {_PLACE} FROM contents c JOIN dirs d ON d.id = c.dir JOIN trees t ON t.id = d.tree "  # noqa: S608
+            f"WHERE c.key = ?{_PUBLIC[public]}",
+            (content_key(digest),),
+        )
+        return list(islice(self._located(connection, map(_Place._make, places), digest), limit))
+
+    def find_many(self, digests: Iterable[bytes], public: bool) -> dict[bytes, Located]:
+        """One place for each of the digests that is known; as `find`."""
+        connection = self._db.connection
+        wanted = list(dict.fromkeys(digests))
+        found: dict[bytes, Located] = {}
+        for start in range(0, len(wanted), MAX_VARIABLES):
+            some = wanted[start : start + MAX_VARIABLES]
+            keys = [content_key(digest) for digest in some]
+            directory_of = _directories_of(connection, keys, public)
+            places = _places(connection, set(directory_of.values()))
+            packed = {number: self._packed(connection, place) for number, place in places.items()}
+            for digest, key in zip(some, keys, strict=True):
+                number = directory_of.get(key)
+                if number is None or number not in places:
+                    continue
+                if rows := packed[number].find(digest):
+                    found[digest] = places[number].located(rows[0])
+                # Else it is another content with the same key, or one that is gone from there.
+                elif others := self.find(digest, 1, public):
+                    found[digest] = others[0]
+        return found
+
+    def _located(
+        self, connection: sqlite3.Connection, places: Iterable[_Place], digest: bytes
+    ) -> Iterator[Located]:
+        for place in places:
+            for row in self._packed(connection, place).find(digest):
+                yield place.located(row)
+
+    def _packed(self, connection: sqlite3.Connection, place: _Place) -> Packed:
+        """The packed rows of a directory."""
+        with self._lock:
+            known = self._cache.get(place.number)
+            if known is not None and known[0] == place.version:
+                self._cache.move_to_end(place.number)
+                return known[1]
+        rows = connection.execute(
+            "SELECT names, records FROM pieces WHERE id BETWEEN ? AND ? ORDER BY id", span(place.number)
+        )
+        packed = Packed.of([Piece._make(row) for row in rows])
+        size = _size(packed)
+        # What is not committed may be taken back, and its version given to other rows.
+        if size <= CACHE_BYTES and not connection.in_transaction:
+            with self._lock:
+                self._forget(place.number)
+                self._cache[place.number] = place.version, packed
+                self._cached += size
+                while self._cached > CACHE_BYTES:
+                    self._forget(next(iter(self._cache)))
+        return packed
+
+    def _forget(self, number: int) -> None:
+        known = self._cache.pop(number, None)
+        if known is not None:
+            self._cached -= _size(known[1])
+
+
+def _size(packed: Packed) -> int:
+    return sum(len(names) + len(records) for names, records in packed.pieces)
+
+
+def _directories_of(connection: sqlite3.Connection, keys: list[int], public: bool) -> dict[int, int]:
+    """For each key that is known, one directory that may have its content: looked up one by one, within one
+    statement, since some content is in very many directories.
+    """
+    if public:
+        joined = "contents c JOIN dirs d ON d.id = c.dir JOIN trees t ON t.id = d.tree"
+    else:
+        joined = "contents c"
+    rows = connection.execute(
+        f"SELECT column1, (SELECT c.dir FROM {joined} WHERE c.key = column1{_PUBLIC[public]} LIMIT 1) "  # noqa: S608
+        f"FROM (VALUES {','.join(['(?)'] * len(keys))})",
+        keys,
+    )
+    return {key: directory for key, directory in rows if directory is not None}
+
+
+def _places(connection: sqlite3.Connection, numbers: set[int]) -> dict[int, _Place]:
+    rows = connection.execute(
+        f"SELECT {_PLACE} FROM dirs d JOIN trees t ON t.id = d.tree "  # noqa: S608
+        f"WHERE d.id IN ({','.join('?' * len(numbers))})",
+        tuple(numbers),
+    )
+    return {row[0]: _Place._make(row) for row in rows}

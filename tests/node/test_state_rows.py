@@ -1,0 +1,161 @@
+"""Rows of files, packed by directory: what is read back is what a table of rows would hold, however it was
+written, and content is found exactly where it is.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from p2psync.format.ids import Ref
+from p2psync.format.listing import Totals
+from p2psync.state import DirRow, FileRow, State
+from p2psync.state.directories import PIECES
+from p2psync.state.rows import Packed, content_key, gone, merge, pack, unpack
+
+LISTED = DirRow(b"stamp", Ref(3, b"l" * 32), Totals(1, 2, 3, 4), 7, ((b"inner", Ref(5, b"i" * 32)),))
+# Few contents, two of them with one key: several files share one, and a key alone does not tell.
+DIGESTS = (b"", b"d" * 32, b"k" * 8 + b"1" * 24, b"k" * 8 + b"2" * 24, b"\xff" * 32)
+NAMES = (*(b"%d" % number for number in range(12)), b"\xff\n'", b"x" * 255)
+DIRECTORIES = (b"", b"a", b"a/b", b"a0")
+
+
+def row(name: bytes, digest: bytes, number: int = 0) -> FileRow:
+    return FileRow(name, len(digest), -number, 2, (1 << 64) - 1, digest, 4)
+
+
+rows_of_files = st.builds(row, st.sampled_from(NAMES), st.sampled_from(DIGESTS), st.integers(0, 3))
+change = st.tuples(
+    st.sampled_from(["put", "put", "put", "drop", "whole", "listing", "gone"]),
+    st.sampled_from(DIRECTORIES),
+    st.lists(rows_of_files, max_size=6, unique_by=lambda each: each.name),
+)
+
+
+@given(st.lists(rows_of_files, unique_by=lambda each: each.name))
+def test_packed_rows_are_read_back(rows: list[FileRow]) -> None:
+    piece = pack([*rows, gone(b"gone")])
+    assert sorted(unpack(piece)) == sorted([*rows, gone(b"gone")])
+    for digest in DIGESTS:
+        assert sorted(Packed.of([piece]).find(digest)) == sorted(
+            each for each in rows if each.digest == digest
+        )
+
+
+def test_a_name_in_a_newer_piece_hides_the_older_one() -> None:
+    pieces = [
+        pack([row(b"f", DIGESTS[1]), row(b"ff", DIGESTS[1]), row(b"g", DIGESTS[1])]),
+        pack([row(b"f", DIGESTS[2])]),
+        pack([gone(b"g")]),
+    ]
+    assert [each.name for each in Packed.of(pieces).find(DIGESTS[1])] == [b"ff"]
+    assert merge(pieces) == {b"f": row(b"f", DIGESTS[2]), b"ff": row(b"ff", DIGESTS[1]), b"g": gone(b"g")}
+
+
+def test_a_content_key_is_a_number_that_the_database_can_hold() -> None:
+    assert [content_key(digest) for digest in (b"", bytes(7) + b"\1" + bytes(24), b"\xff" * 32)] == [0, 1, -1]
+
+
+@given(st.lists(change, max_size=40))
+@settings(max_examples=100, deadline=None)
+def test_any_order_of_writes_leaves_what_was_written_last(
+    changes: list[tuple[str, bytes, list[FileRow]]],
+) -> None:
+    model: dict[bytes, dict[bytes, FileRow]] = {directory: {} for directory in DIRECTORIES}
+    with tempfile.TemporaryDirectory() as folder, State.open(Path(folder)) as state:
+        trees = state.trees
+        tree = trees.ensure(b"/t", "publish", None)
+        for kind, directory, rows in changes:
+            if kind == "put":
+                trees.put_files(tree.id, directory, rows)
+                model[directory].update((each.name, each) for each in rows)
+            elif kind == "drop":
+                trees.drop_files(tree.id, directory, [each.name for each in rows])
+                for each in rows:
+                    model[directory].pop(each.name, None)
+            elif kind == "whole":
+                trees.put_directory(tree.id, directory, LISTED, rows)
+                model[directory] = {each.name: each for each in rows}
+            elif kind == "listing":
+                trees.put_dir(tree.id, directory, LISTED)
+            else:
+                trees.drop_dir(tree.id, directory)
+                for other in DIRECTORIES:
+                    if not directory or other == directory or other.startswith(directory + b"/"):
+                        model[other] = {}
+            for other, known in model.items():
+                assert trees.files_in(tree.id, other) == known
+            for digest in DIGESTS:
+                wanted = {
+                    (other, each.name)
+                    for other, known in model.items()
+                    for each in known.values()
+                    if each.digest == digest
+                }
+                found = trees.find(digest, 100)
+                assert {(each.dir, each.name) for each in found} == wanted and len(found) == len(wanted)
+                one = trees.find_many([digest])
+                assert [(each.dir, each.name) in wanted for each in one.values()] == [True] * bool(wanted)
+        trees.drop_dir(tree.id, b"")
+        assert trees.is_empty(tree)
+        assert state._db.connection.execute("SELECT * FROM contents").fetchall() == []
+        assert state._db.connection.execute("SELECT id FROM pieces").fetchall() == []
+
+
+def test_a_directory_written_in_many_batches_has_few_pieces(state: State) -> None:
+    tree = state.trees.ensure(b"/t", "fetch", None)
+    wanted: dict[bytes, FileRow] = {}
+    for start in range(0, 3000, 30):
+        some = [row(b"%d" % number, b"%032d" % number) for number in range(start, start + 30)]
+        wanted.update((each.name, each) for each in some)
+        state.trees.put_files(tree.id, b"d", some)
+        (pieces,) = state._db.connection.execute("SELECT count(*) FROM pieces").fetchone()
+        assert pieces <= 2 * PIECES
+    assert state.trees.files_in(tree.id, b"d") == wanted
+    found = state.trees.find_many(b"%032d" % number for number in range(-5, 3005))
+    assert {place.name for place in found.values()} == wanted.keys()
+
+
+def test_what_another_process_wrote_is_found_though_the_directory_was_read_before(tmp_path: Path) -> None:
+    with State.open(tmp_path) as ours, State.open(tmp_path) as theirs:
+        tree = ours.trees.ensure(b"/t", "publish", None)
+        ours.trees.put_files(tree.id, b"", [row(b"f", DIGESTS[1])])
+        assert [place.name for place in theirs.trees.find(DIGESTS[1])] == [b"f"]
+        ours.trees.put_files(tree.id, b"", [row(b"f", DIGESTS[2]), row(b"g", DIGESTS[1])])
+        assert [place.name for place in theirs.trees.find(DIGESTS[1])] == [b"g"]
+        with pytest.raises(RuntimeError), ours.transaction():
+            ours.trees.put_files(tree.id, b"", [row(b"g", DIGESTS[2])])
+            assert ours.trees.find(DIGESTS[1]) == []
+            raise RuntimeError
+        assert [place.name for place in ours.trees.find(DIGESTS[1])] == [b"g"]
+
+
+def test_only_what_was_published_or_mirrored_is_found_for_others(state: State) -> None:
+    fetched = state.trees.ensure(b"/f", "fetch", None)
+    mirror = state.trees.ensure(b"/m", "mirror", b"m" * 32)
+    for tree in (fetched, mirror):
+        state.trees.put_files(tree.id, b"d", [row(b"f", DIGESTS[1])])
+    state.trees.put_files(fetched.id, b"d", [row(b"g", DIGESTS[2])])
+    assert {place.tree_path for place in state.trees.find(DIGESTS[1])} == {b"/f", b"/m"}
+    (place,) = state.trees.find(DIGESTS[1], public=True)
+    assert (place.tree_path, place.dir, place.archive) == (b"/m", b"d", b"m" * 32)
+    assert state.trees.find_many(DIGESTS, public=True) == {DIGESTS[1]: place}
+
+
+def test_directories_come_in_order_with_what_is_in_them(state: State) -> None:
+    tree = state.trees.ensure(b"/t", "publish", None)
+    paths = [b"", b"a", b"b", b"a/c", b"a/c/d", *(b"b/%04d" % number for number in range(2100))]
+    with state.transaction():
+        for path in reversed(paths):
+            state.trees.put_dir(tree.id, path, LISTED._replace(ino=len(path)))
+        state.trees.put_files(tree.id, b"without/listing", [row(b"f", DIGESTS[1])])
+    found = dict(state.trees.directories(tree.id))
+    assert found == {path: LISTED._replace(ino=len(path)) for path in paths}
+    seen: set[bytes] = set()
+    for path in found:
+        assert not path or path.rpartition(b"/")[0] in seen
+        seen.add(path)
