@@ -8,6 +8,7 @@ not with a figure.
 from __future__ import annotations
 
 import argparse
+import signal
 import subprocess
 import sys
 import time
@@ -81,4 +82,5 @@ def measure(rows: list[str], options: Options, results: Results) -> list[str]:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # servers and data are removed
     sys.exit(main())

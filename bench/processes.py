@@ -90,6 +90,9 @@ class Running:
         hung.start()
         try:
             _, status, used = os.wait4(self.pid, 0)
+        except BaseException:  # interrupted: nothing that was started goes on
+            self.process.kill()
+            raise
         finally:
             hung.cancel()
         wall = time.perf_counter() - self._began
