@@ -3,7 +3,7 @@
 #   make demo    a whole network on this machine: publish, mirror, kill the origin, fetch from the survivors
 #   make test    the whole test suite        (make test ARGS="-k filters -x" passes arguments to pytest)
 #   make lint    ruff, mypy --strict, and the order of rooms
-#   make bench   publishing and fetching beside rsync, aria2c, libtorrent: two hours (ARGS="small nochange": these rows)
+#   make bench   publishing and fetching beside rsync, aria2c, libtorrent: an hour (ARGS="small nochange": these rows)
 #   make bench-dht  the DHT beside its targets, half an hour (quick: make bench-dht DHT_NODES=100 DHT_READS=60)
 #   make fuzz    coverage-guided fuzzing of the DHT, a minute each of four targets (FUZZ_SECONDS=600 make fuzz: longer)
 #   make man     man pages into build/man, shell completion into build/completion
