@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from p2psync.cli.options import (
     NODE_LISTEN,
@@ -77,6 +78,9 @@ def _once(
     from p2psync.cli.transfers import report
     from p2psync.client import Client
 
+    options = transfer.as_options(network)
+    options["listen"] = _listen_once(network.listen)
+
     async def run(tell: Teller) -> FetchSummary:
         async with Client(common.state_path) as client:
             return await client.mirror(
@@ -85,12 +89,20 @@ def _once(
                 interval=interval,
                 files=transfer.json_files,
                 on_event=tell,
-                **transfer.as_options(network),
+                **options,
             )
 
     with common.out.observing(files=transfer.json_files) as tell:
         summary = run_async(run(tell))
     return report(common.out, summary)
+
+
+def _listen_once(listen: Address) -> Address:
+    """Where to share while it runs: as the command line says. What else says so means the node, which may be
+    there already, so that only the host is taken from it.
+    """
+    said = click.get_current_context().get_parameter_source("listen")
+    return listen if said is ParameterSource.COMMANDLINE else Address(listen.host, 0)
 
 
 def _stay(
