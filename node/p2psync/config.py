@@ -14,17 +14,17 @@ knowledge and is passed in.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from p2psync.errors import UsageError
 
+DEFAULT_PORT: Final = 8730
+"""Of a node, UDP and TCP, where none is said."""
 SYSTEM_FILE = Path("/etc/p2psync.toml")
 FILE_MAX = 1 << 20  # A configuration is written by hand; a larger file is something else given by mistake.
 
@@ -81,6 +81,8 @@ def _read(file: Path) -> str | None:
 
 
 def _parse(file: Path, text: str, schema: Schema) -> dict[str, dict[str, Any]]:
+    import tomllib  # noqa: PLC0415 - where there is a configuration
+
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -142,6 +144,8 @@ def _checked(file: Path, text: str, table: str, setting: Setting, value: Any) ->
 
 
 def _unknown(file: Path, text: str, table: str, key: str, what: str, known: Iterable[str]) -> UsageError:
+    import difflib  # noqa: PLC0415 - a few milliseconds, for the mistaken
+
     near = difflib.get_close_matches(key, list(known), n=1)
     remedy = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(sorted(known))}"
     where = f" in [{table}]" if table else ""

@@ -16,6 +16,7 @@ from p2psync.format.url import (
     archive_text,
     check_path,
     host_and_port,
+    host_port,
     parse_archive_text,
 )
 
@@ -263,3 +264,9 @@ def test_host_and_port(text: str, default: int | None, found: tuple[str, int]) -
 def test_what_is_no_host_and_port_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
         host_and_port(text)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "2001:db8::1", "::", "mirror.example.org"])
+def test_an_address_is_written_as_it_is_read(host: str) -> None:
+    assert host_and_port(host_port(host, 8730)) == (host, 8730)
+    assert (":" in host) == host_port(host, 1).startswith("[")

@@ -32,6 +32,7 @@ from p2psync.cli.types import (
     Address,
     BareHost,
 )
+from p2psync.config import DEFAULT_PORT
 
 if TYPE_CHECKING:
     from p2psync.config import Schema, Setting
@@ -41,8 +42,8 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-NODE_LISTEN = "0.0.0.0:8730"
-FETCH_LISTEN = "0.0.0.0:0"
+NODE_LISTEN = f"{EVERYWHERE}:{DEFAULT_PORT}"
+FETCH_LISTEN = f"{EVERYWHERE}:0"
 """Port 0: a fetch may run beside a node."""
 RULE_OPTIONS = ("filter", "include", "exclude")
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from p2psync.cli.units import parse_rate, parse_seconds
+from p2psync.config import DEFAULT_PORT
 from p2psync.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 else:  # Generic only since click 8.4.
     _ParamType = click.ParamType
 
-DEFAULT_PORT = 8730
 METRICS_PORT = 9730
 THIS_MACHINE = "127.0.0.1"
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - a node is there to be reached
@@ -33,7 +33,9 @@ class Address(NamedTuple):
     port: int
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        from p2psync.format.url import host_port
+
+        return host_port(*self)
 
 
 class BareHost(Address):

@@ -14,9 +14,8 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from p2psync.daemon.options import shown
 from p2psync.errors import P2psyncError
-from p2psync.format.url import host_and_port
+from p2psync.format.url import host_and_port, host_port
 from p2psync.sources.node import PeerSource
 from p2psync.sources.source import Busy, Unreachable
 from p2psync.state import State
@@ -180,7 +179,7 @@ async def _numeric(name: str, family: socket.AddressFamily = socket.AF_UNSPEC) -
     host, port = host_and_port(name)
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
-    return shown((str(found[0][4][0]), port))
+    return host_port(str(found[0][4][0]), port)
 
 
 def _scope(ip: str) -> Scope:

@@ -16,8 +16,8 @@ from aiohttp import web
 from p2psync.daemon.health import Vitals
 from p2psync.daemon.metered import MeteredDht
 from p2psync.daemon.metrics import CONTENT_TYPE, Metrics
-from p2psync.daemon.options import shown
 from p2psync.errors import NetworkError, P2psyncError
+from p2psync.format.url import host_port
 
 KEEPALIVE: Final = 75.0
 """Seconds: longer than the usual interval of scrapes, so that each needs no new connection."""
@@ -59,9 +59,10 @@ async def monitoring(vitals: Vitals, listen: tuple[str, int]) -> AsyncIterator[s
             await site.start()
         except OSError as error:
             raise NetworkError(
-                f"cannot listen at {shown(listen)}: {error.strerror or error}; choose another with --metrics"
+                f"cannot listen at {host_port(*listen)}: {error.strerror or error}; "
+                "choose another with --metrics"
             ) from None
         host, port = runner.addresses[0][:2]
-        yield shown((host, port))
+        yield host_port(host, port)
     finally:
         await runner.cleanup()

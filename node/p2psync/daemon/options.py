@@ -43,9 +43,3 @@ class Ready(Protocol):
     """Called once the node serves; in general it has joined by then. Addresses are ``HOST:PORT``."""
 
     def __call__(self, listen: str, node: str, metrics: str | None) -> None: ...
-
-
-def shown(address: tuple[str, int]) -> str:
-    """``HOST:PORT``, an IPv6 address in brackets."""
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

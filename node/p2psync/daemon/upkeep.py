@@ -15,9 +15,10 @@ from p2psync.daemon.control import control_server, status_command
 from p2psync.daemon.health import Vitals
 from p2psync.daemon.metered import MeteredDht
 from p2psync.daemon.mirrors import neighbours
-from p2psync.daemon.options import Ready, shown
+from p2psync.daemon.options import Ready
 from p2psync.daemon.supervisor import Supervisor
 from p2psync.errors import P2psyncError
+from p2psync.format.url import host_port
 from p2psync.network.dht import RECORDS, Entry, addresses, settle_mode
 from p2psync.network.seeds.find import join
 from p2psync.network.seeds.query import split
@@ -60,7 +61,7 @@ async def open_doors(
         NetworkError, FileError: one of them cannot be had. TrustError: there are only seeds that must not be
         believed.
     """
-    where, metrics = shown(listen), None
+    where, metrics = host_port(*listen), None
     commands = {"status": status_command(vitals.dht, where)}
     await stack.enter_async_context(control_server(vitals.state.path, commands))
     if vitals.options.metrics is not None:

@@ -66,6 +66,16 @@ def host_and_port(text: str, default_port: int | None = None) -> tuple[str, int]
     return host, int(port)
 
 
+def host_port(host: str, port: int) -> str:
+    """``HOST:PORT``, an IPv6 address in brackets: what `host_and_port` splits."""
+    return f"{bracketed(host)}:{port}"
+
+
+def bracketed(host: str) -> str:
+    """A host as it stands in a URL (RFC 3986, section 3.2.2)."""
+    return f"[{host}]" if ":" in host else host
+
+
 @dataclass(frozen=True, slots=True)
 class ArchiveUrl:
     """An archive, perhaps a path in it (b"" for all; no leading or trailing slash), and hints where to

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final, TypedDict, Unpack
 
 from p2psync import __version__
+from p2psync.config import DEFAULT_PORT
 from p2psync.errors import NetworkError
 from p2psync.format.url import host_and_port
 from p2psync.network.over_dht import DhtNetwork
@@ -28,7 +29,6 @@ from p2psync_dht import DhtNode, HolderRecord, Identity, RecordError
 
 log = logging.getLogger(__name__)
 
-DEFAULT_PORT: Final = 8730
 ANYWHERE: Final = "0.0.0.0"  # noqa: S104 - a client is reached by the answers to its own queries alone
 ASKED: Final = 6
 """Nodes that are asked to have us called back."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urljoin
 
 from p2psync.errors import FileError, NetworkError, P2psyncError
-from p2psync.format.url import host_and_port
+from p2psync.format.url import host_and_port, host_port
 from p2psync.network.seeds.query import Kind, SeedQuery, seed_query
 from p2psync.network.seeds.seedlist import LIST_MAX, SEEDS_MAX, from_dns
 
@@ -133,7 +133,7 @@ class Dns:
         async with asyncio.TaskGroup() as group:
             asked = [group.create_task(self._addresses(host)) for host, _ in hosts]
         pairs = zip(asked, hosts, strict=True)
-        return [_joined(ip, port) for task, (_, port) in pairs for ip in task.result()]
+        return [host_port(ip, port) for task, (_, port) in pairs for ip in task.result()]
 
     async def txt(self, domain: str) -> list[bytes]:
         """The lists in TXT records, not checked. Raises NetworkError."""
@@ -173,7 +173,3 @@ def _reason(error: Exception) -> str:
         "LifetimeTimeout": "no answer in time",
     }
     return words.get(type(error).__name__, str(error))
-
-
-def _joined(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -14,12 +14,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
+from p2psync.config import DEFAULT_PORT
 from p2psync.errors import FormatError, NetworkError, P2psyncError, TrustError
 from p2psync.format.url import host_and_port
 from p2psync.network.seeds.ask import WELL_KNOWN, Dns, fetch_url, read_file
 from p2psync.network.seeds.book import SeedBook
 from p2psync.network.seeds.query import Kind, SeedQuery
-from p2psync.network.seeds.seedlist import DEFAULT_PORT, SeedList
+from p2psync.network.seeds.seedlist import SeedList
 from p2psync_dht import DhtNode
 
 FOLDER: Final = "seeds"

@@ -15,7 +15,7 @@ from typing import Final
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from p2psync.errors import UsageError
-from p2psync.format.url import host_and_port
+from p2psync.format.url import host_and_port, host_port
 from p2psync.network.seeds.seedlist import HOST_MAX, key_text, parse_key
 
 SCHEME: Final = "seeds:"
@@ -116,7 +116,7 @@ def parse_dns(text: str) -> str:
         raise UsageError(
             f"{text!r} is no DNS server: give its IP address, with :PORT if that is not 53"
         ) from None
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return host_port(host, port)
 
 
 def _url(text: str, keys: tuple[bytes, ...]) -> str:

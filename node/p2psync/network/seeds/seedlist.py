@@ -21,8 +21,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from p2psync.config import DEFAULT_PORT
 from p2psync.errors import FormatError, P2psyncError, TrustError, UsageError
-from p2psync.format.url import archive_text, host_and_port, parse_archive_text
+from p2psync.format.url import archive_text, host_and_port, host_port, parse_archive_text
 from p2psync_dht import Identity, verify_signature
 
 DOMAIN: Final = b"p2psync seeds v1"
@@ -45,7 +46,6 @@ LINE_BREAK: Final = "|"
 """Stands for a line break in a DNS TXT record; a list that is published there has no such character."""
 TXT_STRING_MAX: Final = 255
 """Bytes of one character string of a TXT record (RFC 1035, section 3.3)."""
-DEFAULT_PORT: Final = 8730
 
 _SIGNATURE: Final = "#signature "
 
@@ -241,7 +241,7 @@ def _seed(text: str) -> str:
     host, port = host_and_port(text, DEFAULT_PORT)
     if len(host) > HOST_MAX or not host.isascii() or not port or set(host) & set("|'`;,$%"):
         raise UsageError(f"{text[:HOST_MAX]!r} is not HOST:PORT (an international name stands as xn--...)")
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return host_port(host, port)
 
 
 def _quoted(text: str) -> str:

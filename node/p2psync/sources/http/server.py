@@ -8,7 +8,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from p2psync.errors import UsageError
-from p2psync.format.url import host_and_port
+from p2psync.format.url import bracketed, host_and_port, host_port
 
 ATTEMPTS_MAX: Final = 4
 """How often a request is sent that was dropped before its answer: one more than the pipelined neighbours
@@ -52,7 +52,7 @@ class Server:
         host, port = host_and_port(text)
         if port == 0 or not host.isascii() or not host.isprintable() or " " in host:
             raise UsageError(f"{text!r} is not an address that can be connected to")
-        return cls(host, port, False, f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        return cls(host, port, False, host_port(host, port))
 
     @classmethod
     def web(cls, url: str) -> Server:
@@ -72,5 +72,5 @@ class Server:
     @property
     def authority(self) -> str:
         """The Host header: the port stands in it unless it is the scheme's own."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        host = bracketed(self.host)
         return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
