@@ -13,7 +13,7 @@ from bench.dht.figures import Note
 from bench.dht.network import Tally, gave, heads_of, read
 from p2psync_dht import DhtNode, Head, Identity
 from p2psync_dht.contact import Contact
-from p2psync_dht.service import Service
+from p2psync_dht.testing.liars import tell_lies
 from p2psync_dht.testing.virtual import VirtualNetwork, run_virtual
 from p2psync_dht.wire import DEFAULT_NETWORK, REPLY_BIT, Kind, encode
 
@@ -98,24 +98,17 @@ def make_liar(
     node: DhtNode, colluders: list[Contact], heads: dict[bytes, Head], inventing: VirtualNetwork | None = None
 ) -> None:
     """Have a node answer every lookup with the nearest colluders and the head in `heads`, if any."""
-    service = node.protocol._service
-    honest = service._find
 
-    def lie(message: Any, address: Any) -> tuple[list[Any], int]:
-        body, budget = honest(message, address)
-        target = int.from_bytes(message.body[0], "big")
+    def lie(key: bytes, _value: Any) -> tuple[list[Contact], Any]:
+        target = int.from_bytes(key, "big")
         nearest = sorted(colluders, key=lambda one: one.long_id ^ target)[:20]
         if inventing is not None:
-            near = message.body[0][:12]
-            invented = (near + inventing.rng.randbytes(8) for _ in range(10))
+            invented = (key[:12] + inventing.rng.randbytes(8) for _ in range(10))
             nearest = [Contact(one, *inventing.new_address()) for one in invented] + nearest[:10]
-        head = heads.get(message.body[0])
-        body[2] = b"".join(one.pack() for one in nearest)
-        body[3] = None if head is None else [head.raw, 0]
-        return body, budget
+        head = heads.get(key)
+        return nearest, None if head is None else [head.raw, 0]
 
-    assert isinstance(service, Service)
-    service._handlers[Kind.FIND] = lie
+    tell_lies(node, lie)
 
 
 def sybils(nodes: int, reads: int, note: Note) -> None:

@@ -103,9 +103,9 @@ class DhtProtocol(KademliaProtocol):  # type: ignore[misc]  # kademlia has no ty
         self.tokens = TokenMint(rng, now)
         self.rtts = RttBook()
         self._limiter = RateLimiter(now)
-        self._service = Service(self)
+        self.service = Service(self)
         self.reachability = Reachability(self)
-        self._transports: dict[socket.AddressFamily, asyncio.DatagramTransport] = {}
+        self.transports: dict[socket.AddressFamily, asyncio.DatagramTransport] = {}
         self._outstanding: dict[bytes, Query] = {}
         self.acquaintances = Acquaintances()
         self._verifying = 0
@@ -124,7 +124,7 @@ class DhtProtocol(KademliaProtocol):  # type: ignore[misc]  # kademlia has no ty
 
     def families(self) -> list[socket.AddressFamily]:
         """The address families that this node has a socket for, IPv4 first."""
-        return sorted(self._transports)
+        return sorted(self.transports)
 
     def now(self) -> float:
         """Seconds on the clock that time-outs run on."""
@@ -135,7 +135,7 @@ class DhtProtocol(KademliaProtocol):  # type: ignore[misc]  # kademlia has no ty
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         own = transport.get_extra_info("sockname")
         family = socket.AF_INET6 if ":" in own[0] else socket.AF_INET
-        self._transports[family] = cast(asyncio.DatagramTransport, transport)
+        self.transports[family] = cast(asyncio.DatagramTransport, transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if exc is not None:
@@ -148,7 +148,7 @@ class DhtProtocol(KademliaProtocol):  # type: ignore[misc]  # kademlia has no ty
     def close(self) -> None:
         """Close the sockets; every query that is under way fails now."""
         self.closed = True
-        for transport in self._transports.values():
+        for transport in self.transports.values():
             transport.close()
         waiting, self._outstanding = list(self._outstanding.values()), {}
         for query in waiting:
@@ -156,7 +156,7 @@ class DhtProtocol(KademliaProtocol):  # type: ignore[misc]  # kademlia has no ty
             query.fail()
 
     def send(self, datagram: bytes, address: Address) -> None:
-        transport = self._transports.get(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
+        transport = self.transports.get(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
         if transport is None or transport.is_closing():
             self.counters.events["no_socket"] += 1
             return
@@ -200,7 +200,7 @@ class DhtProtocol(KademliaProtocol):  # type: ignore[misc]  # kademlia has no ty
         if not self._limiter.allow(network_group(packed) or address, self.now()):
             raise WireError("rate")
         invited = not message.is_client and self._invite(Contact(message.sender, *address))
-        answer = self._service.answer(message, address, wants_proof=invited)
+        answer = self.service.answer(message, address, wants_proof=invited)
         if answer is not None:
             datagram, budget = answer
             if len(datagram) > budget:

@@ -8,7 +8,7 @@ section 8).
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
 from p2psync_dht.codec import pack
@@ -42,6 +42,10 @@ MAX_AGENT: Final = 32  # bytes of the software's name and version
 _REPLY_OVERHEAD: Final = HEADER_SIZE + 16  # msgpack headers of the array and its five elements
 _RECORD_OVERHEAD: Final = 2  # msgpack header of a byte string under 256 bytes
 
+Handler = Callable[[Message, Address], tuple[list[Any], int]]
+"""From a request and its sender's address to the reply's body and how large the datagram may be. Raises
+WireError for a request that is malformed.
+"""
 _Answer = tuple[bytes, int]  # the datagram and how large it may be
 
 
@@ -75,7 +79,7 @@ class Service:
 
     def __init__(self, protocol: Served) -> None:
         self._protocol = protocol
-        self._handlers = {
+        self.handlers: dict[Kind, Handler] = {
             Kind.PING: self._ping,
             Kind.FIND: self._find,
             Kind.STORE: self._store,
@@ -83,6 +87,7 @@ class Service:
             Kind.PROBE: self._probe,
             Kind.RELAY: self._relay,
         }
+        """What answers each kind of request; tests put liars here."""
 
     def answer(self, message: Message, address: Address, *, wants_proof: bool) -> _Answer | None:
         """The reply datagram and its budget, None if there is none; WireError for a malformed request.
@@ -92,7 +97,7 @@ class Service:
         if message.kind == Kind.PROVE:
             self._protocol.take_proof(message, address)
             return None
-        handler = self._handlers.get(message.kind)
+        handler = self.handlers.get(message.kind)
         if handler is None:
             raise WireError("kind")
         body, budget = handler(message, address)

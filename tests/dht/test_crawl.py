@@ -30,6 +30,7 @@ from p2psync_dht.crawl import (
 )
 from p2psync_dht.query import Query
 from p2psync_dht.routing import KEY_BITS, K
+from p2psync_dht.testing.liars import tell_lies
 from p2psync_dht.testing.loopback import loopback_network, start_node
 from p2psync_dht.testing.virtual import VirtualNetwork, run_virtual
 
@@ -206,8 +207,7 @@ def test_a_large_network_is_found_whole_and_estimated_right_without_a_burst() ->
 
 def lie(node: DhtNode, make: Any) -> None:
     """The node tells of whoever `make` makes."""
-    service = node.protocol._service
-    service._contacts = lambda *_: b"".join(make().pack() for _ in range(20))  # type: ignore[method-assign]
+    tell_lies(node, lambda _key, value: ([make() for _ in range(20)], value))
 
 
 async def test_a_liar_that_invents_contacts_cannot_keep_the_walk_going() -> None:

@@ -185,7 +185,7 @@ async def ask_a_liar(answer: Answerer, *, claimed: Identity | None = None) -> tu
         query = decode(datagram, DEFAULT_NETWORK)
         body = answer(query)
         reply = encode(DEFAULT_NETWORK, query.kind, query.transaction, liar.node_id, body, is_reply=True)
-        node.protocol._loop.call_soon(node.protocol.datagram_received, reply, address)
+        asyncio.get_running_loop().call_soon(node.protocol.datagram_received, reply, address)
 
     catch(node, caught)
     found = await node.get_head(identity(200).public_key)
@@ -300,7 +300,7 @@ async def test_a_valid_head_of_another_archive_is_not_believed(make_head: HeadMa
 async def test_a_reply_from_another_address_is_dropped() -> None:
     node, sent = await lone_node(server=False)
     node.protocol.tables[socket.AF_INET].add_verified(Contact(identity(66).node_id, *ATTACKER))
-    lookup = node.protocol._loop.create_task(node.get_head(bytes(32)))
+    lookup = asyncio.get_running_loop().create_task(node.get_head(bytes(32)))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     query = decode(sent[0][0], DEFAULT_NETWORK)

@@ -58,7 +58,7 @@ async def test_one_reply_with_an_impossible_contact_ends_the_socket(address: Any
             async with await DhtNode.start(identity(1), "127.0.0.1", 0) as node:
                 node.protocol.router.add_verified(Contact(LIAR.node_id, *where))
                 assert (await node.get_head(ROOT.public_key)).best is None
-                assert not node.protocol._transports[socket.AF_INET].is_closing()
+                assert not node.protocol.transports[socket.AF_INET].is_closing()
                 async with await DhtNode.start(identity(2), "127.0.0.1", 0) as other:
                     assert await other.join([node.address]) >= 1
             return
@@ -162,7 +162,7 @@ async def test_host_names_in_a_reply_are_resolved_inside_sendto(
         if ours:
             async with await DhtNode.start(identity(1), "127.0.0.1", 0, server=False) as node:
                 node.protocol.router.add_verified(Contact(LIAR.node_id, *where))
-                transport = node.protocol._transports[socket.AF_INET]
+                transport = node.protocol.transports[socket.AF_INET]
                 watch(monkeypatch, transport, resolve)
                 assert (await node.get_head(ROOT.public_key)).best is None
             assert {address[0] for address in named} == {"127.0.0.1"}

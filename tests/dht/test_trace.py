@@ -12,6 +12,7 @@ from p2psync_dht import DhtNode, Head, Identity, head_key, holders_key
 from p2psync_dht.contact import Address, pack_address
 from p2psync_dht.lookup import Lookup
 from p2psync_dht.service import MAX_AGENT
+from p2psync_dht.testing.liars import tell_lies
 from p2psync_dht.testing.loopback import loopback_network, start_node
 from p2psync_dht.testing.virtual import VirtualNetwork, run_virtual
 from p2psync_dht.tokens import TOKEN_SIZE
@@ -230,9 +231,7 @@ async def test_the_dead_are_silent_and_the_old_are_seen(root: Identity, make_hea
         await client.close()
 
 
-async def test_what_does_not_verify_is_no_copy(
-    root: Identity, make_head: HeadMaker, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_does_not_verify_is_no_copy(root: Identity, make_head: HeadMaker) -> None:
     async with loopback_network(4) as nodes:
         key = head_key(root.public_key)
         head = make_head()
@@ -240,12 +239,7 @@ async def test_what_does_not_verify_is_no_copy(
         other = head_of(identity(201)).raw
         answers: list[Any] = [head.raw[:-1] + b"x", other, 7]
         for node, answer in zip(nodes[1:], answers, strict=True):
-            monkeypatch.setattr(node.storage, "head", lambda _key, answer=answer: (b"", answer))
-
-            def lie(*_: Any, answer: Any = answer) -> tuple[list[Any], bytes]:
-                return [answer, 0], b""
-
-            monkeypatch.setattr(node.protocol._service, "_value", lie)
+            tell_lies(node, lambda _key, _value, answer=answer: ((), [answer, 0]))  # type: ignore[misc]  # bound now
         client = await start_node(99, server=False)
         await client.join([nodes[0].address])
         trace = await trace_lookup(client, key)

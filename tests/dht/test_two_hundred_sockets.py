@@ -68,7 +68,7 @@ async def network(rng: random.Random) -> AsyncIterator[list[DhtNode]]:
 
 def kill(node: DhtNode) -> None:
     """What SIGKILL does to its socket: closed in the middle of everything, no goodbye."""
-    for transport in node.protocol._transports.values():
+    for transport in node.protocol.transports.values():
         transport.abort()
 
 

@@ -13,6 +13,7 @@ import pytest
 from p2psync_dht import DhtNode, Endpoint, Head, HolderRecord, HolderRole, Identity, head_key, object_key
 from p2psync_dht.announce import batches, nearest_of
 from p2psync_dht.contact import Contact
+from p2psync_dht.testing.liars import tell_lies
 from p2psync_dht.testing.virtual import VirtualNetwork, run_virtual
 from p2psync_dht.wire import DEFAULT_NETWORK, Kind, WireError, encode
 
@@ -23,19 +24,14 @@ NODES = 60
 
 def deny(node: DhtNode, friends: list[DhtNode], instead: Head | None = None) -> None:
     """The node tells of its friends only, and has `instead` for every head."""
-    service = node.protocol._service
-    honest = service._find
     contacts = [Contact(friend.node_id, *friend.address) for friend in friends]
+    told = None if instead is None else [instead.raw, 0]
 
-    def lie(message: Any, address: Any) -> tuple[list[Any], int]:
-        body, budget = honest(message, address)
-        target = int.from_bytes(message.body[0], "big")
-        nearest = sorted(contacts, key=lambda one: one.long_id ^ target)[:20]
-        body[2] = b"".join(one.pack() for one in nearest)
-        body[3] = None if instead is None else [instead.raw, 0]
-        return body, budget
+    def lie(key: bytes, _value: Any) -> tuple[list[Contact], Any]:
+        target = int.from_bytes(key, "big")
+        return sorted(contacts, key=lambda one: one.long_id ^ target)[:20], told
 
-    service._handlers[Kind.FIND] = lie
+    tell_lies(node, lie)
 
 
 def test_records_go_to_the_truly_closest_and_everybody_finds_them() -> None:

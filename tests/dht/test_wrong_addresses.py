@@ -6,8 +6,8 @@ from typing import Any
 
 from p2psync_dht import DhtNode
 from p2psync_dht.contact import Contact
+from p2psync_dht.testing.liars import tell_lies
 from p2psync_dht.testing.virtual import VirtualNetwork, run_virtual
-from p2psync_dht.wire import Kind
 
 from .conftest import head_of, truly_closest
 
@@ -17,17 +17,12 @@ LIARS = 45
 
 def misdirect(network: VirtualNetwork, node: DhtNode) -> None:
     """The node tells of the truly closest, each where nobody is, and has no records."""
-    service = node.protocol._service
-    honest = service._find
 
-    def lie(message: Any, address: Any) -> tuple[list[Any], int]:
-        body, budget = honest(message, address)
-        closest = truly_closest(network, message.body[0])
-        body[2] = b"".join(Contact(one.node_id, *network.new_address()).pack() for one in closest)
-        body[3] = None
-        return body, budget
+    def lie(key: bytes, _value: Any) -> tuple[list[Contact], None]:
+        closest = truly_closest(network, key)
+        return [Contact(one.node_id, *network.new_address()) for one in closest], None
 
-    service._handlers[Kind.FIND] = lie
+    tell_lies(node, lie)
 
 
 def test_true_ids_at_wrong_addresses_hide_nobody() -> None:
