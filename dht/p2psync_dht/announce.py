@@ -27,7 +27,6 @@ from p2psync_dht.wire import HEADER_SIZE, MAX_DATAGRAM, Kind, Want
 if TYPE_CHECKING:
     from p2psync_dht.protocol import DhtProtocol
 
-REFRESHED_EVERY: Final = 3600.0  # seconds between a holder's thoughts of refreshing a head
 STORES_AT_ONCE: Final = 64  # nodes that a sweep stores at, at the same time; one datagram each under way
 PACE: Final = 0.01  # seconds between two datagrams to one node: half of what its rate limit allows
 ROW: Final = ID_SIZE + SIGNATURE_SIZE
@@ -195,9 +194,8 @@ async def refresh_head(
 ) -> int:
     """Refresh a head if it is our turn, without the key that signed it; the number of stores that were sent.
 
-    To be called every `REFRESHED_EVERY` by each of about `holders` holders: it acts with probability k /
-    holders, reads what the closest nodes have, and stores where the head is missing, older, or halfway to
-    being forgotten.
+    To be called every hour by each of about `holders` holders: it acts with probability k / holders, reads
+    what the closest nodes have, and stores where the head is missing, older, or halfway to being forgotten.
     """
     head = Head.decode(raw)
     head.verify(int(protocol.clock()))

@@ -26,7 +26,7 @@ _MAPPED: Final = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96
 
 
 class Scope(IntEnum):
-    """How far an address reaches. Nobody is believed who tells of addresses nearer than its own."""
+    """How far an address reaches. A node that tells of addresses nearer than its own is not believed."""
 
     UNUSABLE = 0
     LOOPBACK = 1
@@ -173,7 +173,7 @@ def contacts_told(blob: bytes, teller: Contact) -> Iterator[Contact | None]:
 
 
 class NetworkQuota:
-    """Admits so many contacts of one network at a time; see `network_group`."""
+    """Admits a limited number of contacts of one network at a time; see `network_group`."""
 
     def __init__(self, limit: int, *, diversify_local: bool = False) -> None:
         self._limit = limit

@@ -21,7 +21,7 @@ class JoinLookup(Lookup):
         self._pump()
 
     def ask_address(self, address: Address) -> None:
-        """Ask whoever is there. All addresses at once: a dead one costs no other any time."""
+        """Ask whoever is there. All addresses at once, so that a dead one does not delay the others."""
         self._addresses_waited_for += 1
         self.queries += 1
         stranger = Contact(bytes(ID_SIZE), *address)

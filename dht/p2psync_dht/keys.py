@@ -11,7 +11,6 @@ from blake3 import blake3
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-SEED_SIZE = 32  # RFC 8032: the private key as it is stored
 PUBLIC_KEY_SIZE = 32
 SIGNATURE_SIZE = 64
 ID_SIZE = 20  # bytes of a node id and of a DHT key: Kademlia's 160 bits

@@ -32,11 +32,11 @@ MAX_ALPHA: Final = 14  # every silent node adds a slot, up to here: among the de
 MAX_SHORTLIST: Final = 3  # times k: candidates kept that nobody has asked
 MAX_QUERIES: Final = 160  # of one lookup, whatever liars invent; an honest one with 40 % dead needs 60
 MAX_SEEN: Final = 4096  # contacts remembered as heard of: MAX_QUERIES answers of 20, and some
-# Of those whom a contact of our own tells of, so many of the nearest are asked when a client reads, whatever
-# nearer ones others tell of: its contacts are few and far from the key, and one honest one among liars is
-# heard in vain if nobody goes where it points.
+# Of those whom a contact of our own tells of, this many of the nearest are asked when a client reads,
+# whatever nearer ones others tell of: its contacts are few and far from the key, and one honest one among
+# liars is heard in vain if nobody goes where it points.
 LEADS: Final = 2
-# Times as far apart as nodes are elsewhere, the nearest nodes heard may lie. Farther apart, others are
+# How many times farther apart than nodes elsewhere the nearest nodes heard may lie. Farther apart, others are
 # being hidden. Of a tenth of honest reads this is true by chance, and they go on to the end.
 SPREAD: Final = 1.7
 MAX_UNPROVED_TELLER: Final = 4  # failures among the contacts that one node told of, past its successes
@@ -197,7 +197,7 @@ class Lookup:
         return any(lead.state == State.ASKED or self._is_open(lead) for lead in self._leads)
 
     def _counts(self, silent: int) -> bool:
-        """Whether a node that is silent, the so many-th, stands for one of the k nearest.
+        """Whether a silent node, the nth of them, stands for one of the k nearest.
 
         In a read it does: its neighbours have the record, not nodes farther out. Half of k at most, so that
         contacts invented near a key hide nothing. A store needs living nodes.

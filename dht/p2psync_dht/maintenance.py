@@ -1,8 +1,8 @@
 """What a node does by itself: refresh quiet buckets, ask after silent contacts, fill free places, prune the
 store.
 
-One loop per node, owned and ended by `node.DhtNode`. Heads and holder records are refreshed by who has an
-interest in them (`announce`), never by the nodes that store them: a network that republishes among itself
+One loop per node, owned and ended by `node.DhtNode`. Heads and holder records are refreshed by those who have
+an interest in them (`announce`), never by the nodes that store them: a network that republishes among itself
 feeds on itself.
 """
 
@@ -30,7 +30,7 @@ REFRESH_COUNT: Final = 8  # nodes that a refresh converges on
 
 
 class Maintenance:
-    """The rounds of one node. `rejoin` is called when nobody is known any more."""
+    """The rounds of one node. `rejoin` is called when no contact is left."""
 
     def __init__(self, server: DhtServer, rejoin: Callable[[], Awaitable[object]]) -> None:
         self._server = server

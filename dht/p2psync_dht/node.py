@@ -103,7 +103,7 @@ class DhtNode:
         `server` False makes a client: it asks, answers nobody and enters no table. `network_id` (4 bytes)
         keeps networks apart. `contacts` are asked by `join`. `clock` gives Unix seconds, `rng` all
         randomness (the system's by default). The rule of two contacts per /24 or /64 is for global
-        addresses, unless `diversify_local`. `agent` (32 ASCII characters) names the software to who asks.
+        addresses, unless `diversify_local`. `agent` (32 ASCII characters) names the software to whoever asks.
 
         Raises OSError if the socket cannot be had.
         """
@@ -178,8 +178,8 @@ class DhtNode:
         """Get to know the network through any of `addresses` and the contacts given or loaded before.
 
         Returns the number of contacts known then. Names are resolved off the loop; dead addresses cost no
-        time beside living ones, and raise nothing. With `enough` it returns as soon as so many nodes are
-        known, and goes on meanwhile: who only asks need not wait until its table is full.
+        time beside living ones, and raise nothing. With `enough` it returns as soon as that many nodes are
+        known, and goes on meanwhile: whoever only asks need not wait until its table is full.
         """
         self._bootstrap = list(addresses)
         met = asyncio.Event()

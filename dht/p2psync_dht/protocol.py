@@ -63,8 +63,8 @@ class DhtProtocol(KademliaProtocol):  # type: ignore[misc]  # kademlia has no ty
     loop's clock.
     """
 
-    agent: bytes = b""  # software and version, told to who pings
-    server: bool  # may enter tables: no client flag, and proofs for who invites it
+    agent: bytes = b""  # software and version, told to whoever pings
+    server: bool  # may enter tables: no client flag, and proofs for whoever invites it
     answers: bool  # serves requests; without `server` those of nodes that know it from before
 
     def __init__(

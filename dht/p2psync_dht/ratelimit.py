@@ -60,7 +60,7 @@ class RateLimiter:
         bucket = self._sources.get(source)
         if bucket is None:
             bucket = self._admit(source, now)
-        # The source's own bucket first: who is over its limit must not use up everybody's.
+        # The source's own bucket first: whoever is over its limit must not use up everybody else's.
         return bucket.take(now) and self._all.take(now)
 
     def _admit(self, source: object, now: float) -> Bucket:

@@ -73,7 +73,7 @@ class Reachability:
 
     async def test(self, addresses: Sequence[Address]) -> bool | None:
         """True: called by a stranger. False: `ENOUGH` calls were promised and none came. None: not found out,
-        for instance because those who called were no strangers.
+        for instance because those who called were not strangers.
 
         Asks the nodes at `addresses`, or some contacts if there are none; a single one several times, since
         it has another stranger call each time.
@@ -169,7 +169,7 @@ class Reachability:
             if ended is not None or not thirds:
                 return
             third = thirds.pop()
-            # Whom we had no reason to write to lately is asked for a token first.
+            # Somebody whom we had no reason to write to lately is asked for a token first.
             token = protocol.token_for(third.address)
             if token is None:
                 protocol.ping(third, relay)

@@ -1,6 +1,6 @@
 """What a server answers: the requests of `wire.Kind`, each served at once and within the asker's budget.
 
-The budget is a whole datagram for who has proved its address with a write token, and three times the
+The budget is a whole datagram for whoever has proved its address with a write token, and three times the
 request for all others, so that a forged source address never draws more traffic than QUIC allows (RFC 9000,
 section 8).
 """

@@ -66,8 +66,8 @@ def decode_sequence(raw: bytes, begin: int, item_limit: int, what: str) -> Itera
     """The canonical values of at most ``item_limit`` bytes each that stand one after another in ``raw`` from
     ``begin`` on.
 
-    What is in them, ``check_plain`` has still to see. At most one item is in memory beyond those that the
-    caller keeps.
+    Their content is still to be checked with ``check_plain``. At most one item is in memory beyond those
+    that the caller keeps.
 
     Raises:
         FormatError: as ``decode``, when the damaged item is reached.
@@ -169,7 +169,7 @@ def row(value: Value, least: int, what: str) -> list[Value]:
 
 
 def mapping(value: Value, what: str) -> dict[str, Value]:
-    """``value`` if it is a map (its keys are text: ``decode`` has seen to it)."""
+    """``value`` if it is a map (its keys are text: ``decode`` has made sure of that)."""
     if type(value) is not dict:
         raise FormatError(f"{what} must be a map")
     return value

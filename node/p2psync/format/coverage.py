@@ -1,8 +1,8 @@
 """What a holder says that it has of an archive: the payload of its holder record. Pure.
 
 The canonical array ``[complete, epoch, seq]``: the snapshot with this epoch and sequence number, all of it
-(1) or parts (0). It is a hint for those who choose among holders; what a holder really has, it is asked
-itself.
+(1) or parts (0). It is a hint for those who choose among holders; what a holder really has is asked of
+the holder itself.
 """
 
 from __future__ import annotations

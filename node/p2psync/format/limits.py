@@ -84,4 +84,3 @@ XATTR_SIZE_MAX), and several.
 """
 
 INT64_MAX: Final = (1 << 63) - 1
-UINT32_MAX: Final = (1 << 32) - 1

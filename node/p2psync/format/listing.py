@@ -124,8 +124,8 @@ def add_totals(parts: Iterable[Totals]) -> Totals:
 def check_totals(entry: Entry, entries: Iterable[Entry]) -> None:
     """Refuse a directory whose listing, ``entries``, does not add up to the totals in its ``entry``.
 
-    Who checks each directory on the way has the totals of the root as a bound on the whole walk: a bomb of
-    directories that name the same ones again must declare itself in the snapshot.
+    Whoever checks each directory on the way has the totals of the root as a bound on the whole walk: a bomb
+    of directories that name the same ones again must declare itself in the snapshot.
 
     Raises:
         FormatError: they differ.
@@ -241,7 +241,7 @@ _FIELDS: Final = {Kind.FILE: 6, Kind.DIR: 7, Kind.SYMLINK: 5}
 
 
 def _from_row(item: Value) -> Entry:
-    """The entry in an item of a listing; what its further fields hold, the caller has to see.
+    """The entry in an item of a listing; the caller checks what its further fields hold.
 
     Called for every entry of every directory that is compared, hence without the helpers of ``canonical``
     where nearly all entries pass.

@@ -131,7 +131,7 @@ _BIN_HEADERS: Final = {0xC4: 2, 0xC5: 3, 0xC6: 5}
 
 def _parse(raw: bytes) -> Recipe:
     """Take ``raw`` apart without a msgpack decoder, which would turn 36 MiB of nested empty arrays into
-    gigabytes before anyone could object. Whether it is canonical, encoding it again tells.
+    gigabytes before anyone could object. Encoding it again tells whether it is canonical.
     """
     header = _BIN_HEADERS.get(raw[2], 0) if len(raw) > 2 and raw[0] == 0x92 else 0
     if not header:
