@@ -22,7 +22,12 @@ from p2psync.format.snapshot import ParentSnapshot, Snapshot
 
 digests = st.binary(min_size=32, max_size=32)
 names = st.binary(min_size=1, max_size=NAME_MAX).filter(
-    lambda name: b"/" not in name and b"\0" not in name and name not in (b".", b"..")
+    lambda name: (
+        b"/" not in name
+        and b"\0" not in name
+        and name not in (b".", b"..")
+        and not name.startswith(b".p2psync-tmp-")
+    )
 )
 modes = st.integers(0, 0o7777)
 times = st.integers(-INT64_MAX, INT64_MAX)

@@ -147,3 +147,16 @@ def test_removal_below_dest_refuses_what_is_spared(tmp_path: Path) -> None:
     assert beneath.remove(b"a", b"bc") == 1
     assert (tmp_path / "a" / "b" / "state").is_dir()
     beneath.close()
+
+
+@pytest.mark.parametrize("delete", list(Delete))
+def test_what_a_killed_writer_left_beside_files_goes_whatever_else_stays(
+    world: World, delete: Delete
+) -> None:
+    world.fetch()
+    left = world.dest / "pool" / ".p2psync-tmp-7"
+    left.write_text("half a file")
+    summary = world.fetch(delete=delete)
+    assert (summary.deleted, summary.kept, summary.exit_code) == (0, [], 0)
+    assert not left.exists()
+    assert world.differs() == []

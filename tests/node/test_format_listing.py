@@ -120,9 +120,32 @@ def test_a_name_that_leads_elsewhere_is_refused(name: bytes) -> None:
         check_name(name)
 
 
+@pytest.mark.parametrize("name", [b".p2psync-tmp-", b".p2psync-tmp-1-2"])
+def test_a_name_that_stands_for_a_moment_beside_a_file_is_refused(name: bytes) -> None:
+    for item in (FILE, DIR, LINK):
+        refused(pack_rows([changed(item, 0, name)]), "keeps for itself")
+    with pytest.raises(FormatError, match="keeps for itself"):
+        encode_listing([file_entry(name, 0o644, 0, Ref(5, D))])
+
+
 @pytest.mark.parametrize(
     "name",
-    [b"x" * NAME_MAX, b"...", b"..a", b"a..", b" ", b"\n", b"-rf", b"\xff\xfe", b"\\", "é".encode(), b"*"],
+    [
+        b".p2psync-tmp",
+        b".p2psync",
+        b"x.p2psync-tmp-1",
+        b"x" * NAME_MAX,
+        b"...",
+        b"..a",
+        b"a..",
+        b" ",
+        b"\n",
+        b"-rf",
+        b"\xff\xfe",
+        b"\\",
+        "é".encode(),
+        b"*",
+    ],
 )
 def test_any_other_name_is_a_name(name: bytes) -> None:
     assert decode_listing(pack_rows([changed(FILE, 0, name)]))[0].name == name

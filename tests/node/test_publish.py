@@ -219,6 +219,7 @@ def test_times_that_no_manifest_can_hold_are_left_out(state: State, tree: Path) 
 def test_own_folders_at_the_root_are_never_published(state: State, tree: Path) -> None:
     write(tree / ".p2psync" / "head", b"x")
     write(tree / ".p2psync.partial" / "f", b"x")
+    write(tree / "d" / ".p2psync-tmp-7", b"half a file")
     write(tree / "d" / ".p2psync" / "f", b"x")
     assert b".p2psync" not in (entries := manifest(state, publish(state, tree)))
     assert b".p2psync.partial" not in entries and b"d/.p2psync/f" in entries

@@ -148,9 +148,11 @@ def check_totals(entry: Entry, entries: Iterable[Entry]) -> None:
 
 
 def check_name(name: bytes) -> None:
-    """Refuse a name that no directory can hold, or that would lead out of it."""
+    """Refuse a name that no directory can hold, that would lead out of it, or that p2psync uses itself."""
     if not 0 < len(name) <= NAME_MAX or b"/" in name or b"\0" in name or name in (b".", b".."):
         raise FormatError(f"{name!r} cannot be the name of a file")
+    if name.startswith(reserved.TEMPORARY_PREFIX):
+        raise FormatError(f"{name!r} is a name that p2psync keeps for itself")
 
 
 def encode_listing(entries: Iterable[Entry]) -> bytes:

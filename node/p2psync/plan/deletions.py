@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from p2psync.fetch.options import Delete
 from p2psync.format.listing import Entry, Kind
+from p2psync.format.reserved import TEMPORARY_PREFIX
 from p2psync.plan.changes import Plan
 from p2psync.state import State
 from p2psync.state.trees import Tree
@@ -79,7 +80,24 @@ class Removal:
     async def run(self, plan: Plan) -> None:
         """Remove what is extraneous."""
         for work in plan.dirs:
-            await self._remove_names(work.path, work.extraneous)
+            await self._remove_names(work.path, self._without_leftovers(work.path, work.extraneous))
+
+    def _without_leftovers(self, path: bytes, names: Sequence[bytes]) -> list[bytes]:
+        """Remove what a writer that was killed left beside files, which is ours; the other names."""
+        others: list[bytes] = []
+        for name in names:
+            if not name.startswith(TEMPORARY_PREFIX):
+                others.append(name)
+                continue
+            try:
+                os.unlink(name, dir_fd=self._beneath.dir(path))
+            except IsADirectoryError:
+                others.append(name)  # No writer makes those.
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise file_error(error, join(path, name), "removing") from None
+        return others
 
     async def _remove_names(self, path: bytes, names: Sequence[bytes]) -> None:
         if not names:

@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 from p2psync.events import SILENT
 from p2psync.format.limits import DEPTH_MAX, INT64_MAX, LISTING_ENTRIES_MAX
-from p2psync.format.reserved import RESERVED_NAMES
+from p2psync.format.reserved import RESERVED_NAMES, TEMPORARY_PREFIX
 from p2psync.rules.filter import Filter
 from p2psync.tree.report import Report
 
@@ -83,7 +83,7 @@ def scan_directory(
     """The regular files, directories and symbolic links in a directory that the rules let through, by name.
 
     `fd` is the directory's descriptor, `directory` its path in the tree; paths in `hidden` are left out
-    without a word, as are the folders that p2psync keeps at the root. Raises OSError, and TooManyEntries.
+    without a word, as are the names that p2psync keeps for itself. Raises OSError, and TooManyEntries.
     """
     rows: list[Found] = []
     scope = rules.scope(directory) if rules.rules else None
@@ -91,6 +91,8 @@ def scan_directory(
     with os.scandir(fd) as entries:
         for entry in entries:
             name = entry.name.encode(_ENCODING, _ERRORS)  # os.fsencode, without a call of its own
+            if name.startswith(TEMPORARY_PREFIX):
+                continue
             try:
                 st = entry.stat(follow_symlinks=False)
             except FileNotFoundError:
