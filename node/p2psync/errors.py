@@ -21,6 +21,23 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 
+def show_path(name: bytes | str) -> str:
+    """A name or path as it stands in a sentence, and as rsync prints it: each byte of what is not printable
+    is ``\\#ooo`` (octal).
+
+    It can then neither move the cursor nor end the line. Exact names are in the JSON output.
+
+    >>> show_path(b"caf\\xe9\\n"), show_path("café")
+    ('caf\\\\#351\\\\#012', 'café')
+    """
+    text = name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name
+    return "".join(c if c.isprintable() else _octal(c) for c in text)
+
+
+def _octal(character: str) -> str:
+    return "".join(f"\\#{byte:03o}" for byte in character.encode("utf-8", "surrogateescape"))
+
+
 class P2psyncError(Exception):
     """What happened, to what, and what to do about it, in one sentence: ``str(error)`` is shown as it is."""
 

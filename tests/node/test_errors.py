@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
+from pathlib import Path
 
 import pytest
 
+import p2psync
 from p2psync import errors
 from p2psync.errors import P2psyncError
 
@@ -48,6 +52,27 @@ def test_every_error_says_for_whom_it_is_in_its_docstring_and_in_the_tree() -> N
     for name, kind in all_errors().items():
         assert kind.__doc__
         assert name in (errors.__doc__ or "")
+
+
+def sentences() -> list[tuple[str, str]]:
+    """Where an error is made, and its message with "x" for what is filled in."""
+    found = []
+    for file in sorted(Path(p2psync.__file__).parent.rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in all_errors() and node.args:
+                message = node.args[0]
+                parts = message.values if isinstance(message, ast.JoinedStr) else [message]
+                text = "".join(str(part.value) if isinstance(part, ast.Constant) else "x" for part in parts)
+                found.append((f"{file.name}:{node.lineno}", text))
+    return found
+
+
+def test_messages_stand_behind_the_name_of_the_program_and_so_begin_small_and_end_without_a_stop() -> None:
+    made = sentences()
+    assert len(made) > 100
+    for where, text in made:
+        assert not text.endswith("."), where
+        assert not re.match(r"[A-Z][a-z]", text), where
 
 
 def test_who_catches_network_errors_catches_timeouts_too() -> None:

@@ -199,7 +199,7 @@ def test_special_files_are_skipped_with_a_warning(state: State, tree: Path) -> N
     for _ in range(2):
         done = publish(state, tree)
         assert done.exit_code == 0
-        assert done.warnings == ("pipe is left out: it is a named pipe.",)
+        assert done.warnings == ("pipe is left out: it is a named pipe",)
         assert manifest(state, done).keys() == {b"", b"f"}
 
 

@@ -11,14 +11,16 @@ from hypothesis import strategies as st
 import p2psync.cli.armor
 import p2psync.cli.output
 import p2psync.cli.units
+import p2psync.errors
 import p2psync.ui.text
 from p2psync.cli.output import name_fields
-from p2psync.ui.text import clean_text, printable_name, size
+from p2psync.errors import show_path
+from p2psync.ui.text import clean_text, size
 
 
 @pytest.mark.parametrize(
     "module",
-    [p2psync.ui.text, p2psync.cli.output, p2psync.cli.armor, p2psync.cli.units],
+    [p2psync.errors, p2psync.ui.text, p2psync.cli.output, p2psync.cli.armor, p2psync.cli.units],
     ids=lambda m: m.__name__,
 )
 def test_the_examples_in_the_documentation_hold(module: object) -> None:
@@ -29,7 +31,7 @@ def test_the_examples_in_the_documentation_hold(module: object) -> None:
 
 @given(st.binary())
 def test_no_name_can_steer_a_terminal(name: bytes) -> None:
-    shown = printable_name(name)
+    shown = show_path(name)
     assert shown.isprintable()
     shown.encode()
 

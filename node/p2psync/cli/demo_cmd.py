@@ -33,8 +33,8 @@ def command(common: Common, tree: Path | None, mirrors: int, keep: Path | None) 
     is touched, and nothing is reachable from outside this machine.
     """
     from p2psync.demo.play import Demo, table
-    from p2psync.errors import PartialError
-    from p2psync.ui.text import count, printable_name
+    from p2psync.errors import PartialError, show_path
+    from p2psync.ui.text import count
 
     out = common.out
     demo = Demo(tree, mirrors, keep, quiet=out.quiet)
@@ -51,7 +51,7 @@ def command(common: Common, tree: Path | None, mirrors: int, keep: Path | None) 
     out.event("demo", files=files, sources=sources, differences=outcome.differences)
     if outcome.differences:
         for line in outcome.differences:
-            out.result(f"DIFFERS {printable_name(line)}")
+            out.result(f"DIFFERS {show_path(line)}")
         raise PartialError(
             f"the copy differs from the original in {count(len(outcome.differences), 'place')}"
         )

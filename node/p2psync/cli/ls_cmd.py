@@ -11,7 +11,7 @@ import click
 from p2psync.cli.options import Common, Network, common_options, network_options
 from p2psync.cli.output import name_fields
 from p2psync.cli.types import URL, url_of
-from p2psync.ui.text import printable_name
+from p2psync.errors import show_path
 
 if TYPE_CHECKING:
     from p2psync.fetch.view import Listed
@@ -70,8 +70,8 @@ def long_line(listed: Listed) -> str:
     """One line as ``rsync --list-only`` prints it; the time is local."""
     when = time.strftime("%Y/%m/%d %H:%M:%S", time.localtime(listed.mtime_ns // 10**9))
     mode = stat.filemode(file_mode(listed))
-    line = f"{mode} {listed.size:>14,} {when} {printable_name(listed.path)}"
-    return f"{line} -> {printable_name(listed.target)}" if listed.kind == SYMLINK else line
+    line = f"{mode} {listed.size:>14,} {when} {show_path(listed.path)}"
+    return f"{line} -> {show_path(listed.target)}" if listed.kind == SYMLINK else line
 
 
 def file_mode(listed: Listed) -> int:

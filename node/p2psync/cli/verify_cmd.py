@@ -12,8 +12,8 @@ import click
 from p2psync.cli.options import Common, common_options
 from p2psync.cli.output import Output, name_fields
 from p2psync.cli.types import ARCHIVE, url_of
-from p2psync.errors import PartialError
-from p2psync.ui.text import count, duration, printable_name, size
+from p2psync.errors import PartialError, show_path
+from p2psync.ui.text import count, duration, size
 
 if TYPE_CHECKING:
     from p2psync.client import Verified
@@ -79,5 +79,5 @@ def command(common: Common, directory: str, archive: bytes | None, quick: bool) 
 def _tell(out: Output, found: Finding) -> None:
     what = str(found.difference)
     out.event("difference", **name_fields(found.path, "path"), what=what, detail=found.detail)
-    detail = f" ({printable_name(found.detail)})" if found.detail else ""
-    out.result(f"{what:<10} {printable_name(found.path or b'.')}{detail}")
+    detail = f" ({show_path(found.detail)})" if found.detail else ""
+    out.result(f"{what:<10} {show_path(found.path or b'.')}{detail}")

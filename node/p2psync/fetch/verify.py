@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
-from p2psync.errors import FileError, FormatError, UsageError
+from p2psync.errors import FileError, FormatError, UsageError, show_path
 from p2psync.events import SILENT, Teller
 from p2psync.format.head import ArchiveHead
 from p2psync.format.ids import Ref, chunk_id
@@ -26,7 +26,7 @@ from p2psync.publish.publisher import RULES_OPTION
 from p2psync.rules.filter import Filter
 from p2psync.state import State, Tree
 from p2psync.tree import reading
-from p2psync.tree.report import Report, show_path
+from p2psync.tree.report import Report
 from p2psync.tree.scan import (
     DIRECTORY_FLAGS,
     FILE_FLAGS,
@@ -83,7 +83,7 @@ def verify(
     if wanted is None:
         raise UsageError(
             f"{show_path(path)} is not known to hold an archive: publish, mirror or fetch it first, "
-            "or name the archive."
+            "or name the archive"
         )
     applied = rules if rules is not None else _rules_of(tree)
     root = Snapshot.decode(_object(state, wanted)).root
@@ -100,7 +100,7 @@ def _object(state: State, ref: Ref) -> bytes:
     raw = state.meta.get(ref.digest)
     if raw is None:
         raise FileError(
-            "A part of the manifest is not in the state directory: publish, mirror or fetch again first."
+            "a part of the manifest is not in the state directory: publish, mirror or fetch again first"
         )
     return raw
 
@@ -124,7 +124,7 @@ class _Verifier:
         try:
             fd = os.open(directory, DIRECTORY_FLAGS)
         except OSError as error:
-            raise FileError(f"{show_path(directory)} cannot be read: {error.strerror}.") from error
+            raise FileError(f"{show_path(directory)} cannot be read: {error.strerror}") from error
         try:
             inner: list[Entry] = []
             stack.append((fd, b"", inner))

@@ -6,6 +6,5 @@ quickly.
 """
 
 from p2psync.publish.publisher import FRESHNESS, Published, publish
-from p2psync.tree.report import show_path
 
-__all__ = ["FRESHNESS", "Published", "publish", "show_path"]
+__all__ = ["FRESHNESS", "Published", "publish"]

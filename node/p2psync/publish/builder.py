@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from typing import Final
 
 from p2psync.chunking import cut_object
-from p2psync.errors import FileError
+from p2psync.errors import FileError, show_path
 from p2psync.events import Teller
 from p2psync.format.ids import Ref
 from p2psync.format.limits import DEPTH_MAX, PATH_MAX, SINGLE_CHUNK_MAX
@@ -100,7 +100,7 @@ class Builder:
         try:
             fd = os.open(directory, DIRECTORY_FLAGS)
         except OSError as error:
-            raise FileError(f"{os.fsdecode(directory)} cannot be read: {error.strerror}.") from error
+            raise FileError(f"{show_path(directory)} cannot be read: {error.strerror}") from error
         self._pool = reading.make_pool()
         try:
             self._enter(None, b"", b"", fd)
@@ -113,7 +113,7 @@ class Builder:
             self._close()
         if self._root is None:
             raise FileError(
-                f"{os.fsdecode(directory)} cannot be listed: {'; '.join(self._report.warnings[-1:])}"
+                f"{show_path(directory)} cannot be listed: {'; '.join(self._report.warnings[-1:])}"
             )
         return self._root
 

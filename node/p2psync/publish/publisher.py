@@ -21,7 +21,7 @@ from typing import Final
 from blake3 import blake3
 
 from p2psync.chunking import cut_object
-from p2psync.errors import TrustError, UsageError
+from p2psync.errors import TrustError, UsageError, show_path
 from p2psync.events import SILENT, Teller
 from p2psync.format.head import ArchiveHead, sign_head
 from p2psync.format.ids import Ref
@@ -31,7 +31,7 @@ from p2psync.format.url import archive_text
 from p2psync.publish.builder import Builder
 from p2psync.rules.filter import Filter
 from p2psync.state import State, Tree
-from p2psync.tree.report import Report, show_path
+from p2psync.tree.report import Report
 from p2psync.tree.scan import count_tree
 from p2psync_dht import Delegation, Identity
 
@@ -96,7 +96,7 @@ def publish(
     moment = time.time() if now is None else now
     path = os.fsencode(os.path.realpath(directory))
     if not os.path.isdir(path):
-        raise UsageError(f"{show_path(path)} is not a directory.")
+        raise UsageError(f"{show_path(path)} is not a directory")
     hidden = state.within(path)
     with state.lock("publish-" + blake3(path).hexdigest(length=16)):
         tree, signer = _claim(state, path, archive)
@@ -158,8 +158,8 @@ def _publish(
             )
             if not state.heads.put(head, "published here"):
                 raise TrustError(
-                    f"A newer head of {archive_text(signer.archive)} arrived while this one was made: "
-                    "publish again."
+                    f"a newer head of {archive_text(signer.archive)} arrived while this one was made: "
+                    "publish again"
                 )
         state.meta.add_snapshot(signer.archive, head.epoch, head.seq, head.snapshot)
         tree.epoch, tree.seq, tree.snapshot = head.epoch, head.seq, head.snapshot
@@ -189,8 +189,8 @@ def _claim(state: State, path: bytes, archive: bytes | None) -> tuple[Tree, _Sig
     signing = state.keys.signing(archive)
     if signing is None:
         raise UsageError(
-            f"There is no key here to sign {archive_text(archive)} with: import its root key, or a "
-            "signing key and its delegation."
+            f"there is no key here to sign {archive_text(archive)} with: import its root key, or a "
+            "signing key and its delegation"
         )
     return state.trees.ensure(path, "publish", archive), _Signer(archive, *signing)
 
@@ -213,12 +213,12 @@ def _next_place(signer: _Signer, newest: ArchiveHead | None, now: float) -> tupl
     name = archive_text(signer.archive)
     if given.epoch < last_epoch:
         raise TrustError(
-            f"The signing key of {name} is delegated for epoch {given.epoch}, but the archive is at epoch "
-            f"{last_epoch}: delegate to it again with the root key."
+            f"the signing key of {name} is delegated for epoch {given.epoch}, but the archive is at epoch "
+            f"{last_epoch}: delegate to it again with the root key"
         )
     if not given.not_before <= now <= given.not_after:
         raise TrustError(
-            f"The delegation of the signing key of {name} does not cover today: renew it with the root key."
+            f"the delegation of the signing key of {name} does not cover today: renew it with the root key"
         )
     return given.epoch, last_seq + 1
 

@@ -74,18 +74,18 @@ def parse_rule(rules: list[Rule], text: bytes, read: ReadFile | None = None, dep
     kind, modifiers, argument = _split(text)
     if kind == b"!":
         if argument or modifiers:
-            raise UsageError(f"The filter rule {_show(text)} clears the list and takes no argument.")
+            raise UsageError(f"the filter rule {_show(text)} clears the list and takes no argument")
         rules.clear()
         return
     if not argument:
-        raise UsageError(f"The filter rule {_show(text)} lacks a pattern or file name.")
+        raise UsageError(f"the filter rule {_show(text)} lacks a pattern or file name")
     if kind == b".":
         _merge(rules, text, modifiers, argument, read, depth)
         return
     negate, sender, receiver = _modifiers(text, modifiers)
     if kind in _SIDES:
         if sender or receiver:
-            raise UsageError(f"The filter rule {_show(text)} names its side twice.")
+            raise UsageError(f"the filter rule {_show(text)} names its side twice")
         kind, side = _SIDES[kind]
         sender, receiver = side == b"s", side == b"r"
     elif not sender and not receiver:
@@ -103,17 +103,17 @@ def parse_pattern(rules: list[Rule], pattern: bytes, include: bool) -> None:
     if pattern[:2] in {b"+ ", b"- "}:
         include, pattern = pattern[:1] == b"+", pattern[2:]
     if not pattern:
-        raise UsageError("An include or exclude pattern is empty.")
+        raise UsageError("an include or exclude pattern is empty")
     _add(rules, Rule(include, pattern))
 
 
 def _add(rules: list[Rule], rule: Rule) -> None:
     if len(rule.pattern) > MAX_PATTERN:
-        raise UsageError(f"A filter pattern is longer than {MAX_PATTERN} bytes.")
+        raise UsageError(f"a filter pattern is longer than {MAX_PATTERN} bytes")
     if b"\0" in rule.pattern:
-        raise UsageError(f"The filter pattern {_show(rule.pattern)} holds a NUL byte; no name can.")
+        raise UsageError(f"the filter pattern {_show(rule.pattern)} holds a NUL byte; no name can")
     if len(rules) >= MAX_RULES:
-        raise UsageError(f"There are more than {MAX_RULES} filter rules.")
+        raise UsageError(f"there are more than {MAX_RULES} filter rules")
     rules.append(rule)
 
 
@@ -124,11 +124,11 @@ def _merge(
     plain = modifiers.strip(b"+-")
     if plain or len(modifiers) > 1:
         _modifiers(text, plain)
-        raise UsageError(f"In the filter rule {_show(text)} only the modifiers + and - are supported.")
+        raise UsageError(f"in the filter rule {_show(text)} only the modifiers + and - are supported")
     if read is None:
-        raise UsageError(f"The filter rule {_show(text)} names a file, which cannot be read here.")
+        raise UsageError(f"the filter rule {_show(text)} names a file, which cannot be read here")
     if depth >= MAX_MERGE_DEPTH:
-        raise UsageError(f"Filter files merge each other more than {MAX_MERGE_DEPTH} deep at {_show(name)}.")
+        raise UsageError(f"filter files merge each other more than {MAX_MERGE_DEPTH} deep at {_show(name)}")
     for line in re.split(rb"[\r\n]+", read(name)):
         if not line or line.startswith(b"#") or (not modifiers and line.startswith(b";")):
             continue
@@ -154,17 +154,17 @@ def _split(text: bytes) -> tuple[bytes, bytes, bytes]:
         short, rest = text[:1], text[1:]
         if not short or short not in _SHORT:
             raise UsageError(
-                f"The filter rule {_show(text)} is unknown; it starts like '- PATTERN' or '+ PATTERN'."
+                f"the filter rule {_show(text)} is unknown; it starts like '- PATTERN' or '+ PATTERN'"
             )
         if rest.startswith(b","):
             rest = rest[1:]
     if short == b":":
         raise UsageError(
-            f"The filter rule {_show(text)} asks for per-directory rules, which are not supported."
+            f"the filter rule {_show(text)} asks for per-directory rules, which are not supported"
         )
     match = re.match(rb"([^ _]*)(?:[ _](.*))?\Z", rest, re.DOTALL)
     if match is None:  # the expression matches every string; this keeps the types honest
-        raise UsageError(f"The filter rule {_show(text)} is malformed.")
+        raise UsageError(f"the filter rule {_show(text)} is malformed")
     return short, match[1], match[2] or b""
 
 
@@ -173,7 +173,7 @@ def _modifiers(text: bytes, modifiers: bytes) -> tuple[bool, bool, bool]:
     for value in modifiers:
         modifier = bytes((value,))
         if modifier in _UNSUPPORTED:
-            raise UsageError(f"The filter rule {_show(text)} uses {_UNSUPPORTED[modifier]}: not supported.")
+            raise UsageError(f"the filter rule {_show(text)} uses {_UNSUPPORTED[modifier]}: not supported")
         if modifier not in b"!sr":
-            raise UsageError(f"The filter rule {_show(text)} has an unknown modifier {_show(modifier)}.")
+            raise UsageError(f"the filter rule {_show(text)} has an unknown modifier {_show(modifier)}")
     return b"!" in modifiers, b"s" in modifiers, b"r" in modifiers

@@ -48,7 +48,7 @@ class Database:
             self._bring_up_to_date(connection)
             self._watch = self._connect()
         except sqlite3.Error as error:
-            raise FileError(f"The index {path} cannot be used: {error}.") from error
+            raise FileError(f"the index {path} cannot be used: {error}") from error
 
     @property
     def connection(self) -> sqlite3.Connection:
@@ -57,7 +57,7 @@ class Database:
         if made is not None:
             return made
         if self._closed:
-            raise FileError(f"The index {self.path} is closed.")
+            raise FileError(f"the index {self.path} is closed")
         made = self._connect()
         with self._guard:
             alive = []
@@ -128,8 +128,8 @@ class Database:
         version = int(connection.execute("PRAGMA user_version").fetchone()[0])
         if version > SCHEMA_VERSION:
             raise FileError(
-                f"The index {self.path} was written by a newer p2psync (schema {version}, known: "
-                f"{SCHEMA_VERSION}): use that one, or another state directory."
+                f"the index {self.path} was written by a newer p2psync (schema {version}, known: "
+                f"{SCHEMA_VERSION}): use that one, or another state directory"
             )
         if version == SCHEMA_VERSION:
             return

@@ -46,9 +46,9 @@ def from_pem(raw: bytes, what: str) -> Identity:
     try:
         private = load_pem_private_key(raw, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise UsageError(f"{what} is not an unencrypted PEM private key.") from None
+        raise UsageError(f"{what} is not an unencrypted PEM private key") from None
     if not isinstance(private, Ed25519PrivateKey):
-        raise UsageError(f"{what} is not an Ed25519 key.")
+        raise UsageError(f"{what} is not an Ed25519 key")
     return Identity.from_seed(private.private_bytes_raw())
 
 
@@ -64,7 +64,7 @@ class KeyStore:
 
     def import_root(self, pem: bytes) -> bytes:
         """Take a root key in; returns the archive's id. Having it already is no error."""
-        identity = from_pem(pem, "The root key")
+        identity = from_pem(pem, "the root key")
         write_private(self._path(identity.public_key, "root.pem"), to_pem(identity), replace=False)
         return identity.public_key
 
@@ -74,16 +74,16 @@ class KeyStore:
         raw = read_private(path)
         if raw is None:
             return None
-        identity = from_pem(raw, f"The root key {path}")
+        identity = from_pem(raw, f"the root key {path}")
         if identity.public_key != archive:
-            raise FileError(f"{path} is the key of another archive: put the right one back.")
+            raise FileError(f"{path} is the key of another archive: put the right one back")
         return identity
 
     def export_root(self, archive: bytes) -> bytes:
         """The root key as PEM. Raises UsageError if it is not here."""
         identity = self.root(archive)
         if identity is None:
-            raise UsageError(f"The root key of {archive_text(archive)} is not on this machine.")
+            raise UsageError(f"the root key of {archive_text(archive)} is not on this machine")
         return to_pem(identity)
 
     def remove_root(self, archive: bytes) -> None:
@@ -98,13 +98,13 @@ class KeyStore:
         write_private(path, to_pem(Identity.generate()), replace=replace)
         raw = read_private(path)
         if raw is None:
-            raise FileError(f"{path} was removed while it was made.")
-        return from_pem(raw, f"The signing key {path}")
+            raise FileError(f"{path} was removed while it was made")
+        return from_pem(raw, f"the signing key {path}")
 
     def import_signing(self, archive: bytes, pem: bytes) -> None:
         """Take a signing key in, replacing the one that is here."""
         write_private(
-            self._path(archive, "signing.pem"), to_pem(from_pem(pem, "The signing key")), replace=True
+            self._path(archive, "signing.pem"), to_pem(from_pem(pem, "the signing key")), replace=True
         )
 
     def add_delegation(self, delegation: Delegation) -> None:
@@ -114,14 +114,14 @@ class KeyStore:
         signing = self._signing_key(delegation.root)
         if signing is None or signing.public_key != delegation.key:
             raise UsageError(
-                f"The delegation for {archive_text(delegation.root)} names a signing key that is not on this "
-                "machine: import that key first."
+                f"the delegation for {archive_text(delegation.root)} names a signing key that is not on this "
+                "machine: import that key first"
             )
         try:
             delegation.verify()
         except RecordError as error:
             raise UsageError(
-                f"The delegation for {archive_text(delegation.root)} is refused: {error}."
+                f"the delegation for {archive_text(delegation.root)} is refused: {error}"
             ) from error
         write_private(self._path(delegation.root, "delegation"), delegation.raw, replace=True)
 
@@ -144,7 +144,7 @@ class KeyStore:
                     archives.add(parse_archive_text(text))
                 except P2psyncError as error:
                     raise FileError(
-                        f"{path} does not belong among the keys: move it away ({error})."
+                        f"{path} does not belong among the keys: move it away ({error})"
                     ) from error
         return [
             KeyInfo(
@@ -159,7 +159,7 @@ class KeyStore:
     def _signing_key(self, archive: bytes) -> Identity | None:
         path = self._path(archive, "signing.pem")
         raw = read_private(path)
-        return None if raw is None else from_pem(raw, f"The signing key {path}")
+        return None if raw is None else from_pem(raw, f"the signing key {path}")
 
     def _delegation(self, archive: bytes) -> Delegation | None:
         path = self._path(archive, "delegation")
@@ -170,7 +170,7 @@ class KeyStore:
             delegation = Delegation.decode(raw)
             delegation.verify()
         except RecordError as error:
-            raise FileError(f"{path} is damaged ({error}): add the delegation again.") from error
+            raise FileError(f"{path} is damaged ({error}): add the delegation again") from error
         return delegation
 
     def _path(self, archive: bytes, suffix: str) -> Path:

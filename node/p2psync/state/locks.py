@@ -33,13 +33,13 @@ def lock(folder: Path, name: str, *, wait: bool = False) -> Iterator[None]:
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise FileError(f"The lock {path} cannot be opened: {error.strerror}.") from error
+        raise FileError(f"the lock {path} cannot be opened: {error.strerror}") from error
     try:
         if not _taken(fd, wait):
             holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
             raise FileError(
-                f"Another p2psync (process {holder}) is at work on this: wait until it ends, or stop it "
-                f"(lock {path})."
+                f"another p2psync (process {holder}) is at work on this: wait until it ends, or stop it "
+                f"(lock {path})"
             )
         os.ftruncate(fd, 0)
         os.pwrite(fd, b"%d\n" % os.getpid(), 0)

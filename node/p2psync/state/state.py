@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from p2psync.errors import FileError, UsageError
+from p2psync.errors import FileError, UsageError, show_path
 from p2psync.state.database import Database
 from p2psync.state.files import leave_to_owner, read_private, write_private
 from p2psync.state.heads import HeadStore
@@ -71,7 +71,7 @@ class State:
             for folder in (where, where / "keys", where / "locks"):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
-            raise FileError(f"The state directory {where} cannot be made: {error.strerror}.") from error
+            raise FileError(f"the state directory {where} cannot be made: {error.strerror}") from error
         with lock(where / "locks", "open", wait=True):
             return cls(where, Database(where / "index.sqlite"))
 
@@ -87,10 +87,10 @@ class State:
         """
         own = os.fsencode(os.path.realpath(self.path))
         if directory == own or directory.startswith(own + b"/"):
-            shown = directory.decode("utf-8", "backslashreplace")
             raise UsageError(
-                f"{shown} is, or lies in, the state directory, which holds private keys and is never part of "
-                "an archive: use another directory, or name another state directory with --state."
+                f"{show_path(directory)} is, or lies in, the state directory, which holds private keys and "
+                "is never part of an archive: use another directory, or name another state directory with "
+                "--state"
             )
         above = directory.rstrip(b"/") + b"/"
         return frozenset({own.removeprefix(above)}) if own.startswith(above) else frozenset()
@@ -103,8 +103,8 @@ class State:
             write_private(path, to_pem(Identity.generate()), replace=False)
             raw = read_private(path)
         if raw is None:
-            raise FileError(f"{path} was removed while it was made.")
-        return from_pem(raw, f"The node key {path}")
+            raise FileError(f"{path} was removed while it was made")
+        return from_pem(raw, f"the node key {path}")
 
     @contextmanager
     def transaction(self, *, durable: bool = False) -> Iterator[None]:

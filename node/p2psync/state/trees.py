@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 import msgpack
 
-from p2psync.errors import UsageError
+from p2psync.errors import UsageError, show_path
 from p2psync.format.ids import Ref
 from p2psync.state.contents import Contents
 from p2psync.state.database import Database
@@ -89,10 +89,9 @@ class Trees(Directories):
                 assert found is not None  # noqa: S101 - written above, in this transaction
                 return found
             if archive is not None and found.archive is not None and archive != found.archive:
-                shown = path.decode("utf-8", "backslashreplace")
                 raise UsageError(
-                    f"{shown} already belongs to another archive: use another directory, or remove that "
-                    "tree first."
+                    f"{show_path(path)} already belongs to another archive: use another directory, or "
+                    "remove that tree first"
                 )
             found.role = role
             found.archive = archive if archive is not None else found.archive

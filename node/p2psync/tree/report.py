@@ -6,16 +6,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from p2psync.errors import PartialError, VanishedWarning
+from p2psync.errors import PartialError, VanishedWarning, show_path
 from p2psync.events import Teller
 
 MAX_WARNINGS: Final = 1000  # kept for the caller; whoever watches sees every one
-
-
-def show_path(path: bytes) -> str:
-    """A path for people: valid UTF-8 as it is, other bytes as \\xNN, control characters escaped."""
-    text = path.decode("utf-8", "backslashreplace")
-    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
 
 
 class Report:
@@ -31,19 +25,19 @@ class Report:
         self.unreadable = False
 
     def skipped(self, path: bytes, what: str) -> None:
-        self._warn(f"{show_path(path)} is left out: it is {what}.")
+        self._warn(f"{show_path(path)} is left out: it is {what}")
 
     def gone(self, path: bytes) -> None:
         self.vanished = True
-        self._warn(f"{show_path(path)} is left out: it vanished while the tree was read.")
+        self._warn(f"{show_path(path)} is left out: it vanished while the tree was read")
 
     def changing(self, path: bytes) -> None:
         self.vanished = True
-        self._warn(f"{show_path(path)} is left out: it kept changing while it was read. Publish again later.")
+        self._warn(f"{show_path(path)} is left out: it kept changing while it was read; publish again later")
 
     def refused(self, path: bytes, reason: str) -> None:
         self.unreadable = True
-        self._warn(f"{show_path(path)} is left out: {reason}.")
+        self._warn(f"{show_path(path)} is left out: {reason}")
 
     @property
     def exit_code(self) -> int:

@@ -11,8 +11,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from p2psync.errors import show_path
 from p2psync.progress import Progress, ProgressMeter, SourceProgress
-from p2psync.ui.text import clean_text, duration, printable_name, rate, share, size
+from p2psync.ui.text import clean_text, duration, rate, share, size
 
 REDRAWS_PER_SECOND = 8
 """Fast enough to look alive, slow enough to cost nothing and to go over a slow ssh line."""
@@ -92,11 +93,11 @@ def _sources(lines: Sequence[SourceProgress], max_sources: int) -> RenderableTyp
     for line in shown:
         style = "red" if line.state == "banned" else "yellow" if line.state else ""
         table.add_row(
-            Text("  " + printable_name(line.name), style=style),
+            Text("  " + show_path(line.name), style=style),
             Text(share(line.received, total)),
             Text(size(line.received)),
             Text(rate(line.rate)),
-            Text(printable_name(line.state), style=style),
+            Text(show_path(line.state), style=style),
         )
     if len(shown) < len(lines):
         table.add_row(Text(f"  and {len(lines) - len(shown)} more"), "", "", "", "")

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
+from p2psync.errors import show_path
+
 KIB = 1024
 UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
-def printable_name(name: bytes | str) -> str:
-    """A file name as rsync prints it: every byte of what is not printable stands as ``\\#ooo`` (octal).
-
-    A name can then neither move the cursor nor end the line. Exact names are in the JSON output.
-    """
-    text = name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name
-    return "".join(c if c.isprintable() else _octal(c) for c in text)
-
-
 def clean_text(text: str) -> str:
     """A message that may quote hostile names: one line, nothing that a terminal would obey."""
-    return printable_name(text.replace("\n", " "))
-
-
-def _octal(character: str) -> str:
-    return "".join(f"\\#{byte:03o}" for byte in character.encode("utf-8", "surrogateescape"))
+    return show_path(text.replace("\n", " "))
 
 
 def size(count: float) -> str:
