@@ -46,7 +46,7 @@ class Admission:
     """Counts connections. Addresses are IP addresses in one spelling."""
 
     def __init__(self, connections: int, per_address: int, idle_grace: float = IDLE_GRACE) -> None:
-        self._connections = connections
+        self._connections_max = connections
         self._per_address = per_address
         self._idle_grace = idle_grace
         self._held: set[Ticket] = set()
@@ -55,12 +55,17 @@ class Admission:
         """Those that wait for a request, and since when; longest first."""
         self.refused = 0
 
+    @property
+    def connections(self) -> int:
+        """How many there are."""
+        return len(self._held)
+
     def admit(self, address: str) -> Ticket | None:
         """A place for a new connection; None if there is none, and none can be made."""
         if self._by_address[address] >= self._per_address:
             room = self._make_room(address)
         else:
-            room = len(self._held) < self._connections or self._make_room(None)
+            room = len(self._held) < self._connections_max or self._make_room(None)
         if not room:
             self.refused += 1
             return None

@@ -279,7 +279,7 @@ class RowsAnswer:
             for archive, number in sums.items():
                 if number:
                     self._counters.add("batch", archive, number)
-            if self.done:
+            if count and self.done:
                 missed = self._taken.count(_ABSENT)
                 self._counters.note(batches=1, rows=len(self._taken), missed=missed)
 

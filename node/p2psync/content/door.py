@@ -20,6 +20,7 @@ from p2psync.content.admission import Admission, Ticket
 from p2psync.content.bulk import Bulk
 from p2psync.content.nominate import plain_ip
 from p2psync.content.request import END, HEAD_BYTES_MAX, NOT_PLAIN, parse_request
+from p2psync.content.send import SEND_TIMEOUT
 
 HELD_MAX: Final = 64 << 10
 """Bytes of requests behind the one that is being answered, after which no more are read."""
@@ -56,6 +57,8 @@ class Door(asyncio.Protocol):
         self._body = 0
         """Bytes of the body of the request that is being answered that are still to come."""
         self._timer: asyncio.TimerHandle | None = None
+        self._taken_due = 0.0
+        """When the client must have taken the last answer, of a connection that is to go to a thread."""
 
     # What the transport tells.
 
@@ -153,7 +156,9 @@ class Door(asyncio.Protocol):
         self._busy()
         if transport.get_write_buffer_size():
             transport.pause_reading()
-            self._timer = asyncio.get_running_loop().call_later(LOOK_AGAIN, self._taken)
+            loop = asyncio.get_running_loop()
+            self._taken_due = self._taken_due or loop.time() + SEND_TIMEOUT
+            self._timer = loop.call_later(LOOK_AGAIN, self._taken)
             return
         try:
             sock = transport.get_extra_info("socket").dup()
@@ -168,8 +173,12 @@ class Door(asyncio.Protocol):
     def _taken(self) -> None:
         """Look again, as the client may have taken the last answer."""
         self._timer = None
-        if self._transport is not None:
-            self._transport.resume_reading()
+        if self._transport is None:
+            return
+        if asyncio.get_running_loop().time() > self._taken_due:
+            self._transport.abort()
+            return
+        self._transport.resume_reading()
         self._look()
 
     def _pass_through(self) -> None:

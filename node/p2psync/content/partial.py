@@ -4,6 +4,7 @@ process."""
 from __future__ import annotations
 
 import os
+import stat
 import threading
 from dataclasses import dataclass
 from typing import Final
@@ -42,18 +43,21 @@ class PartialObjects:
             self._objects[digest] = _Partial(path, recipe, bitmap)
 
     def complete(self, digest: bytes, path: bytes) -> None:
-        """The object is whole now and lies at ``path`` for good, its times set; until ``drop``, it is
-        offered from there.
+        """The registered object is whole now and lies at ``path`` for good, its times set: from here on it is
+        offered from there, as long as the file stays as it is; until ``drop``, when the index has it.
 
-        Nothing happens if the file is not there (any more), or the object is not registered.
+        If no such file is there (any more), the object is no longer offered. Nothing happens to one that is
+        not registered.
         """
+        try:
+            status = os.lstat(path)
+        except OSError:
+            status = None
         with self._lock:
             held = self._objects.pop(digest, None)
-            try:
-                status = os.lstat(path)
-            except OSError:
+            if held is None or status is None:
                 return
-            if held is not None and status.st_size == held.recipe.size:
+            if stat.S_ISREG(status.st_mode) and status.st_size == held.recipe.size:
                 full = bytearray(b"\xff" * len(held.bitmap))
                 self._objects[digest] = _Partial(path, held.recipe, full, Stamp.of(status))
 

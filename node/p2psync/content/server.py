@@ -162,6 +162,11 @@ class ContentServer:
         return cls(runner, server, house, counters)
 
     @property
+    def connections(self) -> int:
+        """Connections that are open."""
+        return self._house.admission.connections
+
+    @property
     def connections_refused(self) -> int:
         """Connections that were one too many."""
         return self._house.admission.refused

@@ -1,0 +1,129 @@
+"""Which requests are plain, which are for bulk bytes, and who may connect: the parts that touch no socket."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p2psync.content.admission import Admission
+from p2psync.content.request import HEADERS_MAX, NOT_PLAIN, Request, parse_request
+from p2psync.sources import wire
+
+OBJECT = wire.object_path(b"\xab" * 32).encode()
+
+
+def test_a_plain_request() -> None:
+    raw = b"POST /a?b HTTP/1.1\r\nHost: x\r\nContent-LENGTH: 12\r\nRange:bytes=0-1 \t\r\nConnection: x, Close"
+    headers = {"host": "x", "content-length": "12", "range": "bytes=0-1", "connection": "x, Close"}
+    assert parse_request(raw) == Request("POST", "/a?b", headers, 12, keep_alive=False)
+    assert parse_request(b"GET / HTTP/1.1").keep_alive
+    assert not parse_request(b"GET / HTTP/1.0\r\nConnection: keep-alive").keep_alive
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"GET /",
+        b"GET / HTTP/2.0",
+        b"GET / HTTP/1.1 ",
+        b"GET  / HTTP/1.1",
+        b"get / HTTP/1.1",
+        b"GET http://x/ HTTP/1.1",
+        b"GET /\xff HTTP/1.1",
+        b"\r\nGET / HTTP/1.1",
+        b"GET / HTTP/1.1\nHost: x",
+        b"GET / HTTP/1.1\r\nHost",
+        b"GET / HTTP/1.1\r\nHost : x",
+        b"GET / HTTP/1.1\r\n Host: x",
+        b"GET / HTTP/1.1\r\nA: b\r\n c",
+        b"GET / HTTP/1.1\r\nA: b\nc: d",
+        b"GET / HTTP/1.1\r\nA: b\rc",
+        b"GET / HTTP/1.1\r\nA: b\0",
+        b"GET / HTTP/1.1\r\nA: b\r\na: b",
+        b"GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 1",
+        b"GET / HTTP/1.1\r\nContent-Length: -1",
+        b"GET / HTTP/1.1\r\nContent-Length: +1",
+        b"GET / HTTP/1.1\r\nContent-Length: 1,1",
+        b"GET / HTTP/1.1\r\nContent-Length:",
+        b"GET / HTTP/1.1\r\nContent-Length: \xb2",
+        b"GET / HTTP/1.1\r\nContent-Length: " + b"1" * 16,
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked",
+        b"POST / HTTP/1.1\r\nExpect: 100-continue",
+        b"GET / HTTP/1.1\r\nUpgrade: websocket",
+        b"GET / HTTP/1.1" + b"".join(b"\r\nh%d: x" % index for index in range(HEADERS_MAX + 1)),
+    ],
+)
+def test_requests_that_are_not_plain(raw: bytes) -> None:
+    assert parse_request(raw) is NOT_PLAIN
+
+
+@given(st.binary(max_size=80), st.booleans())
+def test_any_bytes_are_plain_or_not(raw: bytes, begun: bool) -> None:
+    request = parse_request(b"GET / HTTP/1.1\r\n" + raw if begun else raw)
+    assert request is NOT_PLAIN or request.length is None or request.length >= 0
+
+
+@pytest.mark.parametrize(
+    ("raw", "bulk"),
+    [
+        (b"GET " + OBJECT + b" HTTP/1.1", True),
+        (b"GET " + OBJECT + b" HTTP/1.1\r\nContent-Length: 0", True),
+        (b"GET " + OBJECT + b" HTTP/1.1\r\nContent-Length: 1", False),
+        (b"HEAD " + OBJECT + b" HTTP/1.1", False),
+        (b"GET " + OBJECT + b"?x HTTP/1.1", False),
+        (b"GET " + OBJECT + b"0 HTTP/1.1", False),
+        (b"GET " + OBJECT.upper() + b" HTTP/1.1", False),
+        (b"GET " + wire.INFO_PATH.encode() + b" HTTP/1.1", False),
+        (b"POST " + wire.BATCH_PATH.encode() + b" HTTP/1.1\r\nContent-Length: 9", True),
+        (b"POST " + wire.BATCH_PATH.encode() + b" HTTP/1.1\r\nContent-Length: 262144", True),
+        (b"POST " + wire.BATCH_PATH.encode() + b" HTTP/1.1\r\nContent-Length: 262145", False),
+        (b"POST " + wire.BATCH_PATH.encode() + b" HTTP/1.1", False),
+        (b"GET " + wire.BATCH_PATH.encode() + b" HTTP/1.1\r\nContent-Length: 9", False),
+        (b"POST " + wire.RECIPES_PATH.encode() + b" HTTP/1.1\r\nContent-Length: 9", True),
+        (b"POST " + wire.HAVE_PATH.encode() + b" HTTP/1.1\r\nContent-Length: 9", False),
+    ],
+)
+def test_what_is_for_bulk_bytes(raw: bytes, bulk: bool) -> None:
+    assert parse_request(raw).is_bulk() is bulk
+
+
+def test_connections_are_counted_by_address_and_in_all() -> None:
+    admission = Admission(3, 2)
+    first, second = admission.admit("a"), admission.admit("a")
+    assert first is not None
+    assert second is not None
+    assert admission.admit("a") is None
+    assert admission.admit("b") is not None
+    assert admission.admit("c") is None
+    assert admission.refused == 2
+    first.release()
+    first.release()
+    assert admission.connections == 2
+    assert admission.admit("c") is not None
+
+
+def test_who_has_waited_longest_makes_room_for_its_own_address_first() -> None:
+    admission = Admission(4, 2, idle_grace=0)
+    tickets = {name: admission.admit(name[0]) for name in ("a1", "b1", "b2", "c1")}
+    cut: list[str] = []
+    for name, ticket in tickets.items():
+        assert ticket is not None
+        ticket.cut = lambda name=name: cut.append(name)  # type: ignore[misc]
+    assert admission.admit("b") is not None
+    assert cut == ["b1"]
+    assert admission.admit("d") is not None
+    assert cut == ["b1", "a1"]
+
+
+def test_who_is_answered_or_has_just_come_makes_no_room() -> None:
+    admission = Admission(2, 2, idle_grace=0)
+    for _ in range(2):
+        ticket = admission.admit("a")
+        assert ticket is not None
+        ticket.busy()
+    assert admission.admit("b") is None
+    patient = Admission(1, 1, idle_grace=60)
+    assert patient.admit("a") is not None
+    assert patient.admit("b") is None
