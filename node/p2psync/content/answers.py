@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import socket
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from email.utils import formatdate
@@ -263,18 +262,24 @@ class RowsAnswer:
         self._ready = self._ready[count:]
         left = count - min(count, max(0, len(self._head) - self._sent))
         self._sent += count
-        sums: Counter[bytes | None] = Counter()
+        inside, framing = self._inside, 0
+        sums: dict[bytes | None, int] = {}
         while left:
             size, archive = self._taken[self._row]
-            part = min(left, size - self._inside)
-            framing = max(0, min(part, wire.ROW_LENGTH.size - self._inside))
-            sums[None] += framing
-            sums[archive] += part - framing
-            self._inside += part
-            left -= part
-            if self._inside == size:
+            end = min(size, inside + left)
+            content = end - inside
+            if inside < wire.ROW_LENGTH.size:
+                head_part = min(end, wire.ROW_LENGTH.size) - inside
+                framing += head_part
+                content -= head_part
+            sums[archive] = sums.get(archive, 0) + content
+            left -= end - inside
+            inside = end
+            if end == size:
                 self._row += 1
-                self._inside = 0
+                inside = 0
+        self._inside = inside
+        sums[None] = sums.get(None, 0) + framing
         if self._counters is not None:
             for archive, number in sums.items():
                 if number:

@@ -196,12 +196,13 @@ class _StateRows:
         digest, offset, _ = row
         at = self._located.get(digest)
         if at is not None:
+            _, root, directory, name, size, mtime_ns, ctime_ns, ino, archive = at
             folder = self._folder
-            if folder is None or at.dir != self._dir or at.tree_path != self._root:
-                folder = self._enter(at)
-            stamp = Stamp(at.size, at.mtime_ns, at.ctime_ns, at.ino)
-            if folder is not None and is_plain(at.name) and folder.read_into(at.name, stamp, offset, into):
-                self.archive = at.archive
+            if folder is None or directory != self._dir or root != self._root:
+                folder = self._enter(root, directory)
+            stamp = (size, mtime_ns, ctime_ns, ino)
+            if folder is not None and is_plain(name) and folder.read_into(name, stamp, offset, into):
+                self.archive = archive
                 return True
         return self._search(digest, at, offset, into)
 
@@ -210,10 +211,10 @@ class _StateRows:
             self._opener.unpin(self._folder)
             self._folder = None
 
-    def _enter(self, at: Located) -> Folder | None:
+    def _enter(self, root: bytes, directory: bytes) -> Folder | None:
         self.close()
-        self._folder = self._opener.pin(at.tree_path, at.dir)
-        self._root, self._dir = at.tree_path, at.dir
+        self._folder = self._opener.pin(root, directory)
+        self._root, self._dir = root, directory
         return self._folder
 
     def _search(self, digest: bytes, at: Located | None, offset: int, into: memoryview) -> bool:

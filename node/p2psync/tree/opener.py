@@ -90,11 +90,12 @@ class Folder:
         self.pins = 0
         self.cached = True
 
-    def read_into(self, name: bytes, stamp: Stamp, offset: int, into: memoryview) -> bool:
+    def read_into(self, name: bytes, stamp: tuple[int, int, int, int], offset: int, into: memoryview) -> bool:
         """Read bytes of the regular file ``name`` in here, if it is the one that ``stamp`` describes.
 
-        One look at its attributes, after the reading, is enough: a change before or during it would show in
-        the change time, which nobody sets back. False: it is missing, shorter, something else or changed.
+        ``stamp`` has the fields of a ``Stamp``. One look at its attributes, after the reading, is enough: a
+        change before or during it would show in the change time, which nobody sets back. False: it is
+        missing, shorter, something else or changed.
         """
         try:
             fd = os.open(name, _FILE_FLAGS, dir_fd=self.fd)
