@@ -11,7 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -101,12 +101,21 @@ class Running:
             raise BenchError(f"{' '.join(self.argv)} ended with {code}: {self.output[-TOLD_MAX:]}")
         return Cost(wall, used.ru_utime + used.ru_stime, self.output)
 
+    def freeze(self) -> None:
+        """Stop it and its children, so that they are silent: their connections stay open."""
+        self._signal_all(signal.SIGSTOP)
+
+    def _signal_all(self, number: signal.Signals) -> None:
+        for pid in family(self.pid):
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
     def stop(self) -> None:
-        """SIGTERM, also if it was stopped by SIGSTOP; SIGKILL if that does not help."""
+        """SIGTERM, also if it is frozen; SIGKILL if that does not help."""
         if self.process.poll() is not None:
             return
         self.process.terminate()
-        self.process.send_signal(signal.SIGCONT)
+        self._signal_all(signal.SIGCONT)
         try:
             self.process.wait(READY_DEADLINE)
         except subprocess.TimeoutExpired:

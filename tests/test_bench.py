@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from bench.__main__ import main
 from bench.contestants import aria2
 from bench.figures import Results
 from bench.memory import memory_of
-from bench.processes import BenchError, run
+from bench.processes import BenchError, Running, family, run
 from bench.rows import ROWS
 from bench.targets import KINDS
 
@@ -156,6 +158,21 @@ def test_a_liar_has_every_block_wrong(tmp_path: Path) -> None:
     image.write_bytes(bytes(liar.BLOCK))
     with pytest.raises(BenchError, match="cannot be made wrong"):
         liar.flip(image, original)
+
+
+def test_a_frozen_server_is_silent_with_its_children_and_can_still_be_stopped(tmp_path: Path) -> None:
+    running = Running(["sh", "-c", "sleep 600 & echo ready; wait"], tmp_path / "log")
+    while "ready" not in running.output:
+        assert running.process.poll() is None
+    running.freeze()
+    members = family(running.pid)
+    assert len(members) == 2
+    for pid in members:
+        while " T " not in Path(f"/proc/{pid}/stat").read_text():
+            assert running.process.poll() is None
+    running.stop()
+    assert running.process.returncode == -signal.SIGTERM
+    os.kill(members[1], signal.SIGKILL)
 
 
 def test_memory_of_a_process_that_has_ended_is_none() -> None:

@@ -52,7 +52,9 @@ def nochange(session: Session) -> None:
             one.fetch(servers[one.name], dests[one.name])  # warms caches
         for _ in range(session.runs):
             for one in field:
-                session.note("wall", one.name, one.fetch(servers[one.name], dests[one.name]).wall)
+                cost = one.fetch(servers[one.name], dests[one.name])
+                session.note("wall", one.name, cost.wall)
+                session.note("CPU of the client", one.name, cost.cpu)
         for one in field:
             _count(session, one, servers[one.name], dests[one.name])
 

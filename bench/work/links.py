@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import threading
 from collections.abc import Sequence
@@ -113,7 +112,7 @@ def _measure(
     last = servers[LAST].running
     sent_before = wires.sent(last.pid, DEVICE)
     running = one.start(servers, dest, client)
-    silencing = threading.Timer(SILENT_AFTER, last.process.send_signal, [signal.SIGSTOP])
+    silencing = threading.Timer(SILENT_AFTER, last.freeze)
     if case.is_silent:
         silencing.start()
     try:

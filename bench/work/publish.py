@@ -38,7 +38,9 @@ def _publish(session: Session, data: Data) -> None:
         works = _hashing(session, data.tree, home)
         for _ in range(session.runs):
             for name, start in works.items():
-                session.note("wall", name, start().finish().wall)
+                cost = start().finish()
+                session.note("wall", name, cost.wall)
+                session.note("CPU", name, cost.cpu)
         for name, start in works.items():
             if name != READING:
                 running = start()
