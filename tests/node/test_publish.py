@@ -292,9 +292,9 @@ def put(*args):
         die()
 
 writer.FLUSH_ROWS = 200
-left, real = int(sys.argv[3]), Trees.put_files
+left, real = int(sys.argv[3]), Trees.put_directory
 if left:
-    Trees.put_files = put
+    Trees.put_directory = put
 else:
     HeadStore.put = die
 publish(State.open(Path(sys.argv[1])), sys.argv[2])

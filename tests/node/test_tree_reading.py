@@ -18,10 +18,10 @@ from p2psync.format.listing import Entry, decode_listing
 from p2psync.format.recipe import Recipe
 from p2psync.format.snapshot import Snapshot
 from p2psync.publish import Published, publish
-from p2psync.publish.directory import COARSE_TICK_NS, FINE_TICK_NS, is_racy
 from p2psync.state import State
 from p2psync.tree import reading
 from p2psync.tree.scan import Found
+from p2psync.tree.stamp import COARSE_TICK_NS, FINE_TICK_NS, is_racy
 
 
 def entries(state: State, done: Published) -> dict[bytes, Entry]:

@@ -1,10 +1,10 @@
 """From a tree on disk to the listing of its root: walks, reads what changed, builds listings bottom-up.
 
-A directory is looked at when all directories in it are done. A stamp over all that goes into its listing
-(names, attributes, the listings below) tells whether anything changed since last time; if not, the old
-listing stands and nothing of the directory is read, not even its rows. Otherwise each file is compared with
-its row, and only files whose size, mtime, ctime or inode changed are read: small ones here, larger ones by
-a few threads while the walk goes on. Memory is that of the directories on the way to the current one, and
+A directory is looked at when all directories in it are done. Its stamp (names and attributes) and the
+listings of the directories in it tell whether anything changed since last time; if not, the old listing
+stands and nothing of the directory is read, not even the rows of its files. Otherwise each file is compared
+with its row, and only files whose size, mtime, ctime or inode changed are read: small ones here, larger ones
+by a few threads while the walk goes on. Memory is that of the directories on the way to the current one, and
 of the few that wait for a file.
 """
 
@@ -29,7 +29,7 @@ from p2psync.format.listing import (
     encode_listing,
     symlink_entry,
 )
-from p2psync.publish.directory import Node, is_racy, is_unchanged
+from p2psync.publish.directory import Node, is_unchanged
 from p2psync.publish.writer import Writer
 from p2psync.rules.filter import Filter
 from p2psync.state import DirRow, FileRow, State
@@ -46,6 +46,7 @@ from p2psync.tree.scan import (
     read_link,
     scan_directory,
 )
+from p2psync.tree.stamp import NO_STAMP, is_racy
 
 MAX_WAITING: Final = (
     32  # files that are being hashed or wait for it: each holds a descriptor and its directory
@@ -199,12 +200,11 @@ class Builder:
         )
         if old is not None:
             node.old_listing = old.listing
-            if node.intact and old.stamp == node.stamp():
+            if node.intact and old.inner == node.inner() and old.stamp == node.stamp():
                 self._keep(node, old)
                 return True
         known = self._trees.files_in(self._tree, node.path)
         moved = self._moved(node) if old is None else {}
-        node.gone_files = known.keys() - {row.name for row in node.rows if row.is_file}
         node.gone_dirs = self._known_dirs(node).keys() - node.done.keys()
         node.waiting = 1  # so that no file that is done early finishes the directory
         for row in node.rows:
@@ -250,11 +250,11 @@ class Builder:
 
     def _file(self, node: Node, row: Found, known: FileRow | None, moved: FileRow | None) -> None:
         if known is not None and is_unchanged(row, known):
-            self._add_file(node, row, known.size, known.digest)
+            self._add_file(node, row, known)
             self._tell.advance(known.size, 1)
             return
         if moved is not None and is_unchanged(row, moved):
-            self._add_file(node, row, moved.size, moved.digest)
+            self._add_file(node, row, moved)
             node.fresh.append(moved)
             self._tell.advance(moved.size, 1)
             return
@@ -263,7 +263,7 @@ class Builder:
             fd = os.open(row.name, FILE_FLAGS, dir_fd=node.fd)
         except OSError as error:
             note_error(error, path, self._report)
-            self._drop(node, row)
+            node.intact = False
             return
         if reading.INLINE_MAX < row.size <= reading.SPLIT_OVER:
             future = self._pool.submit(reading.read_stable, fd, row, reading.hash_file)
@@ -305,7 +305,6 @@ class Builder:
     def _take(self, node: Node, content: reading.Content) -> None:
         found, ref = content.found, content.ref
         self.read_bytes += content.read_bytes
-        self._add_file(node, found, ref.size, ref.digest)
         row = FileRow(
             found.name,
             found.size,
@@ -317,13 +316,17 @@ class Builder:
         )
         if is_racy(row.mtime_ns, row.ctime_ns, row.hashed_ns):
             node.intact = False
+        self._add_file(node, found, row)
         node.fresh.append(row)
         if content.recipe is not None:
             self._writer.add_recipe(ref.digest, content.recipe)
 
     @staticmethod
-    def _add_file(node: Node, found: Found, size: int, digest: bytes) -> None:
-        node.entries.append(Entry(found.name, Kind.FILE, found.permissions, found.mtime_ns, size, digest))
+    def _add_file(node: Node, found: Found, row: FileRow) -> None:
+        node.files.append(row)
+        node.entries.append(
+            Entry(found.name, Kind.FILE, found.permissions, found.mtime_ns, row.size, row.digest)
+        )
 
     def _failed(self, node: Node, row: Found, path: bytes, error: Exception) -> None:
         if isinstance(error, reading.KeptChanging):
@@ -333,12 +336,7 @@ class Builder:
             self._report.refused(path, "it is larger than an object may be")
         elif isinstance(error, OSError):
             note_error(error, path, self._report)
-        self._drop(node, row)
-
-    def _drop(self, node: Node, row: Found) -> None:
-        """A file that is left out; its old row, if any, no longer tells what is on disk."""
         node.intact = False
-        node.gone_files.add(row.name)
 
     def _finish(self, node: Node) -> None:
         """All entries of `node` are there: make its listing, unless it was kept."""
@@ -350,10 +348,10 @@ class Builder:
                 if not listing.is_single:
                     self._writer.add_recipe(listing.digest, recipe.encode())
             totals = add_totals(entry.below for entry in node.entries)
-            stamp = node.stamp() if node.intact else b""
+            stamp = node.stamp() if node.intact else NO_STAMP
             gone = [join(node.path, name) for name in node.gone_dirs]
             self._writer.add_directory(
-                node.path, DirRow(stamp, listing, totals, node.found.ino), node.fresh, node.gone_files, gone
+                node.path, DirRow(stamp, listing, totals, node.found.ino, node.inner()), node.files, gone
             )
             self._hand_up(node, listing, totals)
         self._open.discard(node)

@@ -2,33 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
-
-import msgpack
-from blake3 import blake3
-
 from p2psync.format.ids import Ref
 from p2psync.format.listing import Entry
 from p2psync.state import DirRow, FileRow
 from p2psync.tree.scan import Found
-
-# A later change is unseen if it falls into the same tick of the file system's clock as the one that was
-# read: kernels stamp with a clock of 1 to 10 ms; FAT counts times in 2 s and some network file systems in
-# whole seconds.
-FINE_TICK_NS: Final = 100_000_000
-COARSE_TICK_NS: Final = 2_000_000_000
-_STAMP_VERSION: Final = 1
-
-
-def is_racy(mtime_ns: int, ctime_ns: int, hashed_ns: int) -> bool:
-    """Whether a file could have changed after it was hashed without any change of its attributes.
-
-    As git's "racily clean" entries (git documentation, technical/racy-git): its times lie so close to the
-    moment of reading that a later write may have got the same ones. Both times count: a write sets both.
-    """
-    coarse = mtime_ns % 1_000_000_000 == 0 and ctime_ns % 1_000_000_000 == 0
-    tick = COARSE_TICK_NS if coarse else FINE_TICK_NS
-    return hashed_ns > 0 and min(mtime_ns, ctime_ns) >= hashed_ns - tick
+from p2psync.tree.stamp import directory_stamp, is_racy
 
 
 def is_unchanged(found: Found, known: FileRow) -> bool:
@@ -53,10 +31,10 @@ class Node:
         "done",
         "entries",
         "fd",
+        "files",
         "found",
         "fresh",
         "gone_dirs",
-        "gone_files",
         "intact",
         "kept",
         "known_dirs",
@@ -82,8 +60,8 @@ class Node:
         self.intact = True  # False: something was left out or may be missed, look again next time
         self.done: dict[bytes, Entry] = {}  # directories in it that are done
         self.entries: list[Entry] = []  # of the new listing
-        self.fresh: list[FileRow] = []  # files that were read
-        self.gone_files: set[bytes] = set()
+        self.files: list[FileRow] = []  # of all files in the new listing
+        self.fresh: list[FileRow] = []  # those of them that were read, or were elsewhere before
         self.gone_dirs: set[bytes] = set()
         self.known_dirs: dict[bytes, DirRow] | None = (
             None  # rows of the directories in it, once they were read
@@ -91,23 +69,17 @@ class Node:
         self.old_listing: Ref | None = None
 
     def stamp(self) -> bytes:
-        """32 bytes that change with anything that goes into the listing.
-
-        A file may have been read in another state than it was listed in: then the state it was read in
-        counts.
+        """The stamp of what was found. A file may have been read in another state than it was listed in: then
+        the state it was read in counts.
         """
-        rows: list[object] = []
+        if not self.fresh:
+            return directory_stamp(self.rows)
         read = {row.name: row for row in self.fresh}
-        if not read and not self.done:
-            rows = list(self.rows)
-        else:
-            for row in self.rows:
-                entry = self.done.get(row.name)
-                file = read.get(row.name)
-                if entry is not None:
-                    rows.append(entry[:8])
-                elif file is not None:
-                    rows.append((row.name, row.mode, *file[1:5]))
-                else:
-                    rows.append(row)
-        return blake3(msgpack.packb([_STAMP_VERSION, rows])).digest()
+        return directory_stamp(
+            row if (file := read.get(row.name)) is None else (row.name, row.mode, *file[1:5])
+            for row in self.rows
+        )
+
+    def inner(self) -> tuple[tuple[bytes, Ref], ...]:
+        """The listings of the directories in it, by name."""
+        return tuple((name, entry.ref) for name, entry in sorted(self.done.items()))

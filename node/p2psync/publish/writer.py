@@ -37,31 +37,21 @@ class Writer:
         self._bytes += len(raw)
 
     def add_directory(
-        self,
-        directory: bytes,
-        row: DirRow,
-        files: list[FileRow],
-        dropped_files: Iterable[bytes],
-        dropped_dirs: Iterable[bytes],
+        self, directory: bytes, row: DirRow, files: list[FileRow], dropped_dirs: Iterable[bytes]
     ) -> None:
-        """A directory that was read: its row, the new rows of its files, and the names that are gone from
-        it.
+        """A directory that was read: its row, those of all files in it, and the directories that are gone
+        from it.
         """
         trees, tree = self._state.trees, self._tree
-        gone = list(dropped_files)
         below = list(dropped_dirs)
 
         def write() -> None:
-            if gone:
-                trees.drop_files(tree, directory, gone)
             for path in below:
                 trees.drop_dir(tree, path)
-            if files:
-                trees.put_files(tree, directory, files)
-            trees.put_dir(tree, directory, row)
+            trees.put_directory(tree, directory, row, files)
 
         self._writes.append(write)
-        self._rows += 1 + len(files) + len(gone) + len(below)
+        self._rows += 1 + len(files) + len(below)
         if self._rows >= FLUSH_ROWS or self._bytes >= FLUSH_BYTES:
             self.flush()
 

@@ -12,7 +12,11 @@ import threading
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
+
+from p2psync.tree.stamp import Stamp
+
+__all__ = ["FileContent", "Opener", "Stamp", "is_plain", "open_beneath"]
 
 FOLDERS_CACHED: Final = 256
 """Directories kept open: a batch asks for many files of few directories. Costs as many descriptors."""
@@ -20,19 +24,6 @@ _FOLDER_FLAGS: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.
 _FILE_FLAGS: Final = (
     os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 )  # a FIFO that was swapped in must not block
-
-
-class Stamp(NamedTuple):
-    """What tells a file that was hashed from one that was changed since. Times in ns."""
-
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-    ino: int
-
-    @classmethod
-    def of(cls, status: os.stat_result) -> Stamp:
-        return cls(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
 class FileContent:

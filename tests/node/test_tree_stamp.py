@@ -1,0 +1,85 @@
+"""A directory's stamp is that of what is directly in it: anything there changes it, and nothing below."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.node.publishing import write
+
+from p2psync.events import SILENT
+from p2psync.rules.filter import Filter
+from p2psync.tree.report import Report
+from p2psync.tree.scan import scan_directory
+from p2psync.tree.stamp import directory_stamp, stamp_of_directory
+
+
+def stamps(top: Path, directory: bytes = b"", hidden: frozenset[bytes] = frozenset()) -> bytes:
+    """The stamp of what is on disk, which is that of what a walk finds."""
+    fd = os.open(os.path.join(bytes(top), directory), os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        walked = directory_stamp(scan_directory(fd, directory, Filter(), Report(SILENT), hidden))
+        assert stamp_of_directory(fd, directory, hidden) == walked
+        return walked
+    finally:
+        os.close(fd)
+
+
+def test_the_stamp_on_disk_is_that_of_a_walk(tree: Path) -> None:
+    assert stamps(tree) == stamps(tree)
+    for name in (
+        b"-rf",
+        b"\xff\xfe",
+        b"a\nb",
+        b"x" * 255,
+        b" ",
+        b"caf\xc3\xa9",
+        b"z/inner",
+        b".p2psync/head",
+    ):
+        write(os.path.join(os.fsencode(tree), name), name)
+    os.symlink("nowhere", tree / "link")
+    os.mkfifo(tree / "pipe")
+    write(tree / "ancient", b"x", mtime_ns=-(10**18))
+    before = stamps(tree)
+    assert stamps(tree, b"z") != before
+    for left_out in (tree / "pipe", tree / ".p2psync"):
+        left_out.rename(tree.parent / left_out.name)
+        assert stamps(tree) == before
+    write(tree / "z" / ".p2psync", b"x")
+    assert stamps(tree, b"z") != stamps(tree, b"z", frozenset({b"z/.p2psync"}))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda top: write(top / "new", b"x"),
+        lambda top: (top / "file").unlink(),
+        lambda top: (top / "file").rename(top / "other"),
+        lambda top: write(top / "file", b"other"),
+        lambda top: (top / "file").chmod(0o600),
+        lambda top: os.utime(top / "file", ns=(0, 5)),
+        lambda top: os.utime(top / "link", ns=(0, 5), follow_symlinks=False),
+        lambda top: (top / "inner").chmod(0o700),
+        lambda top: os.utime(top / "inner", ns=(0, 5)),
+        lambda top: write(top / "inner" / "new", b"x"),  # by the mtime of the directory
+    ],
+)
+def test_a_change_in_a_directory_changes_its_stamp(tree: Path, change: Callable[[Path], object]) -> None:
+    write(tree / "file", b"data")
+    write(tree / "inner" / "file", b"data")
+    os.utime(tree / "inner", ns=(0, 1))
+    os.symlink("file", tree / "link")
+    before = stamps(tree)
+    change(tree)
+    assert stamps(tree) != before
+
+
+def test_a_change_below_leaves_the_stamp(tree: Path) -> None:
+    write(tree / "inner" / "deep" / "file", b"data")
+    before, inner = stamps(tree), stamps(tree, b"inner/deep")
+    write(tree / "inner" / "deep" / "file", b"other")
+    assert stamps(tree, b"inner/deep") != inner
+    assert stamps(tree) == before
