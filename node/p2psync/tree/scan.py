@@ -100,6 +100,7 @@ def scan_directory(
                 continue
             mode = st.st_mode
             kind = mode & 0o170000
+            mtime_ns = st.st_mtime_ns
             if scope is not None and scope.hides(name, kind == stat.S_IFDIR):
                 continue
             if special and ((not directory and name in RESERVED_NAMES) or join(directory, name) in hidden):
@@ -107,12 +108,12 @@ def scan_directory(
             if kind in _SPECIAL:
                 report.skipped(join(directory, name), _SPECIAL[kind])
                 continue
-            if not -INT64_MAX <= st.st_mtime_ns <= INT64_MAX:
+            if not -INT64_MAX <= mtime_ns <= INT64_MAX:
                 report.refused(
                     join(directory, name), "its modification time lies outside the years 1678 to 2262"
                 )
                 continue
-            rows.append(_new(Found, (name, mode, st.st_size, st.st_mtime_ns, st.st_ctime_ns, st.st_ino)))
+            rows.append(_new(Found, (name, mode, st.st_size, mtime_ns, st.st_ctime_ns, st.st_ino)))
     if len(rows) > LISTING_ENTRIES_MAX:
         raise TooManyEntries
     rows.sort(key=_by_name)
