@@ -245,7 +245,7 @@ def test_what_cannot_be_read_is_left_out_each_time(
         done = publish(state, tree)
         assert entries(state, done).keys() == {b"open"}
         assert done.exit_code == 23
-        assert done.warnings == ("locked is left out: it cannot be read (Permission denied).",)
+        assert done.warnings == ("locked is left out: it cannot be read (Permission denied)",)
     assert state.trees.files_in(1, b"").keys() == {b"open"}
     assert state.trees.files_in(1, b"locked") == {}
     monkeypatch.undo()
