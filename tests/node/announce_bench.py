@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -35,6 +35,15 @@ class FakeTime:
 
     def time(self) -> float:
         return START + self.now
+
+
+def local_to(ip: str | None) -> Callable[[str], Awaitable[str | None]]:
+    """Stands in for `here.local_address`: our address on the way to anybody."""
+
+    async def local_address(_: str) -> str | None:
+        return ip
+
+    return local_address
 
 
 class FakeDht:
@@ -175,7 +184,7 @@ def announcing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]
     monkeypatch.setattr(announce, "time", clock)
     monkeypatch.setattr(gossip, "time", clock)
     monkeypatch.setattr(gossip, "PeerSource", Told)
-    monkeypatch.setattr(gossip, "local_address", lambda _: "192.0.2.7")
+    monkeypatch.setattr(gossip, "local_address", local_to("192.0.2.7"))
     monkeypatch.setattr(Told, "log", [])
     monkeypatch.setattr(Told, "lists", [])
     made = Bench(folder, clock)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.node.announce_bench import START, Bench, Told, announcing
+from tests.node.announce_bench import START, Bench, Told, announcing, local_to
 
 from p2psync.daemon import gossip
 from p2psync.daemon.gossip import BUSY_TRIES, TOLD_MAX, UNREACHED_MIN
@@ -134,7 +134,7 @@ async def test_a_node_that_checks_another_of_our_address_is_asked_again(
 async def test_without_a_dht_we_are_where_a_neighbour_sees_us(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, local: str | None, given: str, endpoint: Endpoint | None
 ) -> None:
-    monkeypatch.setattr(gossip, "local_address", lambda _: local)
+    monkeypatch.setattr(gossip, "local_address", local_to(local))
     bench.dht.observed = None
     mirror(bench, given)
     await bench.announcer.nominate(bench.publisher.archive)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.node.announce_bench import Bench, Told, announcing
+from tests.node.announce_bench import Bench, Told, announcing, local_to
 
 from p2psync.daemon import gossip
 from p2psync.daemon.announce import RETRY
@@ -51,7 +51,7 @@ async def test_who_cannot_be_reached_says_so_to_its_operator_and_to_nobody_else(
 async def test_who_sees_us_at_our_endpoint_is_asked_to_reach_us(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, local: str, holder: str, asked: bool
 ) -> None:
-    monkeypatch.setattr(gossip, "local_address", lambda _: local)
+    monkeypatch.setattr(gossip, "local_address", local_to(local))
     bench.tree("mirror", bench.publish())
     bench.knows(bench.holder("peer", holder))
     await bench.announcer.round()

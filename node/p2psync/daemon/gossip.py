@@ -16,10 +16,10 @@ from typing import Final
 
 from p2psync.errors import P2psyncError
 from p2psync.format.url import host_and_port, host_port
+from p2psync.network.here import family_of, local_address
 from p2psync.sources.node import PeerSource
 from p2psync.sources.source import Busy, Unreachable
 from p2psync.state import State
-from p2psync.supply.sharing import local_address
 from p2psync_dht import Endpoint, HolderRecord, RecordError, holders_key
 from p2psync_dht.contact import Scope, pack_ip, scope_of
 
@@ -83,7 +83,8 @@ class Gossip:
                 told.add(address)
                 group.create_task(self._try_to_tell(archive, address, head, record, begin))
 
-        family = _family(record.endpoints[0]) if record is not None else socket.AF_UNSPEC
+        # A node takes only records with the address that it sees, so it is to see one of this kind.
+        family = family_of(record.endpoints[0].ip or "") if record is not None else socket.AF_UNSPEC
         named = list(dict.fromkeys(given))[:GIVEN_MAX]
         known = self.known(archive)
         async with asyncio.TaskGroup() as group:
@@ -107,7 +108,7 @@ class Gossip:
         for name in [*given, *known][:TOLD_MAX]:
             with contextlib.suppress(P2psyncError, OSError, ValueError):
                 address = await _numeric(name)
-                local = local_address(address)
+                local = await local_address(address)
                 if local is not None and _scope(local) == _scope(host_and_port(address)[0]):
                     return Endpoint(local, port)
         return None
@@ -134,8 +135,10 @@ class Gossip:
         try:
             if head is not None:
                 await source.put_head(archive, head)
-            if record is not None and _sees_us_at(record.endpoints[0], address, local_address(address)):
-                await self._nominate(source, archive, record)
+            if record is not None:
+                local = await local_address(address)
+                if _sees_us_at(record.endpoints[0], address, local):
+                    await self._nominate(source, archive, record)
             records = [self._take(archive, raw) for raw in await source.holders(archive)]
             return [record for record in records if record is not None]
         finally:
@@ -167,11 +170,6 @@ class Gossip:
 
 def _addresses(holder: HolderRecord) -> list[str]:
     return [str(endpoint) for endpoint in holder.endpoints if endpoint.ip]
-
-
-def _family(endpoint: Endpoint) -> socket.AddressFamily:
-    """A node takes only records with the address that it sees, so it is to see one of this kind."""
-    return socket.AF_INET6 if ":" in (endpoint.ip or "") else socket.AF_INET
 
 
 async def _numeric(name: str, family: socket.AddressFamily = socket.AF_UNSPEC) -> str:

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import socket
 import time
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from p2psync.content.library import StateLibrary
 from p2psync.content.partial import PartialObjects
-from p2psync.content.server import ContentServer
-from p2psync.errors import P2psyncError
+from p2psync.errors import NetworkError, P2psyncError
 from p2psync.format.coverage import Coverage
-from p2psync.format.url import host_and_port
+from p2psync.format.url import host_port
+from p2psync.network.here import family_of, local_address
 from p2psync.sources.swarm import Member, Swarm
 from p2psync.state import State
 from p2psync.supply.jobs import Job
@@ -25,6 +25,12 @@ from p2psync.supply.local import PARTIAL
 from p2psync.tree.beneath import join
 from p2psync_dht import Endpoint, HolderRecord, HolderRole, Identity, holders_key
 
+if TYPE_CHECKING:
+    from p2psync.content.library import StateLibrary
+    from p2psync.content.server import ContentServer
+
+SHARE_AFTER: Final = 0.25
+"""Seconds that a fetch lasts before it begins to serve."""
 LIFETIME: Final = 900
 """Seconds that a nomination lasts: a fetch that dies without a word is forgotten soon."""
 RENEW: Final = 300.0
@@ -55,46 +61,75 @@ class PartialShare:
 
 
 class Sharing(PartialShare):
-    """The sharing side of one fetch, with a server of its own."""
+    """The sharing side of one fetch, with a server of its own.
+
+    The server begins when the fetch has lasted a while: what is over sooner is of no use to others, and
+    loading the server would take longer than that.
+    """
 
     def __init__(self, state: State, identity: Identity, archive: bytes, dest: bytes) -> None:
         super().__init__(PartialObjects(), dest)
         self._identity = identity
         self._archive = archive
         self._state = state
-        self._library = StateLibrary(state, self._partial, fetched=True)
-        self._server: ContentServer | None = None
+        self._listen = ("", 0)
+        self._library: StateLibrary | None = None
+        self._starting: asyncio.Future[ContentServer] | None = None
         self._due: dict[str, float] = {}
 
     async def start(self, host: str, port: int) -> None:
-        """Begin to serve. Raises NetworkError if the address cannot be used."""
-        key = self._identity.public_key
-        self._server = await ContentServer.start(self._library, host, port, node_key=key)
+        """Be ready to serve at an IP address and a port (0: a free one); `nominate` begins it.
+
+        Raises NetworkError: the address cannot be listened at.
+        """
+        try:
+            with socket.create_server((host, port), family=family_of(host)):
+                self._listen = host, port
+        except OSError as error:
+            raise NetworkError(
+                f"cannot listen at {host_port(host, port)}: {error.strerror or error}; "
+                "choose another address with --listen, or do without sharing by --no-share"
+            ) from None
 
     async def close(self) -> None:
-        if self._server is not None:
-            await self._server.close()
-        self._library.close()
+        if self._starting is not None:
+            with contextlib.suppress(NetworkError):  # Whoever waited for it has heard of it.
+                await (await self._starting).close()
+        if self._library is not None:
+            self._library.close()
+
+    async def _serve(self) -> ContentServer:
+        """Begin to serve. Raises NetworkError: somebody else listens there by now."""
+        # aiohttp and all that serving needs: loaded here, off the loop, and not by who fetches a trifle.
+        library = await asyncio.to_thread(importlib.import_module, "p2psync.content.library")
+        server = await asyncio.to_thread(importlib.import_module, "p2psync.content.server")
+        self._library = library.StateLibrary(self._state, self._partial, fetched=True)
+        key = self._identity.public_key
+        self._starting = asyncio.ensure_future(
+            server.ContentServer.start(self._library, *self._listen, node_key=key)
+        )
+        return await asyncio.shield(self._starting)  # Half a server could not be closed.
 
     async def nominate(self, swarm: Swarm, coverage: Coverage) -> None:
-        """Keep the sources told that we are here, until cancelled.
+        """Serve, and keep the sources told that we are here, until cancelled.
 
         Where a node runs on this state directory they are not: it has the same key, and whoever knows it as a
         mirror would forget that for our sake.
         """
+        await asyncio.sleep(SHARE_AFTER)
+        server = await self._serve()
         if self._state.node_runs():
             return
         while True:
             now = time.monotonic()
             due = [m for m in swarm.alive() if m.tracker and now >= self._due.get(m.name, now)]
             if due:
-                await asyncio.gather(*(self._tell(member, coverage) for member in due))
+                await asyncio.gather(*(self._tell(member, coverage, server.address[1]) for member in due))
             await asyncio.sleep(ROUND)
 
-    async def _tell(self, member: Member, coverage: Coverage) -> None:
+    async def _tell(self, member: Member, coverage: Coverage, port: int) -> None:
         """Hand our record to one source, with the address of ours that it sees."""
-        assert self._server is not None  # noqa: S101 - started before
-        ip = local_address(member.name)
+        ip = await local_address(member.name)
         if ip is None:
             self._due[member.name] = time.monotonic() + RENEW
             return
@@ -102,7 +137,7 @@ class Sharing(PartialShare):
         record = HolderRecord.sign(
             self._identity,
             holders_key(self._archive),
-            endpoints=[Endpoint(ip, self._server.address[1])],
+            endpoints=[Endpoint(ip, port)],
             issued=now,
             expires=now + LIFETIME,
             role=HolderRole.PEER,
@@ -115,18 +150,3 @@ class Sharing(PartialShare):
                 assert member.tracker is not None  # noqa: S101 - only such are told
                 await member.tracker.nominate(self._archive, record.raw)
             self._due[member.name] = time.monotonic() + RENEW
-
-
-def local_address(peer: str) -> str | None:
-    """Our IP address on the way to ``peer`` (HOST:PORT), or None if there is no way.
-
-    Connecting a datagram socket sends nothing; it makes the kernel choose the address (ip(7)).
-    """
-    host, port = host_and_port(peer)
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect(address)
-            return str(probe.getsockname()[0])
-    except OSError:
-        return None
