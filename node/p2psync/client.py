@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Unpack
 
 from p2psync.errors import UsageError
 from p2psync.events import Teller
-from p2psync.fetch.keywords import Asking, PathLike, TransferOptions, options_for
 from p2psync.format.url import ArchiveUrl, archive_text, parse_archive_text
 from p2psync.relay import ClientEvent, in_thread, relayed
 from p2psync.state import State
 
 if TYPE_CHECKING:
+    from p2psync.fetch.keywords import Asking, PathLike, TransferOptions
     from p2psync.fetch.options import FetchOptions, FetchSummary
     from p2psync.fetch.verify import Finding
     from p2psync.fetch.view import Holders, Listed, View
@@ -169,6 +169,8 @@ class Client:
         `control`: pauses it and changes its speed while it runs. `files`: tell of each file (`FileDone`).
         What could not be had is in the result, and its exit_code is 23.
         """
+        from p2psync.fetch.keywords import options_for
+
         asked = options_for(source, dest, self._with_bootstrap(options))
         return await self._fetch(asked, control, files, on_event)
 
@@ -186,6 +188,8 @@ class Client:
         """As `fetch`; from then on every node on this state directory serves, announces and updates it,
         each `interval` seconds.
         """
+        from p2psync.fetch.keywords import options_for
+
         asked = options_for(source, directory, self._with_bootstrap(options), mirror=True, interval=interval)
         return await self._fetch(asked, control, files, on_event)
 

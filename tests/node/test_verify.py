@@ -9,6 +9,7 @@ import pytest
 from tests.node.publishing import OLD
 
 from p2psync.errors import FileError, UsageError
+from p2psync.events import Advanced, Event, Phase, Teller
 from p2psync.fetch.verify import Difference, verify
 from p2psync.publish import publish
 from p2psync.rules.filter import Filter
@@ -142,3 +143,20 @@ def test_unreadable_files_are_findings(state: State, tree: Path, monkeypatch: py
 
     monkeypatch.setattr(os, "open", deny)
     assert found(state, tree) == {(b"f", "unreadable"), (b"d/e", "unreadable")}
+
+
+@pytest.mark.parametrize("damage", ["none", "content", "size"])
+def test_progress_adds_up_and_goes_on_within_a_large_file(state: State, tree: Path, damage: str) -> None:
+    done = publish(state, tree)
+    if damage == "content":
+        keep_times(tree / "d" / "e" / "big", b"damaged", at=100_000)
+    elif damage == "size":
+        (tree / "d" / "e" / "big").write_bytes(b"short")
+    events: list[Event] = []
+    assert bool(list(verify(state, tree, tell=Teller(events.append)))) == (damage != "none")
+    steps = [event for event in events if isinstance(event, Advanced)]
+    assert events[0] == Phase("verify", done.bytes, done.files)
+    assert sum(step.bytes for step in steps) == done.bytes
+    assert sum(step.files for step in steps) == done.files
+    if damage != "size":
+        assert sum(0 < step.bytes < 500_000 for step in steps) > done.files, "in steps, chunk by chunk"

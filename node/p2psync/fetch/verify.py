@@ -115,6 +115,7 @@ class _Verifier:
         self._rules = rules
         self._hidden = hidden
         self._tell = tell
+        self._read = 0  # bytes of the current file that were told of
         self._full = full
         self._found: list[Finding] = []
 
@@ -214,6 +215,7 @@ class _Verifier:
             self._note(path, Difference.MTIME, f"{row.mtime_ns} ns, not {entry.mtime_ns} ns")
 
     def _file(self, fd: int, path: bytes, entry: Entry, row: Found) -> None:
+        self._read = 0
         if row.size != entry.size:
             self._note(path, Difference.CONTENT, f"{row.size} bytes, not {entry.size}")
         elif self._full:
@@ -227,10 +229,10 @@ class _Verifier:
                 detail = "shorter than it was a moment ago"
             except OSError as error:
                 self._note(path, Difference.UNREADABLE, error.strerror or "")
-                return
+                detail = None
             if detail is not None:
                 self._note(path, Difference.CONTENT, detail)
-        self._tell.advance(entry.size if self._full else 0, 1)
+        self._tell.advance(entry.size - self._read if self._full else 0, 1)
 
     def _content(self, fd: int, entry: Entry) -> str | None:
         """What is wrong with the content, or None. Raises Truncated, OSError."""
@@ -248,6 +250,8 @@ class _Verifier:
                 first = position if first < 0 else first
                 wrong += 1
             position += length
+            self._read += length
+            self._tell.advance(length, 0)
         if not wrong:
             return None
         return f"{wrong} of {len(recipe)} chunks are wrong, the first at byte {first}"
