@@ -40,8 +40,8 @@ PART = 65_536
 class WriterBench:
     """A DEST, an arena, and a writer that can end and begin again."""
 
-    def __init__(self, folder: Path, spared: frozenset[bytes] = frozenset()) -> None:
-        self.dest = folder / "dest"
+    def __init__(self, folder: Path, spared: frozenset[bytes] = frozenset(), *, dest: str = "dest") -> None:
+        self.dest = folder / dest
         self.dest.mkdir(exist_ok=True)
         self._spared = spared
         self._arena = bytearray(1 << 20)
