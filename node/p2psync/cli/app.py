@@ -22,7 +22,7 @@ from p2psync import __version__
 from p2psync.cli.journal import ERROR, say
 from p2psync.cli.output import print_json
 from p2psync.cli.signals import Stopped, stop_on_sigterm
-from p2psync.errors import FileError, InterruptedFetch, P2psyncError, UsageError
+from p2psync.errors import FileError, InterruptedFetch, P2psyncError, UsageError, show_path
 from p2psync.ui.text import clean_text
 
 # Command -> (module, first line of its help). The line stands here as well so that `p2psync --help` imports
@@ -146,7 +146,7 @@ def explain(error: BaseException) -> P2psyncError:
     if isinstance(error, KeyboardInterrupt | click.Abort | Stopped):
         return InterruptedFetch("stopped by a signal; run the same command again to go on from here")
     if isinstance(error, OSError):
-        where = f" ({os.fsdecode(error.filename)!r})" if isinstance(error.filename, str | bytes) else ""
+        where = f" ('{show_path(error.filename)}')" if isinstance(error.filename, str | bytes) else ""
         return FileError(f"{error.strerror or error}{where}")
     return P2psyncError(f"unexpected {type(error).__name__}: {error or 'no details'}; {REPORT_HINT}")
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from p2psync.errors import FileError
+from p2psync.errors import FileError, show_path
 
 if TYPE_CHECKING:
     from p2psync.rules.filter import Filter
@@ -38,7 +38,7 @@ def read_merge_file(name: bytes) -> bytes:
         with open(name, "rb") as stream:
             text = stream.read(MERGE_FILE_MAX + 1)
     except OSError as error:
-        raise FileError(f"cannot read the filter file {os.fsdecode(name)!r}: {error.strerror}") from None
+        raise FileError(f"cannot read the filter file '{show_path(name)}': {error.strerror}") from None
     if len(text) > MERGE_FILE_MAX:
-        raise FileError(f"the filter file {os.fsdecode(name)!r} is larger than {MERGE_FILE_MAX} bytes")
+        raise FileError(f"the filter file '{show_path(name)}' is larger than {MERGE_FILE_MAX} bytes")
     return text

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
-from p2psync.errors import FormatError, P2psyncError, PartialError
+from p2psync.errors import FormatError, P2psyncError, PartialError, show_path
 from p2psync.fetch.options import FetchOptions
 from p2psync.format.coverage import Coverage
 from p2psync.format.head import ArchiveHead
@@ -101,8 +100,8 @@ class View:
     async def listing(self, directory: Entry) -> list[Entry]:
         """The entries of a directory. Raises PartialError if no source has it."""
         if await self._manifest.load([directory.ref]):
-            name = os.fsdecode(directory.name) or "the root"
-            raise PartialError(f"no source has the listing of {name!r}; try again later")
+            what = f"'{show_path(directory.name)}'" if directory.name else "the root"
+            raise PartialError(f"no source has the listing of {what}; try again later")
         return self._manifest.listing(directory.ref)
 
     async def walk(self, *, recursive: bool = False) -> AsyncIterator[Listed]:
@@ -134,10 +133,10 @@ async def resolve(snapshot_root: Entry, path: bytes, manifest: Manifest) -> Entr
         inner: Entry | None = None
         if entry.kind == Kind.DIR:
             if await manifest.load([entry.ref]):
-                raise PartialError(f"no source has the listing above {os.fsdecode(path)!r}; try again later")
+                raise PartialError(f"no source has the listing above '{show_path(path)}'; try again later")
             inner = next((each for each in manifest.listing(entry.ref) if each.name == name), None)
         if inner is None:
-            raise PartialError(f"the archive has no {os.fsdecode(path)!r}; p2psync ls tells what it has")
+            raise PartialError(f"the archive has no '{show_path(path)}'; p2psync ls tells what it has")
         entry = inner
     return entry
 
