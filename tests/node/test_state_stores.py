@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,11 +14,12 @@ from p2psync.chunking import cut_object
 from p2psync.errors import FileError, UsageError
 from p2psync.format.head import ArchiveHead, sign_head
 from p2psync.format.ids import Ref
-from p2psync.format.listing import Totals, dir_entry, encode_listing, file_entry
+from p2psync.format.listing import Totals, dir_entry, encode_listing, file_entry, symlink_entry
 from p2psync.format.snapshot import Snapshot
 from p2psync.format.url import archive_text
 from p2psync.state import MAX_HOLDERS_PER_ARCHIVE, DirRow, FileRow, State
 from p2psync.state.files import give
+from p2psync.state.garbage import Garbage
 from p2psync.state.meta import GC_GRACE
 from p2psync_dht import ROLE_HEADS, Delegation, Identity
 
@@ -265,6 +268,42 @@ def test_garbage_goes_and_what_snapshots_name_stays(state: State) -> None:
     assert state.meta.get(fresh.digest) == b"just fetched"
     assert state.meta.get_recipe(big.digest) == b"recipe"
     assert state.meta.get_recipe(b"x" * 32) is None
+
+
+def test_what_is_referred_to_while_garbage_is_collected_stays(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between marking and sweeping another writer names an old snapshot, an old listing, and puts an object
+    again; nobody has to wait for the collection.
+    """
+    old = GC_GRACE + 1
+    inner = keep(state, encode_listing([]), old)
+    listing = keep(state, encode_listing([dir_entry(b"d", 0o755, 1, inner, Totals())]), old)
+    snapshot = keep(state, Snapshot(dir_entry(b"", 0o755, 1, listing, Totals(dirs=1)), 1).encode(), old)
+    kept = keep(state, encode_listing([symlink_entry(b"l", 1, b"t")]), old)
+    again, dead = keep(state, b"again", old), keep(state, b"dead", old)
+    tree = state.trees.ensure(b"/t", "mirror", b"a" * 32)
+
+    def write() -> None:
+        with State.open(state.path) as other:
+            other.meta.add_snapshot(b"a" * 32, 0, 1, snapshot)
+            other.trees.put_dir(tree.id, b"", DirRow(b"", kept, Totals(), 1))
+            keep(other, b"again", 0)
+
+    real = Garbage._sweep
+
+    def sweep(garbage: Garbage, *args: Any) -> int:
+        if args[1] == "objects":
+            writer = threading.Thread(target=write)
+            writer.start()
+            writer.join()
+        return real(garbage, *args)
+
+    monkeypatch.setattr(Garbage, "_sweep", sweep)
+    assert state.meta.gc(now=NOW) == 1
+    assert state.meta.missing(ref.digest for ref in (inner, listing, snapshot, kept, again, dead)) == [
+        dead.digest
+    ]
 
 
 def test_putting_an_object_again_keeps_it_from_being_collected(state: State) -> None:

@@ -20,9 +20,10 @@ from typing import Final
 from p2psync.errors import FileError
 from p2psync.state.schema import SCHEMA_VERSION, create, upgrade_from_1
 
-BUSY_SECONDS: Final = (
-    60.0  # the longest wait for another writer; a garbage collection of a large index takes seconds
-)
+BUSY_SECONDS: Final = 60.0
+"""The longest wait for another writer. Transactions take milliseconds, but an upgrade of a large index takes
+some seconds, and a disk may be slow: who runs an event loop writes in a thread (``asyncio.to_thread``).
+"""
 CACHE_KIB: Final = 8192  # page cache of each connection: a few threads of it stay far below the memory target
 # How many variables one statement may carry: below the smallest limit of any SQLite build (999 before 3.32).
 MAX_VARIABLES: Final = 500

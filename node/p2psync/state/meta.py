@@ -12,14 +12,9 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
-from p2psync.errors import FormatError
-from p2psync.format.attributes import decode_attributes
 from p2psync.format.ids import Ref
-from p2psync.format.limits import SINGLE_CHUNK_MAX
-from p2psync.format.listing import Kind, decode_listing
-from p2psync.format.snapshot import Snapshot
 from p2psync.state.database import MAX_VARIABLES, Database
-from p2psync.state.rows import digests
+from p2psync.state.garbage import Garbage
 
 GC_GRACE: Final = 24 * 3600  # seconds; longer than a pause between two runs of one interrupted fetch
 TOUCH_AFTER: Final = (
@@ -133,81 +128,11 @@ class MetaStore:
         return [SnapshotRow(epoch, seq, Ref(size, digest)) for epoch, seq, size, digest in rows]
 
     def gc(self, keep_snapshots_per_archive: int = KEEP_SNAPSHOTS, *, now: float | None = None) -> int:
-        """Remove objects and recipes that no kept snapshot, tree or file refers to; returns how many.
+        """Remove objects and recipes that no kept snapshot, tree, directory or file refers to; returns how
+        many.
 
-        Kept snapshots are the newest few of each archive and those that a tree equals or a head names.
-        Other writers wait while it runs: a few seconds for a million files.
+        Kept snapshots are the newest few of each archive and those that a tree equals. It takes seconds for
+        a million files; other writers wait for milliseconds of that.
         """
         horizon = int(time.time() if now is None else now) - GC_GRACE
-        removed = 0
-        with self._db.transaction() as connection:
-            archives = [row[0] for row in connection.execute("SELECT DISTINCT archive FROM snapshots")]
-            held = {
-                row[0] for row in connection.execute("SELECT snapshot FROM trees WHERE snapshot IS NOT NULL")
-            }
-            roots: set[bytes] = set(held)
-            for archive in archives:
-                for position, known in enumerate(self.snapshots(archive)):
-                    if position < keep_snapshots_per_archive or known.ref.digest in held:
-                        roots.add(known.ref.digest)
-                    else:
-                        connection.execute(
-                            "DELETE FROM snapshots WHERE archive = ? AND digest = ?",
-                            (archive, known.ref.digest),
-                        )
-            marked = self._mark(roots)
-            marked.update(row[0] for row in connection.execute("SELECT digest FROM dirs"))
-            for (records,) in connection.execute("SELECT records FROM pieces"):
-                marked.update(digests(records, SINGLE_CHUNK_MAX))
-            for table in ("objects", "recipes"):
-                old = connection.execute(f"SELECT digest FROM {table} WHERE added < ?", (horizon,))  # noqa: S608
-                dead = [(row[0],) for row in old if row[0] not in marked]
-                connection.executemany(f"DELETE FROM {table} WHERE digest = ?", dead)  # noqa: S608
-                removed += len(dead)
-        return removed
-
-    def _mark(self, snapshots: Iterable[bytes]) -> set[bytes]:
-        """Digests of all objects below the snapshots that are here, and of the contents that have recipes."""
-        marked: set[bytes] = set()
-        pending: list[bytes] = []
-        attributes: list[bytes] = []
-        for digest in snapshots:
-            marked.add(digest)
-            raw = self.get(digest)
-            if raw is None:
-                continue
-            snapshot = Snapshot.decode(raw)
-            pending.append(snapshot.root.digest)
-            if snapshot.attributes is not None:
-                attributes.append(snapshot.attributes.digest)
-        while pending:
-            digest = pending.pop()
-            if digest in marked:
-                continue
-            marked.add(digest)
-            for kind, size, inner in self._references(digest):
-                if kind == Kind.DIR:
-                    pending.append(inner)
-                elif size > SINGLE_CHUNK_MAX:
-                    marked.add(inner)
-        while attributes:
-            digest = attributes.pop()
-            raw = None if digest in marked else self.get(digest)
-            marked.add(digest)
-            if raw is not None:
-                attributes += [row.inner.digest for row in decode_attributes(raw) if row.inner is not None]
-        return marked
-
-    def _references(self, digest: bytes) -> Iterator[tuple[Kind, int, bytes]]:
-        raw = self.get(digest)
-        if raw is None:
-            return
-        try:
-            entries = decode_listing(raw)
-        except FormatError:
-            # Damaged here: it refers to nothing that could be used, and is fetched or made again when it is
-            # needed.
-            return
-        for entry in entries:
-            if entry.kind != Kind.SYMLINK:
-                yield entry.kind, entry.size, entry.digest
+        return Garbage(self._db, self.get).collect(keep_snapshots_per_archive, horizon)
