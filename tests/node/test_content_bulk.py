@@ -15,7 +15,7 @@ import pytest
 from tests.node.wire_support import Served, served
 
 from p2psync.content import api, line, send, server
-from p2psync.content.answers import AGAIN
+from p2psync.content.rows import AGAIN
 from p2psync.sources import wire
 
 LARGE = os.urandom(1 << 20)
@@ -426,11 +426,12 @@ async def test_a_request_behind_a_wrong_one_is_answered(node: Served) -> None:
 
 async def test_those_that_wait_longest_go_first_when_there_is_no_room(tmp_path: Path, tree: Path) -> None:
     async with served(tmp_path, tree, per_address=3, idle_grace=0) as node:
-        held = [await Client.of(node) for _ in range(3)]
-        for client in held:
-            await client.say(batch(node, b"small"))
-            await client.answer()
-        await all_wait(node, 3)
+        held: list[Client] = []
+        for _ in range(3):
+            held.append(await Client.of(node))
+            await held[-1].say(batch(node, b"small"))
+            await held[-1].answer()
+            await all_wait(node, len(held))
         await held[0].say(GET_INFO)
         await held[0].answer()
         await all_wait(node, 3)

@@ -190,6 +190,52 @@ def test_a_partial_object_covers_the_chunks_it_has(tmp_path: Path) -> None:
     assert registry.have(ref.digest) is False
 
 
+def test_a_complete_object_is_offered_from_its_place_until_it_is_dropped(tmp_path: Path) -> None:
+    data = os.urandom(200_000)
+    ref, recipe = cut_object(data)
+    part, place = tmp_path / "part", tmp_path / "place"
+    part.write_bytes(data)
+    registry = PartialObjects()
+    registry.complete(ref.digest, os.fsencode(part))  # never registered
+    assert registry.open(ref.digest) is None
+    registry.register(ref.digest, os.fsencode(part), recipe, bytearray((len(recipe) + 7) // 8))
+    before = registry.open(ref.digest)
+    assert before is not None
+    part.rename(place)
+    registry.complete(ref.digest, os.fsencode(place))
+    content = registry.open(ref.digest)
+    assert content is not None
+    into = bytearray(len(data))
+    assert content.read_into(0, memoryview(into))
+    assert into == data
+    assert not before.covers(0, 1), "who opened it before has what was there before"
+    assert (registry.have(ref.digest), registry.recipe(ref.digest)) == (True, recipe.encode())
+    registry.drop(ref.digest)
+    assert (registry.have(ref.digest), registry.recipe(ref.digest)) == (False, None)
+    assert content.read_into(5, memoryview(into)[:5]), "who is being sent it gets the rest"
+    for each in (before, content):
+        each.close()
+
+
+@pytest.mark.parametrize("what", ["link", "directory", "shorter"])
+def test_what_is_not_the_whole_file_is_not_offered_as_complete(tmp_path: Path, what: str) -> None:
+    data = os.urandom(100_000)
+    ref, recipe = cut_object(data)
+    part, place = tmp_path / "part", tmp_path / "place"
+    part.write_bytes(data)
+    if what == "link":
+        place.symlink_to(part)
+    elif what == "directory":
+        place.mkdir()
+    else:
+        place.write_bytes(data[:-1])
+    registry = PartialObjects()
+    registry.register(ref.digest, os.fsencode(part), recipe, bytearray((len(recipe) + 7) // 8))
+    registry.complete(ref.digest, os.fsencode(place))
+    assert registry.open(ref.digest) is None
+    assert registry.have(ref.digest) is False
+
+
 def test_a_complete_object_that_changes_is_not_offered(tmp_path: Path) -> None:
     data = os.urandom(100_000)
     ref, recipe = cut_object(data)

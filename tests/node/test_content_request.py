@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from p2psync.content.admission import Admission
 from p2psync.content.request import HEADERS_MAX, NOT_PLAIN, Request, parse_request
+from p2psync.content.turns import Turns
 from p2psync.sources import wire
 
 OBJECT = wire.object_path(b"\xab" * 32).encode()
@@ -87,6 +88,19 @@ def test_any_bytes_are_plain_or_not(raw: bytes, begun: bool) -> None:
 )
 def test_what_is_for_bulk_bytes(raw: bytes, bulk: bool) -> None:
     assert parse_request(raw).is_bulk() is bulk
+
+
+def test_addresses_take_turns_however_many_connections_they_have() -> None:
+    turns = Turns[str]()
+    for address, item in [("a", "a1"), ("a", "a2"), ("a", "a3"), ("b", "b1"), ("c", "c1"), ("b", "b2")]:
+        turns.put(address, item)
+    taken = [turns.take() for _ in range(3)]
+    turns.put("c", "c2")
+    while turns:
+        taken.append(turns.take())
+    assert taken == ["a1", "b1", "c1", "a2", "b2", "c2", "a3"]
+    with pytest.raises(KeyError):
+        turns.take()
 
 
 def test_connections_are_counted_by_address_and_in_all() -> None:

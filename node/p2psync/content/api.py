@@ -16,10 +16,11 @@ from typing import Final, ParamSpec, TypeVar
 from aiohttp import web
 from blake3 import blake3
 
-from p2psync.content.answers import IMMUTABLE, ROOM, Cut, RowsAnswer, batch_answer, recipes_answer
+from p2psync.content.answers import IMMUTABLE, Cut
 from p2psync.content.counters import Counters
 from p2psync.content.interface import Library
 from p2psync.content.nominate import Nominations, Refused
+from p2psync.content.rows import ROOM, RowsAnswer, batch_answer, recipes_answer
 from p2psync.content.send import abort, send_content, write
 from p2psync.errors import FormatError, TrustError, UsageError
 from p2psync.format.url import parse_archive_text

@@ -17,10 +17,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
 from p2psync.content.admission import Ticket
-from p2psync.content.answers import ROOM, TextAnswer
+from p2psync.content.answers import TextAnswer
 from p2psync.content.counters import Counters
 from p2psync.content.interface import Library
 from p2psync.content.line import After, Desk, Line
+from p2psync.content.rows import ROOM
+from p2psync.content.turns import Turns
 
 THREADS: Final = 3
 """Threads for bulk bytes: one that sends, and others that a slow disk may hold up. More only wait for the
@@ -47,10 +49,9 @@ class Bulk:
         self._loop = asyncio.get_running_loop()
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="bulk")
         self._local = threading.local()
-        self._lock = threading.Lock()
-        self._queued = 0
+        self._turns = Turns[Line]()
         self._closing = False
-        self._desk = Desk(library, counters, lambda: self._queued > 0, lambda: self._closing, self._room)
+        self._desk = Desk(library, counters, lambda: bool(self._turns), lambda: self._closing, self._room)
         self._lines: set[Line] = set()
         self._waiting: dict[Line, asyncio.TimerHandle] = {}
         self._empty = asyncio.Event()
@@ -148,15 +149,13 @@ class Bulk:
     # In any thread.
 
     def _queue(self, line: Line) -> None:
-        with self._lock:
-            self._queued += 1
-        self._threads.submit(self._turn, line).add_done_callback(_report)
+        self._turns.put(line.ticket.address, line)
+        self._threads.submit(self._turn).add_done_callback(_report)
 
     # In a thread of the pool.
 
-    def _turn(self, line: Line) -> None:
-        with self._lock:
-            self._queued -= 1
+    def _turn(self) -> None:
+        line = self._turns.take()
         after = After.END
         try:
             after = line.go_on(self._desk, self._keepalive)

@@ -15,10 +15,11 @@ from typing import Final
 
 from p2psync.content import api, send
 from p2psync.content.admission import Ticket
-from p2psync.content.answers import ROOM, Answer, object_answer, posted_answer
+from p2psync.content.answers import Answer, object_answer
 from p2psync.content.counters import Counters
 from p2psync.content.interface import Library
 from p2psync.content.request import END, HEAD_BYTES_MAX, NOT_PLAIN, Request, parse_request
+from p2psync.content.rows import ROOM, posted_answer
 
 TURN: Final = ROOM
 """Bytes that a connection is sent before others get their turn: a whole batch, or as much of a file."""
