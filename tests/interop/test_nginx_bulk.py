@@ -37,7 +37,10 @@ async def test_whole_files_and_ranges_of_all_lengths(nginx: Nginx, kind: str) ->
         assert [(answer.error, answer.wrong) for answer in answers] == [(None, [])] * len(orders)
         for answer, span, data in zip(answers, spans, wanted, strict=True):
             assert asker.bytes_of(answer, [span]) == [data]
-        assert asker.bulk.received > sum(span.length for span in spans)
+        carried = sum(span.length for span in spans)
+        assert asker.bulk.received > carried
+    if kind == "tls":  # the handshake and the records count as well, at the latest in the end
+        assert asker.bulk.received > carried + carried // 16_384 * 22
 
 
 @TLS

@@ -9,14 +9,14 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from tests.node.bulk_support import UNTOUCHED, D, node_bulk, threads_and_descriptors
+from tests.node.bulk_support import UNTOUCHED, D, node_bulk, threads_and_descriptors, web_bulk
 from tests.node.wire_support import Talk, says, scripted
 
 from p2psync.errors import ConnectTimeout, FormatError, NetworkError, TransferTimeout
+from p2psync.sources.http.body import CHUNKS_MAX
 from p2psync.sources.http.bulk import GivenUp
 from p2psync.sources.http.connection import DRAIN_MAX
 from p2psync.sources.http.head import HEAD_BYTES_MAX
-from p2psync.sources.http.link import CHUNKS_MAX
 from p2psync.sources.http.rate import BURST_SECONDS, RateLimiter
 from p2psync.sources.source import Span
 
@@ -287,6 +287,55 @@ async def test_closing_while_connecting(full_port: str) -> None:
         await asker.bulk.close()
         assert isinstance(answer.result().error, GivenUp)
     assert threads_and_descriptors() == before
+
+
+async def test_closing_while_tls_is_agreed_on() -> None:
+    before = threads_and_descriptors()
+    greeted = asyncio.Event()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(5)
+        greeted.set()
+        await reader.read()
+
+    async with scripted(talk) as server:
+        url = f"https://{server.address}"
+        async with web_bulk(url, connect_timeout=600) as asker:
+            answer = asker.ask(asker.order([Span(D, 0, 5, b"x", 5)]))
+            await greeted.wait()
+            await asker.bulk.close()
+            assert isinstance(answer.result().error, GivenUp)
+    assert threads_and_descriptors() == before
+
+
+async def test_a_request_that_the_server_does_not_take_yet_does_not_keep_it_from_answering() -> None:
+    """Both ends would wait for each other: it reads the next request when its answer is out."""
+    span, rows = Span(D, 0, 8 << 20), [Span(D, 0, 1)] * 4096
+    told = b"HTTP/1.1 206 x\r\nContent-Range: bytes 0-%d/%d\r\nContent-Length: %d\r\n\r\n"
+
+    def serve(listening: socket.socket) -> None:
+        conn, _ = listening.accept()
+        with conn, conn.makefile("rb") as reader:
+            while reader.readline().strip():
+                pass
+            conn.sendall(told % (span.length - 1, span.length, span.length) + bytes(span.length))
+            for _ in range(2):
+                length = 0
+                while line := reader.readline().strip():
+                    length = int(line.split(b":")[1]) if line.startswith(b"Content-Length") else length
+                reader.read(length)
+                conn.sendall(OK + b"Content-Length: %d\r\n\r\n" % (5 * len(rows)) + b"\0\0\0\1x" * len(rows))
+
+    with socket.socket() as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        serving = asyncio.ensure_future(asyncio.to_thread(serve, listening))
+        async with node_bulk(f"127.0.0.1:{listening.getsockname()[1]}") as asker:
+            orders = [asker.order(spans) for spans in ([span], rows, rows)]
+            answers = await asyncio.gather(*(asker.ask(order) for order in orders))
+            assert [answer.error for answer in answers] == [None] * 3
+        await serving
 
 
 async def test_closing_while_the_limit_makes_it_wait() -> None:

@@ -11,8 +11,8 @@ from typing import Final
 from urllib.parse import quote, quote_from_bytes, urlsplit
 
 from p2psync.errors import FormatError, NetworkError, P2psyncError
+from p2psync.sources.http.body import Body, TooLong
 from p2psync.sources.http.head import ResponseHead, render_request_head
-from p2psync.sources.http.link import Body, TooLong
 from p2psync.sources.http.server import Server
 from p2psync.sources.orders import Order
 from p2psync.sources.source import NotOffered, runs

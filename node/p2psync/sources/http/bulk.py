@@ -12,41 +12,22 @@ import asyncio
 import ssl
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
-from typing import Final
 
 from p2psync.errors import FormatError, NetworkError, P2psyncError, TransferTimeout
+from p2psync.sources.http.asks import Ask, Asks
+from p2psync.sources.http.body import Body
 from p2psync.sources.http.connection import Dropped
 from p2psync.sources.http.dial import Handle, dial
 from p2psync.sources.http.dialect import Dialect
-from p2psync.sources.http.link import Body, Link
+from p2psync.sources.http.link import Link
 from p2psync.sources.http.rate import RateLimiter
 from p2psync.sources.http.server import ATTEMPTS_MAX, CONNECT_TIMEOUT, IDLE_TIMEOUT, Server
 from p2psync.sources.orders import Answer, Order, failure, wrong_checks
 
-UNDER_WAY: Final = 3
-"""Requests sent ahead on the connection: one being answered, one that the server begins with at once, and one
-to hide the delay between the two.
-"""
-
 
 class GivenUp(NetworkError):
     """Nobody wanted the answer any more, or the source was closed."""
-
-
-class _Ask:
-    """One order on its way."""
-
-    __slots__ = ("attempts", "cancelled", "order", "request", "sent_at", "tell")
-
-    def __init__(self, order: Order, request: bytes, tell: Callable[[Answer], None]) -> None:
-        self.order = order
-        self.request = request
-        self.tell = tell
-        self.attempts = 0
-        self.sent_at = 0.0
-        self.cancelled = False
 
 
 class BulkThread:
@@ -82,10 +63,8 @@ class BulkThread:
         self._idle_timeout = idle_timeout
         self._ssl_context = ssl_context
         self._received = 0
-        # Shared by both threads, under the lock.
-        self._news = threading.Condition()
-        self._waiting: deque[_Ask] = deque()
-        self._sent: deque[_Ask] = deque()
+        # Shared by both threads, under the lock of the asks.
+        self._asks = Asks()
         self._handle = Handle()
         self._closed = False
         # The event loop's.
@@ -115,40 +94,32 @@ class BulkThread:
         if request is None:
             loop.call_soon(tell, Answer(order.token, [-1] * len(order.spans), [], 0.0))
             return
-        if self._closed:
-            loop.call_soon(tell, failure(order, self._closed_error()))
-            return
+        with self._asks.news:
+            if self._closed:
+                loop.call_soon(tell, failure(order, self._closed_error()))
+                return
+            self._asks.add(Ask(order, request, tell))
         if self._thread is None:
             self._loop = loop
             self._ended = loop.create_future()
             self._thread = threading.Thread(target=self._run, name=f"bulk {self.name}", daemon=False)
             self._thread.start()
-        with self._news:
-            self._waiting.append(_Ask(order, request, tell))
-            self._news.notify()
 
     def cancel(self, token: int) -> None:
-        with self._news:
-            for ask in self._waiting:
-                if ask.order.token == token:
-                    self._waiting.remove(ask)
-                    asyncio.get_running_loop().call_soon(
-                        ask.tell, failure(ask.order, self._cancelled_error())
-                    )
-                    return
-            for ask in self._sent:
-                if ask.order.token == token:
-                    ask.cancelled = True
-                    if ask is self._sent[0]:
-                        self._handle.interrupt()  # What comes of it would only take the place of other bytes.
-                        self._news.notify()
-                    return
+        with self._asks.news:
+            ask = self._asks.withdraw(token)
+            if ask is not None:
+                answer = failure(ask.order, self._cancelled_error())
+                asyncio.get_running_loop().call_soon(ask.tell, answer)
+            elif self._asks.mark_cancelled(token):
+                self._handle.interrupt()  # What comes of it would only take the place of other bytes.
+                self._asks.news.notify()
 
     async def close(self) -> None:
-        with self._news:
+        with self._asks.news:
             self._closed = True
             self._handle.interrupt()
-            self._news.notify()
+            self._asks.news.notify()
         if self._thread is not None and self._ended is not None:
             await self._ended
             self._thread.join()  # It has told so with its last breath.
@@ -167,11 +138,9 @@ class BulkThread:
                 self._turn()
         finally:
             self._hang_up()
-            with self._news:
+            with self._asks.news:
                 self._closed = True
-                left = [*self._sent, *self._waiting]
-                self._sent.clear()
-                self._waiting.clear()
+                left = self._asks.take_all()
             for ask in left:
                 self._tell(ask, failure(ask.order, self._closed_error()))
             if self._loop is not None and self._ended is not None:
@@ -179,14 +148,14 @@ class BulkThread:
 
     def _wait(self) -> bool:
         """Until there is something to do; False: no more."""
-        with self._news:
-            self._news.wait_for(lambda: self._closed or self._waiting or self._sent)
+        with self._asks.news:
+            self._asks.news.wait_for(lambda: self._closed or self._asks)
             return not self._closed
 
     def _turn(self) -> None:
         """Send what may be sent, and receive one answer."""
         try:
-            if self._link is None or not (self._sent or self._link.fresh()):
+            if self._link is None or not (self._asks.under_way or self._link.fresh()):
                 self._connect()
         except NetworkError as error:
             self._all_failed(error)
@@ -194,8 +163,9 @@ class BulkThread:
         assert self._link is not None  # noqa: S101 - connected, or raised
         try:
             self._push()
-            if self._sent:
-                self._receive(self._link)
+            front = self._asks.front
+            if front is not None:
+                self._receive(self._link, front)
         except Dropped as error:
             self._dropped(NetworkError(f"{self.name}: {error}"))
         except TransferTimeout as error:
@@ -208,7 +178,7 @@ class BulkThread:
     def _connect(self) -> None:
         self._hang_up()
         handle = Handle()
-        with self._news:
+        with self._asks.news:
             self._handle = handle
             if self._closed:
                 handle.interrupt()
@@ -236,20 +206,16 @@ class BulkThread:
             return
         while True:
             if not link.sending:
-                with self._news:
-                    if not self._waiting or len(self._sent) == UNDER_WAY:
-                        return
-                    ask = self._waiting.popleft()
-                    self._sent.append(ask)
+                ask = self._asks.to_send()
+                if ask is None:
+                    return
                 ask.sent_at = time.monotonic()
                 link.send(ask.request)
-            link.push(wait=len(self._sent) == 1)
+            link.push(wait=self._asks.under_way == 1)
             if link.sending:
                 return
-            self._sent[-1].sent_at = time.monotonic()
 
-    def _receive(self, link: Link) -> None:
-        front = self._sent[0]
+    def _receive(self, link: Link, front: Ask) -> None:
         order = front.order
         head = link.head()
         body = Body(link, head)
@@ -261,8 +227,7 @@ class BulkThread:
             room = self._memory[extent.offset : extent.offset + extent.size]
             outcome = self._dialect.receive(order, head, body, room)
         begun, self._free_at = max(front.sent_at, self._free_at), time.monotonic()
-        with self._news:
-            self._sent.popleft()  # From here on it cannot be cancelled.
+        self._asks.answered()
         if isinstance(outcome, list):
             positions = [at if at < 0 else order.extent.offset + at for at in outcome]
             wrong = wrong_checks(order, positions, self._memory)
@@ -276,58 +241,48 @@ class BulkThread:
 
     def _dropped(self, error: NetworkError) -> None:
         """The connection ended before the first answer: servers do that with idle ones."""
-        if self._sent and self._sent[0].attempts + 1 == ATTEMPTS_MAX:
+        front = self._asks.front
+        if front is not None and front.attempts + 1 == ATTEMPTS_MAX:
             self._all_failed(error)
         else:
             self._send_again()
 
     def _front_failed(self, error: P2psyncError) -> None:
-        with self._news:
-            front = self._sent.popleft()
         self._hang_up()
-        self._fail(front, error)
+        self._fail(self._asks.answered(), error)
         self._send_again()
 
     def _all_failed(self, error: P2psyncError) -> None:
         self._hang_up()
-        with self._news:
-            failed = [*self._sent, *self._waiting]
-            self._sent.clear()
-            self._waiting.clear()
-        for ask in failed:
+        for ask in self._asks.take_all():
             self._fail(ask, error)
 
     def _send_again(self) -> None:
         """What is under way is lost with the connection, and goes onto the next one."""
         self._hang_up()
-        with self._news:
-            sent = list(self._sent)
-            self._sent.clear()
-            self._waiting.extendleft(reversed([ask for ask in sent if not ask.cancelled]))
-        for ask in sent:
-            ask.attempts += 1
-            if ask.cancelled:
-                self._fail(ask, self._cancelled_error())
+        for ask in self._asks.connection_lost():
+            self._fail(ask, self._cancelled_error())
 
-    def _fail(self, ask: _Ask, error: P2psyncError) -> None:
+    def _fail(self, ask: Ask, error: P2psyncError) -> None:
         if self._closed:
             error = self._closed_error()
         elif ask.cancelled:
             error = self._cancelled_error()
         self._tell(ask, failure(ask.order, error))
 
-    def _tell(self, ask: _Ask, answer: Answer) -> None:
+    def _tell(self, ask: Ask, answer: Answer) -> None:
         assert self._loop is not None  # noqa: S101 - set before the thread began
         self._loop.call_soon_threadsafe(ask.tell, answer)
 
     def _hang_up(self) -> None:
-        self._link = None
-        self._handle.close()
+        if self._link is not None:
+            self._link.close()
+            self._link = None
 
     def _count(self, count: int) -> None:
         self._received += count
 
     def _pause(self, seconds: float) -> None:
         """The bandwidth limit wants it."""
-        with self._news:
-            self._news.wait_for(lambda: self._closed or self._handle.interrupted, seconds)
+        with self._asks.news:
+            self._asks.news.wait_for(lambda: self._closed or self._handle.interrupted, seconds)

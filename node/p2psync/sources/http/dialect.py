@@ -7,8 +7,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from p2psync.errors import P2psyncError
+from p2psync.sources.http.body import Body
 from p2psync.sources.http.head import ResponseHead
-from p2psync.sources.http.link import Body
 from p2psync.sources.orders import Order
 
 
