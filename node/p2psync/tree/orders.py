@@ -157,6 +157,15 @@ class Tidy(NamedTuple):
     everything: bool
 
 
+class CheckDirectories(NamedTuple):
+    """Say which directories are as they were: (path, stamp) each (``tree.stamp``). Answered by ``Checked``:
+    what cannot be read is not the same.
+    """
+
+    token: int
+    directories: list[tuple[bytes, bytes]]
+
+
 Order = (
     MakeDirectory
     | MakeFiles
@@ -169,6 +178,7 @@ Order = (
     | Remove
     | DressDirectories
     | Tidy
+    | CheckDirectories
 )
 
 
@@ -197,4 +207,11 @@ class Broken(NamedTuple):
     doing: str
 
 
-Fact = Done | Broken
+class Checked(NamedTuple):
+    """Which directories of a ``CheckDirectories`` are the same, in its order."""
+
+    token: int
+    same: list[bool]
+
+
+Fact = Done | Broken | Checked

@@ -12,6 +12,8 @@ import msgpack
 from p2psync.tree.orders import (
     Attributes,
     Broken,
+    CheckDirectories,
+    Checked,
     Done,
     DressDirectories,
     Fact,
@@ -49,6 +51,8 @@ _KINDS: Final[tuple[type[Any], ...]] = (
     Tidy,
     Done,
     Broken,
+    CheckDirectories,
+    Checked,
 )
 _NUMBERS: Final = {kind: number for number, kind in enumerate(_KINDS)}
 _ROWS: Final[dict[type[Any], type[Any]]] = {
@@ -88,6 +92,8 @@ class Unpacker:
             row = _ROWS.get(kind)
             if row is not None:
                 fields[-1] = list(map(row._make, fields[-1]))
+            elif kind is Checked:
+                fields[1] = list(fields[1])
             elif kind is Done:
                 fields[1:3] = list(fields[1]), list(fields[2])
             yield kind._make(fields)

@@ -18,7 +18,7 @@ import msgpack
 from blake3 import blake3
 
 from p2psync.format.limits import INT64_MAX
-from p2psync.format.listing import RESERVED_NAMES
+from p2psync.format.reserved import RESERVED_NAMES
 
 # A later change is unseen if it falls into the same tick of the file system's clock as the one that was
 # read: kernels stamp with a clock of 1 to 10 ms; FAT counts times in 2 s and some network file systems in

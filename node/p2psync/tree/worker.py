@@ -23,6 +23,7 @@ from p2psync.arena import Arena
 from p2psync.tree.maker import NOTHING_DONE, TreeWriter
 from p2psync.tree.orders import (
     Broken,
+    CheckDirectories,
     DressDirectories,
     Fact,
     FinishObject,
@@ -204,7 +205,7 @@ def rows_of(order: Order) -> int:
             rows = len(order.targets)
         case Remove():
             rows = len(order.names)
-        case DressDirectories():
+        case DressDirectories() | CheckDirectories():
             rows = len(order.directories)
         case _:
             rows = 1
