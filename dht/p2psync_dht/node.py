@@ -8,6 +8,7 @@ import random
 import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypedDict, Unpack
 
@@ -284,12 +285,16 @@ class DhtNode:
         """Write the contacts atomically; how many. Contacts that were loaded and not yet asked are kept; with
         none known, an older file is left alone. Raises OSError.
         """
+        return self.saving_contacts(path)()
+
+    def saving_contacts(self, path: Path) -> Callable[[], int]:
+        """What is to be done for `save_contacts` with the contacts of now, in any thread."""
         known = self.contacts()
         if not known:
-            return 0
+            return lambda: 0
         met = {contact.id for contact in known}
         known += [one for one in self._cached if one.id not in met and not self.protocol.is_dead(one)]
-        return persistence.save_contacts(Path(path), known)
+        return partial(persistence.save_contacts, Path(path), known)
 
     def load_contacts(self, path: Path) -> int:
         """Read contacts for the next `join` to ask; how many. A missing or damaged file has none. Raises
@@ -301,7 +306,11 @@ class DhtNode:
 
     def save_records(self, path: Path) -> int:
         """Write the stored records atomically; how many. Raises OSError."""
-        return persistence.save_records(Path(path), self.storage)
+        return self.saving_records(path)()
+
+    def saving_records(self, path: Path) -> Callable[[], int]:
+        """What is to be done for `save_records` with the records of now, in any thread."""
+        return partial(persistence.save_records, Path(path), self.storage.records())
 
     async def load_records(self, path: Path) -> int:
         """Verify and keep the records of a file; how many were kept. A missing or damaged file has none."""

@@ -72,9 +72,9 @@ def load_contacts(path: Path) -> list[Contact]:
     return found
 
 
-def save_records(path: Path, store: RecordStore) -> int:
-    """Write all records with their drop times and sources; how many. Raises OSError."""
-    rows = [list(row) for row in store.records()]
+def save_records(path: Path, records: Iterable[tuple[bytes, int, int]]) -> int:
+    """Write records with their drop times and sources (`RecordStore.records`); how many. Raises OSError."""
+    rows = [list(row) for row in records]
     write_atomically(path, pack([FORMAT, rows]))
     return len(rows)
 
@@ -82,7 +82,7 @@ def save_records(path: Path, store: RecordStore) -> int:
 async def load_records(path: Path, store: RecordStore) -> int:
     """Verify the records of a file and keep them; how many were kept. Raises OSError if it cannot be read."""
     kept = 0
-    for index, row in enumerate(_read(path, MAX_RECORDS_FILE) or []):
+    for index, row in enumerate(await asyncio.to_thread(_read, path, MAX_RECORDS_FILE) or []):
         if index % RECORDS_AT_ONCE == RECORDS_AT_ONCE - 1:
             await asyncio.sleep(0)
         if not isinstance(row, list) or len(row) < 3:

@@ -280,12 +280,11 @@ class RecordStore(IStorage):  # type: ignore[misc]  # kademlia has no type hints
         return len(entries), current
 
     def records(self) -> Iterator[tuple[bytes, int, int]]:
-        """Every record with its drop time (Unix s) and source, from a snapshot: the store may change
-        meanwhile.
+        """Every record with its drop time (Unix s) and source, as they are now: the store may change while
+        they are read, also in another thread.
         """
-        for entry in [entry for _, _, entry in self._entries()]:
-            drop_after, source = _TRAILER.unpack(entry[-_TRAILER_SIZE:])
-            yield entry[:-_TRAILER_SIZE], drop_after, source
+        entries = [entry for _, _, entry in self._entries()]
+        return ((entry[:-_TRAILER_SIZE], *_TRAILER.unpack(entry[-_TRAILER_SIZE:])) for entry in entries)
 
     def restore(self, raw: bytes, drop_after: int, source: int) -> Status:
         """Put back a record that `records` gave. A head keeps the age that it had."""

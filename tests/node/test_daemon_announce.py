@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import random
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -243,3 +245,17 @@ async def test_an_archive_with_nothing_to_announce_is_no_work(bench: Bench) -> N
     bench.tree("publish")
     assert await bench.announcer.round() > HEAD_ROUND
     assert bench.dht.heads == bench.dht.holders == []
+
+
+async def test_whoever_writes_to_the_state_directory_meanwhile_is_waited_for_off_the_loop(
+    bench: Bench,
+) -> None:
+    """Otherwise the node would answer nobody for a minute, and here never hear that the writer is done."""
+    bench.tree("publish", bench.publish())
+    writer = sqlite3.connect(bench.state.path / "index.sqlite", isolation_level=None)
+    writer.execute("BEGIN IMMEDIATE")
+    asyncio.get_running_loop().call_later(0.1, writer.execute, "ROLLBACK")
+    await bench.announcer.round()
+    assert len(bench.dht.holders) == 1
+    assert not writer.in_transaction
+    writer.close()

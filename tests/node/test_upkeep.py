@@ -83,14 +83,17 @@ async def test_a_disk_that_takes_nothing_is_reported_once(
 ) -> None:
     tries = 0
 
-    def full(_: Path) -> int:
-        nonlocal tries
-        tries += 1
-        raise OSError(28, "No space left on device")
+    def full(_: Path) -> Callable[[], int]:
+        def save() -> int:
+            nonlocal tries
+            tries += 1
+            raise OSError(28, "No space left on device")
+
+        return save
 
     async with await other() as known, kept(state) as vitals:
-        monkeypatch.setattr(vitals.dht, "save_contacts", full)
-        monkeypatch.setattr(vitals.dht, "save_records", full)
+        monkeypatch.setattr(vitals.dht, "saving_contacts", full)
+        monkeypatch.setattr(vitals.dht, "saving_records", full)
         await vitals.dht.join([known.address])
         await until(lambda: tries > 4)
     assert len([text for text in said if "No space left" in text]) == 1

@@ -12,6 +12,7 @@ import socket
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, NamedTuple
 
 from p2psync.daemon.gossip import Gossip
@@ -20,6 +21,7 @@ from p2psync.format.coverage import Coverage
 from p2psync.format.head import ArchiveHead
 from p2psync.network.protocols import Network
 from p2psync.state import State
+from p2psync.state.off_loop import off_loop
 from p2psync.state.trees import Tree
 from p2psync.trust import judge
 from p2psync_dht import Endpoint, HolderRecord, HolderRole, Identity, holders_key
@@ -155,7 +157,7 @@ class Announcer:
         if found is not None and found.order > head.order:
             best = judge(head.archive, [found.raw], head, time.time()).head
             if best is not None and best.order > head.order:
-                self._state.heads.put(best, "DHT")
+                await off_loop(partial(self._state.heads.put, best, "DHT"))
                 said.head_at = time.monotonic() + RETRY
                 return
         if new or said.head_alone:
@@ -177,11 +179,10 @@ class Announcer:
             for one in due:  # Nobody has told us yet at which address we are seen.
                 one.said.renew_at = time.monotonic() + RETRY
             return
-        self._state.tell_address(str(endpoint))
+        await off_loop(partial(self._state.tell_address, str(endpoint)))
         records = {one.archive: self._record(one, endpoint) for one in due}
         for one in due:
-            for found in await self._network.get_holders(holders_key(one.archive)):
-                self._gossip.keep(one.archive, found)
+            await self._gossip.keep(one.archive, await self._network.get_holders(holders_key(one.archive)))
             # They try to reach us, and what nobody can reach is not worth announcing to the world.
             await self._gossip.tell(one.archive, None, records[one.archive], one.given)
         if self._gossip.unreachable:
@@ -197,7 +198,7 @@ class Announcer:
             copies = await self._network.announce([record.raw for record in records.values()])
         for one in due:
             record = records[one.archive]
-            self._gossip.keep(one.archive, record)
+            await self._gossip.keep(one.archive, [record])
             self._noted(one, copies.get(record.raw, 0))
 
     def _noted(self, due: _Due, copies: int) -> None:

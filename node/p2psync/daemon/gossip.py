@@ -11,7 +11,8 @@ import contextlib
 import random
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Final
 
 from p2psync.errors import P2psyncError
@@ -20,6 +21,7 @@ from p2psync.network.here import family_of, local_address
 from p2psync.sources.node import PeerSource
 from p2psync.sources.source import Busy, Unreachable
 from p2psync.state import State
+from p2psync.state.off_loop import off_loop
 from p2psync_dht import Endpoint, HolderRecord, RecordError, holders_key
 from p2psync_dht.contact import Scope, pack_ip, scope_of
 
@@ -61,10 +63,21 @@ class Gossip:
                     made.append(record)
         return made
 
-    def keep(self, archive: bytes, record: HolderRecord) -> None:
-        self._state.holders.put(
-            archive, record.raw, node_key=record.node_key, issued=record.issued, expires=record.expires
-        )
+    async def keep(self, archive: bytes, records: Sequence[HolderRecord]) -> None:
+        """Remember holders of an archive."""
+        if records:
+            await off_loop(partial(self._put, archive, records))
+
+    def _put(self, archive: bytes, records: Iterable[HolderRecord]) -> None:
+        with self._state.transaction():
+            for record in records:
+                self._state.holders.put(
+                    archive,
+                    record.raw,
+                    node_key=record.node_key,
+                    issued=record.issued,
+                    expires=record.expires,
+                )
 
     async def tell(
         self,
@@ -139,8 +152,7 @@ class Gossip:
                 local = await local_address(address)
                 if _sees_us_at(record.endpoints[0], address, local):
                     await self._nominate(source, archive, record)
-            records = [self._take(archive, raw) for raw in await source.holders(archive)]
-            return [record for record in records if record is not None]
+            return await off_loop(partial(self._take, archive, await source.holders(archive)))
         finally:
             await source.close()
 
@@ -157,15 +169,17 @@ class Gossip:
                 self._unreached.clear()
                 return
 
-    def _take(self, archive: bytes, raw: bytes) -> HolderRecord | None:
-        """Keep what another holder says of a third, if that one has signed it."""
-        with contextlib.suppress(RecordError):
-            record = HolderRecord.decode(raw)
-            if record.key == holders_key(archive) and record.node_key != self._own_key:
-                record.verify(int(time.time()))
-                self.keep(archive, record)
-                return record
-        return None
+    def _take(self, archive: bytes, raws: Iterable[bytes]) -> list[HolderRecord]:
+        """Keep what another holder says of others, if those have signed it."""
+        made: list[HolderRecord] = []
+        for raw in raws:
+            with contextlib.suppress(RecordError):
+                record = HolderRecord.decode(raw)
+                if record.key == holders_key(archive) and record.node_key != self._own_key:
+                    record.verify(int(time.time()))
+                    made.append(record)
+        self._put(archive, made)
+        return made
 
 
 def _addresses(holder: HolderRecord) -> list[str]:

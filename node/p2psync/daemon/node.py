@@ -11,6 +11,7 @@ import contextlib
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any, Final
 
 from p2psync.content.library import StateLibrary
@@ -32,6 +33,7 @@ from p2psync.network.dht import Entry, start_dht
 from p2psync.network.seeds.find import Seeds
 from p2psync.network.seeds.query import split
 from p2psync.state import NODE_LOCK, State
+from p2psync.state.off_loop import off_loop
 from p2psync.supply.sharing import PartialShare
 from p2psync_dht import RecordError
 
@@ -92,11 +94,11 @@ async def run_mirror(
     Where a node runs on this state directory already, that one serves and updates it, and this returns.
     """
     if state.node_runs():
-        register(state, mirror)
+        await off_loop(partial(register, state, mirror))
         on_done(await run_fetch(mirror, state, tell))
         detail("the node that runs on this state directory serves the mirror and keeps it up to date")
         return
-    tree = register(state, mirror)
+    tree = await off_loop(partial(register, state, mirror))
     async with _running(options, state, on_ready, tell.warn, detail) as node:
         try:
             async with asyncio.TaskGroup() as group:
@@ -195,7 +197,7 @@ class Node:
         while True:
             await asyncio.sleep(TIDY)
             try:
-                await asyncio.to_thread(self._state.tidy)
+                await off_loop(self._state.tidy)
             except (P2psyncError, OSError, sqlite3.Error) as error:
                 self._warn(f"the state directory could not be cleaned: {error}")
 

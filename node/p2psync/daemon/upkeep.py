@@ -9,6 +9,7 @@ import random
 import sqlite3
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Final
 
 from p2psync.daemon.control import control_server, status_command
@@ -22,6 +23,7 @@ from p2psync.format.url import host_port
 from p2psync.network.dht import RECORDS, Entry, addresses, settle_mode
 from p2psync.network.seeds.find import join
 from p2psync.network.seeds.query import split
+from p2psync.state.off_loop import off_loop
 
 SAVE: Final = 300.0
 """Seconds between savings of the records that are stored for others: nineteen nodes have each of them too."""
@@ -116,7 +118,7 @@ class Upkeep:
         while True:
             known = {(contact.id, contact.ip, contact.port) for contact in dht.contacts()}
             if known != saved:
-                self._saving("contacts", lambda: dht.save_contacts(path))
+                await self._saving("contacts", dht.saving_contacts(path))
                 saved = known
             await asyncio.sleep(SAVE_CONTACTS)
 
@@ -124,11 +126,11 @@ class Upkeep:
         dht, path = self._vitals.dht, self._vitals.state.path / RECORDS
         while True:
             await asyncio.sleep(SAVE)
-            self._saving("records", lambda: dht.save_records(path))
+            await self._saving("records", dht.saving_records(path))
 
-    def _saving(self, what: str, save: Callable[[], int]) -> None:
+    async def _saving(self, what: str, save: Callable[[], int]) -> None:
         try:
-            save()
+            await off_loop(save)
         except OSError as error:
             if (
                 self._unsaved != error.errno
@@ -163,7 +165,7 @@ class Upkeep:
                 waited, pause = 0.0, min(2 * pause, REJOIN_LAST)
                 # Sources of seeds say by themselves what is wrong, and so do those who need the index.
                 with contextlib.suppress(P2psyncError, sqlite3.Error):
-                    others = await asyncio.to_thread(neighbours, vitals.state)
+                    others = await off_loop(partial(neighbours, vitals.state))
                     await join(vitals.dht, addresses([*texts, *others]), vitals.seeds)
             await asyncio.sleep(LOOK)
             waited += LOOK

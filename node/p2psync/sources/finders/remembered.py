@@ -4,13 +4,13 @@ loop, since another process may be writing there.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TypeVar
 
 from p2psync.format.head import ArchiveHead
 from p2psync.sources.finders.records import Found
 from p2psync.state import State
+from p2psync.state.off_loop import off_loop
 
 T = TypeVar("T")
 
@@ -24,14 +24,14 @@ class Remembered:
 
     async def head(self) -> ArchiveHead | None:
         """The newest head that was ever accepted."""
-        return await _in_thread(lambda: self._state.heads.newest(self._archive))
+        return await off_loop(lambda: self._state.heads.newest(self._archive))
 
     async def keep_head(self, head: ArchiveHead) -> None:
-        await _in_thread(lambda: self._state.heads.put(head, "network"))
+        await off_loop(lambda: self._state.heads.put(head, "network"))
 
     async def holders(self, now: float) -> list[bytes]:
         """Records that have not expired at ``now`` (Unix seconds); they were verified when they were kept."""
-        return await _in_thread(lambda: self._state.holders.for_archive(self._archive, now))
+        return await off_loop(lambda: self._state.holders.for_archive(self._archive, now))
 
     async def keep(self, found: Sequence[Found]) -> None:
         """Keep records that were verified."""
@@ -46,7 +46,7 @@ class Remembered:
                     expires=record.expires,
                 )
 
-        await _in_thread(put)
+        await off_loop(put)
 
     async def drop(self, found: Found) -> None:
         """Forget this record of a node; a later one of it stays."""
@@ -55,16 +55,4 @@ class Remembered:
             if found.record.raw in self._state.holders.for_archive(self._archive, 0):
                 self._state.holders.drop(self._archive, found.record.node_key)
 
-        await _in_thread(forget)
-
-
-async def _in_thread(work: Callable[[], T]) -> T:
-    """Do ``work`` in another thread. Who is cancelled waits for it all the same: the state directory may be
-    closed next.
-    """
-    doing = asyncio.ensure_future(asyncio.to_thread(work))
-    try:
-        return await asyncio.shield(doing)
-    except asyncio.CancelledError:
-        await asyncio.wait([doing])
-        raise
+        await off_loop(forget)
