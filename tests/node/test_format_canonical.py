@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgpack
@@ -13,6 +14,8 @@ from tests.node.memory import traced_memory
 
 from p2psync.errors import FormatError
 from p2psync.format.canonical import (
+    WINDOW_BYTES,
+    _decode_one_by_one,
     check_plain,
     decode,
     decode_sequence,
@@ -134,6 +137,34 @@ def test_a_sequence_that_ends_in_the_middle_of_an_item_gives_what_is_whole_and_t
         for item in decode_sequence(b"\xff\x01\x02\x92\x03", 1, LIMIT, "it"):
             found.append(item)  # noqa: PERF402 list() would lose what came before the error
     assert found == [1, 2]
+
+
+def taken(items: Iterator[Any]) -> tuple[list[Any], str]:
+    """What a sequence gives, and the error that it ends with."""
+    found: list[Any] = []
+    try:
+        for item in items:
+            found.append(item)  # noqa: PERF402 list() would lose what came before the error
+    except FormatError as error:
+        return found, str(error)
+    return found, ""
+
+
+@given(
+    st.lists(st.one_of(plain, st.binary(max_size=9), st.just(b"x" * (WINDOW_BYTES // 3))), max_size=12),
+    st.lists(st.tuples(st.integers(0, 2 * WINDOW_BYTES), st.integers(0, 255)), max_size=2),
+    st.integers(0, 3),
+)
+def test_decoding_several_at_once_gives_what_decoding_each_by_itself_gives(
+    values: list[Any], changes: list[tuple[int, int]], cut: int
+) -> None:
+    raw = bytearray(b"".join(map(encode, values)))
+    for position, byte in changes:
+        if raw:
+            raw[position % len(raw)] = byte
+    some = bytes(raw[: len(raw) - cut])
+    for limit in (40, LIMIT):
+        assert taken(decode_sequence(some, 0, limit, "it")) == taken(_decode_one_by_one(some, 0, limit, "it"))
 
 
 def nested(levels: int) -> Any:

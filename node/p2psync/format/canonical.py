@@ -25,6 +25,15 @@ from p2psync.format.limits import CONTAINER_ITEMS_MAX, EXTRA_DEPTH_MAX
 Value = Any
 """None, bool, int, bytes, str, or lists and string-keyed maps of these."""
 
+WINDOW_BYTES: Final = 16 << 10
+"""Bytes of a sequence that are decoded at once: some 200 entries of a listing; at worst a megabyte of empty
+containers.
+"""
+
+WINDOW_ITEMS: Final = 16
+"""Items of a container in what is decoded at once: more than entries have. Each level of nesting allocates
+them."""
+
 _DAMAGED: Final = (ValueError, msgpack.exceptions.UnpackException, RecursionError)
 """What ``msgpack`` raises for bytes that are none; UnicodeDecodeError is a ValueError."""
 
@@ -66,12 +75,44 @@ def decode_sequence(raw: bytes, begin: int, item_limit: int, what: str) -> Itera
     """The canonical values of at most ``item_limit`` bytes each that stand one after another in ``raw`` from
     ``begin`` on.
 
-    Their content is still to be checked with ``check_plain``. At most one item is in memory beyond those
-    that the caller keeps.
+    Their content is still to be checked with ``check_plain``. Items that take no more than
+    ``WINDOW_BYTES`` together, or one item, are in memory beyond those that the caller keeps.
 
     Raises:
         FormatError: as ``decode``, when the damaged item is reached.
     """
+    packer = msgpack.Packer(use_bin_type=True)
+    while begin < len(raw):
+        window = raw[begin : begin + min(item_limit, WINDOW_BYTES)]
+        values, length = _decode_window(window, packer)
+        if not length:
+            yield from _decode_one_by_one(raw, begin, item_limit, what)
+            return
+        begin += length
+        yield from values
+
+
+def _decode_window(window: bytes, packer: msgpack.Packer) -> tuple[list[Value], int]:
+    """The canonical values at the beginning of some bytes, and their length: several at once, since a call
+    for each takes most of the time of reading a listing.
+
+    None, and 0, where anything is unusual, good or bad: that is for who looks at each value by itself.
+    """
+    unpacker = msgpack.Unpacker(max_buffer_size=len(window), **_STRICT_AND_SMALL)
+    try:
+        unpacker.feed(window)
+        values = list(unpacker)  # leaves a value out whose end is not there
+        again = packer.pack(values)
+    except _DAMAGED:
+        return [], 0
+    header = (
+        1 if len(values) < 16 else 3
+    )  # of the array that they were packed as (msgpack: fixarray, array 16)
+    length = len(again) - header
+    return (values, length) if again[header:] == window[:length] else ([], 0)
+
+
+def _decode_one_by_one(raw: bytes, begin: int, item_limit: int, what: str) -> Iterator[Value]:
     room = 2 * item_limit
     lengths = msgpack.Unpacker(BytesIO(raw), read_size=item_limit, max_buffer_size=room)
     values = msgpack.Unpacker(BytesIO(raw), read_size=item_limit, max_buffer_size=room, **_STRICT)
@@ -122,6 +163,9 @@ _STRICT: Final[dict[str, Any]] = {
     "max_map_len": CONTAINER_ITEMS_MAX,
     "object_pairs_hook": _ordered_map,
 }
+
+
+_STRICT_AND_SMALL: Final = _STRICT | {"max_array_len": WINDOW_ITEMS, "max_map_len": WINDOW_ITEMS}
 
 
 def check_plain(value: Value, what: str, depth: int = EXTRA_DEPTH_MAX) -> int:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from enum import IntEnum
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import msgpack
@@ -173,7 +174,7 @@ def encode_listing(entries: Iterable[Entry]) -> bytes:
     values = 0
     for entry in ordered:
         item = _to_row(entry)
-        again = _from_row(item)
+        again = _plain_file(item) or _from_row(item)
         if again != entry or again.name <= last:
             raise FormatError(f"{entry.name!r} stands twice in a directory, or is not an entry of one")
         last = again.name
@@ -221,10 +222,11 @@ def decode_listing(raw: bytes) -> list[Entry]:
     last = b""
     values = 0
     for item in decode_sequence(raw, len(_HEADER), ENTRY_BYTES_MAX, _WHAT):
-        entry = _from_row(item)
-        if entry.name <= last:
+        entry = _plain_file(item) or _from_row(item)
+        name = entry.name
+        if name <= last:
             raise FormatError(f"{_WHAT} is not sorted, or has a name twice")
-        last = entry.name
+        last = name
         if len(entries) == LISTING_ENTRIES_MAX:
             raise FormatError(f"{_WHAT} has more than {LISTING_ENTRIES_MAX} entries")
         if entry.extra:
@@ -238,16 +240,45 @@ def decode_listing(raw: bytes) -> list[Entry]:
 _WHAT: Final = "a directory object"
 _FURTHER: Final = "the further fields of an entry"
 _HEADER: Final = encode([VERSION])
+_DOT: Final = ord(b".")
+_FILE: Final = Kind.FILE
+_make_entry: Final = partial(tuple.__new__, Entry)  # what Entry(...) calls, with less in between
 _KINDS: Final = {int(kind): kind for kind in Kind}
 _FIELDS: Final = {Kind.FILE: 6, Kind.DIR: 7, Kind.SYMLINK: 5}
 
 
-def _from_row(item: Value) -> Entry:
-    """The entry in an item of a listing; the caller checks what its further fields hold.
+def _plain_file(item: Value) -> Entry | None:
+    """The entry of a regular file as nearly all are; None for any other item: that is for ``_from_row``.
 
-    Called for every entry of every directory that is compared, hence without the helpers of ``canonical``
-    where nearly all entries pass.
+    Called for every entry of every directory that is compared: it halves the time of reading a listing.
     """
+    try:
+        name, number, mode, mtime_ns, size, digest = item
+    except (TypeError, ValueError):
+        return None
+    if (
+        type(number) is int
+        and number == 0
+        and type(name) is bytes
+        and 0 < len(name) <= NAME_MAX
+        and name[0] != _DOT  # "." and "..", and all names that p2psync uses itself
+        and b"/" not in name
+        and b"\0" not in name
+        and type(mode) is int
+        and 0 <= mode <= MODE_MAX
+        and type(mtime_ns) is int
+        and -INT64_MAX <= mtime_ns <= INT64_MAX
+        and type(size) is int
+        and 0 < size <= OBJECT_BYTES_MAX
+        and type(digest) is bytes
+        and len(digest) == DIGEST_SIZE
+    ):
+        return _make_entry((name, _FILE, mode, mtime_ns, size, digest, b"", NO_TOTALS, NO_EXTRA))
+    return None
+
+
+def _from_row(item: Value) -> Entry:
+    """The entry in an item of a listing; the caller checks what its further fields hold."""
     if type(item) is not list or len(item) < 5:
         raise FormatError("an entry of a directory object is too short")
     name, number, mode, mtime_ns, size = item[:5]
