@@ -43,7 +43,7 @@ def observing(
         elif isinstance(event, FileDone):
             if on_file is not None:
                 on_file(event)
-        else:
+        elif displays:
             meter.hear(event)
 
     displays = [] if quiet else [_display(meter, sys.stdout if on_progress is None else sys.stderr)]
