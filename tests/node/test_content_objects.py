@@ -38,6 +38,12 @@ def put(state: State, data: bytes) -> bytes:
     return ref.digest
 
 
+def read_row(store: Objects, digest: bytes, offset: int, length: int) -> bytes | bool | None:
+    into = bytearray(length)
+    came = store.read_into(digest, offset, memoryview(into))
+    return bytes(into) if came else came
+
+
 def read(store: Objects, digest: bytes, offset: int, length: int) -> bytes | None:
     content = store.open(digest)
     if content is None:
@@ -74,14 +80,29 @@ def at_once(work: Callable[[], object]) -> list[object]:
         return [future.result() for future in [threads.submit(run) for _ in range(MANY)]]
 
 
-@pytest.mark.parametrize("size", [1, objects.IN_MEMORY_MAX, objects.IN_MEMORY_MAX + 1, 3 << 20])
+@pytest.mark.parametrize(
+    "size", [1, objects.IN_MEMORY_MAX, objects.IN_MEMORY_MAX + 1, 3 << 20, objects.IN_PLACE_MAX + 1]
+)
 def test_any_part_of_an_object(state: State, store: Objects, size: int) -> None:
     data = os.urandom(size)
     digest = put(state, data)
     for offset, length in [(0, size), (size - 1, 1), (size // 2, size - size // 2), (0, 1)]:
+        assert read_row(store, digest, offset, length) == data[offset : offset + length]
         assert read(store, digest, offset, length) == data[offset : offset + length]
+        assert read_row(store, digest, offset, length) == data[offset : offset + length]
     assert read(store, digest, size, 1) is None
+    assert read_row(store, digest, size, 1) is False
     assert read(store, bytes(32), 0, 1) is None
+    assert read_row(store, bytes(32), 0, 1) is None
+
+
+def test_a_row_of_a_middling_object_is_read_without_a_copy(state: State, store: Objects) -> None:
+    data = os.urandom(objects.IN_PLACE_MAX)
+    digest = put(state, data)
+    before = len(os.listdir("/proc/self/fd"))
+    assert read_row(store, digest, len(data) - 9, 9) == data[-9:]
+    assert read_row(store, digest, len(data) - 9, 10) is False
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 @pytest.mark.parametrize(("size", "reading"), [(1000, "get"), (3 << 20, "pieces")])
@@ -105,12 +126,14 @@ def test_a_listing_is_decoded_once_for_all_who_ask(
     assert calls == [digest]
 
 
+@pytest.mark.parametrize(("number", "bound"), [(2, 1 << 30), (9, 3 * objects.IN_MEMORY_MAX)])
 def test_copies_are_bounded_leave_nothing_on_disk_and_outlive_their_place_in_the_cache(
-    state: State, store: Objects, monkeypatch: pytest.MonkeyPatch
+    state: State, store: Objects, monkeypatch: pytest.MonkeyPatch, number: int, bound: int
 ) -> None:
-    monkeypatch.setattr(objects, "COPIES_CACHED", 2)
+    monkeypatch.setattr(objects, "COPIES_CACHED", number)
     data = os.urandom(objects.IN_MEMORY_MAX + 1)
     before = len(os.listdir("/proc/self/fd")), sorted(os.listdir(state.path))
+    monkeypatch.setattr(objects, "COPIED_MAX", bound)
     first = store.open(put(state, data))
     assert first is not None
     for index in range(4):

@@ -85,15 +85,13 @@ class StateLibrary:
         return self._state.heads.put(head, "handed on")
 
     def open(self, digest: bytes) -> Content | None:
-        return self._open(digest, None)
+        return self._open_file(digest) or self._objects.open(digest) or self._open_partial(digest)
 
-    def _open(self, digest: bytes, first: Located | None) -> Content | None:
-        if first is not None and (content := self._open_located(first)) is not None:
-            return content
+    def _open_file(self, digest: bytes) -> FileContent | None:
         for located in self._state.trees.find(digest, public=not self._fetched):
-            if located != first and (content := self._open_located(located)) is not None:
+            if (content := self._open_located(located)) is not None:
                 return content
-        return self._objects.open(digest) or self._open_partial(digest)
+        return None
 
     def _open_located(self, at: Located) -> FileContent | None:
         content = self._opener.open(
@@ -120,7 +118,8 @@ class StateLibrary:
         return self._archives[directory]
 
     def rows(self, rows: Sequence[Row]) -> Rows:
-        return _StateRows(self._opener, self._locate(digest for digest, _, _ in rows), self._open)
+        located = self._locate(digest for digest, _, _ in rows)
+        return _StateRows(self._opener, located, self._open_file, self._objects, self._open_partial)
 
     def _locate(self, digests: Iterable[bytes]) -> dict[bytes, Located]:
         return self._state.trees.find_many(digests, public=not self._fetched)
@@ -183,11 +182,15 @@ class _StateRows:
         self,
         opener: Opener,
         located: Mapping[bytes, Located],
-        open_: Callable[[bytes, Located | None], Content | None],
+        open_file: Callable[[bytes], FileContent | None],
+        objects: Objects,
+        open_partial: Callable[[bytes], FileContent | None],
     ) -> None:
         self._opener = opener
         self._located = located
-        self._open = open_
+        self._open_file = open_file
+        self._objects = objects
+        self._open_partial = open_partial
         self._folder: Folder | None = None
         self._root = self._dir = b""
         self.archive: bytes | None = None
@@ -204,7 +207,10 @@ class _StateRows:
             if folder is not None and is_plain(name) and folder.read_into(name, stamp, offset, into):
                 self.archive = archive
                 return True
-        return self._search(digest, at, offset, into)
+        try:
+            return self._search(digest, offset, into, indexed=at is not None)
+        except OSError:  # a disk that fails here may be fine elsewhere: for the client, not here
+            return False
 
     def close(self) -> None:
         if self._folder is not None:
@@ -217,19 +223,22 @@ class _StateRows:
         self._root, self._dir = root, directory
         return self._folder
 
-    def _search(self, digest: bytes, at: Located | None, offset: int, into: memoryview) -> bool:
-        """In all places, as the likely one did not have it."""
-        try:
-            content = self._open(digest, at)
-            if content is None:
-                return False
-            try:
-                self.archive = content.archive
-                return content.read_into(offset, into)
-            finally:
-                content.close()
-        except OSError:  # a disk that fails here may be fine elsewhere: for the client, not here
+    def _search(self, digest: bytes, offset: int, into: memoryview, *, indexed: bool) -> bool:
+        """In all places, as the likely one does not have it. ``indexed``: files are known to have had it."""
+        content = self._open_file(digest) if indexed else None
+        if content is None:
+            self.archive = None  # manifests are shared by archives
+            came = self._objects.read_into(digest, offset, into)
+            if came is not None:
+                return came
+            content = self._open_partial(digest)
+        if content is None:
             return False
+        try:
+            self.archive = content.archive
+            return content.read_into(offset, into)
+        finally:
+            content.close()
 
 
 def _shares(record: HolderRecord, addresses: set[str]) -> bool:

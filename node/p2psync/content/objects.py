@@ -25,8 +25,12 @@ IN_MEMORY_MAX: Final = 256 << 10
 2,500 entries. So 1,024 connections hold 256 MB of them at the very most."""
 BYTES_CACHED: Final = 8 << 20
 """Bytes of such objects that are kept: a client asks for one by several rows."""
-COPIES_CACHED: Final = 16
-"""Larger objects of which a copy is kept: usually a few megabytes of disk, at most 4 GB."""
+IN_PLACE_MAX: Final = 4 << 20
+"""Bytes of an object of which a row is read where it is: half of what SQLite keeps in memory of its file."""
+COPIES_CACHED: Final = 32
+"""Larger objects of which a copy is kept, each with a descriptor."""
+COPIED_MAX: Final = 1 << 30
+"""Bytes of disk for these copies: four of the largest objects, hundreds of usual ones."""
 ENTRIES_CACHED: Final = 32 << 10
 """Entries of decoded listings that are kept, all listings together: about 15 MB. Larger listings are decoded
 each time."""
@@ -46,6 +50,7 @@ class Objects:
         self._bytes: OrderedDict[bytes, bytes] = OrderedDict()
         self._bytes_held = 0
         self._copies: OrderedDict[bytes, tuple[int, int]] = OrderedDict()
+        self._copied = 0
         self._listings: OrderedDict[bytes, list[Entry]] = OrderedDict()
         self._entries_held = 0
 
@@ -72,6 +77,25 @@ class Objects:
                 return self._copy(digest, size)
             except OSError:
                 return None
+
+    def read_into(self, digest: bytes, offset: int, into: memoryview) -> bool | None:
+        """Read a part of the object, as for a row of a batch: one of middling size is not copied for that.
+
+        None: it is not here. False: it is shorter.
+        """
+        with self._lock:
+            known = self._known(digest)
+        if known is None:
+            size = self._meta.size(digest)
+            if size is not None and IN_MEMORY_MAX < size <= IN_PLACE_MAX:
+                return self._meta.read_into(digest, offset, into)
+            known = self.open(digest)
+        if known is None:
+            return None
+        try:
+            return known.read_into(offset, into)
+        finally:
+            known.close()
 
     def listing(self, digest: bytes) -> list[Entry] | None:
         """The entries of a directory object. Raises FormatError for an object that is none."""
@@ -128,8 +152,11 @@ class Objects:
             kept = os.dup(file.fileno())
             with self._lock:
                 self._copies[digest] = kept, size
-                if len(self._copies) > COPIES_CACHED:
-                    os.close(self._copies.popitem(last=False)[1][0])
+                self._copied += size
+                while len(self._copies) > COPIES_CACHED or self._copied > COPIED_MAX:
+                    _, (oldest, length) = self._copies.popitem(last=False)
+                    os.close(oldest)
+                    self._copied -= length
             return FileContent(os.dup(kept), size, None)
 
     @contextmanager

@@ -50,6 +50,21 @@ class MetaStore:
         row = self._db.connection.execute("SELECT size FROM objects WHERE digest = ?", (digest,)).fetchone()
         return None if row is None else int(row[0])
 
+    def read_into(self, digest: bytes, offset: int, into: memoryview) -> bool:
+        """Read a part of an object. False: it is not here, or shorter.
+
+        SQLite follows the pages of the object from its beginning: 10 us in an object of 1 MB, 60 in one of 10
+        MB, and 50 ms where they do not fit in its cache.
+        """
+        connection = self._db.connection
+        row = connection.execute("SELECT rowid, size FROM objects WHERE digest = ?", (digest,)).fetchone()
+        if row is None or offset + len(into) > row[1]:
+            return False
+        with connection.blobopen("objects", "data", row[0], readonly=True) as blob:
+            blob.seek(offset)
+            into[:] = blob.read(len(into))
+        return True
+
     def pieces(self, digest: bytes) -> Iterator[bytes]:
         """The bytes of an object in pieces, for one too large to hold in memory; none if it is not here."""
         connection = self._db.connection
