@@ -13,8 +13,10 @@ import selectors
 import time
 from typing import Final
 
-TURN_MAX: Final = 0.02
-"""Seconds counted of one turn's work: more than a turn takes on a machine that is free."""
+TURN_MAX: Final = 0.002
+"""Seconds counted of one turn's work. A loop reads one datagram of a socket in each turn, so that twenty
+answers take it twenty turns: together these must stay below the shortest of time-outs, a tenth of a second.
+"""
 ROUNDING: Final = 0.002
 """Seconds that a selector may wait longer than it was asked to: it rounds up to milliseconds."""
 
