@@ -131,12 +131,13 @@ async def test_nothing_is_written_beyond_an_orders_extent(node: Served, asker: A
 
 
 async def test_one_order_after_another_uses_one_connection_and_a_request_ahead_is_sent() -> None:
-    both_here = asyncio.Event()
+    one_here, both_here = asyncio.Event(), asyncio.Event()
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for _ in range(2):
             head = await reader.readuntil(b"\r\n\r\n")
             await reader.readexactly(int(re.search(rb"Content-Length: (\d+)", head)[1]))  # type: ignore[index]
+            one_here.set()
         both_here.set()  # two requests before any answer
         answer = OK + b"Content-Length: 9\r\n\r\n\0\0\0\5hello"
         writer.write(answer + answer)
@@ -145,7 +146,9 @@ async def test_one_order_after_another_uses_one_connection_and_a_request_ahead_i
         await writer.drain()
 
     async with scripted(talk) as server, node_bulk(server.address) as asker:
-        one, two = (asker.ask(asker.order([Span(D, 0, 5)])) for _ in range(2))
+        one = asker.ask(asker.order([Span(D, 0, 5)]))
+        await one_here.wait()  # the thread waits for an answer
+        two = asker.ask(asker.order([Span(D, 0, 5)]))
         await both_here.wait()
         assert (await one).positions == [4]
         assert (await two).positions == [9 + 4]

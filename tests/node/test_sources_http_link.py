@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2psync.errors import FormatError, NetworkError, P2psyncError
+from p2psync.sources.http.bell import Bell
 from p2psync.sources.http.body import Body
 from p2psync.sources.http.dial import Handle
 from p2psync.sources.http.link import PIECE, SCRATCH_READ, Link
@@ -44,11 +45,13 @@ def link_to(stream: bytes, cuts: list[int]) -> Iterator[Link]:
     handle.hold(ours)
     speaker = threading.Thread(target=say)
     speaker.start()
+    bell = Bell()
     link = Link(
         ours,
         handle,
         idle_timeout=60,
         limiter=None,
+        bell=bell,
         count=lambda count: None,
         between=lambda: None,
         pause=lambda seconds: None,
@@ -57,6 +60,7 @@ def link_to(stream: bytes, cuts: list[int]) -> Iterator[Link]:
         yield link
     finally:
         link.close()
+        bell.close()
         speaker.join()
 
 

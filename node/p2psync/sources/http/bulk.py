@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 from p2psync.errors import FormatError, NetworkError, P2psyncError, TransferTimeout
 from p2psync.sources.http.asks import Ask, Asks
+from p2psync.sources.http.bell import Bell
 from p2psync.sources.http.body import Body
 from p2psync.sources.http.connection import Dropped
 from p2psync.sources.http.dial import Handle, dial
@@ -66,6 +67,7 @@ class BulkThread:
         # Shared by both threads, under the lock of the asks.
         self._asks = Asks()
         self._handle = Handle()
+        self._bell: Bell | None = None
         self._closed = False
         # The event loop's.
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -99,9 +101,12 @@ class BulkThread:
                 loop.call_soon(tell, failure(order, self._closed_error()))
                 return
             self._asks.add(Ask(order, request, tell))
+            if self._bell is not None:
+                self._bell.ring()
         if self._thread is None:
             self._loop = loop
             self._ended = loop.create_future()
+            self._bell = Bell()
             self._thread = threading.Thread(target=self._run, name=f"bulk {self.name}", daemon=False)
             self._thread.start()
 
@@ -141,6 +146,9 @@ class BulkThread:
             with self._asks.news:
                 self._closed = True
                 left = self._asks.take_all()
+                if self._bell is not None:
+                    self._bell.close()
+                    self._bell = None
             for ask in left:
                 self._tell(ask, failure(ask.order, self._closed_error()))
             if self._loop is not None and self._ended is not None:
@@ -177,6 +185,7 @@ class BulkThread:
 
     def _connect(self) -> None:
         self._hang_up()
+        assert self._bell is not None  # noqa: S101 - there as long as the thread is
         handle = Handle()
         with self._asks.news:
             self._handle = handle
@@ -194,6 +203,7 @@ class BulkThread:
             handle,
             idle_timeout=self._idle_timeout,
             limiter=self._limiter,
+            bell=self._bell,
             count=self._count,
             between=self._push,
             pause=self._pause,

@@ -7,6 +7,7 @@ raised without the host's name, which the thread adds.
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 import struct
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from typing import Final
 
 from p2psync.errors import FormatError, NetworkError, TransferTimeout
+from p2psync.sources.http.bell import Bell
 from p2psync.sources.http.connection import BODY_RATE_MIN, Dropped
 from p2psync.sources.http.dial import TICK, Handle
 from p2psync.sources.http.head import (
@@ -46,7 +48,8 @@ class Link:
     """A connected socket, which ``handle`` holds.
 
     ``idle_timeout`` (seconds) bounds silence while an answer is due, and the time that a head may take.
-    ``between`` is called between two pieces of a long body. ``count`` is told what was read, ``pause`` waits
+    ``between`` is called between two pieces of a long body, and while an answer is waited for when ``bell``
+    rings. ``count`` is told what was read, ``pause`` waits
     for as long as the bandwidth limit wants.
     """
 
@@ -57,6 +60,7 @@ class Link:
         *,
         idle_timeout: float,
         limiter: RateLimiter | None,
+        bell: Bell,
         count: Callable[[int], None],
         between: Callable[[], None],
         pause: Callable[[float], None],
@@ -80,6 +84,10 @@ class Link:
         tick = min(TICK, idle_timeout / 2)
         self._tls = isinstance(connected, ssl.SSLSocket)
         self._tick = tick
+        self._bell = bell
+        self._waiting = select.poll()
+        for descriptor in (connected, bell.fd):
+            self._waiting.register(descriptor, select.POLLIN)
         if self._tls:
             connected.settimeout(tick)
         else:
@@ -169,6 +177,7 @@ class Link:
         self._heard_at = time.monotonic()
         self._began_at = self._heard_at if self._begin != self._end else None
         self._answer_bytes = 0
+        self._await_answer()
         for _ in range(INFORMATIONAL_MAX + 1):
             head = parse_response_head(self.until(b"\r\n\r\n", HEAD_BYTES_MAX), bodiless=False)
             if head.status >= 200:
@@ -176,6 +185,22 @@ class Link:
             if head.status == 101:
                 break
         raise FormatError("sent informational answers in place of an answer")
+
+    def _await_answer(self) -> None:
+        """Until the answer begins; meanwhile other requests may come, to be sent behind it."""
+        while self._begin == self._end and not self._pending():
+            ready = [descriptor for descriptor, _ in self._waiting.poll(1000 * self._tick)]
+            if self._bell.fd in ready:
+                self._bell.hush()
+            if not ready:
+                self._check_time()
+            elif ready != [self._bell.fd]:
+                return
+            self._between()
+
+    def _pending(self) -> bool:
+        """Whether TLS holds data that the socket does not tell of."""
+        return isinstance(self._socket, ssl.SSLSocket) and self._socket.pending() > 0
 
     def until(self, mark: bytes, limit: int) -> bytes:
         """What comes before ``mark``, at most ``limit`` bytes of it; the mark is read as well."""
