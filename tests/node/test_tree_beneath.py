@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import threading
@@ -19,6 +20,19 @@ from p2psync.state import State
 from p2psync.supply.jobs import Target
 from p2psync.supply.local import PARTIAL, LocalChunks
 from p2psync.tree.beneath import OPEN_DIRS_MAX, Beneath, file_error
+from p2psync.tree.maker import TreeWriter
+from p2psync.tree.orders import (
+    Attributes,
+    DressDirectories,
+    File,
+    Link,
+    MakeFiles,
+    MakeLinks,
+    MayReplace,
+    Remove,
+    SetAttributes,
+    Tidy,
+)
 from p2psync.tree.writer import Workspace, job_for
 
 
@@ -36,6 +50,34 @@ def outside(tmp_path: Path) -> Path:
     (made / "precious").write_text("precious")
     (made / "dir").mkdir()
     return made
+
+
+@contextlib.contextmanager
+def swapping(tmp_path: Path, real: Path, elsewhere: Path) -> Iterator[None]:
+    """A thread that swaps the directory ``real`` for a link to another one and back, again and again."""
+    stop = threading.Event()
+
+    def swap() -> None:
+        link, aside = tmp_path / "link", tmp_path / "aside"
+        while not stop.is_set():
+            shutil.rmtree(aside, ignore_errors=True)
+            try:
+                link.symlink_to(elsewhere)
+                os.rename(real, aside)
+                os.rename(link, real)
+                os.unlink(real)
+                os.rename(aside, real)
+            except OSError:
+                link.unlink(missing_ok=True)  # The other side made or removed something in between.
+
+    real.mkdir()
+    thread = threading.Thread(target=swap)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 @pytest.fixture
@@ -134,36 +176,63 @@ def test_a_folder_for_unfinished_files_that_is_a_link_is_replaced(
     assert (outside / "precious").exists()
 
 
+def test_a_writer_replaces_a_folder_that_is_a_link(dest: Path, outside: Path) -> None:
+    (dest / PARTIAL.decode()).symlink_to(outside)
+    (outside / "tmp-0").write_text("not ours")
+    writer = TreeWriter(bytes(dest))
+    writer.carry_out(Tidy(1, True))
+    writer.carry_out(MakeFiles(2, b"", [File(b"f", 0o644, MTIME, 0, 0, False)]))
+    writer.carry_out(Tidy(3, True))
+    writer.close()
+    assert os.listdir(dest) == ["f"]
+    assert sorted(os.listdir(outside)) == ["dir", "precious", "tmp-0"]
+
+
+def test_no_order_leads_through_a_link(dest: Path, outside: Path) -> None:
+    (dest / "link").symlink_to(outside)
+    stamp = outside.stat()
+    writer = TreeWriter(bytes(dest))
+    writer.carry_out(Remove(1, b"link", [(b"precious", True), (b"dir", True)]))
+    writer.carry_out(Remove(2, b"link/dir", [(b"x", True)]))
+    writer.carry_out(DressDirectories(3, [(b"link", 0o777, MTIME), (b"link/dir", 0o777, MTIME)]))
+    writer.carry_out(SetAttributes(4, b"link", [Attributes(b"precious", 0, MTIME, (0, 0, 0, 0))]))
+    writer.carry_out(MayReplace({b"link": None, b"link/dir": None}))
+    writer.carry_out(MakeFiles(5, b"link/dir", [File(b"f", 0o644, MTIME, 0, 0, False)]))
+    writer.close()
+    assert sorted(os.listdir(outside)) == ["dir", "precious"]
+    assert os.listdir(outside / "dir") == []
+    assert (outside.stat().st_mode, outside.stat().st_mtime_ns) == (stamp.st_mode, stamp.st_mtime_ns)
+    assert (dest / "link" / "dir" / "f").exists()  # What stood in the way of a directory made way.
+    assert not (dest / "link").is_symlink()
+
+
+def test_a_writer_is_not_led_out_by_a_directory_swapped_for_a_link(
+    tmp_path: Path, dest: Path, outside: Path
+) -> None:
+    """A thread swaps a directory of DEST for a link out of it, while orders make and remove files there."""
+    with swapping(tmp_path, dest / "d", outside / "dir"):
+        for turn in range(400):
+            writer = TreeWriter(bytes(dest))  # Each opens the directory anew.
+            writer.carry_out(MakeFiles(1, b"d/e", [File(b"f%d" % turn, 0o644, MTIME, 0, 0, False)]))
+            writer.carry_out(MakeLinks(2, b"d", [Link(b"l%d" % turn, b"x", MTIME)]))
+            writer.carry_out(DressDirectories(3, [(b"d/e", 0o755, MTIME), (b"d", 0o755, MTIME)]))
+            writer.carry_out(Remove(4, b"d", [(b"e", True)]))
+            writer.close()
+    assert sorted(os.listdir(outside)) == ["dir", "precious"]
+    assert os.listdir(outside / "dir") == []
+    assert (outside / "dir").stat().st_mtime_ns != MTIME
+
+
 def test_a_directory_swapped_for_a_link_again_and_again_leads_nowhere(
     tmp_path: Path, dest: Path, outside: Path
 ) -> None:
     """A thread swaps a directory of DEST for a link out of it, while files are put there and removed."""
-    stop = threading.Event()
-
-    def swap() -> None:
-        real, link, aside = dest / "d", tmp_path / "link", tmp_path / "aside"
-        turn = 0
-        while not stop.is_set():
-            turn += 1
-            shutil.rmtree(aside, ignore_errors=True)
-            try:
-                link.symlink_to(outside / "dir")
-                os.rename(real, aside)
-                os.rename(link, real)
-                os.unlink(real)
-                os.rename(aside, real)
-            except OSError:
-                link.unlink(missing_ok=True)  # The other side made or removed something in between.
-
-    (dest / "d").mkdir()
-    thread = threading.Thread(target=swap)
-    with State.open(tmp_path / "state") as state:
+    with State.open(tmp_path / "state") as state, swapping(tmp_path, dest / "d", outside / "dir"):
         beneath = Beneath(bytes(dest))
         tree = state.trees.ensure(bytes(dest), "fetch", None)
         local = LocalChunks(state, tree, beneath)
         workspace = Workspace(state, tree, beneath)
         ref = cut_object(b"content")[0]
-        thread.start()
         try:
             for turn in range(400):
                 beneath.forget(b"d")
@@ -177,8 +246,6 @@ def test_a_directory_swapped_for_a_link_again_and_again_leads_nowhere(
                 except OSError:
                     continue  # Lost the race, and said so.
         finally:
-            stop.set()
-            thread.join()
             workspace.close(complete=False)
             local.close()
             beneath.close()

@@ -15,7 +15,8 @@ from typing import Final
 
 from p2psync.errors import FileError, InterruptedFetch
 from p2psync.events import SILENT, Advanced, Event, Teller
-from p2psync.format.listing import RESERVED_NAMES, Entry
+from p2psync.format.listing import Entry
+from p2psync.format.reserved import RESERVED_NAMES
 from p2psync.publish.builder import Builder
 from p2psync.rules.filter import Filter
 from p2psync.state import State

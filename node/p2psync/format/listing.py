@@ -22,7 +22,6 @@ from typing import Any, Final, NamedTuple
 import msgpack
 
 from p2psync.errors import FormatError
-from p2psync.format import reserved
 from p2psync.format.canonical import Value, check_plain, decode_sequence, encode, integer, octets, sort_maps
 from p2psync.format.ids import DIGEST_SIZE, Ref
 from p2psync.format.limits import (
@@ -36,14 +35,12 @@ from p2psync.format.limits import (
     SYMLINK_TARGET_MAX,
     TREE_ENTRIES_MAX,
 )
+from p2psync.format.reserved import TEMPORARY_PREFIX
 
 VERSION: Final = 1
 MODE_MAX: Final = 0o7777
 SYMLINK_MODE: Final = 0o777
 """Links have no permissions of their own on Linux; one value keeps equal trees equal."""
-
-
-RESERVED_NAMES: Final = reserved.RESERVED_NAMES
 
 
 class Kind(IntEnum):
@@ -152,7 +149,7 @@ def check_name(name: bytes) -> None:
     """Refuse a name that no directory can hold, that would lead out of it, or that p2psync uses itself."""
     if not 0 < len(name) <= NAME_MAX or b"/" in name or b"\0" in name or name in (b".", b".."):
         raise FormatError(f"{name!r} cannot be the name of a file")
-    if name.startswith(reserved.TEMPORARY_PREFIX):
+    if name.startswith(TEMPORARY_PREFIX):
         raise FormatError(f"{name!r} is a name that p2psync keeps for itself")
 
 

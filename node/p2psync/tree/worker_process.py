@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import subprocess
@@ -12,12 +13,14 @@ from typing import Final
 
 import msgpack
 
+import p2psync
 from p2psync.arena import Arena
 from p2psync.tree.orders import Order
 from p2psync.tree.packing import RECEIVE_BYTES, Unpacker, pack
 from p2psync.tree.worker import Writer
 from p2psync.tree.writer_main import HANDLED
 
+_PACKAGE: Final = p2psync.__path__[0]
 _PROGRAM: Final = (
     "import sys; sys.path[:] = sys.argv[2:]; "
     "from p2psync.tree.writer_main import main; main(int(sys.argv[1]))"
@@ -133,7 +136,8 @@ def _start(channel: int, arena: int) -> subprocess.Popen[bytes]:
     """Start the process, in a group of its own, so that a Ctrl-C at the terminal does not reach it, and with
     signals blocked until it deals with them.
     """
-    path = [each for each in sys.path if isinstance(each, str)]
+    # The last one for installations that are found by other means than the path.
+    path = [*(each for each in sys.path if isinstance(each, str)), os.path.dirname(_PACKAGE)]
     before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)  # Of this thread, hence of what it starts.
     try:
         return subprocess.Popen(
