@@ -143,6 +143,23 @@ async def test_a_fetch_cancelled_while_paused_leaves_whole_files_and_the_next_on
     assert_same_tree(node.tree, tmp_path / "copy")
 
 
+async def test_a_limit_is_lifted_for_a_fetch_that_is_under_way(
+    client: Client, node: Served, tmp_path: Path
+) -> None:
+    control = Control(5_000)  # Minutes, for this tree.
+    limits: list[float | None] = []
+
+    def hear(event: ClientEvent) -> None:
+        if isinstance(event, Progress) and event.sources:
+            limits.append(control.limiter.rate)
+            control.limit(None)
+
+    done = await client.fetch(url(node), tmp_path / "copy", control=control, on_event=hear)
+    assert limits[0] == 5_000
+    assert done.received > 60 * 5_000
+    assert_same_tree(node.tree, tmp_path / "copy")
+
+
 async def test_what_the_program_raises_ends_the_fetch(client: Client, node: Served, tmp_path: Path) -> None:
     def refuse(event: ClientEvent) -> None:
         raise ZeroDivisionError

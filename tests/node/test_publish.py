@@ -262,7 +262,7 @@ def test_progress_adds_up(state: State, tree: Path) -> None:
         phases += [event for event in events if isinstance(event, Phase)]
         total = (done.bytes, done.files)
         write(tree / "d1" / "f1", b"x" * 9999)
-    assert phases == [Phase("count"), Phase("publish", *total), Phase("publish", *total)]
+    assert phases == [Phase("counting"), Phase("publishing", *total), Phase("publishing", *total)]
 
 
 def test_state_stays_consistent_when_killed(tmp_path: Path, tree: Path) -> None:

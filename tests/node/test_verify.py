@@ -155,7 +155,7 @@ def test_progress_adds_up_and_goes_on_within_a_large_file(state: State, tree: Pa
     events: list[Event] = []
     assert bool(list(verify(state, tree, tell=Teller(events.append)))) == (damage != "none")
     steps = [event for event in events if isinstance(event, Advanced)]
-    assert events[0] == Phase("verify", done.bytes, done.files)
+    assert events[0] == Phase("verifying", done.bytes, done.files)
     assert sum(step.bytes for step in steps) == done.bytes
     assert sum(step.files for step in steps) == done.files
     if damage != "size":

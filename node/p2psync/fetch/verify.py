@@ -87,7 +87,7 @@ def verify(
         )
     applied = rules if rules is not None else _rules_of(tree)
     root = Snapshot.decode(_object(state, wanted)).root
-    tell.phase("verify", root.totals.bytes if full else None, root.totals.files)
+    tell.phase("verifying", root.totals.bytes if full else None, root.totals.files)
     hidden = state.within(path)
     return _Verifier(state, applied, hidden, tell, full).run(path, root)
 

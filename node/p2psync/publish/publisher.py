@@ -125,12 +125,12 @@ def _publish(
     applied = Filter.parse(tree.options.get(RULES_OPTION, [])) if rules is None else rules
     previous = _snapshot(state, newest)
     if previous is not None:
-        tell.phase("publish", previous.root.totals.bytes, previous.root.totals.files)
+        tell.phase("publishing", previous.root.totals.bytes, previous.root.totals.files)
     elif count_first:
-        tell.phase("count", None, None)
-        tell.phase("publish", *count_tree(tree.path, applied, hidden))
+        tell.phase("counting")
+        tell.phase("publishing", *count_tree(tree.path, applied, hidden))
     else:
-        tell.phase("publish", None, None)
+        tell.phase("publishing")
     report = Report(tell)
     builder = Builder(state, tree.id, applied, report, tell, hidden)
     root = builder.build(tree.path)
