@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from pyfastcdc import FastCDC
-
 from p2psync.format.ids import EMPTY, Ref, chunk_id
 from p2psync.format.limits import SINGLE_CHUNK_MAX
 from p2psync.format.recipe import Recipe
@@ -38,6 +36,9 @@ class Chunker:
         average = average_for(size)
         self.max_chunk = average * 4
         """No chunk is longer: a cut depends on at most this many bytes from where its chunk begins."""
+        # Loaded by the first object that is cut: most are one chunk, and many a command cuts none.
+        from pyfastcdc import FastCDC  # noqa: PLC0415
+
         self._cdc = FastCDC(average, min_size=average // 4, max_size=average * 4, normalized_chunking=2)
 
     def cut(self, data: memoryview) -> Iterator[int]:

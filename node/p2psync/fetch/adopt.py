@@ -17,7 +17,6 @@ from p2psync.errors import FileError, InterruptedFetch
 from p2psync.events import SILENT, Advanced, Event, Teller
 from p2psync.format.listing import Entry
 from p2psync.format.reserved import RESERVED_NAMES
-from p2psync.publish.builder import Builder
 from p2psync.rules.filter import Filter
 from p2psync.state import State
 from p2psync.state.trees import Tree
@@ -59,6 +58,8 @@ async def adopt(
             tell.advance(event.bytes, event.files)
 
     # What cannot be read is no matter here: it is only not known, and so fetched.
+    from p2psync.publish.builder import Builder  # noqa: PLC0415 - not for those whose DEST is empty
+
     builder = Builder(state, tree.id, Filter(), Report(SILENT), Teller(hand_on), hidden)
     try:
         await asyncio.to_thread(builder.build, tree.path)

@@ -6,23 +6,24 @@ machine that has the signing key and a delegation publishes without it.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import os
 from dataclasses import dataclass
 from pathlib import Path
-
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
+from typing import Final
 
 from p2psync.errors import FileError, P2psyncError, UsageError
 from p2psync.format.url import archive_text, parse_archive_text
 from p2psync.state.files import read_private, write_private
 from p2psync_dht import Delegation, Identity, RecordError
+
+SEED_SIZE: Final = 32
+"""Bytes of an Ed25519 private key (RFC 8032)."""
+_PREFIX: Final = bytes.fromhex("302e020100300506032b657004220420")
+"""What PKCS#8 puts before the private key: version, Ed25519, and two lengths (RFC 8410, section 7)."""
+_BEGIN: Final = b"-----BEGIN PRIVATE KEY-----\n"
+_END: Final = b"\n-----END PRIVATE KEY-----\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +38,38 @@ class KeyInfo:
 
 def to_pem(identity: Identity) -> bytes:
     """A private key as PEM PKCS#8, unencrypted."""
-    private = Ed25519PrivateKey.from_private_bytes(identity.seed)
-    return private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return _BEGIN + base64.b64encode(_PREFIX + identity.seed) + _END
 
 
 def from_pem(raw: bytes, what: str) -> Identity:
     """Raises UsageError if `raw` is not an unencrypted Ed25519 private key; `what` names it there."""
+    seed = _seed_of(raw)
+    if seed is not None:
+        return Identity.from_seed(seed)
+    # Written by other programs in one of many ways.
+    from cryptography.exceptions import InternalError, UnsupportedAlgorithm  # noqa: PLC0415 - 10 ms
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415
+
     try:
         private = load_pem_private_key(raw, password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    except (ValueError, TypeError, UnsupportedAlgorithm, InternalError):
         raise UsageError(f"{what} is not an unencrypted PEM private key") from None
     if not isinstance(private, Ed25519PrivateKey):
         raise UsageError(f"{what} is not an Ed25519 key")
     return Identity.from_seed(private.private_bytes_raw())
+
+
+def _seed_of(raw: bytes) -> bytes | None:
+    """The private key in a file as `to_pem` makes it; None if it is not exactly that."""
+    body = raw.removeprefix(_BEGIN).removesuffix(_END)
+    try:
+        der = base64.b64decode(body, validate=True)
+    except binascii.Error:
+        return None
+    seed = der.removeprefix(_PREFIX)
+    exact = len(seed) == SEED_SIZE and raw == _BEGIN + base64.b64encode(_PREFIX + seed) + _END
+    return seed if exact else None
 
 
 class KeyStore:

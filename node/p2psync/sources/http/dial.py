@@ -126,8 +126,8 @@ def _connect(server: Server, handle: Handle, deadline: float, limiter: RateLimit
 def _resolve(host: str, port: int) -> list[Any]:
     """The addresses of ``host``; one that is written as an address asks nobody."""
     with contextlib.suppress(OSError):
-        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-    return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        return socket.getaddrinfo(host.encode(), port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    return socket.getaddrinfo(host.encode(), port, type=socket.SOCK_STREAM)
 
 
 def _connect_one(made: socket.socket, address: Any, deadline: float, handle: Handle) -> None:

@@ -182,7 +182,7 @@ class Pool:
     async def _connect_any(self) -> Connection:
         """Try the addresses of the name in the resolver's order, each with its share of the time."""
         loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(self.server.host, self.server.port, type=socket.SOCK_STREAM)
+        found = await loop.getaddrinfo(self.server.host.encode(), self.server.port, type=socket.SOCK_STREAM)
         addresses = found[:ADDRESSES_MAX]
         last: OSError = OSError("the name has no address")
         for family, kind, protocol, _, address in addresses:
