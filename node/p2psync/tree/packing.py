@@ -4,7 +4,7 @@ first. Both ends are of one p2psync and trust each other; nothing of this is kep
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import msgpack
@@ -55,13 +55,15 @@ _KINDS: Final[tuple[type[Any], ...]] = (
     Checked,
 )
 _NUMBERS: Final = {kind: number for number, kind in enumerate(_KINDS)}
-_ROWS: Final[dict[type[Any], type[Any]]] = {
-    MakeFiles: File,
-    MakeLinks: Link,
-    SetAttributes: Attributes,
-    FinishObject: Target,
+_ROWS: Final[dict[type[Any], Callable[[Any], Any]]] = {
+    MakeFiles: File._make,
+    MakeLinks: Link._make,
+    SetAttributes: Attributes._make,
+    FinishObject: Target._make,
 }
 """What the last field of an order has a list of, where these are not plain tuples."""
+_LISTS: Final = frozenset({WriteObject, Remove, DressDirectories, CheckDirectories, Checked})
+"""Those whose last field is a list of plain values."""
 
 
 def pack(message: Order | Fact) -> bytes:
@@ -89,11 +91,11 @@ class Unpacker:
         """Those that are complete."""
         for number, *fields in self._unpacker:
             kind = _KINDS[number]
-            row = _ROWS.get(kind)
-            if row is not None:
-                fields[-1] = list(map(row._make, fields[-1]))
-            elif kind is Checked:
-                fields[1] = list(fields[1])
+            make = _ROWS.get(kind)
+            if make is not None:
+                fields[-1] = list(map(make, fields[-1]))
+            elif kind in _LISTS:
+                fields[-1] = list(fields[-1])
             elif kind is Done:
                 fields[1:3] = list(fields[1]), list(fields[2])
             yield kind._make(fields)
