@@ -16,13 +16,12 @@ from p2psync.cli.options import (
     Command,
     Common,
     Network,
-    Transfer,
     common_options,
     filter_options,
     network_options,
     schema_of,
-    transfer_options,
 )
+from p2psync.cli.transfer_options import Transfer, transfer_options
 from p2psync.cli.types import Address
 from p2psync.config import Setting, default_files, line_of, load
 from p2psync.errors import UsageError

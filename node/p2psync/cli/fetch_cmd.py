@@ -10,11 +10,10 @@ from p2psync.cli.options import (
     FETCH_LISTEN,
     Common,
     Network,
-    Transfer,
     common_options,
     network_options,
-    transfer_options,
 )
+from p2psync.cli.transfer_options import Transfer, transfer_options
 from p2psync.cli.types import URL
 
 if TYPE_CHECKING:

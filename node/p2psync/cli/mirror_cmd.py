@@ -11,13 +11,12 @@ from p2psync.cli.options import (
     NODE_LISTEN,
     Common,
     Network,
-    Transfer,
     advertise_option,
     common_options,
     metrics_option,
     network_options,
-    transfer_options,
 )
+from p2psync.cli.transfer_options import Transfer, transfer_options
 from p2psync.cli.types import SECONDS, URL, Address
 
 if TYPE_CHECKING:

@@ -23,9 +23,7 @@ from p2psync.cli.types import (
     EVERYWHERE,
     LISTEN,
     METRICS,
-    RATE,
     RULE,
-    SECONDS,
     SEEDS,
     SEEDS_KEY,
     SOURCE,
@@ -36,7 +34,7 @@ from p2psync.config import DEFAULT_PORT
 
 if TYPE_CHECKING:
     from p2psync.config import Schema, Setting
-    from p2psync.fetch.keywords import Asking, TransferOptions
+    from p2psync.fetch.keywords import Asking
     from p2psync.network.seeds.query import SeedQuery
     from p2psync.state import State
 
@@ -98,7 +96,7 @@ class Network:
         return {"sources": self.sources, "bootstrap": tuple(map(str, self.bootstrap))}
 
 
-def _stack(function: F, *decorators: Callable[[F], F]) -> F:
+def stack(function: F, *decorators: Callable[[F], F]) -> F:
     """Apply decorators so that the first is listed first in the help."""
     for decorator in reversed(decorators):
         function = decorator(function)
@@ -116,7 +114,7 @@ def common_options(function: Callable[..., Any]) -> Callable[..., Any]:
         listen_to_logs(out)
         return function(Common(state, out), *args, **others)
 
-    return _stack(
+    return stack(
         command,
         click.option(
             "--state",
@@ -184,7 +182,7 @@ def network_options(
                     help="A node or mirror to begin with; may be repeated. Others are learnt from it.",
                 )
             )
-        return _stack(command, *decorators)
+        return stack(command, *decorators)
 
     return decorate
 
@@ -253,7 +251,7 @@ def metrics_option(function: F) -> F:
 
 def filter_options(function: F) -> F:
     """``--filter --include --exclude``; the command receives ``rules``, in the order of the command line."""
-    return _stack(
+    return stack(
         function,
         _rule_option("--filter", "RULE", "An rsync filter rule, for example '- *.tmp'; may be repeated."),
         _rule_option("--include", "PATTERN", "Do not leave out what matches."),
@@ -263,90 +261,6 @@ def filter_options(function: F) -> F:
 
 def _rule_option(name: str, metavar: str, text: str) -> Callable[[F], F]:
     return click.option(name, type=RULE, multiple=True, metavar=metavar, help=text)
-
-
-@dataclass(frozen=True)
-class Transfer:
-    """How to fetch. Rates in bytes a second, 0 for no limit; times in seconds, None for the default."""
-
-    bwlimit: int
-    no_share: bool
-    require_fresh: bool
-    checksum: bool
-    delete: bool | None
-    timeout: int | None
-    contimeout: int
-    no_check_dest: bool
-    json_files: bool
-
-    def as_options(self, network: Network) -> TransferOptions:
-        """As the client wants them, with whom to ask."""
-        from p2psync.fetch.options import Delete
-
-        kinds = {None: Delete.OWN, True: Delete.ALL, False: Delete.NONE}
-        return {
-            "sources": network.sources,
-            "bootstrap": network.asking()["bootstrap"],
-            "bwlimit": self.bwlimit or None,
-            "share": not self.no_share,
-            "require_fresh": self.require_fresh,
-            "checksum": self.checksum,
-            "delete": kinds[self.delete],
-            "check_dest": not self.no_check_dest,
-            "timeout": None if self.timeout is None else float(self.timeout),
-            "contimeout": float(self.contimeout) or None,
-        }
-
-
-def transfer_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """What fetch and mirror have in common; the command receives ``transfer: Transfer``."""
-
-    @functools.wraps(function)
-    def command(*args: Any, **others: Any) -> Any:
-        mine = {name: others.pop(name) for name in Transfer.__dataclass_fields__}
-        return function(*args, transfer=Transfer(**mine), **others)
-
-    return _stack(
-        command,
-        click.option(
-            "--bwlimit",
-            type=RATE,
-            default="0",
-            metavar="RATE",
-            help="Limit receiving, as rsync: KiB/s, or with a suffix (1.5m, 2MB); 0 is no limit.",
-        ),
-        click.option("--no-share", is_flag=True, help="Do not serve to others what is here while it runs."),
-        click.option("--require-fresh", is_flag=True, help="Refuse an archive whose publisher is overdue."),
-        click.option(
-            "--checksum", is_flag=True, help="Read every file here instead of trusting size and time."
-        ),
-        click.option(
-            "--delete/--no-delete",
-            default=None,
-            help="Delete what the archive does not have. Default: only what an earlier snapshot of it had.",
-        ),
-        click.option(
-            "--timeout",
-            type=SECONDS,
-            metavar="SECONDS",
-            help="Give up when nobody sends anything for so long; 0 is never. Default: 60.",
-        ),
-        click.option(
-            "--contimeout",
-            type=SECONDS,
-            default="0",
-            metavar="SECONDS",
-            help="Give up on one connection after this; 0 is the default time.",
-        ),
-        click.option(
-            "--no-check-dest",
-            is_flag=True,
-            help="Do not look at what is here if it was complete and the snapshot is still the same.",
-        ),
-        click.option(
-            "--json-files", is_flag=True, help="With --json, one object for each file put in place."
-        ),
-    )
 
 
 def settings_of(command: click.Command) -> dict[str, Setting]:
