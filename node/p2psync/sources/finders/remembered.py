@@ -5,14 +5,11 @@ loop, since another process may be writing there.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
 
 from p2psync.format.head import ArchiveHead
 from p2psync.sources.finders.records import Found
 from p2psync.state import State
 from p2psync.state.off_loop import off_loop
-
-T = TypeVar("T")
 
 
 class Remembered:
