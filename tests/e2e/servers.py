@@ -92,8 +92,8 @@ class Proxy:
 
 
 @asynccontextmanager
-async def proxy(target: str = "", rate: float | None = None) -> AsyncIterator[Proxy]:
-    """A TCP proxy at a port of its own."""
+async def proxy(target: str = "", rate: float | None = None, at: str = HOST) -> AsyncIterator[Proxy]:
+    """A TCP proxy at a port of its own, of the address ``at``."""
     tasks: set[asyncio.Task[Any]] = set()
 
     async def downwards(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -132,7 +132,7 @@ async def proxy(target: str = "", rate: float | None = None) -> AsyncIterator[Pr
         writer.close()
         tasks.discard(task)
 
-    server = await asyncio.start_server(serve, HOST, 0)
+    server = await asyncio.start_server(serve, at, 0)
     made = Proxy(_address(server), target, rate)
     try:
         yield made

@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.e2e.harness import PROGRAM, Network, Node, assert_same_tree, make_tree, need
+from tests.help.places import own_host
 from tests.help.waiting import until
 from tests.node.seeds_servers import Zone, dns_server, txt
 
@@ -142,7 +143,7 @@ def test_curl_scrapes_metrics_and_health_of_a_network_at_work(net: Network, tree
 
 
 def test_a_bootstrap_node_is_killed_under_load_and_returns_as_the_same(net: Network, tree: Path) -> None:
-    boot = bootstrap_node(net, "boot")
+    boot = bootstrap_node(net, "boot", listen=f"{own_host()}:0")  # where its port waits for its return
     url = net.publish(tree, state="origin")
     origin = net.node("origin", bootstrap=boot)
     mirrors = [net.mirror(url, net.path / f"mirror{i}", state=f"mirror{i}", bootstrap=boot) for i in range(3)]

@@ -11,6 +11,7 @@ import pytest
 from tests.e2e.harness import Network, Node, assert_same_tree
 from tests.e2e.servers import Background, proxy
 from tests.e2e.trees import MIB, plain_tree
+from tests.help.places import own_host
 from tests.help.waiting import until
 
 from p2psync.format.url import ArchiveUrl
@@ -86,7 +87,7 @@ def test_a_given_peer_without_a_dht_does_for_all_else(net: Network, servers: Bac
     tree = plain_tree(net.path / "tree", small=20, large=(2 * MIB,))
     url = net.publish(tree, state="origin")
     origin = net.node("origin")
-    way = servers.enter(proxy(origin.address))
+    way = servers.enter(proxy(origin.address, at=own_host()))  # whose UDP port is as free as the TCP port
     host, _, port = way.address.rpartition(":")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as mute:
         mute.bind((host, int(port)))

@@ -103,7 +103,7 @@ async def test_certificates_that_are_not_trusted_or_for_another_name_are_refused
             answer = await asker.get(Span(D, 0, 10, b"100", 150))
             assert type(answer.error) is NetworkError
             assert "TLS failed" in str(answer.error)
-    assert threads_and_descriptors() == before
+    assert threads_and_descriptors() <= before
 
 
 @TLS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 import threading
@@ -94,6 +95,10 @@ def digest(data: bytes) -> bytes:
     return blake3(data).digest()
 
 
-def threads_and_descriptors() -> tuple[int, int]:
-    """How many there are in this process."""
-    return threading.active_count(), len(os.listdir("/proc/self/fd"))
+def threads_and_descriptors() -> set[str]:
+    """Those of this process. Some that were there before may go meanwhile; none may come that stays."""
+    made = {f"thread {thread.ident} {thread.name}" for thread in threading.enumerate()}
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the one that the list itself was read from
+            made.add(os.readlink(f"/proc/self/fd/{number}"))
+    return made

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Iterator
 
 import pytest
+from tests.help.places import own_host
 from tests.node.bulk_support import UNTOUCHED, D, node_bulk, threads_and_descriptors, web_bulk
 from tests.node.wire_support import Talk, says, scripted
 
@@ -198,16 +199,17 @@ async def test_a_trickle_is_noticed(begin: bytes) -> None:
         while not writer.is_closing():
             writer.write(b"x")
             await writer.drain()
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.02)
 
-    async with scripted(talk) as server, node_bulk(server.address, idle_timeout=0.3) as asker:
+    # The thread has a clock of its own: thirty bytes late in a row, on a busy machine, would be silence.
+    async with scripted(talk) as server, node_bulk(server.address, idle_timeout=0.6) as asker:
         answer = await asker.get(Span(D, 0, 100_000))
         assert isinstance(answer.error, TransferTimeout)
         assert "trickles" in str(answer.error)
 
 
 async def test_a_closed_port_is_a_network_error_of_all_that_were_asked() -> None:
-    async with scripted(says()) as server:
+    async with scripted(says(), own_host()) as server:
         address = server.address
     async with node_bulk(address) as asker:
         for answer in await asyncio.gather(*(asker.get(FIVE) for _ in range(4))):
@@ -276,7 +278,7 @@ async def test_closing_while_an_answer_is_due_ends_thread_and_connection(state: 
             assert answer.done()  # told before close() returned
             assert isinstance(answer.result().error, GivenUp)
     gc.collect()
-    assert threads_and_descriptors() == before
+    assert threads_and_descriptors() <= before
 
 
 async def test_closing_while_connecting(full_port: str) -> None:
@@ -286,7 +288,7 @@ async def test_closing_while_connecting(full_port: str) -> None:
         await asyncio.sleep(0)
         await asker.bulk.close()
         assert isinstance(answer.result().error, GivenUp)
-    assert threads_and_descriptors() == before
+    assert threads_and_descriptors() <= before
 
 
 async def test_closing_while_tls_is_agreed_on() -> None:
@@ -305,7 +307,7 @@ async def test_closing_while_tls_is_agreed_on() -> None:
             await greeted.wait()
             await asker.bulk.close()
             assert isinstance(answer.result().error, GivenUp)
-    assert threads_and_descriptors() == before
+    assert threads_and_descriptors() <= before
 
 
 async def test_a_request_that_the_server_does_not_take_yet_does_not_keep_it_from_answering() -> None:
