@@ -252,6 +252,24 @@ def test_an_address_that_is_silent_becomes_no_source_and_is_asked_again(world: W
     assert world.sources["203.0.113.1:8730"].closed
 
 
+def test_where_none_of_the_known_holders_answers_that_is_said(world: World) -> None:
+    world.network.records = [world.record(f"m{n}", f"203.0.113.{n}") for n in (1, 2)]
+    for source in (world.source("203.0.113.1:8730"), world.source("203.0.113.2:8730")):
+        source.dead_from = 0.0
+
+    async def look() -> None:
+        made = world.discovery()
+        with pytest.raises(NetworkError, match="no head"):
+            await made.newest_head()
+        await made.start()
+        await made.close()
+
+    world.run(look())
+    assert world.swarm.members == []
+    assert [text for text in world.warnings if "none of the 2 known holders answers" in text]
+    assert sum("refused" in text for text in world.warnings) == 1
+
+
 def test_who_was_given_a_source_that_answers_waits_for_nobody(world: World) -> None:
     world.network.records = [world.record("m", "203.0.113.1")]
 

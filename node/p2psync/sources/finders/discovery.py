@@ -75,6 +75,7 @@ class Discovery:
         self._issued: dict[bytes, int] = {}
         """Node keys of sources, and when the newest record was issued that was seen of each."""
         self._warned: set[str] = set()
+        self._told_silent = False
         for name in dict.fromkeys(search.given):
             if not swarm.knows(name, None) and swarm.has_room():
                 swarm.add(Member(self._source(name), whole=True, given=True))
@@ -186,6 +187,10 @@ class Discovery:
         if self._dht.reachable:
             questions.append(self._holders_in_dht())
         await self._search_for(questions)
+        failures = self._proofs.failures
+        if failures and not self._swarm.members and not self._told_silent:
+            self._told_silent = True
+            self._warn_once(f"none of the {len(failures)} known holders answers (last: {failures[-1]})")
 
     def _questions(self) -> list[Coroutine[Any, Any, None]]:
         """To each source: whom else it knows."""

@@ -28,6 +28,7 @@ ADDRESSES_MAX: Final = 2048
 class _Silent(NamedTuple):
     until: float
     pause: float
+    reason: str
 
 
 class Proofs:
@@ -57,6 +58,11 @@ class Proofs:
             self._asking[name] = asyncio.create_task(self._ask(name, source))
         return await asyncio.shield(self._asking[name])
 
+    @property
+    def failures(self) -> list[str]:
+        """Why addresses that were asked did not answer; one sentence each, with the address."""
+        return [silent.reason for silent in self._silent.values()]
+
     def take(self, name: str) -> Source:
         """The source at an address that answered; it is the caller's from now on."""
         return self._opened.pop(name, None) or self._open(name)
@@ -84,10 +90,10 @@ class Proofs:
                 self._opened[name] = opened
             kept = True
             return key
-        except (P2psyncError, TimeoutError):
+        except (P2psyncError, TimeoutError) as error:
             before = self._silent.get(name)
             pause = RETRY_FIRST if before is None else min(2 * before.pause, RETRY_MAX)
-            self._silent[name] = _Silent(time.monotonic() + pause, pause)
+            self._silent[name] = _Silent(time.monotonic() + pause, pause, str(error) or f"{name}: silent")
             return None
         finally:
             del self._asking[name]
