@@ -153,6 +153,7 @@ def test_a_whole_leftover_that_cannot_be_written_is_used(
 def test_leftovers_of_small_files_are_swept(writing: WriterBench) -> None:
     writing.place(PARTIAL).mkdir()
     (writing.place(PARTIAL) / "tmp-7").write_text("half")
+    (writing.place(PARTIAL) / "tmp-8").mkdir()
     writing.make(b"file", b"small")
     assert writing.partial == set()
 
@@ -415,6 +416,9 @@ def test_what_is_spared_stays_with_all_above_it(tmp_path: Path) -> None:
             (result,) = writing.do(Remove(1, directory, [(name, flag)])).results
             assert result == "Device or resource busy"
     writing.may_replace(b"a")
+    result = writing.make(b"a", b"a file")
+    assert isinstance(result, str)
+    assert "the state directory is in it" in result
     writing.writer.close()
     assert (writing.dest / "a" / "b" / "state").is_dir()
 

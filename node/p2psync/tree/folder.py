@@ -39,7 +39,8 @@ class Folder:
         self.fd = self._lock(time.monotonic() + wait)
         for name in map(os.fsencode, os.listdir(self.fd)):
             if name.startswith(b"tmp-"):
-                os.unlink(name, dir_fd=self.fd)
+                self._beneath.remove(PARTIAL, name)
+        self._beneath.forget(PARTIAL)
         self.bits = self._bits()
         """The permission bits that open(2) grants there: fewer than all under a umask or a default ACL."""
 

@@ -97,6 +97,8 @@ class Way:
             os.rmdir(own_name, dir_fd=fd)
             os.rename(name, own_name, src_dir_fd=self._folder, dst_dir_fd=fd)
             return
+        if self._beneath.spares(path):
+            raise InTheWay("the state directory is in it")
         found = survey(self._beneath, path)
         if self._may_go[path] not in (None, found.seal):
             raise ChangedMeanwhile(
