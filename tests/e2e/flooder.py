@@ -1,8 +1,8 @@
-"""An attacker: floods a DHT node with hostile datagrams from 127.0.0.9 and goes on until it has sent enough.
+"""An attacker: floods a DHT node with hostile datagrams from 127.0.0.9 until it is told to stop.
 
 Run as `python -m tests.e2e.flooder HOST PORT COUNT RATE ID...`; the ids (hexadecimal) are those of nodes in
-whose name it speaks. It prints what it sent. It listens as well: with the write tokens that it is given it
-stores nonsense.
+whose name it speaks. It sends COUNT datagrams at the least, and goes on until its standard input ends. Then
+it prints what it sent. It listens as well: with the write tokens that it is given it stores nonsense.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import select
 import socket
 import sys
 import time
@@ -107,7 +108,7 @@ SORTS: Final[list[Sort]] = [request, answer, malformed, mutated]
 
 
 def main() -> None:
-    """Send `COUNT` datagrams, `RATE` a second."""
+    """Send `RATE` datagrams a second, until there were `COUNT` and standard input has ended."""
     target, count, rate = (sys.argv[1], int(sys.argv[2])), int(sys.argv[3]), float(sys.argv[4])
     ids = [bytes.fromhex(one) for one in sys.argv[5:]] + [rng.randbytes(20) for _ in range(20)]
     sent: Counter[str] = Counter()
@@ -118,7 +119,7 @@ def main() -> None:
         one.bind((HOST, 0))
         one.setblocking(False)
     began = time.monotonic()
-    while (total := sent.total()) < count:
+    while (total := sent.total()) < count or not select.select([sys.stdin], [], [], 0)[0]:
         mine = sockets[total // BURST % SOCKETS]
         for _ in range(BURST):
             sort, raw = rng.choice(pool)

@@ -100,24 +100,28 @@ async def flood(net: Network, node: Node, tree: Path) -> int:
         ids = [node.node_id, *(neighbour.node_id.hex() for neighbour in neighbours)]
         words = ["-m", "tests.e2e.flooder", host, port, str(DATAGRAMS), str(RATE), *ids]
         attacker = await asyncio.create_subprocess_exec(
-            sys.executable, *words, stdout=asyncio.subprocess.PIPE
+            sys.executable, *words, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
         )
-        output = asyncio.ensure_future(attacker.communicate())
+        assert attacker.stdin is not None
+        assert attacker.stdout is not None
+        output = asyncio.ensure_future(attacker.stdout.read())
         try:
             url = await asyncio.to_thread(net.publish, tree, state="target")
             await find_published(target, ArchiveUrl.parse(url).archive)
-            during = not output.done()
             flooded: list[dict[str, float]] = []
-            while len(flooded) < ROUNDS or not output.done():
+            while len(flooded) < ROUNDS:
                 flooded.append(await one_round(target))
-            sent = json.loads((await output)[0])
+            assert not output.done(), "the flood was over before everybody was found"
+            attacker.stdin.close()
+            while not output.done():
+                flooded.append(await one_round(target))
+            sent = json.loads(await output)
         finally:
             if attacker.returncode is None:
                 attacker.kill()
-                await output
+            await attacker.wait()
         print(f"\n{sent['sent']:,} hostile datagrams in {sent['seconds']} s: {sent['sorts']}")
         show(quiet, flooded)
-        assert during, "the flood was over before anything was announced"
         assert sent["sent"] >= DATAGRAMS
         known = {contact.id for neighbour in neighbours for contact in neighbour.contacts()}
         assert known <= {bytes.fromhex(one) for one in ids}
