@@ -42,15 +42,25 @@ class RowSource(Protocol):
         into ``room``, each with its length in front.
         """
 
+    def park(self) -> None:
+        """The rest will be asked for later, if at all: hold little until then."""
+
 
 class BatchRows:
     """The rows of a batch."""
 
-    def __init__(self, library: Library, rows: Sequence[wire.Row]) -> None:
+    def __init__(self, library: Library, raw: bytes) -> None:
+        """``raw``: the request. Raises FormatError."""
         self._library = library
-        self._rows = rows
+        self._raw = raw
+        self._rows: list[wire.Row] | None = wire.decode_batch(raw)
+
+    def park(self) -> None:
+        self._rows = None  # what was asked for takes a quarter of the memory as it came
 
     def fill(self, first: int, last: int | None, room: memoryview) -> list[Taken]:
+        if self._rows is None:
+            self._rows = wire.decode_batch(self._raw)
         rows = self._rows[first:last]
         taken: list[Taken] = []
         at = 0
@@ -75,6 +85,9 @@ class RecipeRows:
     def __init__(self, library: Library, digests: Sequence[bytes]) -> None:
         self._library = library
         self._digests = digests
+
+    def park(self) -> None:
+        pass
 
     def fill(self, first: int, last: int | None, room: memoryview) -> list[Taken]:
         raw = wire.encode_recipes_answer(map(self._library.recipe, self._digests[first:last]))
@@ -139,6 +152,7 @@ class RowsAnswer:
 
     def park(self) -> None:
         self._ready = memoryview(b"")
+        self._source.park()
 
     def close(self) -> None:
         self.park()
@@ -190,7 +204,7 @@ class RowsAnswer:
 
 def batch_answer(library: Library, raw: bytes, counters: Counters) -> RowsAnswer:
     """To a batch request. Raises FormatError."""
-    return RowsAnswer(BatchRows(library, wire.decode_batch(raw)), counters)
+    return RowsAnswer(BatchRows(library, raw), counters)
 
 
 def recipes_answer(library: Library, raw: bytes) -> RowsAnswer:
