@@ -159,7 +159,7 @@ def test_publishing_a_growing_file_never_gives_a_wrong_hash(state: State, tree: 
         assert found[b"log"].ref == cut_object(log.read_bytes()[:size])[0]
     else:
         assert done.exit_code == 24 and done.vanished
-        assert done.warnings == ("log is left out: it kept changing while it was read. Publish again later.",)
+        assert done.warnings == ("log is left out: it kept changing while it was read; publish again later",)
     after = publish(state, tree)
     assert after.exit_code == 0
     assert entries(state, after)[b"log"].ref == cut_object(log.read_bytes())[0]
