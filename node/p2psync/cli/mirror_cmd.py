@@ -30,7 +30,11 @@ INTERVAL = 3600
 @click.command("mirror")
 @click.argument("src", type=URL)
 @click.argument("directory", metavar="DIR", type=click.Path(file_okay=False, path_type=str))
-@click.option("--once", is_flag=True, help="Bring DIR up to date and end; for cron, beside a running node.")
+@click.option(
+    "--once",
+    is_flag=True,
+    help="Bring DIR up to date and end; for cron, beside a running node, whose port it leaves alone.",
+)
 @click.option(
     "--interval",
     type=SECONDS,
