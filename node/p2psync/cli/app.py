@@ -23,7 +23,7 @@ from p2psync.cli.journal import ERROR, say
 from p2psync.cli.output import print_json
 from p2psync.cli.signals import Stopped, stop_on_sigterm
 from p2psync.errors import FileError, InterruptedFetch, P2psyncError, UsageError, show_path
-from p2psync.ui.text import clean_text
+from p2psync.text import clean_text
 
 # Command -> (module, first line of its help). The line stands here as well so that `p2psync --help` imports
 # no command; tests/node/test_cli_frame.py holds the two against each other.

@@ -34,7 +34,7 @@ def command(common: Common, tree: Path | None, mirrors: int, keep: Path | None) 
     """
     from p2psync.demo.play import Demo, table
     from p2psync.errors import PartialError, show_path
-    from p2psync.ui.text import count
+    from p2psync.text import count
 
     out = common.out
     demo = Demo(tree, mirrors, keep, quiet=out.quiet)

@@ -10,7 +10,7 @@ import click
 
 from p2psync.cli.options import Common, Network, common_options, network_options
 from p2psync.cli.types import URL, url_of
-from p2psync.ui.text import duration
+from p2psync.text import duration
 
 if TYPE_CHECKING:
     from p2psync.fetch.view import Holder

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from p2psync.cli.journal import DEBUG, WARNING, say
-from p2psync.ui.text import clean_text
+from p2psync.text import clean_text
 
 if TYPE_CHECKING:
     from p2psync.events import FileDone, Teller

@@ -44,7 +44,7 @@ def command(
     from p2psync.cli.rules import build_filter
     from p2psync.cli.signals import run_async
     from p2psync.client import Client
-    from p2psync.ui.text import count, duration, size
+    from p2psync.text import count, duration, size
 
     out = common.out
     started = time.monotonic()

@@ -146,7 +146,7 @@ def _show(common: Common, found: SeedList, where: str, **more: str) -> None:
 
 def _described(found: SeedList, where: str) -> str:
     from p2psync.network.seeds.seedlist import key_text
-    from p2psync.ui.text import clean_text
+    from p2psync.text import clean_text
 
     until = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(found.expires))
     lines = [f"{where}: valid until {until}", f"  signed by  {key_text(found.key or b'')}"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from p2psync.ui.text import count, duration, rate, share, size
+from p2psync.text import count, duration, rate, share, size
 
 if TYPE_CHECKING:
     from p2psync.cli.output import Output

@@ -16,7 +16,7 @@ from p2psync.daemon.options import NodeOptions
 from p2psync.errors import P2psyncError
 from p2psync.network.seeds.find import Seeds
 from p2psync.state import State
-from p2psync.ui.text import count
+from p2psync.text import count
 from p2psync_dht import DhtNode
 
 ALONE_MAX: Final = 900.0

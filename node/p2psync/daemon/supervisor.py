@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from p2psync.ui.text import clean_text
+from p2psync.text import clean_text
 
 if TYPE_CHECKING:
     from systemd_watchdog import WatchDog

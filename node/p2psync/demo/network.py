@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from p2psync.errors import PartialError
-from p2psync.ui.text import clean_text
+from p2psync.text import clean_text
 
 DEADLINE = 600.0
 """Seconds without a word from a process after which the demo gives up: far more than a slow machine takes."""

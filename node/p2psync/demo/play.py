@@ -17,7 +17,7 @@ from typing import Any
 from p2psync.demo.compare import count_files, differences
 from p2psync.demo.network import DemoNetwork, Process
 from p2psync.errors import UsageError
-from p2psync.ui.text import count, duration, share, size
+from p2psync.text import count, duration, share, size
 
 LOOPBACK = "127.0.0.1:0"
 STDLIB_LEFT_OUT = ("__pycache__", "site-packages", "dist-packages")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from p2psync.progress import Progress, ProgressMeter
-from p2psync.ui.text import clean_text, count, duration, rate, share, size
+from p2psync.text import clean_text, count, duration, rate, share, size
 
 LINE_EVERY: Final = 10.0
 """Seconds between two lines for people, so that a log of hours stays readable."""

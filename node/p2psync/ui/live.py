@@ -13,7 +13,7 @@ from rich.text import Text
 
 from p2psync.errors import show_path
 from p2psync.progress import Progress, ProgressMeter, SourceProgress
-from p2psync.ui.text import clean_text, duration, rate, share, size
+from p2psync.text import clean_text, duration, rate, share, size
 
 REDRAWS_PER_SECOND = 8
 """Fast enough to look alive, slow enough to cost nothing and to go over a slow ssh line."""

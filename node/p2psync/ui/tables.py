@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from p2psync.ui.text import clean_text
+from p2psync.text import clean_text
 
 Row = Sequence[str]
 

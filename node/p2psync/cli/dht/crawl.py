@@ -11,7 +11,7 @@ import click
 from p2psync.cli.dht.outside import milliseconds, outside, place
 from p2psync.cli.options import Common, Network, common_options, network_options
 from p2psync.cli.output import Output
-from p2psync.ui.text import count, duration, share
+from p2psync.text import count, duration, share
 
 if TYPE_CHECKING:
     from p2psync_dht.crawl import Crawl, CrawledNode

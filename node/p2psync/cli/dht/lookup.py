@@ -14,7 +14,7 @@ from p2psync.cli.options import Common, Network, common_options, network_options
 from p2psync.cli.output import Output
 from p2psync.cli.types import Parsed, parse_archive, parse_url, url_of
 from p2psync.errors import UsageError
-from p2psync.ui.text import count
+from p2psync.text import count
 
 if TYPE_CHECKING:
     from p2psync_dht.trace import Step, Trace

@@ -8,7 +8,7 @@ import click
 
 from p2psync.cli.options import Common, common_options
 from p2psync.cli.output import Output
-from p2psync.ui.text import count, duration, size
+from p2psync.text import count, duration, size
 
 
 @click.command("status")
