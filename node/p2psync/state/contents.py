@@ -41,6 +41,7 @@ class _Place(NamedTuple):
         return _make_located((self.tree_id, self.tree_path, path, *row[:5], self.archive))
 
 
+_make_place: Final = partial(tuple.__new__, _Place)
 _make_located: Final = partial(tuple.__new__, Located)  # what Located(...) calls, with less in between
 
 
@@ -144,8 +145,16 @@ def _directories_of(connection: sqlite3.Connection, keys: list[int], public: boo
 
 def _places(connection: sqlite3.Connection, numbers: set[int]) -> dict[int, _Place]:
     rows = connection.execute(
-        f"SELECT {_PLACE} FROM dirs d JOIN trees t ON t.id = d.tree "  # noqa: S608
-        f"WHERE d.id IN ({','.join('?' * len(numbers))})",
+        f"SELECT id, version, tree, parent, name FROM dirs WHERE id IN ({','.join('?' * len(numbers))})",  # noqa: S608
         tuple(numbers),
-    )
-    return {row[0]: _Place._make(row) for row in rows}
+    ).fetchall()
+    trees = dict.fromkeys(row[2] for row in rows)
+    of_tree = {
+        tree: connection.execute("SELECT path, archive FROM trees WHERE id = ?", (tree,)).fetchone()
+        for tree in trees
+    }
+    return {
+        number: _make_place((number, version, tree, of_tree[tree][0], parent, name, of_tree[tree][1]))
+        for number, version, tree, parent, name in rows
+        if of_tree[tree] is not None
+    }
