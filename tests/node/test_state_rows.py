@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from p2psync.format.ids import Ref
 from p2psync.format.listing import Totals
-from p2psync.state import DirRow, FileRow, State
+from p2psync.state import DirRow, FileRow, State, contents
 from p2psync.state.directories import PIECES
 from p2psync.state.rows import Packed, content_key, gone, merge, pack, unpack
 
@@ -132,6 +132,27 @@ def test_what_another_process_wrote_is_found_though_the_directory_was_read_befor
             assert ours.trees.find(DIGESTS[1]) == []
             raise RuntimeError
         assert [place.name for place in ours.trees.find(DIGESTS[1])] == [b"g"]
+
+
+def test_rows_kept_in_memory_are_bounded(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contents, "CACHE_BYTES", 2000)
+    tree = state.trees.ensure(b"/t", "publish", None)
+    digests = {number: b"%032d" % number for number in range(50)}
+    for number, digest in digests.items():
+        state.trees.put_files(tree.id, b"d%d" % number, [row(b"f", digest), row(b"x" * 200, DIGESTS[1])])
+    state.trees.put_files(tree.id, b"large", [row(b"%0100d" % number, DIGESTS[2]) for number in range(20)])
+    cache = state.trees._contents
+    for _ in range(2):
+        for number, digest in digests.items():
+            assert [place.dir for place in state.trees.find(digest)] == [b"d%d" % number]
+            held = sum(
+                len(piece.names) + len(piece.records)
+                for _, of in cache._cache.values()
+                for piece in of.pieces
+            )
+            assert held == cache._cached <= 2000
+        assert len(state.trees.find(DIGESTS[2], 100)) == 20
+        assert cache._cache  # what is larger than all of it pushes nothing out
 
 
 def test_only_what_was_published_or_mirrored_is_found_for_others(state: State) -> None:

@@ -36,8 +36,10 @@ class FileRow(NamedTuple):
 
 class DirRow(NamedTuple):
     """The listing of a directory, and the stamp of all that is directly in it (b"": look at it again next
-    time). `inner` names the listings of the directories in it, by which a tree that is unchanged is walked
-    without decoding one.
+    time, also where something is in it that the listing does not have).
+
+    `inner` names the listings of the directories in it, by which a tree that is unchanged is walked without
+    decoding one.
     """
 
     stamp: bytes

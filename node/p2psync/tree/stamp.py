@@ -84,7 +84,9 @@ def stamp_of_directory(fd: int, directory: bytes, hidden: Collection[bytes] = ()
     little more than the time of scandir(3) and stat(2).
 
     `fd` is the directory's descriptor, `directory` its path in the tree; paths in `hidden` are left out, as
-    are the folders that p2psync keeps at the root. Raises OSError: among others, a name vanished meanwhile.
+    are the folders that p2psync keeps at the root. A temporary name that a killed writer left counts, unlike
+    in a walk: a directory with one is to be looked at. Raises OSError: among others, a name vanished
+    meanwhile.
     """
     rows: list[Row | tuple[bytes, int, int]] = []
     with os.scandir(fd) as entries:
