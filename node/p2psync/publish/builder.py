@@ -41,10 +41,10 @@ from p2psync.tree.scan import (
     Found,
     TooManyEntries,
     join,
+    list_directory,
     note_error,
     open_directory,
     read_link,
-    scan_directory,
 )
 from p2psync.tree.stamp import NO_STAMP, is_racy
 
@@ -134,7 +134,7 @@ class Builder:
         node = Node(parent, name, path, fd, Found.of(name, os.fstat(fd)))
         self._open.add(node)
         try:
-            node.rows = scan_directory(fd, path, self._rules, self._report, self._hidden)
+            node.listed = list_directory(fd, path, self._rules, self._report, self._hidden)
         except OSError as error:
             note_error(error, path, self._report)
             self._leave_out(node)
@@ -143,7 +143,7 @@ class Builder:
             self._report.refused(path, "it has more names than a listing may hold")
             self._leave_out(node)
             return
-        inner = deque([row for row in node.rows if row[1] & 0o170000 == 0o040000])  # is_dir, in a hot loop
+        inner = deque([Found._make(row) for row in node.listed if row[1] & 0o170000 == 0o040000])
         node.waiting = 1  # itself, until its directories have been entered
         if parent is not None:
             parent.waiting += 1
@@ -207,7 +207,7 @@ class Builder:
         moved = self._moved(node) if old is None else {}
         node.gone_dirs = self._known_dirs(node).keys() - node.done.keys()
         node.waiting = 1  # so that no file that is done early finishes the directory
-        for row in node.rows:
+        for row in map(Found._make, node.listed):
             if row.is_dir:
                 done = node.done.get(row.name)
                 if done is not None:

@@ -6,7 +6,7 @@ from p2psync.format.ids import Ref
 from p2psync.format.listing import Entry
 from p2psync.state import DirRow, FileRow
 from p2psync.tree.scan import Found
-from p2psync.tree.stamp import directory_stamp, is_racy
+from p2psync.tree.stamp import Row, directory_stamp, is_racy
 
 
 def is_unchanged(found: Found, known: FileRow) -> bool:
@@ -23,7 +23,7 @@ def is_unchanged(found: Found, known: FileRow) -> bool:
 
 
 class Node:
-    """A directory that is being walked. `found` is the directory itself, `rows` what is in it, by name."""
+    """A directory that is being walked. `found` is the directory itself, `listed` what is in it, by name."""
 
     __slots__ = (
         "begun",
@@ -38,11 +38,11 @@ class Node:
         "intact",
         "kept",
         "known_dirs",
+        "listed",
         "name",
         "old_listing",
         "parent",
         "path",
-        "rows",
         "waiting",
     )
 
@@ -53,7 +53,7 @@ class Node:
         self.fd = fd
         self.found = found
         self.depth: int = 0 if parent is None else parent.depth + 1
-        self.rows: list[Found] = []
+        self.listed: list[Row] = []
         self.waiting = 0  # directories and files in it that are not done
         self.begun = False  # all directories in it are done, its files are looked at
         self.kept = False  # nothing changed: the old listing stands
@@ -73,11 +73,10 @@ class Node:
         the state it was read in counts.
         """
         if not self.fresh:
-            return directory_stamp(self.rows)
+            return directory_stamp(self.listed)
         read = {row.name: row for row in self.fresh}
         return directory_stamp(
-            row if (file := read.get(row.name)) is None else (row.name, row.mode, *file[1:5])
-            for row in self.rows
+            row if (file := read.get(row[0])) is None else (row[0], row[1], *file[1:5]) for row in self.listed
         )
 
     def inner(self) -> tuple[tuple[bytes, Ref], ...]:

@@ -12,7 +12,6 @@ The result is that of one pass.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import struct
 import threading
@@ -108,9 +107,10 @@ def read_stable(fd: int, listed: Found, content: Callable[[int, int], tuple[Ref,
             raise TooLarge
         began = time.time_ns()
         read_bytes += before.size
-        made: tuple[Ref, bytes | None] | None = None
-        with contextlib.suppress(Truncated):
+        try:
             made = content(fd, before.size)
+        except Truncated:
+            made = None
         after = Found.of(listed.name, os.fstat(fd))
         if made is not None and after == before:
             return Content(before, *made, began, read_bytes)

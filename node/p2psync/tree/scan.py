@@ -12,6 +12,7 @@ import errno
 import os
 import stat
 import sys
+from bisect import bisect_left
 from operator import itemgetter
 from typing import Final, NamedTuple
 
@@ -20,6 +21,7 @@ from p2psync.format.limits import DEPTH_MAX, INT64_MAX, LISTING_ENTRIES_MAX
 from p2psync.format.reserved import RESERVED_NAMES, TEMPORARY_PREFIX
 from p2psync.rules.filter import Filter
 from p2psync.tree.report import Report
+from p2psync.tree.stamp import Row
 
 DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # O_NONBLOCK: a file that has become a pipe since it was listed must not block the walk.
@@ -38,7 +40,6 @@ _BECAME_ANOTHER: Final = frozenset(
 _by_name: Final = itemgetter(0)
 _ENCODING: Final = sys.getfilesystemencoding()
 _ERRORS: Final = sys.getfilesystemencodeerrors()
-_new: Final = tuple.__new__  # what Found(...) calls: the innermost line of a walk
 
 
 class Found(NamedTuple):
@@ -85,39 +86,58 @@ def scan_directory(
     `fd` is the directory's descriptor, `directory` its path in the tree; paths in `hidden` are left out
     without a word, as are the names that p2psync keeps for itself. Raises OSError, and TooManyEntries.
     """
-    rows: list[Found] = []
+    return [Found._make(row) for row in list_directory(fd, directory, rules, report, hidden)]
+
+
+def list_directory(
+    fd: int, directory: bytes, rules: Filter, report: Report, hidden: frozenset[bytes] = frozenset()
+) -> list[Row]:
+    """As `scan_directory`, as plain rows: for who only wants to know whether anything has changed."""
+    rows: list[Row] = []
     scope = rules.scope(directory) if rules.rules else None
-    special = hidden or not directory
+    special = bool(hidden) or not directory
+    choosy = special or scope is not None
     with os.scandir(fd) as entries:
         for entry in entries:
             name = entry.name.encode(_ENCODING, _ERRORS)  # os.fsencode, without a call of its own
-            if name.startswith(TEMPORARY_PREFIX):
-                continue
             try:
                 st = entry.stat(follow_symlinks=False)
             except FileNotFoundError:
-                report.gone(join(directory, name))
+                if not name.startswith(TEMPORARY_PREFIX):
+                    report.gone(join(directory, name))
                 continue
             mode = st.st_mode
             kind = mode & 0o170000
             mtime_ns = st.st_mtime_ns
-            if scope is not None and scope.hides(name, kind == stat.S_IFDIR):
-                continue
-            if special and ((not directory and name in RESERVED_NAMES) or join(directory, name) in hidden):
-                continue
-            if kind in _SPECIAL:
-                report.skipped(join(directory, name), _SPECIAL[kind])
-                continue
-            if not -INT64_MAX <= mtime_ns <= INT64_MAX:
-                report.refused(
-                    join(directory, name), "its modification time lies outside the years 1678 to 2262"
+            if choosy and (
+                (scope is not None and scope.hides(name, kind == stat.S_IFDIR))
+                or (
+                    special
+                    and ((not directory and name in RESERVED_NAMES) or join(directory, name) in hidden)
                 )
+            ):
                 continue
-            rows.append(_new(Found, (name, mode, st.st_size, mtime_ns, st.st_ctime_ns, st.st_ino)))
+            if kind in _SPECIAL or not -INT64_MAX <= mtime_ns <= INT64_MAX:
+                _refuse(join(directory, name), kind, report)
+                continue
+            rows.append((name, mode, st.st_size, mtime_ns, st.st_ctime_ns, st.st_ino))
     if len(rows) > LISTING_ENTRIES_MAX:
         raise TooManyEntries
     rows.sort(key=_by_name)
+    first = bisect_left(rows, TEMPORARY_PREFIX, key=_by_name)
+    if first < len(rows) and rows[first][0].startswith(TEMPORARY_PREFIX):
+        rows = [row for row in rows if not row[0].startswith(TEMPORARY_PREFIX)]
     return rows
+
+
+def _refuse(path: bytes, kind: int, report: Report) -> None:
+    """Say why something is left out of a listing that is a name like others."""
+    if path.rpartition(b"/")[2].startswith(TEMPORARY_PREFIX):
+        return
+    if kind in _SPECIAL:
+        report.skipped(path, _SPECIAL[kind])
+    else:
+        report.refused(path, "its modification time lies outside the years 1678 to 2262")
 
 
 def count_tree(directory: bytes, rules: Filter, hidden: frozenset[bytes] = frozenset()) -> tuple[int, int]:
