@@ -10,6 +10,7 @@ import pytest
 from tests.node.publishing import write
 
 from p2psync.events import SILENT
+from p2psync.format.reserved import TEMPORARY_PREFIX
 from p2psync.rules.filter import Filter
 from p2psync.tree.report import Report
 from p2psync.tree.scan import scan_directory
@@ -83,3 +84,21 @@ def test_a_change_below_leaves_the_stamp(tree: Path) -> None:
     write(tree / "inner" / "deep" / "file", b"other")
     assert stamps(tree, b"inner/deep") != inner
     assert stamps(tree) == before
+
+
+def test_a_temporary_name_is_left_out_of_a_walk_without_a_word_and_makes_a_directory_one_to_look_at(
+    tree: Path,
+) -> None:
+    for name in ("a", ".p", "z"):
+        write(tree / name, b"x")
+    before = stamps(tree)
+    write(os.path.join(os.fsencode(tree), TEMPORARY_PREFIX + b"1"), b"half a file")
+    os.mkfifo(os.path.join(os.fsencode(tree), TEMPORARY_PREFIX + b"2"))
+    report = Report(SILENT)
+    fd = os.open(tree, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        rows = scan_directory(fd, b"", Filter(), report)
+        assert [row.name for row in rows] == [b".p", b"a", b"z"] and report.warnings == []
+        assert directory_stamp(rows) == before != stamp_of_directory(fd, b"")
+    finally:
+        os.close(fd)
