@@ -6,6 +6,7 @@ are gone, however they end. Who gets which part is decided in one thread, the ev
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 from bisect import insort
@@ -46,6 +47,10 @@ class Arena:
         """Bytes that are free, perhaps not in one piece."""
         return sum(extent.size for extent in self._free)
 
+    def has(self, size: int) -> bool:
+        """Whether there is an extent of ``size`` bytes now."""
+        return any(extent.size >= size for extent in self._free)
+
     def take(self, size: int) -> Extent | None:
         """An extent of at least ``size`` bytes; None if there is none now."""
         wanted = -(-max(size, 1) // ALIGN) * ALIGN
@@ -69,8 +74,9 @@ class Arena:
 
     def close(self) -> None:
         """Unmap it. Nobody may be reading or writing it."""
-        self.view.release()
-        self._map.close()
+        with contextlib.suppress(BufferError):  # Who still holds a part of it unmaps it by letting go.
+            self.view.release()
+            self._map.close()
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1

@@ -5,7 +5,6 @@ from tests.node.fetch_world import world
 from tests.node.publishing import state, tree
 from tests.node.trust_support import publisher
 from tests.node.wire_support import peer
-from tests.node.workspace_bench import bench
 from tests.node.writer_bench import writing
 
-__all__ = ["bench", "make", "peer", "publisher", "run", "state", "tree", "world", "writing"]
+__all__ = ["make", "peer", "publisher", "run", "state", "tree", "world", "writing"]

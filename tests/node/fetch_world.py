@@ -17,10 +17,11 @@ from p2psync.fetch.engine import Host, run_fetch
 from p2psync.fetch.options import FetchOptions, FetchSummary
 from p2psync.format.url import ArchiveUrl
 from p2psync.network.protocols import Network
-from p2psync.sources.finders.discovery import Discovery
+from p2psync.sources.finders import discovery
+from p2psync.sources.opening import SourceSettings
 from p2psync.state import State
 from p2psync.supply.control import Control
-from p2psync.supply.download import Nothing
+from p2psync.supply.placing import Nothing
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 BIG = content("big", 400_000)
@@ -51,7 +52,12 @@ class World:
         self.publisher = Publisher(now=1_800_000_000)
         self.sources = {"a": SimSource("a", self.publisher), "b": SimSource("b", self.publisher)}
         self.watcher = Watcher()
-        monkeypatch.setattr(Discovery, "_source", lambda _, name: self.sources[name])
+        monkeypatch.setattr(discovery, "open_source", self.open_source)
+
+    def open_source(self, name: str, settings: SourceSettings) -> SimSource:
+        source = self.sources[name]
+        source.memory = settings.memory
+        return source
 
     async def fetching(
         self,

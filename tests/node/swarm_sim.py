@@ -9,34 +9,35 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeVar, cast
 
 import pytest
 from tests.node.simulator import Publisher
 
-from p2psync.errors import NetworkError, TransferTimeout
+from p2psync.arena import Arena as Memory
+from p2psync.errors import NetworkError, P2psyncError, TransferTimeout
 from p2psync.events import Advanced, Event, Received, Teller, Warned
-from p2psync.fetch import engine
+from p2psync.fetch import engine, transfer
+from p2psync.fetch.destination import Destination
+from p2psync.fetch.transfer import Context, open_transfer
 from p2psync.format.head import ArchiveHead
 from p2psync.format.ids import Ref
 from p2psync.format.listing import Kind
 from p2psync.plan.changes import Plan
 from p2psync.plan.compare import Comparison
 from p2psync.sources.finders import discovery, heads, proofs
-from p2psync.sources.interfaces import Metadata, Tracker
-from p2psync.sources.orders import Bulk
+from p2psync.sources.orders import Answer, Order, failure, wrong_checks
 from p2psync.sources.source import NotHere, Span
 from p2psync.sources.swarm import Member, Swarm
 from p2psync.sources.wire import Have, Info
 from p2psync.state import State
-from p2psync.supply import download, manifest
+from p2psync.supply import download, ledger, manifest
 from p2psync.supply.control import Control
-from p2psync.supply.download import Download, Nothing
-from p2psync.supply.local import LocalChunks
-from p2psync.supply.making import Result
+from p2psync.supply.download import STALL_SECONDS
 from p2psync.supply.manifest import Manifest
+from p2psync.supply.placing import Nothing, Result
 from p2psync.tree.beneath import Beneath
-from p2psync.tree.writer import Workspace
 
 T = TypeVar("T")
 IDLE_TIMEOUT = 15.0
@@ -92,9 +93,9 @@ class Clock:
 
 def virtual(monkeypatch: pytest.MonkeyPatch) -> Callable[[Coroutine[Any, Any, T]], T]:
     """Let the fetch engine live in virtual time; what is returned runs a coroutine there."""
-    for module in (download, manifest, discovery, heads, proofs, engine):
+    for module in (download, manifest, discovery, heads, proofs, engine, ledger):
         monkeypatch.setattr(module, "time", Clock)
-    monkeypatch.setattr(engine, "ThreadPoolExecutor", Inline)
+    monkeypatch.setattr(transfer, "ThreadPoolExecutor", Inline)
 
     def run(work: Coroutine[Any, Any, T]) -> T:
         with asyncio.Runner(loop_factory=VirtualLoop) as runner:
@@ -127,18 +128,87 @@ class SimSource:
     failing: int = 0
     """Requests that break off before it works."""
     heads: list[bytes] = field(default_factory=list)
-    web: bool = False
-    """It has content only."""
-    key: bytes = bytes(32)
-    """Of the node that it is."""
     received: int = 0
     asked: list[bytes] = field(default_factory=list)
     """Digests, in the order in which they were asked for."""
     requests: int = 0
     open_requests: int = 0
     closed: bool = False
+    key: bytes = bytes(32)
+    """Of the node that it is."""
+    web: bool = False
+    """It knows paths only: no metadata, no holders, and one stretch of one file in a request."""
+    memory: memoryview = field(default_factory=lambda: memoryview(b""))
+    """Of the arena that its answers go to."""
+    paths: list[bytes | None] = field(default_factory=list)
+    """The archive paths that it was asked for."""
     _born: float | None = None
     _free_at: float = 0.0
+    _orders: dict[int, asyncio.Future[None]] = field(default_factory=dict)
+
+    # What an open source offers (``p2psync.sources.opening.OpenSource``).
+
+    @property
+    def content(self) -> SimSource:
+        return self
+
+    @property
+    def metadata(self) -> SimSource | None:
+        return None if self.web else self
+
+    @property
+    def tracker(self) -> SimSource | None:
+        return None if self.web else self
+
+    @property
+    def spans_max(self) -> int:
+        return 1 if self.web else 4096
+
+    def ask(self, order: Order, tell: Callable[[Answer], None]) -> None:
+        self._orders[order.token] = asyncio.ensure_future(self._carry_out(order, tell))
+
+    def cancel(self, token: int) -> None:
+        if token in self._orders:
+            self._orders[token].cancel()
+
+    async def _carry_out(self, order: Order, tell: Callable[[Answer], None]) -> None:
+        began = asyncio.get_running_loop().time()
+        buffer = memoryview(bytearray(sum(span.length for span in order.spans)))
+        try:
+            here = await self.read(order.spans, buffer)
+        except asyncio.CancelledError:
+            tell(failure(order, NetworkError(f"{self.name}: given up")))
+        except P2psyncError as error:
+            tell(failure(order, error))
+        else:
+            begin = order.extent.offset
+            self.memory[begin : begin + len(buffer)] = buffer
+            positions: list[int] = []
+            for span, came in zip(order.spans, here, strict=True):
+                positions.append(begin if came else -1)
+                begin += span.length
+            wrong = wrong_checks(order, positions, self.memory)
+            tell(Answer(order.token, positions, wrong, asyncio.get_running_loop().time() - began))
+        finally:
+            del self._orders[order.token]
+
+    async def recipes(self, digests: Sequence[bytes]) -> list[bytes | None]:
+        made: list[bytes | None] = []
+        for digest in digests:
+            self.asked.append(digest)
+            made.append(None if self.lacks(digest) else self.publisher.recipes.get(digest))
+        await self._answer(sum(len(raw or b"") for raw in made))
+        return made
+
+    async def info(self) -> Info:
+        await self._answer(100)
+        return Info("0" * 40, self.key, "1", ())
+
+    async def put_head(self, archive: bytes, raw: bytes) -> bool:
+        await self._answer(0)
+        return True
+
+    # Its answers.
 
     async def _answer(self, size: int) -> None:
         """Wait as long as an answer of ``size`` bytes takes."""
@@ -179,45 +249,24 @@ class SimSource:
             return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
         return bytes(len(data)) if self.lies(digest, offset) else data
 
-    @property
-    def content(self) -> Bulk:
-        return cast(Bulk, self)
-
-    @property
-    def metadata(self) -> Metadata | None:
-        return None if self.web else self
-
-    @property
-    def tracker(self) -> Tracker | None:
-        return None if self.web else self
-
-    async def info(self) -> Info:
-        await self._answer(100)
-        return Info("0" * 40, self.key, "1", ())
-
     async def head(self, archive: bytes) -> bytes | None:
         await self._answer(300)
         return self.heads[-1] if self.heads else self.publisher.head.raw
+
+    async def meta(self, ref: Ref) -> bytes:
+        raw = (await self.metas([ref]))[0]
+        if raw is None:
+            raise NotHere(f"{self.name}: no such object")
+        return raw
 
     async def metas(self, refs: Sequence[Ref]) -> list[bytes | None]:
         made = [self._bytes(ref.digest, 0, ref.size) for ref in refs]
         await self._answer(sum(len(raw or b"") for raw in made))
         return made
 
-    async def recipes(self, digests: Sequence[bytes]) -> list[bytes | None]:
-        made: list[bytes | None] = []
-        for digest in digests:
-            self.asked.append(digest)
-            made.append(None if self.lacks(digest) else self.publisher.recipes.get(digest))
-        await self._answer(sum(len(raw or b"") for raw in made))
-        return made
-
-    async def put_head(self, archive: bytes, raw: bytes) -> bool:
-        await self._answer(0)
-        return True
-
     async def read(self, pieces: Sequence[Span], into: memoryview) -> list[bool]:
         here: list[bool] = []
+        self.paths += [piece.path for piece in pieces]
         found: list[bytes | None] = [self._bytes(p.digest, p.offset, p.length) for p in pieces]
         await self._answer(sum(len(raw or b"") for raw in found))
         position = 0
@@ -282,11 +331,16 @@ class Arena:
         self.tree = self.state.trees.ensure(bytes(self.dest), "fetch", publisher.archive)
         self.manifest = Manifest(self.state, self.swarm, self._nothing)
         self.looked = 0
+        self.memory = Memory()
+        for source in sources:
+            source.memory = self.memory.view
 
     async def _nothing(self) -> None:
         return
 
     def join(self, source: SimSource, **options: Any) -> Member:
+        if hasattr(self, "memory"):
+            source.memory = self.memory.view
         member = Member(source, **({"whole": True} | options))
         self.swarm.add(member)
         return member
@@ -296,6 +350,7 @@ class Arena:
 
     def close(self) -> None:
         self.state.close()
+        self.memory.close()
 
     def know_metadata(self) -> None:
         """Put all metadata of the archive into the state directory, so that only content is fetched."""
@@ -328,35 +383,36 @@ class Arena:
         plan = await self.plan(head)
         self.watcher.files = 0
         beneath = Beneath(bytes(self.dest))
-        workspace = Workspace(self.state, self.tree, beneath)
-        local = LocalChunks(self.state, self.tree, beneath)
-        complete = False
 
         async def look() -> bool:
             self.looked += 1
             await asyncio.sleep(0.1)
             return await look_again() if look_again is not None else False
 
+        context = Context(
+            self.state,
+            self.swarm,
+            self.memory,
+            self.tell,
+            control or Control(),
+            STALL_SECONDS if silence is None else silence or None,
+            "inline",
+        )
+        dest = cast(Destination, SimpleNamespace(path=bytes(self.dest), spared=frozenset()))
         try:
-            local.scan(plan)
-            made = Download(
-                self.manifest,
-                self.swarm,
-                workspace,
-                local,
-                self.tell,
-                Inline(1),
-                share=Nothing(),
-                look_again=look,
-                timeout=silence,
-                control=control,
-            )
-            result = await made.run(plan)
-            complete = not (result.missing or result.failed or result.superseded)
-            return result
+            async with open_transfer(context, dest, self.tree) as work:
+                await work.prepare(plan, beneath, {})
+                result = await work.run(
+                    plan,
+                    self.manifest,
+                    Nothing(),
+                    look_again=look,
+                    archive_path=lambda target: target.path,
+                )
+                complete = not (result.missing or result.failed or result.superseded)
+                await work.finish(plan, self.manifest, beneath, complete=complete)
+                return result
         finally:
-            local.close()
-            workspace.close(complete=complete)
             beneath.close()
 
     def differs(self, head: ArchiveHead | None = None) -> list[bytes]:

@@ -32,7 +32,7 @@ from tests.node.swarm_sim import Arena, SimSource
 from p2psync.errors import FileError, NetworkError, TransferTimeout
 from p2psync.sources.swarm import Member
 from p2psync.sources.wire import Have
-from p2psync.supply import download
+from p2psync.supply import download, producer
 
 
 def test_a_tree_arrives_as_it_was_published(make: Callable[..., Arena], run: Run) -> None:
@@ -221,7 +221,7 @@ def test_a_window_full_of_missing_objects_does_not_stop_the_rest(
     make: Callable[..., Arena], run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(download, "WINDOW_FILES", 3)
-    monkeypatch.setattr(download, "SLICE_FILES", 1)
+    monkeypatch.setattr(producer, "SLICE_FILES", 1)
     lost = {b"a%02d" % n: content(f"lost {n}", 100_000) for n in range(12)}
     kept = {b"z%02d" % n: content(f"kept {n}", 100_000) for n in range(3)}
     arena = make({**lost, **kept})

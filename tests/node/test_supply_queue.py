@@ -89,19 +89,6 @@ def test_no_request_names_too_many_objects() -> None:
     assert len(bench.take(bench.members[0]).parts) == 50
 
 
-def test_spans_name_object_offset_length_and_path() -> None:
-    bench = Bench()
-    made = job("large", 700_000)
-    bench.queue.add(made)
-    seen = 0
-    while (piece := bench.queue.take(bench.members[0], LIMIT)) is not None:
-        for span in piece.spans():
-            assert (span.digest, span.path, span.size) == (made.ref.digest, b"large", 700_000)
-            assert span.offset == seen
-            seen += span.length
-    assert seen == 700_000
-
-
 def test_what_a_source_lacks_is_left_to_the_others() -> None:
     bench = Bench()
     one, two = job("one", 100), job("two", 100)

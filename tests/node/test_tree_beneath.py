@@ -13,12 +13,8 @@ import pytest
 from tests.help.descriptors import open_below
 from tests.node.simulator import MTIME
 
-from p2psync.chunking import cut_object
 from p2psync.errors import FileError
-from p2psync.format.listing import file_entry, symlink_entry
-from p2psync.state import State
-from p2psync.supply.jobs import Target
-from p2psync.supply.local import PARTIAL, LocalChunks
+from p2psync.format.reserved import PARTIAL
 from p2psync.tree.beneath import OPEN_DIRS_MAX, Beneath, file_error
 from p2psync.tree.maker import TreeWriter
 from p2psync.tree.orders import (
@@ -33,7 +29,6 @@ from p2psync.tree.orders import (
     SetAttributes,
     Tidy,
 )
-from p2psync.tree.writer import Workspace, job_for
 
 
 @pytest.fixture
@@ -161,21 +156,6 @@ def test_errors_say_what_to_do(number: int, words: str) -> None:
     assert "caf" in str(error)
 
 
-def test_a_folder_for_unfinished_files_that_is_a_link_is_replaced(
-    tmp_path: Path, dest: Path, outside: Path
-) -> None:
-    (dest / PARTIAL.decode()).symlink_to(outside)
-    (outside / "tmp-0").write_text("not ours")
-    with State.open(tmp_path / "state") as state:
-        beneath = Beneath(bytes(dest))
-        tree = state.trees.ensure(bytes(dest), "fetch", None)
-        workspace = Workspace(state, tree, beneath)
-        workspace.close(complete=True)
-        beneath.close()
-    assert (outside / "tmp-0").read_text() == "not ours"
-    assert (outside / "precious").exists()
-
-
 def test_a_writer_replaces_a_folder_that_is_a_link(dest: Path, outside: Path) -> None:
     (dest / PARTIAL.decode()).symlink_to(outside)
     (outside / "tmp-0").write_text("not ours")
@@ -221,33 +201,3 @@ def test_a_writer_is_not_led_out_by_a_directory_swapped_for_a_link(
     assert sorted(os.listdir(outside)) == ["dir", "precious"]
     assert os.listdir(outside / "dir") == []
     assert (outside / "dir").stat().st_mtime_ns != MTIME
-
-
-def test_a_directory_swapped_for_a_link_again_and_again_leads_nowhere(
-    tmp_path: Path, dest: Path, outside: Path
-) -> None:
-    """A thread swaps a directory of DEST for a link out of it, while files are put there and removed."""
-    with State.open(tmp_path / "state") as state, swapping(tmp_path, dest / "d", outside / "dir"):
-        beneath = Beneath(bytes(dest))
-        tree = state.trees.ensure(bytes(dest), "fetch", None)
-        local = LocalChunks(state, tree, beneath)
-        workspace = Workspace(state, tree, beneath)
-        ref = cut_object(b"content")[0]
-        try:
-            for turn in range(400):
-                beneath.forget(b"d")
-                try:
-                    job = job_for(Target(b"d/e", file_entry(b"f%d" % turn, 0o644, MTIME, ref)), None)
-                    workspace.write(job, 0, memoryview(b"content"))
-                    workspace.place(job.targets[0], job, local, True)
-                    workspace.make_symlink(Target(b"d", symlink_entry(b"l%d" % turn, MTIME, b"x")), local)
-                    beneath.forget(b"d")
-                    beneath.remove(b"d", b"e")
-                except OSError:
-                    continue  # Lost the race, and said so.
-        finally:
-            workspace.close(complete=False)
-            local.close()
-            beneath.close()
-    assert sorted(os.listdir(outside)) == ["dir", "precious"]
-    assert os.listdir(outside / "dir") == []

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-import stat
-import time
 
 from p2psync.errors import FileError, UsageError
 from p2psync.fetch.options import FetchOptions
 from p2psync.fetch.recorded import to_record
 from p2psync.format.head import ArchiveHead
 from p2psync.format.ids import Ref
-from p2psync.plan.changes import DirWork, Plan
+from p2psync.format.reserved import PARTIAL
+from p2psync.plan.changes import Plan
 from p2psync.state import State
 from p2psync.state.trees import Role, Tree
-from p2psync.supply.local import PARTIAL
 from p2psync.tree.beneath import Beneath, file_error
 
 
@@ -30,7 +28,8 @@ class Destination:
         """The directory that is worked in: what the user named, or where the single file goes."""
         self.single = False
         """Whether only one file or link is wanted, and all else in the directory is not ours."""
-        self._spared: frozenset[bytes] = frozenset()
+        self.spared: frozenset[bytes] = frozenset()
+        """Paths below it that are left alone: the state directory."""
 
     def name_for(self, name: bytes) -> bytes:
         """What a single file of this name is called: DEST may be the directory for it, or its new name."""
@@ -40,8 +39,8 @@ class Destination:
         """Decide which directory is worked in. Raises UsageError if it cannot be."""
         self.single = single
         self.path = os.path.dirname(self._place) if single and not os.path.isdir(self._place) else self._place
-        self._spared = self._state.within(self.path)
-        for own in self._spared:
+        self.spared = self._state.within(self.path)
+        for own in self.spared:
             if own.split(b"/")[0] == PARTIAL:
                 raise UsageError(
                     f"the state directory {self._state.path} lies in a folder that goes when the fetch into "
@@ -57,7 +56,7 @@ class Destination:
         if known is not None and role == "fetch":
             role = known.role
         tree = self._state.trees.ensure(self.path, role, None if self.single else head.archive)
-        for own in self._spared:
+        for own in self.spared:
             # Versions before this one took what is in it for content.
             self._state.trees.drop_dir(tree.id, own)
         before = tree.options.get("complete")
@@ -67,7 +66,7 @@ class Destination:
     def open(self, *, create: bool) -> Beneath | None:
         """DEST, opened; None where it does not exist and ``create`` is off."""
         try:
-            return Beneath(self.path, self._spared)
+            return Beneath(self.path, self.spared)
         except FileNotFoundError:
             if not create and not self.single:
                 return None
@@ -79,7 +78,7 @@ class Destination:
             raise file_error(error, self.path, "opening the directory") from None
         try:
             os.mkdir(self.path)
-            return Beneath(self.path, self._spared)
+            return Beneath(self.path, self.spared)
         except OSError as error:
             raise file_error(error, self.path, "making the directory") from None
 
@@ -107,30 +106,6 @@ def only_the_file(plan: Plan) -> None:
     """Of a plan for a single file: leave alone everything else in the directory that it is in."""
     for work in plan.dirs:
         work.extraneous, work.retouch = [], False
+        work.mode = work.mtime_ns = None
     plan.dirs = [work for work in plan.dirs if work.content or work.symlinks or work.metadata]
-    plan.root = plan.root._replace(mtime_ns=-1)
-
-
-def dress_directories(beneath: Beneath, plan: Plan) -> list[str]:
-    """Mode and time of the directories that were worked in, the inner ones first; those that could not be
-    set, each with its reason.
-    """
-    failed: list[str] = []
-    works = list(plan.dirs)
-    if plan.root.mtime_ns >= 0 and not any(work.path == b"" for work in works):
-        works.insert(0, DirWork(b"", plan.root.ref, plan.root.mode, plan.root.mtime_ns, exists=True))
-    for work in reversed(works):
-        if work.path == b"" and plan.root.mtime_ns < 0:
-            continue
-        try:
-            fd = beneath.dir(work.path)
-            if stat.S_IMODE(os.fstat(fd).st_mode) != work.mode:
-                os.fchmod(fd, work.mode)
-            os.utime(fd, ns=(time.time_ns(), work.mtime_ns))
-        except FileNotFoundError:
-            continue  # It could not be made, which was said.
-        except PermissionError as error:
-            failed.append(f"{os.fsdecode(work.path or b'.')!r}: mode and time not set: {error.strerror}")
-        except OSError as error:
-            raise file_error(error, work.path, "setting the times of") from None
-    return failed
+    plan.dress_root = False

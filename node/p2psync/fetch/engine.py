@@ -2,8 +2,9 @@
 
     head -> snapshot -> compare with DEST -> plan -> chunks from sources -> verify -> temporary file -> rename
 
-A snapshot that is replaced while it is fetched is followed: when something is missing everywhere and a newer
-head has come, the plan is made anew, and what is in DEST by then counts like anything else that is there.
+Here is who comes after whom; the work of one snapshot is ``transfer``'s. A snapshot that is replaced while
+it is fetched is followed: when something is missing everywhere and a newer head has come, the plan is made
+anew, and what is in DEST by then counts like anything else that is there.
 """
 
 from __future__ import annotations
@@ -14,18 +15,19 @@ import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from blake3 import blake3
 
+from p2psync.arena import Arena
 from p2psync.chunking import cut_object
 from p2psync.errors import FileError, PartialError
 from p2psync.events import Teller
 from p2psync.fetch.adopt import ADOPT_BYTES_MAX, adopt
-from p2psync.fetch.destination import Destination, dress_directories, only_the_file
+from p2psync.fetch.destination import Destination, only_the_file
 from p2psync.fetch.options import FetchOptions, FetchSummary
+from p2psync.fetch.transfer import Context, Transfer, open_transfer
 from p2psync.fetch.view import resolve
 from p2psync.format.coverage import Coverage
 from p2psync.format.head import ArchiveHead
@@ -36,19 +38,18 @@ from p2psync.network.beside import open_network
 from p2psync.network.protocols import Network
 from p2psync.plan.changes import Plan
 from p2psync.plan.compare import Comparison
-from p2psync.plan.deletions import Removal
+from p2psync.plan.deletions import Deletions
 from p2psync.sources.finders.discovery import Discovery
 from p2psync.sources.swarm import Swarm
 from p2psync.state import State
 from p2psync.state.trees import Tree
 from p2psync.supply.control import Control
-from p2psync.supply.download import Download, Nothing, Share
-from p2psync.supply.local import LocalChunks
-from p2psync.supply.making import Result
+from p2psync.supply.download import STALL_SECONDS
+from p2psync.supply.jobs import Target
 from p2psync.supply.manifest import Manifest
-from p2psync.supply.sharing import Sharing
-from p2psync.tree.beneath import Beneath, file_error
-from p2psync.tree.writer import Workspace
+from p2psync.supply.placing import Nothing, Result, Share
+from p2psync.tree.beneath import Beneath, file_error, join
+from p2psync.tree.worker import WriterKind
 
 REPLANS_MAX: Final = 50
 """How often a snapshot that goes away is followed; an archive that changes faster than it can be fetched ends
@@ -78,8 +79,11 @@ async def run_fetch(
     tell: Teller,
     host: Host | None = None,
     control: Control | None = None,
+    *,
+    writer: WriterKind | None = None,
 ) -> FetchSummary:
-    """Make ``options.dest`` like the archive. ``control`` pauses it and changes its speed while it runs.
+    """Make ``options.dest`` like the archive. ``control`` pauses it and changes its speed while it runs;
+    ``writer`` is who writes, where that is not to follow from the size of the work.
 
     Returns a summary; its ``exit_code`` is 23 where something could not be had.
 
@@ -90,7 +94,8 @@ async def run_fetch(
     control = control or Control()
     if options.bwlimit is not None:
         control.limit(options.bwlimit)
-    fetch = Fetch(options, state, tell, control, host)
+    arena = Arena()
+    fetch = Fetch(options, state, tell, control, arena, host, writer)
     name = "dest-" + blake3(fetch.dest.path).hexdigest(length=8)
     with state.lock(name):
         try:
@@ -99,6 +104,8 @@ async def run_fetch(
             raise file_error(error, fetch.dest.path, "working in") from error
         except sqlite3.Error as error:
             raise FileError(f"the index in {state.path} could not be used: {error}") from error
+        finally:
+            arena.close()
 
 
 class Fetch:
@@ -110,28 +117,39 @@ class Fetch:
         state: State,
         tell: Teller,
         control: Control,
+        arena: Arena,
         host: Host | None = None,
+        writer: WriterKind | None = None,
     ) -> None:
         self._options = options
         self._host = host
         self._state = state
         self._tell = tell
         self._control = control
+        self._arena = arena
         self.dest = Destination(options, state)
         self._kept: int | None = None
         self._made_from_here = 0
         self._summary = FetchSummary(options.url.archive)
         self._swarm = Swarm(time.monotonic, tell.warn, tell.source_state)
+        self._context = Context(
+            state,
+            self._swarm,
+            arena,
+            tell,
+            control,
+            patience(options),
+            writer,
+        )
 
     async def run(self) -> FetchSummary:
         started = time.monotonic()
-        tell = self._tell
         archive = self._options.url.archive
-        tell.phase("looking up", None, None)
+        self._tell.phase("looking up", None, None)
         async with self._network(archive) as network:
             before = network.received
-            search = self._options.search(self._control.limiter)
-            discovery = Discovery(self._state, search, network, self._swarm, tell.warn)
+            search = self._options.search(self._control.limiter, self._arena.view)
+            discovery = Discovery(self._state, search, network, self._swarm, self._tell.warn)
             try:
                 await self._follow(discovery)
             finally:
@@ -204,77 +222,94 @@ class Fetch:
             self._summary.missing = [SNAPSHOT_PATH]
             return False
         snapshot = await manifest.snapshot(head.snapshot)
-        root, single = await self._wanted(snapshot, manifest)
-        self.dest.settle(single=single)
+        wanted = await self._wanted(snapshot, manifest)
+        root = wanted.root
+        self.dest.settle(single=wanted.single)
         tree, previous = self.dest.tree(head)
-        if not self._options.check_dest and previous == head.snapshot:
-            self._summary.files, self._summary.bytes = root.totals.files, root.totals.bytes
+        self._summary.files, self._summary.bytes = root.totals.files, root.totals.bytes
+        if previous == head.snapshot and not self._options.check_dest:
             self._summary.reused = root.totals.bytes
             return False
         beneath = self.dest.open(create=False)
         try:
-            if beneath is not None and not single and not await manifest.load([root.ref]):
-                limit = None if self._options.mirror else ADOPT_BYTES_MAX
-                await adopt(
-                    self._state,
-                    tree,
-                    manifest.listing(root.ref),
-                    self._tell,
-                    limit=limit,
-                    hidden=beneath.spared,
-                )
-            self._tell.phase("comparing", None, root.totals.files)
-            compare = Comparison(
-                self._state,
-                manifest,
-                tree,
-                beneath,
-                self._tell,
-                checksum=self._options.checksum,
-                verify_unknown=self._options.mirror,
-            )
-            plan = await compare.run(root, await self._known_root(previous, manifest))
-            if self._kept is None:  # A later look finds what the first one fetched, which is not reuse.
-                self._kept = plan.kept_bytes
-            if single:
-                only_the_file(plan)
-            if plan.dirs:
-                beneath = beneath or self.dest.open(create=True)
-                assert beneath is not None  # noqa: S101 - created, or raised
-                earlier = [] if single else await self._earlier_roots(snapshot, previous, manifest)
-                superseded = await self._carry_out(plan, tree, beneath, manifest, discovery, head, earlier)
-                if superseded:
-                    return True
-            else:
-                self._summary.missing = list(plan.unread)
+            async with open_transfer(self._context, self.dest, tree) as transfer:
+                plan = await self._compare(wanted, previous, tree, manifest, beneath, transfer)
+                if plan.dirs:
+                    beneath = beneath or self.dest.open(create=True)
+                    assert beneath is not None  # noqa: S101 - created, or raised
+                    earlier = [] if wanted.single else await self._earlier_roots(snapshot, previous, manifest)
+                    deletions = Deletions(manifest, beneath, self._options.delete, earlier)
+                    if await self._carry_out(
+                        plan, wanted, beneath, transfer, manifest, discovery, head, deletions
+                    ):
+                        return True
+                else:
+                    self._summary.missing = list(plan.unread)
         finally:
             if beneath is not None:
                 beneath.close()
-        self._summary.files, self._summary.bytes = root.totals.files, root.totals.bytes
-        self._summary.reused = min(self._kept + self._made_from_here, root.totals.bytes)
+        self._summary.reused = min((self._kept or 0) + self._made_from_here, root.totals.bytes)
         if not self._summary.exit_code:
-            self.dest.remember(tree, head)
+            await asyncio.to_thread(self.dest.remember, tree, head)
         return False
+
+    async def _compare(
+        self,
+        wanted: Wanted,
+        previous: Ref | None,
+        tree: Tree,
+        manifest: Manifest,
+        beneath: Beneath | None,
+        transfer: Transfer,
+    ) -> Plan:
+        root = wanted.root
+        if beneath is not None and not wanted.single and not await manifest.load([root.ref]):
+            await adopt(
+                self._state,
+                tree,
+                manifest.listing(root.ref),
+                self._tell,
+                limit=None if self._options.mirror else ADOPT_BYTES_MAX,
+                hidden=beneath.spared,
+            )
+        self._tell.phase("comparing", None, root.totals.files)
+        compare = Comparison(
+            self._state,
+            manifest,
+            tree,
+            beneath,
+            self._tell,
+            checksum=self._options.checksum,
+            verify_unknown=self._options.mirror,
+            checkers=() if beneath is None or wanted.single else transfer.checkers(beneath),
+        )
+        plan = await compare.run(root, await self._known_root(previous, manifest))
+        if self._kept is None:  # A later look finds what the first one fetched, which is not reuse.
+            self._kept = plan.kept_bytes
+        if wanted.single:
+            only_the_file(plan)
+        return plan
 
     # What is wanted, and where.
 
-    async def _wanted(self, snapshot: Snapshot, manifest: Manifest) -> tuple[Entry, bool]:
-        """The directory to fetch as the root of DEST; True where it stands for a single file or link."""
-        entry = await resolve(snapshot.root, self._options.url.path, manifest)
+    async def _wanted(self, snapshot: Snapshot, manifest: Manifest) -> Wanted:
+        """The directory to fetch as the root of DEST."""
+        path = self._options.url.path
+        entry = await resolve(snapshot.root, path, manifest)
         if entry.kind == Kind.DIR:
-            return entry._replace(name=b""), False
+            return Wanted(entry._replace(name=b""), single=False, path=path)
         raw = encode_listing([entry._replace(name=self.dest.name_for(entry.name))])
         ref, _ = cut_object(raw)
-        self._state.meta.put(ref, raw)
-        return dir_entry(b"", 0o755, 0, ref, entry.below), True
+        await asyncio.to_thread(self._state.meta.put, ref, raw)
+        return Wanted(dir_entry(b"", 0o755, 0, ref, entry.below), single=True, path=path)
 
     async def _known_root(self, previous: Ref | None, manifest: Manifest) -> Entry | None:
         if previous is None or not self._state.meta.has(previous.digest):
             return None
         snapshot = Snapshot.decode(self._state.meta.get(previous.digest) or b"")
         with contextlib.suppress(PartialError):
-            root, single = await self._wanted(snapshot, manifest)
-            return None if single else root
+            wanted = await self._wanted(snapshot, manifest)
+            return None if wanted.single else wanted.root
         return None
 
     async def _earlier_roots(
@@ -294,59 +329,41 @@ class Fetch:
     async def _carry_out(
         self,
         plan: Plan,
-        tree: Tree,
+        wanted: Wanted,
         beneath: Beneath,
+        transfer: Transfer,
         manifest: Manifest,
         discovery: Discovery,
         head: ArchiveHead,
-        earlier: list[Entry],
+        deletions: Deletions,
     ) -> bool:
         """Work through the plan; True if a newer snapshot should be taken instead."""
-        workspace = Workspace(self._state, tree, beneath)
-        disk = ThreadPoolExecutor(1, thread_name_prefix="disk")
-        local = LocalChunks(self._state, tree, beneath)
-        removal = Removal(self._state, tree, manifest, beneath, self._options.delete, earlier)
-        complete = False
         try:
-            if plan.files and plan.has_old_content:
-                self._tell.phase("looking for chunks that are here", None, None)
-                await asyncio.get_running_loop().run_in_executor(disk, local.scan, plan)
-            workspace.aside.allow(await removal.make_way(plan))
+            await transfer.prepare(plan, beneath, await deletions.make_way(plan))
             self._tell.phase("fetching", plan.size, plan.files)
             async with self._background(discovery, head) as share:
                 if plan.files:
                     await discovery.start()
-                download = Download(
+                result = await transfer.run(
+                    plan,
                     manifest,
-                    self._swarm,
-                    workspace,
-                    local,
-                    self._tell,
-                    disk,
-                    share=share,
+                    share,
                     look_again=lambda: discovery.look_again(head),
-                    timeout=self._options.timeout,
-                    control=self._control,
+                    archive_path=wanted.archive_path,
                 )
-                result = await download.run(plan)
             complete = self._take_result(result, plan)
-            if not result.superseded:
-                await asyncio.get_running_loop().run_in_executor(disk, workspace.aside.clear)
-            if complete and not result.superseded:
+            if complete:
                 self._tell.phase("finishing", None, None)
-                await removal.run(plan)
+                await deletions.decide(plan)
+                self._summary.kept = plan.kept
+            failed = await transfer.finish(plan, manifest, beneath, complete=complete)
         finally:
-            local.stop()
-            disk.shutdown(wait=True, cancel_futures=True)
-            self._made_from_here += workspace.reused
-            self._summary.deleted += removal.deleted + workspace.aside.deleted
-            local.close()
-            workspace.close(complete=complete)
-        self._summary.kept = removal.kept
-        undressed = await asyncio.to_thread(dress_directories, beneath, plan)
-        for failure in undressed:
+            self._made_from_here += transfer.result.reused
+            self._summary.deleted += transfer.deleted
+            transfer.forget_result()
+        for failure in failed:
             self._tell.warn(failure)
-        self._summary.failed += undressed
+        self._summary.failed += failed
         return result.superseded
 
     def _take_result(self, result: Result, plan: Plan) -> bool:
@@ -355,7 +372,7 @@ class Fetch:
         self._summary.missing = sorted(
             {*result.missing, *(path + b"/" if path else b"./" for path in plan.unread)}
         )
-        self._summary.failed = result.failed
+        self._summary.failed = list(result.failed)
         for failure in result.failed:
             self._tell.warn(failure)
         return not (self._summary.missing or result.failed or result.superseded)
@@ -369,6 +386,10 @@ class Fetch:
             if self._host is not None:
                 share = self._host.share(self.dest.path)
             elif self._options.share:
+                # With it comes the server's HTTP library, which takes longer to load than a small fetch
+                # takes.
+                from p2psync.supply.sharing import Sharing  # noqa: PLC0415
+
                 sharing = Sharing(self._state, self._state.identity(), head.archive, self.dest.path)
                 stack.push_async_callback(sharing.close)
                 await sharing.start(*self._options.listen)
@@ -383,3 +404,23 @@ class Fetch:
                 for outcome in await asyncio.gather(*tasks, return_exceptions=True):
                     if isinstance(outcome, Exception):
                         raise outcome
+
+
+def patience(options: FetchOptions) -> float | None:
+    """Seconds of silence after which the fetch gives up; None: never."""
+    return STALL_SECONDS if options.timeout is None else options.timeout or None
+
+
+class Wanted(NamedTuple):
+    """What is fetched: a directory of the archive, or a made one that holds the single file or link."""
+
+    root: Entry
+    single: bool
+    path: bytes
+    """Where it, or the single file, is in the archive."""
+
+    def archive_path(self, target: Target) -> bytes:
+        """The path in the archive of a place in DEST."""
+        if self.single:
+            return self.path
+        return join(self.path, target.path) if self.path else target.path

@@ -5,14 +5,16 @@ in.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any, Final
 
 from p2psync.errors import PartialError
 from p2psync.format.url import ArchiveUrl, archive_text
+from p2psync.plan.deletions import Delete
 from p2psync.sources.finders.search import Search
 from p2psync.sources.http.rate import RateLimiter
 from p2psync.sources.opening import SourceSettings
+
+__all__ = ["Delete", "FetchOptions", "FetchSummary"]
 
 CONNECT_TIMEOUT: Final = 5.0
 """Seconds for a source to accept a connection, unless --contimeout says otherwise: there are others."""
@@ -23,17 +25,6 @@ NO_ARENA: Final = memoryview(b"")
 
 PathBytes = bytes
 """A path in DEST (the summary has a field of the name ``bytes``)."""
-
-
-class Delete(StrEnum):
-    """What becomes of names in DEST that the snapshot does not have."""
-
-    OWN = "own"
-    """Removed if an earlier snapshot of the archive had them and they are as it had them; all else stays."""
-    ALL = "all"
-    """Removed, as rsync's --delete does."""
-    NONE = "none"
-    """Kept."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -234,6 +234,29 @@ def decode_listing(raw: bytes) -> list[Entry]:
     return entries
 
 
+def read_listing(raw: bytes) -> list[Entry]:
+    """The entries of a directory object that ``decode_listing`` has accepted before: nothing is checked,
+    which takes a third of the time. Only for bytes that were kept where nobody else writes.
+    """
+    rows = msgpack.Unpacker(raw=False, use_list=True, max_buffer_size=LISTING_BYTES_MAX)
+    rows.feed(raw)
+    rows.skip()  # the header
+    entries: list[Entry] = []
+    for row in rows:
+        number = row[1]
+        if number == Kind.FILE:
+            name, _, mode, mtime_ns, size, digest, *extra = row
+            made = (name, Kind.FILE, mode, mtime_ns, size, digest, b"", NO_TOTALS)
+        elif number == Kind.DIR:
+            name, _, mode, mtime_ns, size, digest, totals, *extra = row
+            made = (name, Kind.DIR, mode, mtime_ns, size, digest, b"", Totals(*totals))
+        else:
+            name, _, mode, mtime_ns, target, *extra = row
+            made = (name, Kind.SYMLINK, mode, mtime_ns, 0, b"", target, NO_TOTALS)
+        entries.append(Entry(*made, extra[0] if extra else NO_EXTRA))
+    return entries
+
+
 _WHAT: Final = "a directory object"
 _FURTHER: Final = "the further fields of an entry"
 _HEADER: Final = encode([VERSION])

@@ -1,21 +1,71 @@
-"""What differs between DEST and a snapshot: the value that a comparison makes and the rest of a fetch works
-through. Pure.
+"""What differs between DEST and a snapshot, and why: the values that a comparison makes and the rest of a
+fetch carries out, counts or prints. Pure.
 
 Kept small, so that it stays small for large archives: of a directory only the positions of the entries that
-need something are kept; the entries themselves are read again from its listing when their turn comes.
+need something are kept, with the reason; the entries themselves are read again from its listing when their
+turn comes.
 """
 
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import NamedTuple
 
 from p2psync.format.ids import Ref
-from p2psync.format.listing import Entry
+from p2psync.format.listing import NO_TOTALS, Entry, Kind, Totals
+
+
+class Reason(IntEnum):
+    """Why a name in DEST is made, changed or removed."""
+
+    MISSING = 0
+    """Nothing stands there."""
+    KIND = 1
+    """Something of another kind stands there."""
+    SIZE = 2
+    """The size differs."""
+    TIME = 3
+    """The size is the same, the modification time is not, and nothing is known of the content."""
+    CONTENT = 4
+    """The content is known, or was read, and differs."""
+    ATTRIBUTES = 5
+    """The content is right; mode or time is not."""
+    TARGET = 6
+    """A symbolic link leads elsewhere, or has another time."""
+    EXTRANEOUS = 7
+    """The snapshot does not have it."""
+
+
+class Change(NamedTuple):
+    """One change of one path."""
+
+    path: bytes
+    """Below DEST; b"" is DEST itself."""
+    kind: Kind | None
+    """What it will be; None if it is removed."""
+    reason: Reason
+    size: int = 0
+    """Bytes that have to be got or found, at most."""
+
+
+class Deletion(NamedTuple):
+    """Names that are removed from one directory: (name, whether all below it goes too). Without the flag
+    only a directory that is empty by then goes.
+    """
+
+    path: bytes
+    names: list[tuple[bytes, bool]]
 
 
 def positions() -> array[int]:
     return array("I")
+
+
+def reasons() -> array[int]:
+    return array("B")
 
 
 @dataclass(slots=True)
@@ -25,14 +75,18 @@ class DirWork:
     path: bytes
     """Below DEST; b"" is DEST itself."""
     listing: Ref
-    mode: int
-    mtime_ns: int
+    mode: int | None
+    """None: leave it as it is."""
+    mtime_ns: int | None
     exists: bool
     """Whether a directory stands there already."""
+    totals: Totals = NO_TOTALS
     retouch: bool = False
     """Whether its own mode or time differs, even if nothing in it does."""
     content: array[int] = field(default_factory=positions)
     """Regular files whose content is missing or differs."""
+    reasons: array[int] = field(default_factory=reasons)
+    """Why, for each of ``content``."""
     metadata: array[int] = field(default_factory=positions)
     """Regular files whose content is right, but not the mode or the time."""
     symlinks: array[int] = field(default_factory=positions)
@@ -43,6 +97,8 @@ class DirWork:
     """Directories on disk where a file or a link is wanted."""
     replaced: array[int] = field(default_factory=positions)
     """Those of ``content`` where an older file stands, whose chunks may serve again."""
+    stamped: bool = False
+    """Whether the index has a stamp of it as it will be."""
 
     @property
     def changes(self) -> bool:
@@ -57,6 +113,12 @@ class Plan:
     root: Entry
     dirs: list[DirWork] = field(default_factory=list)
     """Directories that need something, each after the one that it is in."""
+    deletions: list[Deletion] = field(default_factory=list)
+    """What is removed when everything else is in place, inner directories first (``plan.deletions``)."""
+    dress_root: bool = True
+    """Whether DEST itself gets the mode and time of the root."""
+    kept: list[bytes] = field(default_factory=list)
+    """Names, at the highest level, that stay although the snapshot does not have them."""
     files: int = 0
     """Files whose content is to be got."""
     size: int = 0
@@ -65,8 +127,46 @@ class Plan:
     kept_bytes: int = 0
     unread: list[bytes] = field(default_factory=list)
     """Directories whose listing no source had; what is below them is not in this plan."""
+    unread_files: int = 0
+    unread_bytes: int = 0
+    """What is below these, as far as it is known."""
+    contents: array[int] = field(default_factory=lambda: array("q"))
+    """Of each file whose content is to be got the first 64 bits of its digest: what is wanted twice shows."""
 
     @property
     def has_old_content(self) -> bool:
         """Whether there is anything in DEST whose chunks might serve again."""
         return any(work.extraneous or work.conflicts or work.replaced for work in self.dirs)
+
+    def repeated(self) -> frozenset[int]:
+        """Those of ``contents`` that occur more than once."""
+        ordered = sorted(self.contents)
+        return frozenset(ordered[i] for i in range(1, len(ordered)) if ordered[i] == ordered[i - 1])
+
+
+def changes(work: DirWork, entries: Sequence[Entry]) -> Iterator[Change]:
+    """The changes of one directory, with its listing, as they can be printed: the directory itself, then
+    what is in it, by name.
+    """
+    if not work.exists:
+        yield Change(work.path, Kind.DIR, Reason.MISSING)
+    elif work.retouch:
+        yield Change(work.path, Kind.DIR, Reason.ATTRIBUTES)
+    inside: list[tuple[int, Reason]] = [
+        *zip(work.content, map(Reason, work.reasons), strict=True),
+        *((position, Reason.ATTRIBUTES) for position in work.metadata),
+        *((position, Reason.TARGET) for position in work.symlinks),
+    ]
+    for position, reason in sorted(inside):
+        entry = entries[position]
+        path = work.path + b"/" + entry.name if work.path else entry.name
+        wanted = reason not in (Reason.ATTRIBUTES, Reason.TARGET)
+        yield Change(path, entry.kind, reason, entry.size if wanted else 0)
+
+
+def removals(plan: Plan) -> Iterator[Change]:
+    """The deletions of a plan, as they can be printed; of a directory that goes as a whole, its own name."""
+    for deletion in plan.deletions:
+        for name, _ in deletion.names:
+            path = deletion.path + b"/" + name if deletion.path else name
+            yield Change(path, None, Reason.EXTRANEOUS)

@@ -13,7 +13,6 @@ from typing import Final
 
 from p2psync.sources.interfaces import Metadata, Source, Tracker
 from p2psync.sources.orders import Bulk
-from p2psync.supply.jobs import Part
 
 STRIKES_MAX: Final = 3
 """Distinct chunks with wrong bytes before a source is banned for the run: one may be a broken disk block,
@@ -102,13 +101,6 @@ class Member:
     def received(self) -> int:
         """Every byte read from its sockets so far."""
         return self.source.received
-
-    def offers(self, part: Part) -> Part | None:
-        """What of ``part`` it may be asked for: all, unless it said that it has only some chunks; then the
-        first run of these.
-        """
-        held = self.held.get(part.job.ref.digest)
-        return part if held is None else part.within(held)
 
     @property
     def request_size(self) -> int:

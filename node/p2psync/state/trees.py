@@ -126,6 +126,10 @@ class Trees(Directories):
             self.drop_dir(tree.id, b"")
             connection.execute("DELETE FROM trees WHERE id = ?", (tree.id,))
 
+    def knows_nothing(self) -> bool:
+        """Whether no content at all is known, of any tree."""
+        return self._db.connection.execute("SELECT 1 FROM contents LIMIT 1").fetchone() is None
+
     def is_empty(self, tree: Tree) -> bool:
         """Whether nothing is known of the files in a tree."""
         row = self._db.connection.execute(

@@ -27,7 +27,7 @@ searches: the origin sent 1.8 files and not 2.35).
 async def keep_asking(member: Member, swarm: Swarm, jobs: Callable[[], Collection[Job]]) -> None:
     """Keep ``member.held`` current for the unfinished ``jobs``, until cancelled."""
     while not (member.banned or member.dead):
-        several = (job for job in jobs() if len(job.recipe) > 1 and not swarm.refused(member, job.ref.digest))
+        several = (job for job in jobs() if job.chunks > 1 and not swarm.refused(member, job.ref.digest))
         asked = list(islice(several, HAVE_DIGESTS_MAX))
         if asked:
             await _ask(member, swarm, asked)
@@ -49,7 +49,7 @@ async def _ask(member: Member, swarm: Swarm, jobs: list[Job]) -> None:
         digest = job.ref.digest
         if isinstance(answer, bytes) and len(answer) == len(job.have):
             held[digest] = answer
-        useful = answer is True or (digest in held and Part(job, 0, len(job.recipe)).within(held[digest]))
+        useful = answer is True or (digest in held and Part(job, 0, job.chunks).within(held[digest]))
         if swarm.refused(member, digest):
             continue  # It sent wrong bytes meanwhile.
         if useful:

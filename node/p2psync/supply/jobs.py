@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from p2psync.format.ids import Ref
@@ -25,41 +24,60 @@ class Target(NamedTuple):
         return join(self.directory, self.entry.name)
 
 
-@dataclass(eq=False)
 class Job:
     """One object under construction."""
 
-    ref: Ref
-    recipe: Recipe
-    targets: list[Target]
-    fd: int | None = None
-    """The unfinished file, of an object of several chunks."""
-    data: bytes = b""
-    """The bytes, of an object of one chunk."""
-    have: bytearray = field(init=False)
-    """Bitmap of the chunks that are in place, most significant bit first (BEP 3)."""
-    left: int = field(init=False)
+    __slots__ = ("_recipe", "have", "left", "opened", "ref", "targets", "written")
 
-    def __post_init__(self) -> None:
-        self.left = len(self.recipe)
+    def __init__(self, ref: Ref, recipe: Recipe | None, targets: list[Target]) -> None:
+        """``recipe`` None: the object is one chunk, and its reference says all."""
+        self.ref = ref
+        self.targets = targets
+        self._recipe = recipe
+        self.left = 1 if recipe is None else len(recipe)
+        """Chunks that have not come yet."""
         self.have = bytearray(-(-self.left // 8))
+        """Bitmap of the chunks that came and were verified, most significant bit first (BEP 3)."""
+        self.written: bytearray | None = None
+        """The same of those that are in the unfinished file; None for an object that has no such file."""
+        self.opened = False
+        """Whether the writer was told to open the unfinished file."""
+
+    @property
+    def recipe(self) -> Recipe:
+        if self._recipe is None:
+            self._recipe = Recipe.single(self.ref)
+        return self._recipe
+
+    @property
+    def chunks(self) -> int:
+        """How many it has."""
+        return 1 if self._recipe is None else len(self._recipe)
+
+    def bounds(self, first: int, last: int) -> tuple[int, int]:
+        """Where chunks ``first`` to ``last`` (exclusive) begin and end in the object, in bytes."""
+        if self._recipe is None:
+            return 0, self.ref.size
+        offsets = self._recipe.offsets
+        return offsets[first], offsets[last]
 
     def has(self, index: int) -> bool:
         return bool(self.have[index >> 3] & (0x80 >> (index & 7)))
 
     def mark(self, index: int) -> None:
-        """Chunk ``index`` is in place, verified."""
+        """Chunk ``index`` came, verified."""
         if not self.has(index):
             self.have[index >> 3] |= 0x80 >> (index & 7)
             self.left -= 1
 
     def missing(self) -> Iterator[int]:
-        return (index for index in range(len(self.recipe)) if not self.has(index))
+        return (index for index in range(self.chunks) if not self.has(index))
 
     def parts(self) -> Iterator[Part]:
         """The runs of missing chunks."""
         first: int | None = None
-        for index in range(len(self.recipe)):
+        count = self.chunks
+        for index in range(count):
             if self.has(index):
                 if first is not None:
                     yield Part(self, first, index)
@@ -67,7 +85,7 @@ class Job:
             elif first is None:
                 first = index
         if first is not None:
-            yield Part(self, first, len(self.recipe))
+            yield Part(self, first, count)
 
 
 class Part(NamedTuple):
@@ -79,15 +97,19 @@ class Part(NamedTuple):
 
     @property
     def offset(self) -> int:
-        return self.job.recipe.offsets[self.first]
+        """Where it begins in the object, in bytes."""
+        return self.job.bounds(self.first, self.last)[0]
 
     @property
     def size(self) -> int:
-        offsets = self.job.recipe.offsets
-        return offsets[self.last] - offsets[self.first]
+        """In bytes."""
+        begin, end = self.job.bounds(self.first, self.last)
+        return end - begin
 
     def split(self, size: int) -> tuple[Part, Part | None]:
         """The chunks that fit into ``size`` bytes, at least one, and the rest."""
+        if self.last - self.first == 1:
+            return self, None
         offsets = self.job.recipe.offsets
         start = offsets[self.first]
         last = self.first + 1
@@ -118,6 +140,8 @@ class Part(NamedTuple):
 
     def unfinished(self) -> list[Part]:
         """What of this part is still missing (others may have brought some of it)."""
+        if self.job.left == self.job.chunks:
+            return [self]
         made: list[Part] = []
         for index in range(self.first, self.last):
             if self.job.has(index):

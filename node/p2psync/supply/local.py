@@ -7,6 +7,7 @@ chunks lies in a temporary database that SQLite keeps on disk when it grows, so 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import stat
@@ -19,14 +20,13 @@ from p2psync.format.ids import DIGEST_SIZE, Ref, chunk_id
 from p2psync.format.limits import SINGLE_CHUNK_MAX
 from p2psync.format.listing import decode_listing
 from p2psync.format.recipe import Recipe
+from p2psync.format.reserved import PARTIAL
 from p2psync.plan.changes import Plan
 from p2psync.state import State
 from p2psync.state.trees import FileRow, Tree
 from p2psync.tree.beneath import Beneath, join
 from p2psync.tree.reading import Truncated, hash_file
 
-PARTIAL: Final = b".p2psync.partial"
-"""The folder in DEST where files are made (``p2psync.tree.writer``)."""
 PARTIAL_NAME_SIZE: Final = 2 * DIGEST_SIZE
 ROWS_AT_ONCE: Final = 2000
 SCAN_BYTES_MIN: Final = 256 << 20
@@ -50,12 +50,14 @@ class LocalChunks:
         self._db.execute(
             "CREATE TABLE chunk (id BLOB PRIMARY KEY, file INTEGER, offset INTEGER) WITHOUT ROWID"
         )
-        self._stopped = False
+        self.stopped = False
         self._empty = True
         self._budget = 0
         self._moved: dict[bytes, bytes] = {}
         self._expected: set[bytes] = set()
         self._placed: Collection[bytes] = ()
+        self._made: dict[bytes, bytes] = {}
+        self._index_is_empty = state.trees.knows_nothing()
         self._rows_of: bytes | None = None
         self._rows: dict[bytes, FileRow] = {}
 
@@ -64,7 +66,7 @@ class LocalChunks:
 
     def stop(self) -> None:
         """End a scan that is going on in another thread."""
-        self._stopped = True
+        self.stopped = True
 
     # Finding old content.
 
@@ -76,7 +78,7 @@ class LocalChunks:
         self._budget = max(SCAN_BYTES_MIN, SCAN_FACTOR * plan.size)
         rows: list[tuple[bytes, int, int]] = []
         for path in chain(self._old_files(plan), self._regular_below(PARTIAL)):
-            if self._stopped:
+            if self.stopped:
                 return
             rows += self._chunks_of(path)
             if len(rows) >= ROWS_AT_ONCE:
@@ -201,31 +203,44 @@ class LocalChunks:
 
     # Using it.
 
-    def read(self, digest: bytes, length: int) -> bytes | None:
-        """The verified bytes of a chunk, if old content has them."""
+    def read(self, digest: bytes, place: memoryview) -> bool:
+        """Read a chunk of old content into ``place``, which is as long as the chunk; whether it is there,
+        verified.
+        """
         if self._empty:
-            return None
+            return False
         row = self._db.execute("SELECT file, offset FROM chunk WHERE id = ?", (digest,)).fetchone()
         if row is None:
-            return None
+            return False
         fd = self._open(self._now_at(self._files[row[0]]))
         if fd is None:
-            return None
+            return False
         try:
-            data = os.pread(fd, length, row[1])
+            return os.preadv(fd, [place], row[1]) == len(place) and chunk_id(place) == digest
         except OSError:
-            return None
+            return False
         finally:
             os.close(fd)
-        return data if len(data) == length and chunk_id(data) == digest else None
+
+    def knows(self, digests: Collection[bytes]) -> bool:
+        """Whether old content, or anything in the index, may serve for one of these chunks or objects."""
+        return not self._empty or any(digest in self._made for digest in digests) or bool(self._placed)
 
     def expect(self, digests: Iterable[bytes]) -> None:
         """Look up in one query which of these the index knows: ``whole`` will be asked for them next."""
         self._expected = set(digests)
-        self._placed = self._state.trees.find_many(self._expected).keys()
+        if not self._index_is_empty:
+            self._placed = self._state.trees.find_many(self._expected).keys()
+
+    def made(self, digest: bytes, path: bytes) -> None:
+        """This run put the object in its place at ``path``, and it is wanted elsewhere too."""
+        self._made[digest] = path
 
     def whole(self, ref: Ref) -> int | None:
-        """A descriptor of some file on this machine that the index takes to be this object, or None."""
+        """A descriptor of some file on this machine that should be this object, or None."""
+        made = self._made.get(ref.digest)
+        if made is not None:
+            return self._open(made)
         if ref.digest in self._expected and ref.digest not in self._placed:
             return None
         for place in self._state.trees.find(ref.digest, limit=LOCATIONS_TRIED):
@@ -243,3 +258,17 @@ class LocalChunks:
                 return fd
             os.close(fd)
         return None
+
+
+def leftovers(root: bytes) -> frozenset[bytes]:
+    """Digests of the objects that an earlier run left unfinished in DEST."""
+    try:
+        names = os.listdir(os.path.join(root, PARTIAL))
+    except OSError:
+        return frozenset()
+    found: set[bytes] = set()
+    for name in names:
+        with contextlib.suppress(ValueError):
+            if len(name) == PARTIAL_NAME_SIZE:
+                found.add(bytes.fromhex(name.decode()))
+    return frozenset(found)

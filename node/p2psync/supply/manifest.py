@@ -17,18 +17,17 @@ from p2psync.chunking import cut_object
 from p2psync.errors import FormatError, NetworkError, PartialError
 from p2psync.format.ids import Ref, chunk_id, object_id
 from p2psync.format.limits import LISTING_BYTES_MAX
-from p2psync.format.listing import Entry, decode_listing
+from p2psync.format.listing import Entry, decode_listing, read_listing
 from p2psync.format.recipe import Recipe
 from p2psync.format.snapshot import Snapshot
-from p2psync.sources.interfaces import Metadata
 from p2psync.sources.source import NotHere, Span
 from p2psync.sources.swarm import Member, Swarm
 from p2psync.state import State
 
 BATCH_OBJECTS: Final = 512
 """Small objects in one request: some 200 KiB of listings, one round trip."""
-RECIPES_AT_ONCE: Final = 32
-"""Recipes asked for at the same time: hides the delay of a distant source."""
+RECIPES_AT_ONCE: Final = 256
+"""Recipes asked for together: what a node takes in one request."""
 SPANS_BYTES: Final = 1 << 20
 """Bytes of one large metadata object asked for at once."""
 
@@ -52,6 +51,13 @@ class Manifest:
                 "a directory object is missing from the state directory; run again to fetch it"
             )
         return decode_listing(raw)
+
+    def listing_again(self, ref: Ref) -> list[Entry]:
+        """Like ``listing``, of one that ``listing`` has read before in this run: it is not checked once
+        more.
+        """
+        raw = self._state.meta.get(ref.digest)
+        return self.listing(ref) if raw is None else read_listing(raw)
 
     async def snapshot(self, ref: Ref) -> Snapshot:
         """The snapshot object that a head names."""
@@ -87,41 +93,48 @@ class Manifest:
         lacking = [ref for ref in wanted if ref not in made]
         if lacking:
             await self._need_sources()
-            gate = asyncio.Semaphore(RECIPES_AT_ONCE)
-            try:
-                async with asyncio.TaskGroup() as group:
-                    asked = [group.create_task(self._fetch_recipe(ref, gate)) for ref in lacking]
-            except BaseExceptionGroup as failures:
-                raise failures.exceptions[0] from None
-            fetched = [(ref, task.result()) for ref, task in zip(lacking, asked, strict=True)]
-            fresh = {ref: recipe for ref, recipe in fetched if recipe is not None}
-            self._state.meta.put_recipes((ref.digest, recipe.encode()) for ref, recipe in fresh.items())
-            made |= fresh
+            for start in range(0, len(lacking), RECIPES_AT_ONCE):
+                fresh = await self._load_recipes(lacking[start : start + RECIPES_AT_ONCE])
+                rows = [(ref.digest, recipe.encode()) for ref, recipe in fresh.items()]
+                await asyncio.to_thread(self._state.meta.put_recipes, rows)
+                made |= fresh
         return made
 
     def _stored_recipe(self, ref: Ref) -> Recipe | None:
         raw = self._state.meta.get_recipe(ref.digest)
         return None if raw is None else Recipe.decode(raw, ref)
 
-    async def _fetch_recipe(self, ref: Ref, gate: asyncio.Semaphore) -> Recipe | None:
-        async with gate:
-            async for member in self._askable(ref.digest):
-                started = time.monotonic()
-                try:
-                    raw = await _recipe(member, ref.digest)
-                    if object_id(raw) != ref.digest:
-                        raise FormatError("wrong bytes")
-                except NotHere:
+    async def _load_recipes(self, refs: Sequence[Ref]) -> dict[Ref, Recipe]:
+        """Ask for some recipes in few requests, until all have come or nobody is left who may have them."""
+        made: dict[Ref, Recipe] = {}
+        left = list(refs)
+        while left:
+            member = await self._one_for(left)
+            if member is None or member.metadata is None:
+                break
+            asked = [ref for ref in left if not self._swarm.lacks(member, ref.digest)]
+            started = time.monotonic()
+            try:
+                answers = await member.metadata.recipes([ref.digest for ref in asked])
+            except FormatError:
+                self._swarm.lied(member, asked[0].digest, -1)
+                continue
+            except NetworkError as error:
+                self._swarm.failed(member, str(error))
+                continue
+            size = 0
+            for ref, raw in zip(asked, answers, strict=True):
+                if raw is None:
                     self._swarm.missed(member, ref.digest)
-                except FormatError:
+                elif object_id(raw) != ref.digest:
                     self._swarm.lied(member, ref.digest, -1)
-                except NetworkError as error:
-                    self._swarm.failed(member, str(error))
                 else:
-                    self._swarm.succeeded(member, len(raw), time.monotonic() - started)
                     # What is wrong with it now is the archive's fault, not the source's.
-                    return Recipe.decode(raw, ref)
-        return None
+                    made[ref] = Recipe.decode(raw, ref)
+                    size += len(raw)
+            self._swarm.succeeded(member, size, time.monotonic() - started)
+            left = [ref for ref in left if ref not in made]
+        return made
 
     async def _askable(self, digest: bytes) -> AsyncIterator[Member]:
         """Sources that may have the object, best first, until all have been asked or are given up."""
@@ -139,12 +152,12 @@ class Manifest:
         left = list(refs)
         while left:
             member = await self._one_for(left)
-            if member is None:
+            if member is None or member.metadata is None:
                 break
             asked = [ref for ref in left if not self._swarm.lacks(member, ref.digest)]
             started = time.monotonic()
             try:
-                answers = await _metadata(member).metas(asked)
+                answers = await member.metadata.metas(asked)
             except NotHere:
                 for ref in asked:
                     self._swarm.missed(member, ref.digest)
@@ -156,6 +169,7 @@ class Manifest:
                 self._swarm.failed(member, str(error))
                 continue
             good = self._take(member, asked, answers)
+            await asyncio.to_thread(self._state.meta.put_many, list(good.items()))
             self._swarm.succeeded(member, sum(ref.size for ref in good), time.monotonic() - started)
             left = [ref for ref in left if ref not in good]
         return left
@@ -175,8 +189,8 @@ class Manifest:
                 return ready[0]
             await asyncio.sleep(0.1)
 
-    def _take(self, member: Member, refs: Sequence[Ref], answers: Sequence[bytes | None]) -> set[Ref]:
-        """Store what is right; report what is not."""
+    def _take(self, member: Member, refs: Sequence[Ref], answers: Sequence[bytes | None]) -> dict[Ref, bytes]:
+        """What is right; what is not is reported."""
         good: dict[Ref, bytes] = {}
         for ref, raw in zip(refs, answers, strict=True):
             if raw is None:
@@ -185,8 +199,7 @@ class Manifest:
                 self._swarm.lied(member, ref.digest, 0)
             else:
                 good[ref] = raw
-        self._state.meta.put_many(good.items())
-        return set(good)
+        return good
 
     async def _load_large(self, ref: Ref, predecessor: Ref | None) -> bool:
         """Put one object of several chunks together; False if no source has all of the rest."""
@@ -212,7 +225,7 @@ class Manifest:
             lacking = await self._ask_chunks(member, ref, recipe, lacking, memoryview(made))
         if lacking:
             return False
-        self._state.meta.put(ref, bytes(made))
+        await asyncio.to_thread(self._state.meta.put, ref, bytes(made))
         return True
 
     def _chunks_of(self, ref: Ref | None) -> dict[bytes, bytes]:
@@ -238,11 +251,13 @@ class Manifest:
             size += recipe.chunk(index)[1]
             if size >= SPANS_BYTES or len(asked) == BATCH_OBJECTS:
                 break
+        if member.metadata is None:
+            return lacking
         spans = [Span(ref.digest, recipe.offsets[i], recipe.chunk(i)[1]) for i in asked]
         buffer = memoryview(bytearray(size))
         started = time.monotonic()
         try:
-            there = await _metadata(member).read(spans, buffer)
+            there = await member.metadata.read(spans, buffer)
         except NotHere:
             self._swarm.missed(member, ref.digest)
             return lacking
@@ -266,15 +281,3 @@ class Manifest:
                 done.add(index)
         self._swarm.succeeded(member, sum(recipe.chunk(i)[1] for i in done), time.monotonic() - started)
         return [index for index in lacking if index not in done]
-
-
-def _metadata(member: Member) -> Metadata:
-    assert member.metadata is not None  # noqa: S101 - only such are asked
-    return member.metadata
-
-
-async def _recipe(member: Member, digest: bytes) -> bytes:
-    raw = (await _metadata(member).recipes([digest]))[0]
-    if raw is None:
-        raise NotHere(f"{member.name}: does not have the recipe of {digest.hex()}")
-    return raw

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Final
 
-from p2psync.sources.source import Span
 from p2psync.sources.swarm import Member, Swarm
 from p2psync.supply.jobs import Job, Part
 
@@ -31,8 +30,8 @@ STRETCH_MAX: Final = 64 << 20
 """An object is divided into so many stretches, as far as each has these bytes: long enough for a server to
 read from a disk in one go.
 """
-PARTS_MAX: Final = 1024
-"""Small objects in one request: beyond that the request itself takes as long as its answer."""
+PARTS_MAX: Final = 4096
+"""Small objects in one request: as many as a node takes (``sources.wire.BATCH_ROWS_MAX``)."""
 LOOK_AHEAD: Final = 512
 """Parts looked at for one that a source has, when it lacks those at the front."""
 ENDGAME_AGE: Final = 1.0
@@ -55,14 +54,8 @@ class Piece:
 
     @property
     def size(self) -> int:
+        """In bytes."""
         return sum(part.size for part in self.parts)
-
-    def spans(self) -> list[Span]:
-        made: list[Span] = []
-        for part in self.parts:
-            target = part.job.targets[0]
-            made.append(Span(part.job.ref.digest, part.offset, part.size, target.path, part.job.ref.size))
-        return made
 
 
 class Queue:
@@ -99,6 +92,11 @@ class Queue:
         """Nothing waits and nothing is under way (something may be parked)."""
         return not self._waiting and not self._under_way
 
+    @property
+    def has_work(self) -> bool:
+        """Something waits, or may be asked for twice."""
+        return bool(self._waiting) or (self.closed and bool(self._under_way))
+
     def take(self, member: Member, size_limit: int) -> Piece | None:
         """Cut a request for ``member``; None if there is nothing for it now."""
         size = min(member.request_size, size_limit)
@@ -118,12 +116,12 @@ class Queue:
         others = [m for m in self._swarm.alive() if m is not member and m.held] if rare else []
         if rare and not others:
             return []
-        parts: list[Part] = []
+        most = min(member.content.spans_max, PARTS_MAX)
+        parts, left = ([], size) if rare or member.lacking or member.held else self._cut_small(size, most)
         passed: list[Part] = []
-        left = size
-        while self._waiting and left > 0 and len(parts) < PARTS_MAX and len(passed) < LOOK_AHEAD:
+        while self._waiting and left > 0 and len(parts) < most and len(passed) < LOOK_AHEAD:
             part = self._waiting.popleft()
-            offered = None if self._swarm.lacks(member, part.job.ref.digest) else member.offers(part)
+            offered = None if self._swarm.lacks(member, part.job.ref.digest) else _offered(member, part)
             if offered is None or any(_gives(other, offered) for other in others):
                 passed.append(part)
                 continue
@@ -147,10 +145,27 @@ class Queue:
             left -= taken.size
             if large:
                 break
-        usable = self._swarm.alive()
-        for part in reversed(passed):
-            self._again(part, usable)
+        if passed:
+            usable = self._swarm.alive()
+            for part in reversed(passed):
+                self._again(part, usable)
         return parts
+
+    def _cut_small(self, size: int, most: int) -> tuple[list[Part], int]:
+        """The objects of one chunk at the front, for a source that has all, and how many bytes are left:
+        nearly all requests for a tree of small files, so without a question for each.
+        """
+        waiting = self._waiting
+        parts: list[Part] = []
+        while waiting and size > 0 and len(parts) < most:
+            job = waiting[0].job
+            if job.chunks > 1 or (parts and job.ref.size > size):
+                break
+            part = waiting.popleft()
+            if job.left:
+                parts.append(part)
+                size -= job.ref.size
+        return parts, size
 
     def _endgame(self, member: Member, size_limit: int) -> Piece | None:
         now = self._clock()
@@ -164,7 +179,7 @@ class Queue:
             for part in chain.from_iterable(asked.unfinished() for asked in piece.parts):
                 if self._swarm.lacks(member, part.job.ref.digest) or size >= size_limit:
                     continue
-                offered = member.offers(part)
+                offered = _offered(member, part)
                 if offered is None:
                     continue
                 taken, _ = offered.split(size_limit - size)
@@ -186,9 +201,12 @@ class Queue:
         related = [o for o in self._under_way if o is original or o.duplicate_of is original]
         if piece is original:
             _promote(related)
+        left = [part for part in piece.parts if part.job.left]
+        if not left:
+            return
         others = [part for other in related for part in other.parts]
         usable = self._swarm.alive()
-        for part in piece.parts:
+        for part in left:
             for fresh in part.unfinished():
                 if not any(_covers(other, fresh) for other in others):
                     self._again(fresh, usable)
@@ -198,7 +216,7 @@ class Queue:
         if not part.job.targets:
             return  # Given up, and said so.
         digest = part.job.ref.digest
-        if any(not self._swarm.lacks(m, digest) and m.offers(part) is not None for m in usable):
+        if any(not self._swarm.lacks(m, digest) and _offered(m, part) is not None for m in usable):
             self._waiting.appendleft(part)
         else:
             self.parked.append(part)
@@ -217,6 +235,14 @@ def _promote(copies: list[Piece]) -> None:
         piece.duplicate_of = None if piece is copies[0] else copies[0]
     if copies:
         copies[0].copies = len(copies)
+
+
+def _offered(member: Member, part: Part) -> Part | None:
+    """What of ``part`` a source may be asked for: all, unless it said that it has only some chunks; then
+    the first run of these.
+    """
+    held = member.held.get(part.job.ref.digest)
+    return part if held is None else part.within(held)
 
 
 def _gives(member: Member, part: Part) -> bool:

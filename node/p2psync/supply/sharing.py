@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Final
 from p2psync.content.partial import PartialObjects
 from p2psync.errors import NetworkError, P2psyncError
 from p2psync.format.coverage import Coverage
+from p2psync.format.reserved import PARTIAL
 from p2psync.format.url import host_port
 from p2psync.network.here import family_of, local_address
 from p2psync.sources.swarm import Member, Swarm
 from p2psync.state import State
 from p2psync.supply.jobs import Job
-from p2psync.supply.local import PARTIAL
 from p2psync.tree.beneath import join
 from p2psync_dht import Endpoint, HolderRecord, HolderRole, Identity, holders_key
 
@@ -53,7 +53,12 @@ class PartialShare:
     def offer(self, job: Job) -> None:
         """Offer the chunks of an unfinished object."""
         path = join(self._dest, join(PARTIAL, job.ref.digest.hex().encode()))
-        self._partial.register(job.ref.digest, path, job.recipe, job.have)
+        assert job.written is not None  # noqa: S101 - an object that has an unfinished file
+        self._partial.register(job.ref.digest, path, job.recipe, job.written)
+
+    def complete(self, job: Job, path: bytes) -> None:
+        """It is whole; the index does not know it yet."""
+        self._partial.complete(job.ref.digest, join(self._dest, path))
 
     def withdraw(self, job: Job) -> None:
         """It is whole and found by the index, or was given up."""

@@ -7,6 +7,7 @@ one above (openat(2)).
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -14,11 +15,13 @@ from collections import OrderedDict
 from typing import Final
 
 from p2psync.errors import FileError
+from p2psync.format.reserved import RESERVED_NAMES
 
 OPEN_DIRS_MAX: Final = 64
 """Directories kept open: deep trees are walked in order, so the next file is nearly always in one of
 these.
 """
+_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -89,6 +92,30 @@ class Beneath:
         self._open[path] = made
         while len(self._open) > OPEN_DIRS_MAX:
             os.close(self._open.popitem(last=False)[1])
+        return made
+
+    def open_file(self, path: bytes, name: bytes) -> int:
+        """A descriptor for reading of ``name`` in the directory ``path``; the caller closes it. Never waits,
+        should it be a pipe by now. Raises OSError.
+        """
+        return os.open(name, _READ, dir_fd=self.dir(path))
+
+    def read_link(self, path: bytes, name: bytes) -> bytes:
+        """Where the symbolic link ``name`` in the directory ``path`` leads. Raises OSError."""
+        return os.fsencode(os.readlink(name, dir_fd=self.dir(path)))
+
+    def scan(self, path: bytes) -> dict[bytes, os.stat_result]:
+        """What is in the directory ``path``, but for what p2psync keeps for itself and what is spared.
+        Raises OSError.
+        """
+        made: dict[bytes, os.stat_result] = {}
+        with os.scandir(self.dir(path)) as entries:
+            for found in entries:
+                name = os.fsencode(found.name)
+                if (not path and name in RESERVED_NAMES) or join(path, name) in self.spared:
+                    continue
+                with contextlib.suppress(FileNotFoundError):  # Gone again: others may work here too.
+                    made[name] = found.stat(follow_symlinks=False)
         return made
 
     def make_dir(self, path: bytes) -> int:

@@ -1,0 +1,182 @@
+"""The end of a fetch: what goes is removed, directories get their modes and times, and what is as it should
+be is noted with a stamp, so that the next run need not look into it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from typing import Any, Final, TypeVar
+
+from p2psync.format.listing import Entry, Kind
+from p2psync.format.reserved import TEMPORARY_PREFIX
+from p2psync.plan.changes import Deletion, DirWork, Plan
+from p2psync.plan.directory import same_attributes, stamp_row
+from p2psync.plan.listings import Listings
+from p2psync.state import State
+from p2psync.state.trees import DirRow, Tree
+from p2psync.supply.placing import broken
+from p2psync.tree import orders
+from p2psync.tree.beneath import Beneath, join
+from p2psync.tree.stamp import Row, directory_stamp
+from p2psync.tree.worker import Writer
+
+AT_ONCE: Final = 1000
+"""Directories or names in one order or transaction."""
+
+T = TypeVar("T")
+
+
+class Finish:
+    """Ends one snapshot's work."""
+
+    def __init__(
+        self, state: State, tree: Tree, writer: Writer, index: ThreadPoolExecutor, beneath: Beneath
+    ) -> None:
+        """``index``: an executor of one thread, in which the index is written. ``beneath``: DEST, which
+        nobody else reads meanwhile.
+        """
+        self._state = state
+        self._tree = tree
+        self._writer = writer
+        self._index = index
+        self._beneath = beneath
+        self._tokens = count(1)
+        self._answers: dict[int, asyncio.Future[orders.Done]] = {}
+        self.removed = 0
+        """Names that went."""
+
+    async def run(self, plan: Plan, listings: Listings, *, complete: bool) -> list[str]:
+        """What could not be done, each with its path and reason. ``complete``: all of the snapshot is in
+        place.
+
+        Raises FileError: the disk refuses. What was done is kept.
+        """
+        self._writer.on_fact = self._take
+        failed: list[str] = []
+        if complete:
+            failed += await self._remove(plan.deletions)
+        tidied = await self._order(orders.Tidy(next(self._tokens), everything=complete))
+        failed += [
+            f"the folder of unfinished files: {text}" for text in tidied.results if isinstance(text, str)
+        ]
+        failed += await self._dress(plan)
+        if complete and not failed:
+            await self._note(plan, listings)
+        return failed
+
+    async def _order(self, order: orders.Remove | orders.DressDirectories | orders.Tidy) -> orders.Done:
+        answer: asyncio.Future[orders.Done] = asyncio.get_running_loop().create_future()
+        self._answers[order.token] = answer
+        self._writer.send(order)
+        return await answer
+
+    def _take(self, fact: orders.Fact) -> None:
+        if isinstance(fact, orders.Broken):
+            for answer in self._answers.values():
+                if not answer.done():
+                    answer.set_exception(broken(fact))
+        elif isinstance(fact, orders.Done) and (waiting := self._answers.pop(fact.token, None)) is not None:
+            waiting.set_result(fact)
+
+    async def _in_thread(self, work: Callable[..., None], *arguments: Any) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._index, work, *arguments)
+
+    # What goes.
+
+    async def _remove(self, deletions: Sequence[Deletion]) -> list[str]:
+        failed: list[str] = []
+        for deletion in deletions:
+            for names in _some(deletion.names):
+                done = await self._order(orders.Remove(next(self._tokens), deletion.path, names))
+                gone: list[bytes] = []
+                for (name, _), result in zip(names, done.results, strict=True):
+                    if isinstance(result, str):
+                        failed.append(f"{os.fsdecode(join(deletion.path, name))!r}: {result}")
+                    else:
+                        # What a run that was killed left was never there for anybody.
+                        self.removed += 0 if name.startswith(TEMPORARY_PREFIX) else result[0]
+                        gone.append(name)
+                await self._in_thread(self._forget, deletion.path, gone)
+        return failed
+
+    def _forget(self, path: bytes, names: Iterable[bytes]) -> None:
+        with self._state.transaction():
+            for name in names:
+                self._state.trees.drop_name(self._tree.id, path, name)
+
+    # Modes and times.
+
+    async def _dress(self, plan: Plan) -> list[str]:
+        """Inner directories first, as making something in one changes its time."""
+        wanted = [(work.path, work.mode, work.mtime_ns) for work in reversed(plan.dirs)]
+        if plan.dress_root and not any(work.path == b"" for work in plan.dirs):
+            wanted.append((b"", plan.root.mode, plan.root.mtime_ns))
+        failed: list[str] = []
+        for some in _some(wanted):
+            done = await self._order(orders.DressDirectories(next(self._tokens), some))
+            for (path, _, _), result in zip(some, done.results, strict=True):
+                if isinstance(result, str):
+                    failed.append(f"{os.fsdecode(path or b'.')!r}: mode and time not set: {result}")
+        return failed
+
+    # What is as it should be.
+
+    async def _note(self, plan: Plan, listings: Listings) -> None:
+        works = [work for work in plan.dirs if not work.stamped and work.totals is not None]
+        for some in _some(works):
+            await self._in_thread(self._stamp, some, listings)
+
+    def _stamp(self, works: Sequence[DirWork], listings: Listings) -> None:
+        rows = [(work.path, row) for work in works if (row := self._row(work, listings)) is not None]
+        with self._state.transaction():
+            for path, row in rows:
+                self._state.trees.put_dir(self._tree.id, path, row)
+
+    def _row(self, work: DirWork, listings: Listings) -> DirRow | None:
+        """The row of a directory, if everything in it is what the index knows and the listing says."""
+        entries = {entry.name: entry for entry in listings.listing(work.listing)}
+        known = self._state.trees.files_in(self._tree.id, work.path)
+        named: list[Row] = []
+        try:
+            directory = self._beneath.dir(work.path)
+            for name, found in self._beneath.scan(work.path).items():
+                entry = entries.pop(name, None)
+                if entry is None or not self._is_right(work.path, entry, found):
+                    return None
+                row = known.get(name)
+                if entry.kind is Kind.FILE and (
+                    row is None
+                    or row.digest != entry.digest
+                    or row[1:5] != (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+                ):
+                    return None
+                named.append(stamp_row(name, found))
+            ino = os.fstat(directory).st_ino
+        except OSError:
+            return None  # Gone, or changed, since; the next run looks at it.
+        if entries:
+            return None
+        inner = tuple(
+            (each.name, each.ref) for each in listings.listing(work.listing) if each.kind is Kind.DIR
+        )
+        return DirRow(directory_stamp(sorted(named)), work.listing, work.totals, ino, inner)
+
+    def _is_right(self, path: bytes, entry: Entry, found: os.stat_result) -> bool:
+        if entry.kind is Kind.SYMLINK:
+            return (
+                stat.S_ISLNK(found.st_mode)
+                and found.st_mtime_ns == entry.mtime_ns
+                and self._beneath.read_link(path, entry.name) == entry.target
+            )
+        kind = stat.S_ISDIR if entry.kind is Kind.DIR else stat.S_ISREG
+        return kind(found.st_mode) and same_attributes(found, entry)
+
+
+def _some(items: Sequence[T]) -> Iterator[list[T]]:
+    for start in range(0, len(items), AT_ONCE):
+        yield list(items[start : start + AT_ONCE])

@@ -1,0 +1,340 @@
+"""Compare one directory of DEST, name by name, with its listing."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import NamedTuple
+
+from p2psync.errors import FormatError, UsageError
+from p2psync.format.ids import EMPTY, Ref
+from p2psync.format.limits import DEPTH_MAX, PATH_MAX
+from p2psync.format.listing import Entry, Kind, check_totals
+from p2psync.format.reserved import RESERVED_NAMES
+from p2psync.plan.changes import DirWork, Plan, Reason
+from p2psync.plan.listings import Listings
+from p2psync.state import State
+from p2psync.state.trees import DirRow, FileRow, Tree
+from p2psync.tree.beneath import Beneath, file_error, join
+from p2psync.tree.reading import Truncated, hash_file
+from p2psync.tree.stamp import Row, directory_stamp
+
+Scan = dict[bytes, os.stat_result]
+
+
+class Item(NamedTuple):
+    """A directory that is still to be compared."""
+
+    path: bytes
+    ref: Ref
+    """The listing that it should have."""
+    entry: Entry | None
+    """None where the directory above it was not read: then it is looked up there, if it is needed."""
+    exists: bool
+    depth: int
+    above: tuple[bytes, Ref] | None = None
+    """Path and listing of the directory that it is in, where ``entry`` is None."""
+    row: DirRow | None = None
+    """What the index has of it."""
+
+
+class DirectoryComparison:
+    """Compares directories, in a thread of its own."""
+
+    def __init__(
+        self,
+        state: State,
+        listings: Listings,
+        tree: Tree,
+        beneath: Beneath | None,
+        *,
+        checksum: bool,
+        verify_unknown: bool,
+    ) -> None:
+        """See ``plan.compare.Comparison``."""
+        self._state = state
+        self._listings = listings
+        self._tree = tree
+        self._beneath = beneath
+        self._checksum = checksum
+        self._verify_unknown = verify_unknown
+        self._above: tuple[Ref, dict[bytes, Entry]] | None = None
+        self.stopped = False
+        """Set to end a comparison that is going on in another thread."""
+
+    def same_root(self, root: Entry) -> bool:
+        """Whether DEST itself has its mode and time: no directory's stamp covers these."""
+        if self._beneath is None:
+            return False
+        found = os.fstat(self._beneath.dir(b""))
+        return same_attributes(found, root)
+
+    def compare(
+        self, batch: list[Item], plan: Plan, older: dict[bytes, Ref], with_rows: bool
+    ) -> tuple[list[Item], int]:
+        """Compare some directories; those in them, and how many files were compared. ``with_rows``: find
+        the rows of the directories in them.
+        """
+        inner: list[Item] = []
+        files = 0
+        checked: list[tuple[bytes, list[FileRow], DirRow | None]] = []
+        for item in batch:
+            if self.stopped:
+                break
+            entries, rows, row = self._compare_one(item, plan, inner, with_rows)
+            files += sum(each.kind is Kind.FILE for each in entries)
+            self._note_predecessors(item, entries, older)
+            if rows or row is not None:
+                checked.append((item.path, rows, row))
+        if checked:
+            # Only now, so that no other writer waits while files are hashed.
+            with self._state.transaction():
+                for path, rows, row in checked:
+                    if row is None:
+                        self._state.trees.put_files(self._tree.id, path, rows)
+                    else:
+                        self._state.trees.put_directory(self._tree.id, path, row, rows)
+        return inner, files
+
+    def _compare_one(
+        self, item: Item, plan: Plan, inner: list[Item], with_rows: bool
+    ) -> tuple[list[Entry], list[FileRow], DirRow | None]:
+        """The listing, rows that are new, and the row of the directory where it is the same, with all its
+        rows.
+        """
+        path = item.path
+        if item.depth > DEPTH_MAX or len(path) > PATH_MAX:
+            raise FormatError(
+                f"the archive nests directories deeper than {DEPTH_MAX}, or has paths over {PATH_MAX} bytes"
+            )
+        entry = item.entry if item.entry is not None else self._look_up(item)
+        entries = self._listings.listing(item.ref)
+        # Also what bounds the walk: a bomb of repeated directories would have to declare its true size.
+        check_totals(entry, entries)
+        if not path and any(each.name in RESERVED_NAMES for each in entries):
+            raise FormatError(
+                "the archive has a folder at its root that p2psync keeps for itself; nothing was fetched"
+            )
+        self._spare(path, entries)
+        work = DirWork(path, item.ref, entry.mode, entry.mtime_ns, item.exists, entry.totals)
+        if not item.exists:
+            self._all_is_missing(work, entries, item, plan, inner)
+            plan.dirs.append(work)
+            return entries, [], None
+        found = self._scan(path)
+        own = found.pop(b"", None)
+        work.retouch = own is None or not same_attributes(own, entry)
+        names = dict(found)
+        known = self._state.trees.files_in(self._tree.id, path) if names else {}
+        rows_below = self._state.trees.dirs_in(self._tree.id, path) if with_rows else {}
+        checked: list[FileRow] = []
+        settled = True
+        for position, wanted in enumerate(entries):
+            if self.stopped:
+                break
+            there = names.pop(wanted.name, None)
+            if wanted.kind is Kind.DIR:
+                is_there = there is not None and stat.S_ISDIR(there.st_mode)
+                work.retouch = work.retouch or not is_there
+                dressed = is_there and there is not None and same_attributes(there, wanted)
+                settled = settled and dressed
+                # Its own mode and time are not in its stamp: where they differ, it is looked into.
+                row = rows_below.get(wanted.name) if dressed else None
+                inner.append(
+                    Item(join(path, wanted.name), wanted.ref, wanted, is_there, item.depth + 1, None, row)
+                )
+                continue
+            if there is not None and stat.S_ISDIR(there.st_mode):
+                work.conflicts.append(wanted.name)
+            if wanted.kind is Kind.SYMLINK:
+                if not self._same_symlink(path, wanted, there):
+                    work.symlinks.append(position)
+            else:
+                self._compare_file(work, position, wanted, there, known.get(wanted.name), checked, plan)
+        work.extraneous = sorted(names)
+        if work.changes or work.retouch or not settled:
+            plan.dirs.append(work)
+        if work.changes or not settled or self.stopped:
+            return entries, checked, None
+        return entries, *self._row(item, entry, entries, found, known, checked)
+
+    def _row(
+        self,
+        item: Item,
+        entry: Entry,
+        entries: list[Entry],
+        found: Scan,
+        known: dict[bytes, FileRow],
+        checked: list[FileRow],
+    ) -> tuple[list[FileRow], DirRow | None]:
+        """All rows of a directory in which everything is as it should be, and its own row with a stamp."""
+        rows = {row.name: row for row in checked}
+        for each in entries:
+            if each.kind is Kind.FILE and each.name not in rows:
+                rows[each.name] = known[each.name]
+        inner = tuple((each.name, each.ref) for each in entries if each.kind is Kind.DIR)
+        stamp = directory_stamp([stamp_row(name, found[name]) for name in sorted(found)])
+        ino = os.fstat(self._beneath.dir(item.path)).st_ino if self._beneath is not None else 0
+        return list(rows.values()), DirRow(stamp, item.ref, entry.totals, ino, inner)
+
+    def _all_is_missing(
+        self, work: DirWork, entries: list[Entry], item: Item, plan: Plan, inner: list[Item]
+    ) -> None:
+        """Plan a directory that is not there."""
+        content, contents = work.content, plan.contents
+        files = size = 0
+        for position, wanted in enumerate(entries):
+            kind = wanted.kind
+            if kind is Kind.FILE:
+                content.append(position)
+                contents.append(int.from_bytes(wanted.digest[:8], "big", signed=True))
+                files += 1
+                size += wanted.size
+            elif kind is Kind.SYMLINK:
+                work.symlinks.append(position)
+            else:
+                path = join(work.path, wanted.name)
+                inner.append(Item(path, wanted.ref, wanted, False, item.depth + 1))
+        work.reasons.frombytes(bytes([Reason.MISSING]) * files)
+        work.retouch = True
+        plan.files += files
+        plan.size += size
+
+    def _look_up(self, item: Item) -> Entry:
+        """The entry of a directory, from the listing of the one that it is in."""
+        assert item.above is not None  # noqa: S101 - so it is for every item without an entry
+        _, ref = item.above
+        if self._above is None or self._above[0] != ref:
+            inside = {each.name: each for each in self._listings.listing(ref) if each.kind is Kind.DIR}
+            self._above = (ref, inside)
+        return self._above[1][item.path.rpartition(b"/")[2]]
+
+    def _spare(self, path: bytes, entries: list[Entry]) -> None:
+        """Refuse an archive that wants the place of what is spared in DEST. Raises UsageError."""
+        beneath = self._beneath
+        if beneath is None or not beneath.spares(path):
+            return
+        for entry in entries:
+            inner = join(path, entry.name)
+            if inner in beneath.spared or (entry.kind != Kind.DIR and beneath.spares(inner)):
+                own = ", ".join(os.fsdecode(join(beneath.root, each)) for each in beneath.spared)
+                raise UsageError(
+                    f"the archive has {os.fsdecode(inner)!r}, where the state directory {own!r} lies; "
+                    "fetch into another directory, or name another state directory with --state"
+                )
+
+    def _note_predecessors(self, item: Item, entries: list[Entry], older: dict[bytes, Ref]) -> None:
+        """Hand the known older listings on, from a directory to those in it."""
+        was = older.pop(item.path, None)
+        if was is None or not self._state.meta.has(was.digest):
+            return
+        before = {e.name: e.ref for e in self._listings.listing(was) if e.kind == Kind.DIR}
+        for entry in entries:
+            ref = before.get(entry.name) if entry.kind is Kind.DIR else None
+            if ref is not None:
+                older[join(item.path, entry.name)] = ref
+
+    def _scan(self, path: bytes) -> Scan:
+        """What is in a directory of DEST; under the name b"" the directory itself."""
+        if self._beneath is None:
+            return {}
+        try:
+            return {b"": os.fstat(self._beneath.dir(path)), **self._beneath.scan(path)}
+        except OSError as error:
+            raise file_error(error, join(self._beneath.root, path), "reading the directory") from None
+
+    def _same_symlink(self, path: bytes, wanted: Entry, found: os.stat_result | None) -> bool:
+        if found is None or not stat.S_ISLNK(found.st_mode) or self._beneath is None:
+            return False
+        try:
+            target = self._beneath.read_link(path, wanted.name)
+        except OSError:
+            return False  # Replaced since it was listed.
+        return target == wanted.target and found.st_mtime_ns == wanted.mtime_ns
+
+    def _compare_file(
+        self,
+        work: DirWork,
+        position: int,
+        wanted: Entry,
+        found: os.stat_result | None,
+        row: FileRow | None,
+        checked: list[FileRow],
+        plan: Plan,
+    ) -> None:
+        if found is None:
+            reason: Reason | None = Reason.MISSING
+        elif not stat.S_ISREG(found.st_mode):
+            reason = Reason.KIND
+        else:
+            reason = self._content_differs(work.path, wanted, found, row, checked)
+            if reason is not None and found.st_size:
+                work.replaced.append(position)
+        if reason is not None:
+            work.content.append(position)
+            work.reasons.append(reason)
+            plan.contents.append(int.from_bytes(wanted.digest[:8], "big", signed=True))
+            plan.files += 1
+            plan.size += wanted.size
+        elif found is not None and not same_attributes(found, wanted):
+            work.metadata.append(position)
+
+    def _content_differs(
+        self, path: bytes, wanted: Entry, found: os.stat_result, row: FileRow | None, checked: list[FileRow]
+    ) -> Reason | None:
+        """Why the content of a file has to be got; None if it is right."""
+        if found.st_size != wanted.size:
+            return Reason.SIZE
+        untouched = row is not None and row[1:5] == (
+            found.st_size,
+            found.st_mtime_ns,
+            found.st_ctime_ns,
+            found.st_ino,
+        )
+        if untouched and row is not None and not self._checksum:
+            return None if row.digest == wanted.digest else Reason.CONTENT
+        if row is None and not (self._checksum or self._verify_unknown):
+            if found.st_mtime_ns != wanted.mtime_ns:
+                return Reason.TIME
+            digest = wanted.digest
+        else:
+            read = self._hash(path, wanted.name, found.st_size)
+            if read is None:
+                return Reason.CONTENT
+            digest = read
+        checked.append(file_row(wanted.name, found, digest))
+        return None if digest == wanted.digest else Reason.CONTENT
+
+    def _hash(self, path: bytes, name: bytes, size: int) -> bytes | None:
+        """The digest of a file; None where it cannot be read as it was listed, and is to be made anew."""
+        assert self._beneath is not None  # noqa: S101 - there is a file to hash
+        if not size:
+            return EMPTY.digest
+        try:
+            fd = self._beneath.open_file(path, name)
+        except OSError:
+            return None
+        try:
+            ref, recipe = hash_file(fd, size)
+        except (OSError, Truncated):
+            return None  # It is being written to, or the disk has lost it.
+        finally:
+            os.close(fd)
+        if recipe is not None:
+            self._state.meta.put_recipe(ref.digest, recipe)
+        return ref.digest
+
+
+def same_attributes(found: os.stat_result, wanted: Entry) -> bool:
+    """Whether mode and time of a file or directory are those of its entry."""
+    return found.st_mtime_ns == wanted.mtime_ns and stat.S_IMODE(found.st_mode) == wanted.mode
+
+
+def file_row(name: bytes, found: os.stat_result, digest: bytes) -> FileRow:
+    """The index row of a file whose content is known."""
+    return FileRow(name, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, digest)
+
+
+def stamp_row(name: bytes, found: os.stat_result) -> Row:
+    """How a name enters the stamp of its directory (``tree.stamp``)."""
+    return (name, found.st_mode, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)

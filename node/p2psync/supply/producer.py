@@ -1,0 +1,271 @@
+"""From a plan to work: directories, links and attributes for the writer, objects to be had for the queue.
+
+Goes through the plan once, a few hundred files at a time, no further ahead than the window allows, so
+memory stays flat however large the archive is. What is on this machine already is read here, before anybody
+is asked for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, NamedTuple, Protocol
+
+from p2psync.events import Teller
+from p2psync.format.ids import Ref
+from p2psync.format.limits import SINGLE_CHUNK_MAX
+from p2psync.format.listing import Entry, Kind
+from p2psync.format.recipe import Recipe
+from p2psync.plan.changes import DirWork, Plan
+from p2psync.supply.jobs import Job, Target
+from p2psync.supply.ledger import Ledger
+from p2psync.supply.local import LocalChunks
+from p2psync.supply.manifest import Manifest
+from p2psync.supply.placing import Lease, Placing, content_key
+from p2psync.supply.reader import LocalReader, Wanted
+
+BATCH_FILES: Final = 1024
+BATCH_BYTES: Final = 2 << 30
+"""Files and bytes whose recipes are asked for together: hides the delay of sources, holds some MiB of
+recipes.
+"""
+BATCH_DIRS: Final = 128
+"""Directories whose listings are read in one go: a few milliseconds in a thread."""
+SLICE_FILES: Final = 256
+SLICE_BYTES: Final = 16 << 20
+"""Files and bytes that are begun in one go, before it is looked again whether there is room for more."""
+READ_BYTES: Final = 4 << 20
+"""Bytes that are read from this machine in one turn."""
+
+Stamp = tuple[int, int, int, int]
+
+
+class Window(Protocol):
+    """What is under construction, and whether more may be."""
+
+    jobs: dict[bytes, Job]
+
+    def add(self, job: Job) -> None:
+        """What is missing of it is asked of sources."""
+
+    def close(self, job: Job) -> None:
+        """It is whole, or given up."""
+
+    async def room(self) -> bool:
+        """Wait until more may be begun; False if the download is over."""
+
+
+class _Prepared(NamedTuple):
+    """One directory with what its listing says."""
+
+    work: DirWork
+    targets: list[Target]
+    links: list[Entry]
+    attributes: list[tuple[Entry, Stamp]]
+    unknown: list[Entry]
+    """Files whose attributes were to be set, but which the index does not know (any more)."""
+    inner: list[tuple[bytes, int, int, Ref]]
+
+
+class Producer:
+    """Works through one plan."""
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        placing: Placing,
+        ledger: Ledger,
+        window: Window,
+        local: LocalChunks,
+        reader: LocalReader,
+        tell: Teller,
+        disk: ThreadPoolExecutor,
+        files_in: Callable[[bytes], dict[bytes, Stamp]],
+        arena: memoryview,
+        *,
+        leftovers: Collection[bytes] = (),
+        repeated: Collection[int] = (),
+    ) -> None:
+        """``disk``: an executor of one thread, in which this machine's files are read. ``files_in``: the
+        stamps of the files that the index knows in a directory of DEST. ``leftovers``: digests of objects
+        that an earlier run left unfinished. ``repeated``: keys of contents that are wanted more than once
+        (``Plan.repeated``).
+        """
+        self._manifest = manifest
+        self._placing = placing
+        self._ledger = ledger
+        self._window = window
+        self._local = local
+        self._reader = reader
+        self._tell = tell
+        self._disk = disk
+        self._files_in = files_in
+        self._arena = arena
+        self._leftovers = leftovers
+        self._repeated = repeated
+        self._seen: set[bytes] = set()
+
+    async def run(self, plan: Plan) -> None:
+        """Until all of the plan was begun, or the download is over."""
+        batch: list[Target] = []
+        size = 0
+        loop = asyncio.get_running_loop()
+        for start in range(0, len(plan.dirs), BATCH_DIRS):
+            works = plan.dirs[start : start + BATCH_DIRS]
+            while works:
+                prepared = await loop.run_in_executor(self._disk, self._prepare, works)
+                works = works[len(prepared) :]
+                for each in prepared:
+                    if not await self._window.room():
+                        return
+                    self._begin(each)
+                    for target in each.targets:
+                        batch.append(target)
+                        size += target.entry.size
+                        if len(batch) >= BATCH_FILES or size >= BATCH_BYTES:
+                            if not await self._produce(batch):
+                                return
+                            batch, size = [], 0
+        await self._produce(batch)
+
+    def _prepare(self, works: Sequence[DirWork]) -> list[_Prepared]:
+        """Read the listings of some directories, as many as have some thousand entries together."""
+        made: list[_Prepared] = []
+        entries_read = 0
+        for work in works:
+            entries = self._manifest.listing_again(work.listing)
+            entries_read += len(entries)
+            replaced = set(work.replaced)
+            known = self._files_in(work.path) if work.metadata else {}
+            attributes = [entries[i] for i in work.metadata]
+            made.append(
+                _Prepared(
+                    work,
+                    [Target(work.path, entries[i], i in replaced) for i in work.content],
+                    [entries[i] for i in work.symlinks],
+                    [(each, known[each.name]) for each in attributes if each.name in known],
+                    [each for each in attributes if each.name not in known],
+                    []
+                    if work.exists
+                    else [(e.name, e.mode, e.mtime_ns, e.ref) for e in entries if e.kind is Kind.DIR],
+                )
+            )
+            if entries_read >= 4 * BATCH_FILES:
+                break
+        return made
+
+    def _begin(self, each: _Prepared) -> None:
+        """A directory, its links, and the files that lack nothing but their attributes."""
+        work = each.work
+        self._placing.make_directory(work.path)
+        self._ledger.begin(work, each.inner)
+        if each.links:
+            self._placing.make_links(work.path, each.links)
+        if each.attributes:
+            self._placing.set_attributes(work.path, each.attributes)
+        if each.unknown:
+            self._placing.changed_meanwhile(work.path, each.unknown)
+
+    # Content.
+
+    async def _produce(self, batch: list[Target]) -> bool:
+        """Begin some files; False if the download is over."""
+        several = [t.entry.ref for t in batch if t.entry.size > SINGLE_CHUNK_MAX]
+        recipes = await self._manifest.recipes(several) if several else {}
+        loop = asyncio.get_running_loop()
+        digests = [target.entry.digest for target in batch if target.entry.size]
+        await loop.run_in_executor(self._disk, self._local.expect, digests)
+        self._placing.make_empty(target for target in batch if not target.entry.size)
+        if self._comes_again(digests):
+            await self._placing.settled()  # So that it is known where this run has put it.
+        here = self._local.knows(digests)
+        fresh = [self._job_for(target, recipes) for target in batch if target.entry.size]
+        for some in _slices([job for job in fresh if job is not None]):
+            if not await self._window.room():
+                return False
+            await self._fill(some, here)
+            for job in some:
+                self._window.add(job)
+        return True
+
+    def _comes_again(self, digests: Sequence[bytes]) -> bool:
+        """Whether something was begun by this run that is wanted in more than one place."""
+        if not self._repeated:
+            return False
+        several = {digest for digest in digests if content_key(digest) in self._repeated}
+        again = not several.isdisjoint(self._seen)
+        self._seen |= several
+        return again
+
+    def _job_for(self, target: Target, recipes: dict[Ref, Recipe]) -> Job | None:
+        """The job that makes ``target``; None where one that is under way does, or nobody has its recipe."""
+        entry = target.entry
+        under_way = self._window.jobs.get(entry.digest)
+        if under_way is not None and under_way.left:
+            under_way.targets.append(target)
+            self._placing.result.reused += entry.size
+            self._tell.advance(entry.size, 0)
+            return None
+        ref = entry.ref
+        recipe = None
+        if entry.size > SINGLE_CHUNK_MAX:
+            recipe = recipes.get(ref)
+            if recipe is None:
+                self._placing.result.missing.append(target.path)
+                return None
+        job = Job(ref, recipe, [target])
+        self._window.jobs[entry.digest] = job
+        return job
+
+    async def _fill(self, jobs: list[Job], here: bool) -> None:
+        """Take what is on this machine; ``here``: there may be more than what earlier runs left
+        unfinished.
+        """
+        loop = asyncio.get_running_loop()
+        before = self._placing.result.reused
+        for job in jobs:
+            if job.chunks > 1:
+                self._placing.open_object(job)
+                if job.ref.digest in self._leftovers:
+                    found = await loop.run_in_executor(self._disk, self._reader.leftovers, job)
+                    self._placing.in_place(job, found)
+        if here:
+            wanted = [Wanted(job, index) for job in jobs for index in job.missing()]
+            while wanted:
+                # What made way for something new is known only when the writer has said so.
+                await self._placing.settled()
+                wanted = await self._read(wanted, await self._placing.wait_for_lease(READ_BYTES))
+        if self._placing.result.reused != before:
+            self._tell.advance(self._placing.result.reused - before, 0)
+
+    async def _read(self, wanted: list[Wanted], lease: Lease) -> list[Wanted]:
+        """Read some of the chunks; those that were not looked for yet."""
+        begin, size = lease.extent
+        view = self._arena[begin : begin + size]
+        loop = asyncio.get_running_loop()
+        reading = loop.run_in_executor(self._disk, self._reader.read, wanted, view, begin)
+        try:
+            filled = await asyncio.shield(reading)
+            self._placing.result.reused += self._placing.put(filled.pieces, lease)
+        except asyncio.CancelledError:
+            self._local.stop()
+            await asyncio.wait([reading])
+            raise
+        finally:
+            lease.done()
+        return wanted[filled.looked_at :] if filled.looked_at else []
+
+
+def _slices(jobs: list[Job]) -> Iterator[list[Job]]:
+    """Parts of ``jobs`` that are begun in one go."""
+    group: list[Job] = []
+    size = 0
+    for job in jobs:
+        group.append(job)
+        size += job.ref.size
+        if len(group) == SLICE_FILES or size >= SLICE_BYTES:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
