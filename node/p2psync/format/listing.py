@@ -83,7 +83,7 @@ class Entry(NamedTuple):
     @property
     def ref(self) -> Ref:
         """The object that this entry names."""
-        return Ref(self.size, self.digest)
+        return Ref.known(self.size, self.digest)
 
     @property
     def below(self) -> Totals:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from p2psync.errors import NetworkError, P2psyncError
 
@@ -34,8 +33,7 @@ class Busy(NetworkError):
     """The other node has too much to do for this address just now; it will take the request later."""
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """``length`` bytes (at least one) from ``offset`` of the object that ``digest`` names.
 
     ``path`` is where the object stands in the archive, for sources that know paths only: below the archive's

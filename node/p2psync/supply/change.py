@@ -24,6 +24,11 @@ class Change:
         self.failure = self.failure or error
         self.tell()
 
+    def check(self) -> None:
+        """Raise what ``fail`` was told, if anything."""
+        if self.failure is not None:
+            raise self.failure
+
     async def happened(self, seconds: float | None = None) -> None:
         """Until the next change, or for ``seconds`` at most, whatever ``fail`` was told."""
         if self._next is None or self._next.done():
@@ -32,8 +37,6 @@ class Change:
 
     async def wait(self, seconds: float | None = None) -> None:
         """Until the next change, or for ``seconds`` at most. Raises what ``fail`` was told."""
-        if self.failure is not None:
-            raise self.failure
+        self.check()
         await self.happened(seconds)
-        if self.failure is not None:
-            raise self.failure
+        self.check()

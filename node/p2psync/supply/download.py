@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import count
 from typing import Final
 
@@ -84,6 +84,7 @@ class Download:
         self._arena = arena
         self._placing = placing
         self._change = change
+        placing.on_done = self._written
         self._tell = tell
         self._share = share
         self._look_again = look_again
@@ -96,6 +97,8 @@ class Download:
         self._tokens = count(1)
         self._asked: dict[int, tuple[Member, Request, Lease]] = {}
         self._by_member: dict[str, int] = {}
+        self._room, self._due, self._heard = Change(), Change(), Change()
+        """More may be begun; the supervisor has something to do; a source has answered."""
         self._open_bytes = 0
         self._open_jobs = 0
         self._open_files = 0
@@ -103,6 +106,8 @@ class Download:
         self._received = 0
         self._last_byte = time.monotonic()
         self._over = False
+        self._starved = False
+        """Whether a source would have been asked, had there been room in the arena."""
         self._under_way_max = REQUEST_MAX
         self._asking: dict[str, asyncio.Task[None]] = {}
 
@@ -129,35 +134,37 @@ class Download:
     async def _produce(self, plan: Plan, producer: Producer) -> None:
         await producer.run(plan)
         self._queue.closed = True
-        self._change.tell()
+        self._due.tell()
 
     async def _end(self) -> None:
         """Nothing more is asked for: wait until no answer can come any more."""
         for token, (member, _, _) in list(self._asked.items()):
             member.content.cancel(token)
         while self._asked:
-            await self._change.happened()
+            await self._heard.happened()
         for job in self.jobs.values():
             self._share.withdraw(job)
 
     # What the producer hands over (``producer.Window``).
 
-    def add(self, job: Job) -> None:
-        """Ask for what is missing of a job."""
-        if not job.left:
-            self._forget(job)
-            return
-        self._open_jobs += 1
-        self._open_bytes += job.ref.size
-        if job.chunks > 1:
-            self._open_files += 1
-        self._queue.add(job)
+    def add(self, jobs: Sequence[Job]) -> None:
+        """Ask for what is missing of some jobs."""
+        for job in jobs:
+            if not job.left:
+                self._forget(job)
+                continue
+            self._open_jobs += 1
+            self._open_bytes += job.ref.size
+            if job.chunks > 1:
+                self._open_files += 1
+            self._queue.add(job)
         self._dispatch()
 
     async def room(self) -> bool:
         """Wait until more may be begun; False if the download is over."""
         while self._full() and not self._over:
-            await self._change.wait()
+            await self._room.wait(TICK)
+            self._change.check()
         return not self._over
 
     def _full(self) -> bool:
@@ -197,6 +204,7 @@ class Download:
     def _ask(self, member: Member, limit: int) -> bool:
         """Give one order; False if there is nothing for this source, or no room for the answer."""
         if not self._arena.has(min(member.request_size, limit)):
+            self._starved = True
             return False
         request = self._queue.take(member, limit)
         if request is None:
@@ -219,6 +227,7 @@ class Download:
                     checks.append(Check(index, recipe.offsets[number] - begin, length, digest))
         lease = self._placing.lease(size)
         if lease is None:
+            self._starved = True
             self._queue.done(request)
             return False
         token = next(self._tokens)
@@ -230,6 +239,7 @@ class Download:
     def _answered(self, answer: Answer) -> None:
         """A source has answered."""
         member, request, lease = self._asked.pop(answer.token)
+        self._heard.tell()
         self._by_member[member.name] -= 1
         if answer.error is not None:
             if not self._over:
@@ -241,8 +251,23 @@ class Download:
         for job in {part.job for part in request.parts} if len(request.parts) > 1 else {request.parts[0].job}:
             if not job.left and self.jobs.get(job.ref.digest) is job:
                 self.close(job)
-        self._change.tell()
         self._dispatch()
+        self._news()
+
+    def _written(self) -> None:
+        """The writer has carried out an order."""
+        if self._starved:
+            self._starved = False
+            self._dispatch()
+        if not self._full():
+            self._room.tell()
+
+    def _news(self) -> None:
+        """Wake who waits, if there is something for them to do."""
+        if not self._full():
+            self._room.tell()
+        if self._queue.parked or (self._queue.closed and not self.jobs):
+            self._due.tell()
 
     def _failed(self, member: Member, request: Request, answer: Answer) -> None:
         error = answer.error
@@ -294,7 +319,7 @@ class Download:
         looked = -1.0
         while True:
             now = time.monotonic()
-            if now - looked >= TICK or self._queue.idle:
+            if now - looked >= TICK:
                 looked = now
                 self._meet(group)
                 self._queue.unpark()
@@ -314,12 +339,12 @@ class Download:
                     f"no source has sent anything for {self._timeout:.0f} seconds; "
                     "what is there is kept, run again"
                 )
-            await self._change.wait(TICK)
+            await self._due.wait(TICK)
+            self._change.check()
         self._over = True
         producing.cancel()
         for asking in self._asking.values():
             asking.cancel()
-        self._change.tell()
 
     def _meet(self, group: asyncio.TaskGroup) -> None:
         """Sources that have only parts are asked again and again what they have."""
@@ -369,4 +394,4 @@ class Download:
         for job in {part.job for part in parked}:
             self._placing.give_up(job)
             self.close(job)
-        self._change.tell()
+        self._room.tell()

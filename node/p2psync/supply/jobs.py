@@ -27,14 +27,16 @@ class Target(NamedTuple):
 class Job:
     """One object under construction."""
 
-    __slots__ = ("_recipe", "have", "left", "opened", "ref", "targets", "written")
+    __slots__ = ("_recipe", "chunks", "have", "left", "opened", "ref", "targets", "written")
 
     def __init__(self, ref: Ref, recipe: Recipe | None, targets: list[Target]) -> None:
         """``recipe`` None: the object is one chunk, and its reference says all."""
         self.ref = ref
         self.targets = targets
         self._recipe = recipe
-        self.left = 1 if recipe is None else len(recipe)
+        self.chunks = 1 if recipe is None else len(recipe)
+        """How many it has."""
+        self.left = self.chunks
         """Chunks that have not come yet."""
         self.have = bytearray(-(-self.left // 8))
         """Bitmap of the chunks that came and were verified, most significant bit first (BEP 3)."""
@@ -48,11 +50,6 @@ class Job:
         if self._recipe is None:
             self._recipe = Recipe.single(self.ref)
         return self._recipe
-
-    @property
-    def chunks(self) -> int:
-        """How many it has."""
-        return 1 if self._recipe is None else len(self._recipe)
 
     def bounds(self, first: int, last: int) -> tuple[int, int]:
         """Where chunks ``first`` to ``last`` (exclusive) begin and end in the object, in bytes."""

@@ -170,6 +170,8 @@ class Placing:
         self._awaited: dict[int, _Awaited] = {}
         self._may_replace: dict[bytes, bytes | None] = {}
         self.result = Result()
+        self.on_done: Callable[[], None] = lambda: None
+        """Called whenever an order was carried out."""
 
     @property
     def idle(self) -> bool:
@@ -343,6 +345,7 @@ class Placing:
         else:
             self._directory(awaited.path, fact.results)
         self._change.tell()
+        self.on_done()
 
     def _place_of(self, fact: orders.Broken) -> bytes:
         """What a failure is about, for people: an unfinished file has the name of what it will be."""

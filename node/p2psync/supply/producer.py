@@ -46,8 +46,8 @@ class Window(Protocol):
 
     jobs: dict[bytes, Job]
 
-    def add(self, job: Job) -> None:
-        """What is missing of it is asked of sources."""
+    def add(self, jobs: Sequence[Job]) -> None:
+        """What is missing of them is asked of sources."""
 
     def close(self, job: Job) -> None:
         """It is whole, or given up."""
@@ -185,8 +185,7 @@ class Producer:
             if not await self._window.room():
                 return False
             await self._fill(some, here)
-            for job in some:
-                self._window.add(job)
+            self._window.add(some)
         return True
 
     def _comes_again(self, digests: Sequence[bytes]) -> bool:

@@ -74,6 +74,9 @@ class Queue:
 
     def add(self, job: Job) -> None:
         """What is missing of ``job`` waits from now on."""
+        if job.chunks == 1:
+            self._waiting.append(Part(job, 0, 1))
+            return
         if job.ref.size < SPREAD_SIZE:
             self._waiting.extend(job.parts())
             return
