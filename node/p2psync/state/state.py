@@ -137,15 +137,17 @@ class State:
         moment = time.time() if now is None else now
         stamp = self.path / "tidied"
         try:
-            if moment - stamp.stat().st_mtime < TIDY_EVERY:
+            due = moment - stamp.stat().st_mtime >= TIDY_EVERY
+            if not due:
                 return False
         except FileNotFoundError:
-            pass
+            due = False  # A new one, in which nothing is old enough to go.
         stamp.touch(mode=0o600)
         os.utime(stamp, (moment, moment))
-        self.holders.prune(moment)
-        self.meta.gc(now=moment)
-        return True
+        if due:
+            self.holders.prune(moment)
+            self.meta.gc(now=moment)
+        return due
 
     def data_version(self) -> int:
         """A number that changes whenever this or another process has committed something."""

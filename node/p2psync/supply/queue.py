@@ -119,56 +119,56 @@ class Queue:
         others = [m for m in self._swarm.alive() if m is not member and m.held] if rare else []
         if rare and not others:
             return []
+        choosy = bool(others or member.lacking or member.held)
         most = min(member.content.spans_max, PARTS_MAX)
-        parts, left = ([], size) if rare or member.lacking or member.held else self._cut_small(size, most)
+        parts: list[Part] = []
         passed: list[Part] = []
+        left = size
         while self._waiting and left > 0 and len(parts) < most and len(passed) < LOOK_AHEAD:
             part = self._waiting.popleft()
-            offered = None if self._swarm.lacks(member, part.job.ref.digest) else _offered(member, part)
-            if offered is None or any(_gives(other, offered) for other in others):
-                passed.append(part)
-                continue
-            if offered != part:
-                before, part, after = part.around(offered)
-                passed += before
-                self._waiting.extendleft(after)
-            large = part.size >= RANGE_SIZE
-            if parts and (large or part.size > left):
-                self._waiting.appendleft(part)
-                break
-            taken, rest = part.split(max(size, 1))
-            if rest is not None:
-                self._waiting.appendleft(rest)
-            # Looked at only now, when it is small: a large object would be gone through for each request.
-            fresh = taken.unfinished()
-            if fresh != [taken]:
-                self._waiting.extendleft(reversed(fresh))
-                continue
-            parts.append(taken)
-            left -= taken.size
-            if large:
-                break
+            if choosy:
+                offered = None if self._swarm.lacks(member, part.job.ref.digest) else _offered(member, part)
+                if offered is None or any(_gives(other, offered) for other in others):
+                    passed.append(part)
+                    continue
+                if offered != part:
+                    before, part, after = part.around(offered)
+                    passed += before
+                    self._waiting.extendleft(after)
+            left -= self._take_some(part, parts, left, size)
         if passed:
             usable = self._swarm.alive()
             for part in reversed(passed):
                 self._again(part, usable)
         return parts
 
-    def _cut_small(self, size: int, most: int) -> tuple[list[Part], int]:
-        """The objects of one chunk at the front, for a source that has all, and how many bytes are left:
-        nearly all requests for a tree of small files, so without a question for each.
+    def _take_some(self, part: Part, parts: list[Part], left: int, size: int) -> int:
+        """Put as much of ``part`` into a request of ``size`` bytes, with ``left`` to go, as fits; what does
+        not, waits again. Returns the bytes, all that was left if nothing more is to be put in.
         """
-        waiting = self._waiting
-        parts: list[Part] = []
-        while waiting and size > 0 and len(parts) < most:
-            job = waiting[0].job
-            if job.chunks > 1 or (parts and job.ref.size > size):
-                break
-            part = waiting.popleft()
-            if job.left:
-                parts.append(part)
-                size -= job.ref.size
-        return parts, size
+        job = part.job
+        if job.chunks == 1:  # Nearly all parts of a tree of small files: without a further question.
+            if parts and job.ref.size > left:
+                self._waiting.appendleft(part)
+                return left
+            if not job.left:
+                return 0
+            parts.append(part)
+            return job.ref.size
+        large = part.size >= RANGE_SIZE
+        if parts and (large or part.size > left):
+            self._waiting.appendleft(part)
+            return left
+        taken, rest = part.split(max(size, 1))
+        if rest is not None:
+            self._waiting.appendleft(rest)
+        # Looked at only now, when it is small: a large object would be gone through for each request.
+        fresh = taken.unfinished()
+        if fresh != [taken]:
+            self._waiting.extendleft(reversed(fresh))
+            return 0
+        parts.append(taken)
+        return left if large else taken.size
 
     def _endgame(self, member: Member, size_limit: int) -> Piece | None:
         now = self._clock()

@@ -69,17 +69,21 @@ class ProcessWriter(Writer):
         self._write(pack(order))
 
     def _write(self, data: bytes) -> None:
+        # Sent with what else this turn of the loop brings: a call, and waking the process, costs more than
+        # most orders.
         if not self._out:
-            with contextlib.suppress(BlockingIOError, BrokenPipeError, ConnectionResetError):
-                data = data[self._sock.send(data) :]
-            if not data:
-                return
-            self._loop.add_writer(self._sock, self._on_writable)
+            self._loop.call_soon(self._begin_to_send)
         self._out += data
+
+    def _begin_to_send(self) -> None:
+        if self._out and self._sock.fileno() >= 0:
+            self._loop.add_writer(self._sock, self._on_writable)
+            self._on_writable()
 
     def _on_writable(self) -> None:
         try:
-            sent = self._sock.send(memoryview(self._out)[:RECEIVE_BYTES])
+            with memoryview(self._out)[:RECEIVE_BYTES] as some:
+                sent = self._sock.send(some)
         except BlockingIOError:
             return
         except (BrokenPipeError, ConnectionResetError):
