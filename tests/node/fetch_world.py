@@ -72,7 +72,7 @@ class World:
         asked = FetchOptions(
             url, bytes(dest or self.dest), sources=tuple(self.sources), **{"share": False} | options
         )
-        return await run_fetch(asked, self.state, Teller(self.watcher), host, control)
+        return await run_fetch(asked, self.state, Teller(self.watcher), host, control, writer="inline")
 
     def fetch(self, dest: Path | None = None, path: bytes = b"", **options: Any) -> FetchSummary:
         self.watcher = Watcher()

@@ -164,6 +164,10 @@ class SimSource:
     def spans_max(self) -> int:
         return 1 if self.web else 4096
 
+    @property
+    def by_path(self) -> bool:
+        return True
+
     def ask(self, order: Order, tell: Callable[[Answer], None]) -> None:
         self._orders[order.token] = asyncio.ensure_future(self._carry_out(order, tell))
 

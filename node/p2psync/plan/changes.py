@@ -12,6 +12,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from itertools import pairwise
 from typing import NamedTuple
 
 from p2psync.format.ids import Ref
@@ -141,7 +142,7 @@ class Plan:
     def repeated(self) -> frozenset[int]:
         """Those of ``contents`` that occur more than once."""
         ordered = sorted(self.contents)
-        return frozenset(ordered[i] for i in range(1, len(ordered)) if ordered[i] == ordered[i - 1])
+        return frozenset(one for one, next_one in pairwise(ordered) if one == next_one)
 
 
 def changes(work: DirWork, entries: Sequence[Entry]) -> Iterator[Change]:

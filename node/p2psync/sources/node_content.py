@@ -35,6 +35,7 @@ class NodeDialect:
     """Orders as requests to the node ``server``. See ``p2psync.sources.http.bulk.Dialect``."""
 
     spans_max = wire.BATCH_ROWS_MAX
+    by_path = False
 
     def __init__(self, server: Server) -> None:
         self._server = server

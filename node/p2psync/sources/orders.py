@@ -95,6 +95,10 @@ class Bulk(Protocol):
     def spans_max(self) -> int:
         """How many spans an order may have; one stretch of neighbouring chunks is one span."""
 
+    @property
+    def by_path(self) -> bool:
+        """Whether it finds content by its path in the archive, and so needs the paths of spans."""
+
     def ask(self, order: Order, tell: Callable[[Answer], None]) -> None:
         """Carry out ``order`` behind those that are under way; ``tell`` is called once, in the event loop."""
 

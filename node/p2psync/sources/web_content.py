@@ -39,6 +39,7 @@ class WebDialect:
     """
 
     spans_max = 1
+    by_path = True
 
     def __init__(self, server: Server) -> None:
         self._server = server

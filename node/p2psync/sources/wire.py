@@ -127,7 +127,7 @@ def _digest(value: Any, what: str) -> bytes:
 
 
 def encode_batch(rows: Sequence[Row]) -> bytes:
-    return _pack([list(row) for row in rows])
+    return _pack(rows)  # tuples are arrays
 
 
 def decode_batch(raw: bytes | bytearray) -> list[Row]:

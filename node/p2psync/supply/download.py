@@ -212,15 +212,18 @@ class Download:
         spans: list[Span] = []
         checks: list[Check] = []
         size = 0
-        for index, part in enumerate(request.parts):
-            job, first, last = part
-            target = job.targets[0]
-            begin, end = job.bounds(first, last)
-            spans.append(Span(job.ref.digest, begin, end - begin, self._archive_path(target), job.ref.size))
-            size += end - begin + ROW_HEAD
+        by_path = member.content.by_path
+        for index, (job, first, last) in enumerate(request.parts):
+            path = self._archive_path(job.targets[0]) if by_path else None
+            whole, digest = job.ref.size, job.ref.digest
             if job.chunks == 1:
-                checks.append(Check(index, 0, end, job.ref.digest))
+                spans.append(Span(digest, 0, whole, path, whole))
+                checks.append(Check(index, 0, whole, digest))
+                size += whole + ROW_HEAD
             else:
+                begin, end = job.bounds(first, last)
+                spans.append(Span(digest, begin, end - begin, path, whole))
+                size += end - begin + ROW_HEAD
                 recipe = job.recipe
                 for number in range(first, last):
                     digest, length = recipe.chunk(number)
@@ -287,22 +290,20 @@ class Download:
         wrong = set(answer.wrong)
         pieces: list[Piece] = []
         number = 0
-        for part, position in zip(request.parts, answer.positions, strict=True):
-            job, first, last = part
+        for (job, first, last), position in zip(request.parts, answer.positions, strict=True):
             if position < 0:
                 self._swarm.missed(member, job.ref.digest)
-                number += last - first
-                continue
-            begin = job.bounds(first, last)[0] if job.chunks > 1 else 0
-            for index in range(first, last):
-                if number in wrong:
-                    self._swarm.lied(member, job.ref.digest, index)
-                elif job.chunks == 1:
-                    pieces.append(Piece(job, 0, position, job.ref.size))
-                else:
+            elif job.chunks == 1 and number not in wrong:
+                pieces.append(Piece(job, 0, position, job.ref.size))
+            else:
+                begin = job.bounds(first, last)[0]
+                for index in range(first, last):
                     offset, end = job.bounds(index, index + 1)
-                    pieces.append(Piece(job, index, position + offset - begin, end - offset))
-                number += 1
+                    if number + index - first in wrong:
+                        self._swarm.lied(member, job.ref.digest, index)
+                    else:
+                        pieces.append(Piece(job, index, position + offset - begin, end - offset))
+            number += last - first
         good = self._placing.put(pieces, lease) if pieces else 0
         if good:
             self._stuck_rounds = 0

@@ -63,8 +63,9 @@ class Job:
 
     def mark(self, index: int) -> None:
         """Chunk ``index`` came, verified."""
-        if not self.has(index):
-            self.have[index >> 3] |= 0x80 >> (index & 7)
+        bit = 0x80 >> (index & 7)
+        if not self.have[index >> 3] & bit:
+            self.have[index >> 3] |= bit
             self.left -= 1
 
     def missing(self) -> Iterator[int]:

@@ -21,8 +21,10 @@ from p2psync.state.trees import DirRow, FileRow, Tree
 from p2psync.supply.jobs import Target
 from p2psync.tree.stamp import Row, directory_stamp
 
-ROWS_WAITING_MAX: Final = 4000
-"""Rows that are written in one transaction: some ten milliseconds."""
+ROWS_WAITING_MAX: Final = 20_000
+"""Rows that are written in one transaction: each touches most pages of the table of contents, so many at a
+time.
+"""
 SECONDS_WAITING_MAX: Final = 0.5
 """After which rows are written in any case: only then are small files served to others."""
 Stamp = tuple[int, int, int, int]

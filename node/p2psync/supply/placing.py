@@ -267,29 +267,41 @@ class Placing:
         parts: dict[Job, tuple[list[tuple[int, int, int]], list[int]]] = {}
         new = 0
         for job, index, position, length in pieces:
-            if job.has(index):
+            if not job.left or job.has(index):
                 continue
             job.mark(index)
             new += length
             if job.chunks == 1:
-                for target in job.targets:
-                    rows, whose = files.setdefault(target.directory, ([], []))
-                    rows.append(_file(target, position))
-                    whose.append(target)
+                self._add_whole(job, position, files)
             else:
                 made, indices = parts.setdefault(job, ([], []))
                 made.append((job.recipe.offsets[index], position, length))
                 indices.append(index)
-        for directory, (rows, whose) in files.items():
-            lease.uses += 1
-            self._send(orders.MakeFiles(next(self._tokens), directory, rows), _Files(whose, lease))
         for job, (made, indices) in parts.items():
+            stretches = _joined(made)
+            if not job.opened and len(stretches) == 1 and stretches[0][2] == job.ref.size:
+                self._add_whole(job, stretches[0][1], files)  # It needs no unfinished file.
+                continue
+            if not job.opened:
+                self.open_object(job)
             lease.uses += 1
-            order = orders.WriteObject(next(self._tokens), job.ref.digest, _joined(made))
+            order = orders.WriteObject(next(self._tokens), job.ref.digest, stretches)
             self._send(order, _Parts(job, indices, lease))
             if not job.left:
                 self.finish(job)
+        for directory, (rows, whose) in files.items():
+            lease.uses += 1
+            self._send(orders.MakeFiles(next(self._tokens), directory, rows), _Files(whose, lease))
         return new
+
+    def _add_whole(
+        self, job: Job, position: int, files: dict[bytes, tuple[list[orders.File], list[Target]]]
+    ) -> None:
+        """Note the files that are made of a whole object at ``position`` of the arena."""
+        for target in job.targets:
+            rows, whose = files.setdefault(target.directory, ([], []))
+            rows.append(_file(target, position))
+            whose.append(target)
 
     def finish(self, job: Job) -> None:
         """An object of several chunks is whole: put it in its places."""

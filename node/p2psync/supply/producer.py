@@ -224,11 +224,10 @@ class Producer:
         loop = asyncio.get_running_loop()
         before = self._placing.result.reused
         for job in jobs:
-            if job.chunks > 1:
+            if job.ref.digest in self._leftovers:
                 self._placing.open_object(job)
-                if job.ref.digest in self._leftovers:
-                    found = await loop.run_in_executor(self._disk, self._reader.leftovers, job)
-                    self._placing.in_place(job, found)
+                found = await loop.run_in_executor(self._disk, self._reader.leftovers, job)
+                self._placing.in_place(job, found)
         if here:
             wanted = [Wanted(job, index) for job in jobs for index in job.missing()]
             while wanted:

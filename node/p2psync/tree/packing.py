@@ -33,8 +33,10 @@ from p2psync.tree.orders import (
     WriteObject,
 )
 
-RECEIVE_BYTES: Final = 256 << 10
-"""Bytes taken from a socket in one go."""
+RECEIVE_BYTES: Final = 64 << 10
+"""Bytes taken from a socket in one go: below what malloc(3) maps and unmaps each time, which costs more
+than the bytes.
+"""
 _BUFFER_MAX: Final = 1 << 30
 """Bytes of one message: a directory may have 2^20 names of 255 bytes."""
 _KINDS: Final[tuple[type[Any], ...]] = (

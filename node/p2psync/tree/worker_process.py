@@ -30,6 +30,10 @@ process: so it is the same p2psync, wherever that was found.
 """
 
 
+ORDERS_AT_ONCE: Final = 256
+"""Orders in one call to send them: below IOV_MAX of every system."""
+
+
 class ProcessWriter(Writer):
     """Sends orders to a process."""
 
@@ -37,7 +41,7 @@ class ProcessWriter(Writer):
         super().__init__()
         self._sock = sock
         self._process = process
-        self._out = bytearray()
+        self._out: list[bytes] = []
         self._facts = Unpacker()
         self._stopping = False
         self._ended = self._loop.create_future()
@@ -73,7 +77,7 @@ class ProcessWriter(Writer):
         # most orders.
         if not self._out:
             self._loop.call_soon(self._begin_to_send)
-        self._out += data
+        self._out.append(data)
 
     def _begin_to_send(self) -> None:
         if self._out and self._sock.fileno() >= 0:
@@ -82,13 +86,18 @@ class ProcessWriter(Writer):
 
     def _on_writable(self) -> None:
         try:
-            with memoryview(self._out)[:RECEIVE_BYTES] as some:
-                sent = self._sock.send(some)
+            sent = self._sock.sendmsg(self._out[:ORDERS_AT_ONCE])
         except BlockingIOError:
             return
         except (BrokenPipeError, ConnectionResetError):
-            sent = len(self._out)  # It is gone, which the other direction tells.
-        del self._out[:sent]
+            sent, self._out = 0, []  # It is gone, which the other direction tells.
+        done = 0
+        while sent and sent >= len(self._out[done]):
+            sent -= len(self._out[done])
+            done += 1
+        del self._out[:done]
+        if sent:
+            self._out[0] = self._out[0][sent:]
         if not self._out:
             self._loop.remove_writer(self._sock)
             if self._closing:

@@ -90,6 +90,10 @@ class BulkThread:
     def spans_max(self) -> int:
         return self._dialect.spans_max
 
+    @property
+    def by_path(self) -> bool:
+        return self._dialect.by_path
+
     def ask(self, order: Order, tell: Callable[[Answer], None]) -> None:
         loop = asyncio.get_running_loop()
         request = self._dialect.request(order)

@@ -17,6 +17,8 @@ class Dialect(Protocol):
 
     spans_max: int
     """Spans that an order may have."""
+    by_path: bool
+    """Whether content is found by its path."""
 
     def request(self, order: Order) -> bytes | None:
         """The request for ``order``, head and body; None if this kind of server cannot have any of it.
