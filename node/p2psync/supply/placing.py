@@ -411,16 +411,18 @@ class Placing:
                 self._tell.file_done(target.path, target.entry.size)
 
     def _finished(self, job: Job, targets: Sequence[Target], results: Sequence[orders.Result]) -> None:
-        if not targets:
+        there = [
+            target.path
+            for target, result in zip(targets, results, strict=True)
+            if not isinstance(result, str)
+        ]
+        if there:
+            self._share.complete(job, there[0])
+            self._placed(targets, results)
+            self._ledger.afterwards(lambda: self._share.withdraw(job))
+        else:
+            self._placed(targets, results)
             self._share.withdraw(job)
-            return
-        self._placed(targets, results)
-        for target, result in zip(targets, results, strict=True):
-            if not isinstance(result, str):
-                self._share.complete(job, target.path)
-                self._ledger.afterwards(lambda: self._share.withdraw(job))
-                return
-        self._share.withdraw(job)
 
 
 def content_key(digest: bytes) -> int:

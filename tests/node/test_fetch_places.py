@@ -1,0 +1,157 @@
+"""Who touches DEST in a fetch, what is set there, and what others are offered meanwhile."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from tests.node.fetch_world import BIG, TREE, Nobody, World, changed
+from tests.node.simulator import content
+
+from p2psync.events import Teller
+from p2psync.fetch.engine import Host, run_fetch
+from p2psync.fetch.options import Delete, FetchOptions
+from p2psync.format.limits import SINGLE_CHUNK_MAX
+from p2psync.format.listing import dir_entry
+from p2psync.format.reserved import PARTIAL
+from p2psync.format.snapshot import Snapshot
+from p2psync.format.url import ArchiveUrl
+from p2psync.network.protocols import Network
+from p2psync.supply.jobs import Job
+from p2psync.supply.placing import Nothing
+
+CHANGING = ("unlink", "rmdir", "rename", "replace", "link", "symlink", "mkdir", "chmod", "fchmod", "utime")
+"""Calls that change a directory tree."""
+
+
+def test_only_the_writer_changes_what_is_in_dest(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sixty thousand deletions on the event loop would stall everything else for seconds."""
+    world.fetch()
+    for number in range(200):
+        (world.dest / f"mine {number}").write_text("goes")
+    (world.dest / "deep" / "er").mkdir(parents=True)
+    world.publisher.publish(changed(big=content("new", 300_000), notes=None))
+    by: set[str] = set()
+    for name in CHANGING:
+        original = getattr(os, name)
+
+        def call(*arguments: Any, _original: Any = original, **options: Any) -> Any:
+            by.add(threading.current_thread().name)
+            return _original(*arguments, **options)
+
+        monkeypatch.setattr(os, name, call)
+    host = Host(cast(Network, Nobody()), lambda _: Nothing())
+    options = FetchOptions(
+        ArchiveUrl(world.publisher.archive, b""),
+        bytes(world.dest),
+        sources=tuple(world.sources),
+        share=False,
+        delete=Delete.ALL,
+    )
+    summary = world.run(run_fetch(options, world.state, Teller(), host, writer="thread"))
+    assert summary.deleted >= 200
+    assert world.differs() == []
+    assert by
+    assert threading.main_thread().name not in by
+
+
+@pytest.mark.parametrize("mtime_ns", [-1, 0, -86_400_000_000_000, -1_000_000_001])
+def test_a_root_dated_before_1970_gets_its_mode_and_time(world: World, mtime_ns: int) -> None:
+    _dated(world, mtime_ns)
+    assert world.fetch().exit_code == 0
+    assert world.dest.stat().st_mtime_ns == mtime_ns
+    assert stat.S_IMODE(world.dest.stat().st_mode) == 0o750
+    assert (world.dest / "big").read_bytes() == BIG
+    # And it is as it should be: nothing is left to do.
+    assert world.fetch().changed == 0
+
+
+def _dated(world: World, mtime_ns: int) -> None:
+    """Let the newest snapshot's root have another mode and time."""
+    publisher = world.publisher
+    raw = publisher.objects[publisher.head.snapshot.digest]
+    root = Snapshot.decode(raw).root
+    dated = dir_entry(b"", 0o750, mtime_ns, root.ref, root.totals)
+    ref = publisher.put(Snapshot(dated, publisher.now * 10**9, ()).encode())
+    publisher.sign(ref)
+
+
+def test_a_single_file_leaves_the_directory_that_it_goes_to_as_it_is(world: World) -> None:
+    world.dest.mkdir()
+    world.dest.chmod(0o711)
+    world.fetch(path=b"big")
+    assert (world.dest / "big").read_bytes() == BIG
+    assert stat.S_IMODE(world.dest.stat().st_mode) == 0o711
+
+
+def test_web_mirrors_are_asked_for_the_path_in_the_archive(world: World) -> None:
+    """Whatever part of it is fetched, and whatever it is called here."""
+    for source in world.sources.values():
+        source.web = source.name == "b"
+        source.lacks = (lambda _: True) if source.name == "a" else (lambda _: False)
+    pool = cast(dict[bytes, bytes], TREE[b"pool"])
+    digests = {world.publisher.put(data).digest for data in pool.values()} | {world.publisher.put(BIG).digest}
+    world.sources["a"].lacks = lambda digest: digest in digests and digest not in world.publisher.recipes
+    web = world.sources["b"]
+    world.fetch(path=b"pool")
+    asked = {path for path in web.paths if path is not None}
+    small = {name for name, data in pool.items() if len(data) <= SINGLE_CHUNK_MAX}
+    assert {b"pool/" + name for name in small} <= asked <= {b"pool/" + name for name in pool}
+    web.paths.clear()
+    world.fresh_state()
+    world.fetch(world.folder / "renamed", path=b"pool/042.deb")
+    assert set(web.paths) == {b"pool/042.deb"}
+    assert (world.folder / "renamed").read_bytes() == pool[b"042.deb"]
+
+
+class Spy:
+    """A share that remembers what it was told, and what the index knew then."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.told: list[tuple[str, bool]] = []
+
+    def _note(self, what: str, job: Job) -> None:
+        known = bool(self._world.state.trees.find(job.ref.digest))
+        self.told.append((what, known))
+
+    def offer(self, job: Job) -> None:
+        self._note("offered", job)
+
+    def complete(self, job: Job, path: bytes) -> None:
+        assert (self._world.dest / os.fsdecode(path)).stat().st_size == job.ref.size
+        self._note("complete", job)
+
+    def withdraw(self, job: Job) -> None:
+        self._note("withdrawn", job)
+
+
+def test_a_whole_file_is_offered_until_the_index_knows_it(world: World) -> None:
+    """A swarm must not lose what it has."""
+    big = content("large", 9 << 20)
+    world.publisher.publish({b"large": big})
+    spy = Spy(world)
+    host = Host(cast(Network, Nobody()), lambda _: spy)
+    options = FetchOptions(
+        ArchiveUrl(world.publisher.archive, b""), bytes(world.dest), sources=("a", "b"), share=False
+    )
+    world.run(run_fetch(options, world.state, Teller(), host, writer="inline"))
+    assert (world.dest / "large").read_bytes() == big
+    assert spy.told == [("offered", False), ("complete", False), ("withdrawn", True)]
+
+
+def test_what_was_replaced_is_not_kept_where_one_path_fails_at_every_run(world: World) -> None:
+    world.fetch()
+    for turn in range(3):
+        world.publisher.publish(changed(big=content(f"big {turn}", 400_000), stuck=b"stuck"))
+        (world.dest / "stuck").mkdir(exist_ok=True)
+        (world.dest / "stuck" / "mine").write_text("stays")
+        assert world.fetch().exit_code == 23
+        assert (world.dest / "big").read_bytes() == content(f"big {turn}", 400_000)
+        folder = world.dest / os.fsdecode(PARTIAL)
+        assert not folder.exists() or not os.listdir(folder)
+    assert Path(world.dest / "stuck" / "mine").read_text() == "stays"
