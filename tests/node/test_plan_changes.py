@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 
+import pytest
 from tests.node.simulator import MTIME
 
 from p2psync.format.ids import EMPTY, Ref
@@ -54,6 +55,13 @@ def test_deletions_are_values_too() -> None:
         (b"x/file", None, Reason.EXTRANEOUS),
         (b"z", None, Reason.EXTRANEOUS),
     ]
+
+
+def test_contents_that_are_wanted_twice_show_in_a_large_plan_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("p2psync.plan.changes.SORTED_AT_ONCE", 100)
+    plan = Plan(ROOT)
+    plan.contents.extend([*range(-500, 500), -77, 0, 499, 499])
+    assert plan.repeated() == {-77, 0, 499}
 
 
 def test_contents_that_are_wanted_twice_show() -> None:
