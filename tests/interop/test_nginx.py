@@ -8,15 +8,13 @@ import random
 
 import pytest
 from tests.interop.nginx_support import BIG, ODD, Nginx
+from tests.node.bulk_support import D, web_bulk
 
 from p2psync.errors import NetworkError
-from p2psync.format.ids import Ref
 from p2psync.sources.http.rate import RateLimiter
 from p2psync.sources.source import NotOffered, Span
-from p2psync.sources.web import WebSource
 
 RANDOM = random.Random(11)
-D = b"\x11" * 32
 
 
 def spans_of_big(count: int, length: int) -> list[Span]:
@@ -26,33 +24,25 @@ def spans_of_big(count: int, length: int) -> list[Span]:
 
 @pytest.mark.parametrize("kind", ["plain", "tls"])
 async def test_ranges_and_whole_files(nginx: Nginx, kind: str) -> None:
-    source = WebSource(f"{nginx.plain if kind == 'plain' else nginx.tls}/pub/", ssl_context=nginx.context)
+    url = f"{nginx.plain if kind == 'plain' else nginx.tls}/pub/"
     spans = [Span(D, 0, len(BIG), b"big", len(BIG)), *spans_of_big(10, 100_000), *spans_of_big(10, 10)]
     spans += [Span(D, 0, 150, b"%d" % index, 150) for index in range(100, 200)]
-    buffer = memoryview(bytearray(sum(span.length for span in spans)))
-    before = source.received
-    assert all(await source.read(spans, buffer))
-    position = 0
-    for span in spans:
-        whole = BIG if span.path == b"big" else (span.path or b"") * 50
-        wanted = whole[span.offset : span.offset + span.length]
-        assert bytes(buffer[position : position + span.length]) == wanted
-        position += span.length
-    assert source.received - before > buffer.nbytes
-    await source.close()
+    async with web_bulk(url, ssl_context=nginx.context) as asker:
+        answers = await asyncio.gather(*(asker.get(span) for span in spans))
+        for span, answer in zip(spans, answers, strict=True):
+            whole = BIG if span.path == b"big" else (span.path or b"") * 50
+            assert asker.bytes_of(answer, [span]) == [whole[span.offset : span.offset + span.length]]
+        assert asker.bulk.received > sum(span.length for span in spans)
 
 
 @pytest.mark.parametrize("name", ODD)
 async def test_odd_names(nginx: Nginx, name: bytes) -> None:
-    source = WebSource(f"{nginx.plain}/pub")
-    buffer = memoryview(bytearray(3 * len(name)))
-    assert await source.read([Span(D, 0, len(buffer), b"dir/" + name, len(buffer))], buffer) == [True]
-    assert bytes(buffer) == name * 3
-    await source.close()
+    span = Span(D, 0, 3 * len(name), b"dir/" + name, 3 * len(name))
+    async with web_bulk(f"{nginx.plain}/pub") as asker:
+        assert asker.bytes_of(await asker.get(span), [span]) == [name * 3]
 
 
 async def test_other_versions_and_missing_paths_are_not_here(nginx: Nginx) -> None:
-    source = WebSource(f"{nginx.plain}/pub")
     spans = [
         Span(D, 0, 10, b"nothing", 10),
         Span(D, 0, 10, None, 10),
@@ -63,84 +53,66 @@ async def test_other_versions_and_missing_paths_are_not_here(nginx: Nginx) -> No
         Span(D, 5, 10, b"100", 150),
         Span(D, 0, 10, b"dir", 10),
     ]
-    buffer = memoryview(bytearray(sum(span.length for span in spans)))
-    assert await source.read(spans, buffer) == [False] * 6 + [True, False]
-    await source.close()
+    async with web_bulk(f"{nginx.plain}/pub") as asker:
+        answers = [await asker.get(span) for span in spans]
+    assert [answer.error for answer in answers] == [None] * len(spans)
+    assert [answer.positions[0] >= 0 for answer in answers] == [False] * 6 + [True, False]
 
 
 async def test_many_small_reads_at_once_over_connections_that_end(nginx: Nginx) -> None:
     """nginx ends a connection after 50 requests here: pipelined ones behind are sent again."""
-    source = WebSource(f"{nginx.plain}/pub")
+    async with web_bulk(f"{nginx.plain}/pub") as asker:
 
-    async def read(index: int) -> None:
-        wanted = b"%d" % index * 50
-        buffer = memoryview(bytearray(len(wanted)))
-        span = Span(D, 0, len(wanted), b"%d" % index, len(wanted))
-        assert await source.read([span], buffer) == [True]
-        assert bytes(buffer) == wanted
+        async def read(index: int) -> None:
+            wanted = b"%d" % index * 50
+            span = Span(D, 0, len(wanted), b"%d" % index, len(wanted))
+            assert asker.bytes_of(await asker.get(span), [span]) == [wanted]
 
-    async with asyncio.TaskGroup() as group:
-        for index in range(200):
-            group.create_task(read(index))
-    await source.close()
+        async with asyncio.TaskGroup() as group:
+            for index in range(200):
+                group.create_task(read(index))
 
 
-async def test_what_a_web_server_does_not_offer(nginx: Nginx) -> None:
-    source = WebSource(f"{nginx.plain}/pub")
-    assert await source.head(D) is None
-    assert await source.metas([Ref(5, D)]) == [None]
-    assert await source.holders(D) == []
-    for call in (source.meta(Ref(5, D)), source.recipe(D), source.have([D]), source.nominate(D, b"x")):
-        with pytest.raises(NotOffered, match=nginx.plain):
-            await call
-    await source.close()
-
-
-async def test_redirections_and_failures_say_what_to_do(nginx: Nginx) -> None:
-    buffer = memoryview(bytearray(10))
-    source = WebSource(f"{nginx.plain}/moved")
-    with pytest.raises(NotOffered, match="elsewhere"):
-        await source.read([Span(D, 0, 10, b"x", 10)], buffer)
-    await source.close()
-    source = WebSource(f"{nginx.plain}/broken")
-    with pytest.raises(NetworkError, match="503"):
-        await source.read([Span(D, 0, 10, b"x", 10)], buffer)
-    await source.close()
+@pytest.mark.parametrize(
+    ("place", "kind", "words"), [("moved", NotOffered, "elsewhere"), ("broken", NetworkError, "503")]
+)
+async def test_redirections_and_failures_say_what_to_do(
+    nginx: Nginx, place: str, kind: type[Exception], words: str
+) -> None:
+    async with web_bulk(f"{nginx.plain}/{place}") as asker:
+        error = (await asker.get(Span(D, 0, 10, b"x", 10))).error
+    assert isinstance(error, kind)
+    assert words in str(error)
 
 
 async def test_a_server_without_ranges_serves_whole_files_only(nginx: Nginx) -> None:
-    source = WebSource(f"{nginx.plain}/norange")
-    whole = memoryview(bytearray(len(BIG)))
-    assert await source.read([Span(D, 0, len(BIG), b"big", len(BIG))], whole) == [True]
-    assert bytes(whole) == BIG
-    with pytest.raises(NotOffered, match="parts of files"):
-        await source.read([Span(D, 5, 10, b"big", len(BIG))], memoryview(bytearray(10)))
-    await source.close()
+    whole = Span(D, 0, len(BIG), b"big", len(BIG))
+    async with web_bulk(f"{nginx.plain}/norange") as asker:
+        assert asker.bytes_of(await asker.get(whole), [whole]) == [BIG]
+        error = (await asker.get(Span(D, 5, 10, b"big", len(BIG)))).error
+    assert isinstance(error, NotOffered)
+    assert "parts of files" in str(error)
 
 
 async def test_a_certificate_that_is_not_trusted_is_refused(nginx: Nginx) -> None:
-    source = WebSource(f"{nginx.tls}/pub")
-    with pytest.raises(NetworkError, match="TLS failed"):
-        await source.read([Span(D, 0, 10, b"100", 150)], memoryview(bytearray(10)))
-    await source.close()
+    async with web_bulk(f"{nginx.tls}/pub") as asker:
+        error = (await asker.get(Span(D, 0, 10, b"100", 150))).error
+    assert isinstance(error, NetworkError)
+    assert "TLS failed" in str(error)
 
 
 async def test_a_certificate_for_another_name_is_refused(nginx: Nginx) -> None:
-    source = WebSource(f"{nginx.tls.replace('localhost', '127.0.0.1')}/pub", ssl_context=nginx.context)
-    with pytest.raises(NetworkError, match="TLS failed"):
-        await source.read([Span(D, 0, 10, b"100", 150)], memoryview(bytearray(10)))
-    await source.close()
+    url = f"{nginx.tls.replace('localhost', '127.0.0.1')}/pub"
+    async with web_bulk(url, ssl_context=nginx.context) as asker:
+        error = (await asker.get(Span(D, 0, 10, b"100", 150))).error
+    assert isinstance(error, NetworkError)
+    assert "TLS failed" in str(error)
 
 
 @pytest.mark.parametrize("kind", ["plain", "tls"])
 async def test_a_limit_changes_nothing_but_the_time(nginx: Nginx, kind: str) -> None:
-    source = WebSource(
-        f"{nginx.plain if kind == 'plain' else nginx.tls}/pub",
-        ssl_context=nginx.context,
-        limiter=RateLimiter(4_000_000),
-        idle_timeout=2,
-    )
-    buffer = memoryview(bytearray(2_000_000))
-    assert await source.read([Span(D, 0, len(buffer), b"big", len(BIG))], buffer) == [True]
-    assert bytes(buffer) == BIG[: len(buffer)]
-    await source.close()
+    url = f"{nginx.plain if kind == 'plain' else nginx.tls}/pub"
+    span = Span(D, 0, 2_000_000, b"big", len(BIG))
+    limiter = RateLimiter(4_000_000)
+    async with web_bulk(url, ssl_context=nginx.context, limiter=limiter, idle_timeout=2) as asker:
+        assert asker.bytes_of(await asker.get(span), [span]) == [BIG[: span.length]]

@@ -257,12 +257,6 @@ class SimSource:
         await self._answer(300)
         return self.heads[-1] if self.heads else self.publisher.head.raw
 
-    async def meta(self, ref: Ref) -> bytes:
-        raw = (await self.metas([ref]))[0]
-        if raw is None:
-            raise NotHere(f"{self.name}: no such object")
-        return raw
-
     async def metas(self, refs: Sequence[Ref]) -> list[bytes | None]:
         made = [self._bytes(ref.digest, 0, ref.size) for ref in refs]
         await self._answer(sum(len(raw or b"") for raw in made))

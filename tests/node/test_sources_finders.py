@@ -393,7 +393,7 @@ async def test_one_limit_is_for_all_sources_together(tmp_path: Path) -> None:
         limiter = RateLimiter(10_000)
         made = Discovery(state, options.search(limiter), cast(Network, SimNetwork()), swarm, print)
         for source in (cast(Any, member.source) for member in swarm.members):
-            assert source._control._pool._limiter is limiter
             assert source.content._limiter is limiter
+            assert source.metadata is None or source.metadata._pool._limiter is limiter
         assert [member.metadata is not None for member in swarm.members] == [True, True, False]
         await made.close()

@@ -9,6 +9,7 @@ import pytest
 from tests.node.simulator import Publisher
 from tests.node.swarm_sim import SimSource
 
+from p2psync.events import Teller, warnings_to
 from p2psync.sources.swarm import (
     BACKOFF_MAX,
     FAILURES_MAX,
@@ -32,7 +33,7 @@ class Bench:
     def __init__(self) -> None:
         self.now = 100.0
         self.warnings: list[str] = []
-        self.swarm = Swarm(lambda: self.now, self.warnings.append)
+        self.swarm = Swarm(lambda: self.now, Teller(warnings_to(self.warnings.append)).warn)
 
     def add(
         self,
@@ -135,7 +136,6 @@ def test_a_partial_holder_may_get_what_it_lacked(bench: Bench) -> None:
     member = bench.add("peer", whole=False)
     bench.swarm.missed(member, b"object")
     assert bench.swarm.lacks(member, b"object")
-    assert bench.swarm.nobody_has(b"object")
     bench.now += LACK_SECONDS + 0.1
     assert not bench.swarm.lacks(member, b"object")
     assert bench.warnings == []
@@ -174,7 +174,6 @@ def test_requests_fit_the_rate(bench: Bench) -> None:
     assert fast.request_size == REQUEST_MAX
     assert slow.request_size == REQUEST_MIN
     assert bench.swarm.alive() == [fast, slow]
-    assert fast.delivered == 30 * 10**9
 
 
 def test_an_answer_without_bytes_says_nothing_of_the_rate(bench: Bench) -> None:

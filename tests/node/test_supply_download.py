@@ -30,7 +30,6 @@ from tests.node.simulator import Publisher, Tree, content
 from tests.node.swarm_sim import Arena, SimSource
 
 from p2psync.errors import FileError, NetworkError, TransferTimeout
-from p2psync.sources.swarm import Member
 from p2psync.sources.wire import Have
 from p2psync.supply import download, producer
 
@@ -406,8 +405,8 @@ def test_no_error_of_a_source_stops_the_others(make: Callable[..., Arena], run: 
     arena = make(MIXED)
     rogue = Rogue("rogue", arena.publisher)
     rogue.error = (getattr(transfer, kind, None) or getattr(errors, kind))("rogue: no")
-    member: Member = arena.join(rogue)
+    arena.join(rogue)
     arena.join(SimSource("good", arena.publisher))
     run(arena.fetch())
     assert arena.differs() == []
-    assert member.delivered == 0
+    assert arena.watcher.by_source.get("rogue", 0) == 0

@@ -1,4 +1,4 @@
-"""Filter rules of the command line, in order, as the ``Filter`` that publish and fetch use."""
+"""Filter rules of the command line, in order, as the ``Filter`` that publish uses."""
 
 from __future__ import annotations
 

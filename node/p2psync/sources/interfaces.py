@@ -77,10 +77,5 @@ class Source(Protocol):
     def tracker(self) -> Tracker | None:
         """None of a source that keeps no addresses."""
 
-    async def read(self, pieces: Sequence[Span], into: memoryview) -> list[bool]:
-        """Content for those who have no arena, unverified: fills ``into`` with ``pieces``, back to back, and
-        says which came. Raises NotOffered where the server cannot answer such a request.
-        """
-
     async def close(self) -> None:
         """Close its connections and end its thread; calls and orders under way fail."""

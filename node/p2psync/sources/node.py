@@ -59,14 +59,6 @@ class PeerSource:
             raise self._refusal(head)
         return head.status == 204
 
-    async def meta(self, ref: Ref) -> bytes:
-        if ref.is_empty:
-            return b""
-        buffer = memoryview(bytearray(ref.size))
-        if not await self._range(Span(ref.digest, 0, ref.size), buffer):
-            raise NotHere(f"{self.name}: does not have object {ref.digest.hex()}")
-        return bytes(buffer)
-
     async def metas(self, refs: Sequence[Ref]) -> list[bytes | None]:
         wanted = [ref for ref in refs if not ref.is_empty]
         buffer = memoryview(bytearray(sum(ref.size for ref in wanted)))

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from p2psync.sources.http.bulk import BulkThread
 from p2psync.sources.http.dialect import Dialect
-from p2psync.sources.http.pool import Settings
 from p2psync.sources.http.rate import RateLimiter
 from p2psync.sources.http.server import CONNECT_TIMEOUT, IDLE_TIMEOUT, Server
 from p2psync.sources.interfaces import Metadata, Tracker
 from p2psync.sources.node import PeerSource
 from p2psync.sources.node_content import NodeDialect
 from p2psync.sources.orders import Bulk
-from p2psync.sources.source import Span
-from p2psync.sources.web import WebSource
 from p2psync.sources.web_content import WebDialect
 
 
@@ -40,14 +36,10 @@ class OpenSource:
     Open costs nothing: connections and threads come with the first question.
     """
 
-    def __init__(self, content: Bulk, control: PeerSource | WebSource) -> None:
-        """``control``: all but content, over the event loop."""
+    def __init__(self, content: Bulk, node: PeerSource | None) -> None:
+        """``node`` answers for all but content, over the event loop; None: this is a plain web server."""
         self.content = content
-        self._control = control
-        self.metadata: Metadata | None = None
-        self.tracker: Tracker | None = None
-        if isinstance(control, PeerSource):
-            self.metadata = self.tracker = control
+        self._node = node
 
     @property
     def name(self) -> str:
@@ -55,13 +47,18 @@ class OpenSource:
 
     @property
     def received(self) -> int:
-        return self.content.received + self._control.received
+        return self.content.received + (0 if self._node is None else self._node.received)
 
-    async def read(self, pieces: Sequence[Span], into: memoryview) -> list[bool]:
-        return await self._control.read(pieces, into)
+    @property
+    def metadata(self) -> Metadata | None:
+        return self._node
+
+    @property
+    def tracker(self) -> Tracker | None:
+        return self._node
 
     async def close(self) -> None:
-        await asyncio.gather(self.content.close(), self._control.close())
+        await asyncio.gather(self.content.close(), *([] if self._node is None else [self._node.close()]))
 
 
 def open_source(name: str, settings: SourceSettings) -> OpenSource:
@@ -69,20 +66,20 @@ def open_source(name: str, settings: SourceSettings) -> OpenSource:
 
     Raises UsageError for a name that is neither.
     """
-    options: Settings = {
-        "limiter": settings.limiter,
-        "connect_timeout": settings.connect_timeout,
-        "idle_timeout": settings.idle_timeout,
-        "ssl_context": settings.ssl_context,
-    }
     dialect: Dialect
+    node: PeerSource | None = None
     if name.startswith(("http://", "https://")):
         server = Server.web(name)
-        control: PeerSource | WebSource = WebSource(name, **options)
         dialect = WebDialect(server)
     else:
         server = Server.peer(name)
-        control = PeerSource(name, **options)
+        node = PeerSource(
+            name,
+            limiter=settings.limiter,
+            connect_timeout=settings.connect_timeout,
+            idle_timeout=settings.idle_timeout,
+            ssl_context=settings.ssl_context,
+        )
         dialect = NodeDialect(server)
     content = BulkThread(
         server,
@@ -93,4 +90,4 @@ def open_source(name: str, settings: SourceSettings) -> OpenSource:
         idle_timeout=settings.idle_timeout,
         ssl_context=settings.ssl_context,
     )
-    return OpenSource(content, control)
+    return OpenSource(content, node)

@@ -62,8 +62,6 @@ class Member:
     """Bytes a second and request, smoothed."""
     answered: bool = False
     """It has answered something: who has not may be silent, and is waited for last."""
-    delivered: int = 0
-    """Verified bytes."""
     failures: int = 0
     retry_at: float = 0.0
     banned: bool = False
@@ -123,10 +121,11 @@ class Swarm:
         warn: Callable[[str], None],
         tell_state: Callable[[str, str], None] | None = None,
     ) -> None:
-        """``tell_state`` hears the name of a source and a word on how it does, "" while all is well."""
+        """``warn`` may be told the same thing by many requests. ``tell_state`` hears the name of a source and
+        a word on how it does, "" while all is well.
+        """
         self._clock = clock
-        self._tell = warn
-        self._told: set[str] = set()
+        self._warn = warn
         self._tell_state = tell_state or _untold
         self._members: dict[str, Member] = {}
         self._random = random.Random()  # noqa: S311 - spreads load, guards nothing
@@ -183,19 +182,9 @@ class Swarm:
         if member.denied.get(digest, 0) < DENIALS_MAX:
             member.lacking.pop(digest, None)
 
-    def nobody_has(self, digest: bytes) -> bool:
-        """Whether every usable source lacks the object."""
-        return all(self.lacks(member, digest) for member in self.alive())
-
     def hopeless(self) -> bool:
         """Whether no source is left that could be asked, now or later."""
         return not self.alive()
-
-    def _warn(self, text: str) -> None:
-        """Warn of something once: many requests may bring the same word."""
-        if text not in self._told:
-            self._told.add(text)
-            self._tell(text)
 
     # What came of a request.
 
@@ -205,7 +194,6 @@ class Swarm:
         if member.failures:
             member.failures = 0
             self._tell_state(member.name, "")
-        member.delivered += size
         if size and seconds > 0:
             rate = size / seconds
             member.rate = rate if not member.rate else member.rate + RATE_WEIGHT * (rate - member.rate)

@@ -55,10 +55,6 @@ class Trees(Directories):
         row = self._db.connection.execute(f"SELECT {_TREE} FROM trees WHERE path = ?", (path,)).fetchone()  # noqa: S608
         return None if row is None else _tree(row)
 
-    def by_id(self, tree_id: int) -> Tree | None:
-        row = self._db.connection.execute(f"SELECT {_TREE} FROM trees WHERE id = ?", (tree_id,)).fetchone()  # noqa: S608
-        return None if row is None else _tree(row)
-
     def by_archive(self, archive: bytes) -> list[Tree]:
         rows = self._db.connection.execute(
             f"SELECT {_TREE} FROM trees WHERE archive = ? ORDER BY id",  # noqa: S608

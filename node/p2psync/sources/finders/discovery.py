@@ -58,11 +58,12 @@ class Discovery:
         swarm: Swarm,
         warn: Callable[[str], None],
     ) -> None:
+        """``warn`` may be told the same thing at each search."""
         self._search = search
         self._archive = search.archive
         self._remembered = Remembered(state, search.archive)
         self._dht = InDht(network, search.archive)
-        self._heads = HeadQuestions(search.archive, self._dht, swarm, self._warn_once)
+        self._heads = HeadQuestions(search.archive, self._dht, swarm, warn)
         self._swarm = swarm
         self._warn = warn
         self._own_key = state.identity().public_key
@@ -74,7 +75,6 @@ class Discovery:
         self._false: set[bytes] = set()
         self._issued: dict[bytes, int] = {}
         """Node keys of sources, and when the newest record was issued that was seen of each."""
-        self._warned: set[str] = set()
         self._told_silent = False
         for name in dict.fromkeys(search.given):
             if not swarm.knows(name, None) and swarm.has_room():
@@ -101,16 +101,16 @@ class Discovery:
             self._archive, found, remembered, time.time(), require_fresh=self._search.require_fresh
         )
         for warning in judgement.warnings:
-            self._warn_once(warning)
+            self._warn(warning)
         if judgement.head is None:
             raise NetworkError(
                 f"no head of p2psync://{archive_text(self._archive)} was found: neither the DHT nor a "
                 "source has one; give --bootstrap HOST:PORT of a node, or --source HOST:PORT of a mirror"
             )
         if not found and remembered is not None:
-            self._warn_once("nobody could be asked for a newer head; the newest one known here is used")
+            self._warn("nobody could be asked for a newer head; the newest one known here is used")
         if judgement.refused_older:
-            self._warn_once(
+            self._warn(
                 f"{judgement.refused_older} older head(s) were offered and refused: "
                 f"sequence number {judgement.head.seq} is the newest known"
             )
@@ -127,11 +127,6 @@ class Discovery:
             return False
         await self._remembered.keep_head(head)
         return head.snapshot != than.snapshot
-
-    def _warn_once(self, text: str) -> None:
-        if text not in self._warned:
-            self._warned.add(text)
-            self._warn(text)
 
     # Sources.
 
@@ -190,7 +185,7 @@ class Discovery:
         failures = self._proofs.failures
         if failures and not self._swarm.members and not self._told_silent:
             self._told_silent = True
-            self._warn_once(f"none of the {len(failures)} known holders answers (last: {failures[-1]})")
+            self._warn(f"none of the {len(failures)} known holders answers (last: {failures[-1]})")
 
     def _questions(self) -> list[Coroutine[Any, Any, None]]:
         """To each source: whom else it knows."""
@@ -214,7 +209,7 @@ class Discovery:
         except NetworkError as error:
             self._swarm.failed(member, str(error))
         except P2psyncError as error:
-            self._warn_once(str(error))
+            self._warn(str(error))
         else:
             await self._take(raws, verified=False)
 

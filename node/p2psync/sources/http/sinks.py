@@ -60,8 +60,7 @@ UNWANTED: Final[Sink] = _Unwanted()
 class IntoSink:
     """Fills a view exactly: the bytes ``offset ...`` of something, as many as the view is long.
 
-    ``offset`` None asks for the whole thing, which must have exactly the view's length. After the response,
-    ``whole`` is the size of the thing where the server told it.
+    ``offset`` None asks for the whole thing, which must have exactly the view's length.
     """
 
     def __init__(self, view: memoryview, offset: int | None = None) -> None:
@@ -70,7 +69,6 @@ class IntoSink:
         self._filled = 0
         self.matched = False
         """True once a head announced exactly the bytes that were asked for."""
-        self.whole: int | None = None
 
     def begin(self, head: ResponseHead) -> bool:
         self._filled = 0
@@ -79,13 +77,12 @@ class IntoSink:
             told = head.content_range()
             if told is None:
                 raise FormatError("answered a range request without saying which range it sends")
-            first, length, self.whole = told
+            first, length, _ = told
             if head.length is not None and head.length != length:
                 raise FormatError("sent a range whose length contradicts itself")
             self.matched = first == (self._offset or 0) and length == wanted
         elif head.status == 200:
             # A server may ignore Range (RFC 9110, 14.2): good enough where the range is the whole.
-            self.whole = head.length
             self.matched = not self._offset and head.length in (None, wanted)
         return self.matched
 
