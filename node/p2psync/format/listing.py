@@ -14,7 +14,7 @@ version does not know may stand behind any entry; it is kept, so that an entry c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -119,7 +119,7 @@ def add_totals(parts: Iterable[Totals]) -> Totals:
     return Totals(files, dirs, symlinks, size)
 
 
-def check_totals(entry: Entry, entries: Iterable[Entry]) -> None:
+def check_totals(entry: Entry, entries: Sequence[Entry]) -> None:
     """Refuse a directory whose listing, ``entries``, does not add up to the totals in its ``entry``.
 
     Whoever checks each directory on the way has the totals of the root as a bound on the whole walk: a bomb
@@ -128,14 +128,13 @@ def check_totals(entry: Entry, entries: Iterable[Entry]) -> None:
     Raises:
         FormatError: they differ.
     """
-    files = dirs = symlinks = size = 0
-    for inner in entries:
-        if inner.kind is Kind.FILE:
-            files += 1
-            size += inner.size
-        elif inner.kind is Kind.SYMLINK:
+    sizes = [inner.size for inner in entries if inner.kind is Kind.FILE]
+    files, size = len(sizes), sum(sizes)
+    dirs = symlinks = 0
+    for inner in entries if files < len(entries) else ():
+        if inner.kind is Kind.SYMLINK:
             symlinks += 1
-        else:
+        elif inner.kind is Kind.DIR:
             below = inner.totals
             files += below.files
             dirs += below.dirs + 1

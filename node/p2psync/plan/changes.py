@@ -8,8 +8,9 @@ turn comes.
 
 from __future__ import annotations
 
+import sys
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from itertools import pairwise
@@ -17,6 +18,14 @@ from typing import Final, NamedTuple
 
 from p2psync.format.ids import Ref
 from p2psync.format.listing import NO_TOTALS, Entry, Kind, Totals
+
+KEY_BYTES: Final = 8
+
+
+def content_key(digest: bytes) -> int:
+    """The first 64 bits of a digest as an ``array`` has them: enough to notice that two may be the same."""
+    return int.from_bytes(digest[:KEY_BYTES], sys.byteorder, signed=True)
+
 
 SORTED_AT_ONCE: Final = 1 << 17
 """Keys that are sorted together: as objects they take five times the memory of the array."""
@@ -135,20 +144,30 @@ class Plan:
     unread_bytes: int = 0
     """What is below these, as far as it is known."""
     contents: array[int] = field(default_factory=lambda: array("q"))
-    """Of each file whose content is to be got the first 64 bits of its digest: what is wanted twice shows."""
+    """Of each file whose content is to be got, and that is not empty, its ``content_key``: what is wanted
+    twice shows.
+    """
 
     @property
     def has_old_content(self) -> bool:
         """Whether there is anything in DEST whose chunks might serve again."""
         return any(work.extraneous or work.conflicts or work.replaced for work in self.dirs)
 
+    def want(self, files: Iterable[Entry]) -> None:
+        """Note files whose content is to be got."""
+        wanted = list(files)
+        self.files += len(wanted)
+        self.size += sum([each.size for each in wanted])
+        self.contents.frombytes(b"".join([each.digest[:KEY_BYTES] for each in wanted]))
+
     def repeated(self) -> frozenset[int]:
         """Those of ``contents`` that occur more than once."""
         turns = 1 + len(self.contents) // SORTED_AT_ONCE
         found: set[int] = set()
         for turn in range(turns):
-            some = self.contents if turns == 1 else (key for key in self.contents if key % turns == turn)
-            found.update(one for one, next_one in pairwise(sorted(some)) if one == next_one)
+            some = [key for key in self.contents if key % turns == turn]
+            if len(set(some)) < len(some):
+                found.update(one for one, next_one in pairwise(sorted(some)) if one == next_one)
         return frozenset(found)
 
 

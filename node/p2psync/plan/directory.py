@@ -181,24 +181,19 @@ class DirectoryComparison:
         self, work: DirWork, entries: list[Entry], item: Item, plan: Plan, inner: list[Item]
     ) -> None:
         """Plan a directory that is not there."""
-        content, contents = work.content, plan.contents
-        files = size = 0
+        files = [position for position, wanted in enumerate(entries) if wanted.kind is Kind.FILE]
+        work.content.extend(files)
+        work.reasons.frombytes(bytes([Reason.MISSING]) * len(files))
+        work.retouch = True
+        plan.want(entries[position] for position in files)
+        if len(files) == len(entries):
+            return
         for position, wanted in enumerate(entries):
-            kind = wanted.kind
-            if kind is Kind.FILE:
-                content.append(position)
-                contents.append(int.from_bytes(wanted.digest[:8], "big", signed=True))
-                files += 1
-                size += wanted.size
-            elif kind is Kind.SYMLINK:
+            if wanted.kind is Kind.SYMLINK:
                 work.symlinks.append(position)
-            else:
+            elif wanted.kind is Kind.DIR:
                 path = join(work.path, wanted.name)
                 inner.append(Item(path, wanted.ref, wanted, False, item.depth + 1))
-        work.reasons.frombytes(bytes([Reason.MISSING]) * files)
-        work.retouch = True
-        plan.files += files
-        plan.size += size
 
     def _look_up(self, item: Item) -> Entry:
         """The entry of a directory, from the listing of the one that it is in."""
@@ -273,9 +268,7 @@ class DirectoryComparison:
         if reason is not None:
             work.content.append(position)
             work.reasons.append(reason)
-            plan.contents.append(int.from_bytes(wanted.digest[:8], "big", signed=True))
-            plan.files += 1
-            plan.size += wanted.size
+            plan.want([wanted])
         elif found is not None and not same_attributes(found, wanted):
             work.metadata.append(position)
 

@@ -17,6 +17,7 @@ from p2psync.arena import Arena, Extent
 from p2psync.errors import FileError
 from p2psync.events import Teller
 from p2psync.format.listing import Entry
+from p2psync.plan.changes import content_key
 from p2psync.supply.change import Change
 from p2psync.supply.jobs import Job, Target
 from p2psync.supply.ledger import Ledger
@@ -423,11 +424,6 @@ class Placing:
         else:
             self._placed(targets, results)
             self._share.withdraw(job)
-
-
-def content_key(digest: bytes) -> int:
-    """The first 64 bits of a digest, signed: enough to notice that two may be the same."""
-    return int.from_bytes(digest[:8], "big", signed=True)
 
 
 def broken(fact: orders.Broken) -> FileError:

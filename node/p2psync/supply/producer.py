@@ -17,12 +17,12 @@ from p2psync.format.ids import Ref
 from p2psync.format.limits import SINGLE_CHUNK_MAX
 from p2psync.format.listing import Entry, Kind
 from p2psync.format.recipe import Recipe
-from p2psync.plan.changes import DirWork, Plan
+from p2psync.plan.changes import DirWork, Plan, content_key
 from p2psync.supply.jobs import Job, Target
 from p2psync.supply.ledger import Ledger
 from p2psync.supply.local import LocalChunks
 from p2psync.supply.manifest import Manifest
-from p2psync.supply.placing import Lease, Placing, content_key
+from p2psync.supply.placing import Lease, Placing
 from p2psync.supply.reader import LocalReader, Wanted
 
 BATCH_FILES: Final = 1024
