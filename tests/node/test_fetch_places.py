@@ -116,14 +116,14 @@ class Spy:
         self.told: list[tuple[str, bool]] = []
 
     def _note(self, what: str, job: Job) -> None:
-        known = bool(self._world.state.trees.find(job.ref.digest))
+        known = bool(self._world.state.trees.find(job.digest))
         self.told.append((what, known))
 
     def offer(self, job: Job) -> None:
         self._note("offered", job)
 
     def complete(self, job: Job, path: bytes) -> None:
-        assert (self._world.dest / os.fsdecode(path)).stat().st_size == job.ref.size
+        assert (self._world.dest / os.fsdecode(path)).stat().st_size == job.size
         self._note("complete", job)
 
     def withdraw(self, job: Job) -> None:

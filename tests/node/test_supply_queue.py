@@ -273,13 +273,13 @@ def end(
     """One request ends in the way that ``event`` says."""
     for part in piece.parts:
         if event == "miss":
-            bench.swarm.missed(piece.member, part.job.ref.digest)
+            bench.swarm.missed(piece.member, part.job.digest)
         elif event == "lie":
-            bench.swarm.lied(piece.member, part.job.ref.digest, part.first)
+            bench.swarm.lied(piece.member, part.job.digest, part.first)
         elif event in ("done", "part"):
             for index in range(part.first, part.last):
                 if not part.job.has(index) and (event == "done" or data.draw(st.booleans())):
-                    delivered[part.job.ref.digest, index] += 1
+                    delivered[part.job.digest, index] += 1
                     part.job.mark(index)
     if event == "fail":
         bench.swarm.failed(piece.member, "reset")
@@ -291,11 +291,11 @@ def check(bench: Bench, jobs: list[Job], to_add: list[Job], under_way: list[Piec
     asked: Counter[tuple[bytes, int]] = Counter()
     for piece in under_way:
         for part in piece.parts:
-            asked.update((part.job.ref.digest, index) for index in range(part.first, part.last))
+            asked.update((part.job.digest, index) for index in range(part.first, part.last))
     assert all(count <= COPIES_MAX for count in asked.values())
     waiting: Counter[tuple[bytes, int]] = Counter()
     for part in (*bench.queue._waiting, *bench.queue.parked):
-        waiting.update((part.job.ref.digest, i) for i in range(part.first, part.last) if not part.job.has(i))
+        waiting.update((part.job.digest, i) for i in range(part.first, part.last) if not part.job.has(i))
     assert all(count == 1 for count in waiting.values())
     for each in jobs:
         if each not in to_add:
@@ -315,7 +315,7 @@ def finish(bench: Bench, jobs: list[Job], delivered: Counter[tuple[bytes, int]])
             break
         for part in piece.parts:
             for index in range(part.first, part.last):
-                delivered[part.job.ref.digest, index] += not part.job.has(index)
+                delivered[part.job.digest, index] += not part.job.has(index)
                 part.job.mark(index)
         bench.queue.done(piece)
     assert bench.queue.idle

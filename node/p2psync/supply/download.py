@@ -154,7 +154,7 @@ class Download:
                 self._forget(job)
                 continue
             self._open_jobs += 1
-            self._open_bytes += job.ref.size
+            self._open_bytes += job.size
             if job.chunks > 1:
                 self._open_files += 1
             self._queue.add(job)
@@ -176,14 +176,14 @@ class Download:
         )
 
     def _forget(self, job: Job) -> None:
-        if self.jobs.get(job.ref.digest) is job:
-            del self.jobs[job.ref.digest]
+        if self.jobs.get(job.digest) is job:
+            del self.jobs[job.digest]
 
     def close(self, job: Job) -> None:
         """A job that was added is whole, or given up."""
         self._forget(job)
         self._open_jobs -= 1
-        self._open_bytes -= job.ref.size
+        self._open_bytes -= job.size
         if job.chunks > 1:
             self._open_files -= 1
 
@@ -215,7 +215,7 @@ class Download:
         by_path = member.content.by_path
         for index, (job, first, last) in enumerate(request.parts):
             path = self._archive_path(job.targets[0]) if by_path else None
-            whole, digest = job.ref.size, job.ref.digest
+            whole, digest = job.size, job.digest
             if job.chunks == 1:
                 spans.append(Span(digest, 0, whole, path, whole))
                 checks.append(Check(index, 0, whole, digest))
@@ -252,7 +252,7 @@ class Download:
         lease.done()
         self._queue.done(request)
         for job in {part.job for part in request.parts} if len(request.parts) > 1 else {request.parts[0].job}:
-            if not job.left and self.jobs.get(job.ref.digest) is job:
+            if not job.left and self.jobs.get(job.digest) is job:
                 self.close(job)
         self._dispatch()
         self._news()
@@ -276,12 +276,12 @@ class Download:
         error = answer.error
         if isinstance(error, NotHere):
             for part in request.parts:
-                self._swarm.missed(member, part.job.ref.digest)
+                self._swarm.missed(member, part.job.digest)
         elif isinstance(error, NotOffered):
             member.dead = True
             self._tell.warn(str(error))
         elif isinstance(error, FormatError):
-            self._swarm.lied(member, request.parts[0].job.ref.digest, -1)
+            self._swarm.lied(member, request.parts[0].job.digest, -1)
         else:
             self._swarm.failed(member, str(error))
 
@@ -292,15 +292,15 @@ class Download:
         number = 0
         for (job, first, last), position in zip(request.parts, answer.positions, strict=True):
             if position < 0:
-                self._swarm.missed(member, job.ref.digest)
+                self._swarm.missed(member, job.digest)
             elif job.chunks == 1 and number not in wrong:
-                pieces.append(Piece(job, 0, position, job.ref.size))
+                pieces.append(Piece(job, 0, position, job.size))
             else:
                 begin = job.bounds(first, last)[0]
                 for index in range(first, last):
                     offset, end = job.bounds(index, index + 1)
                     if number + index - first in wrong:
-                        self._swarm.lied(member, job.ref.digest, index)
+                        self._swarm.lied(member, job.digest, index)
                     else:
                         pieces.append(Piece(job, index, position + offset - begin, end - offset))
             number += last - first

@@ -27,7 +27,7 @@ searches: the origin sent 1.8 files and not 2.35).
 async def keep_asking(member: Member, swarm: Swarm, jobs: Callable[[], Collection[Job]]) -> None:
     """Keep ``member.held`` current for the unfinished ``jobs``, until cancelled."""
     while not (member.banned or member.dead):
-        several = (job for job in jobs() if job.chunks > 1 and not swarm.refused(member, job.ref.digest))
+        several = (job for job in jobs() if job.chunks > 1 and not swarm.refused(member, job.digest))
         asked = list(islice(several, HAVE_DIGESTS_MAX))
         if asked:
             await _ask(member, swarm, asked)
@@ -37,7 +37,7 @@ async def keep_asking(member: Member, swarm: Swarm, jobs: Callable[[], Collectio
 async def _ask(member: Member, swarm: Swarm, jobs: list[Job]) -> None:
     assert member.metadata is not None  # noqa: S101 - only such are asked
     try:
-        answers = await member.metadata.have([job.ref.digest for job in jobs])
+        answers = await member.metadata.have([job.digest for job in jobs])
     except (NotHere, FormatError):
         member.held = {}  # It does not say; then it is simply asked for what is wanted.
         return
@@ -46,7 +46,7 @@ async def _ask(member: Member, swarm: Swarm, jobs: list[Job]) -> None:
         return
     held: dict[bytes, bytes] = {}
     for job, answer in zip(jobs, answers, strict=True):
-        digest = job.ref.digest
+        digest = job.digest
         if isinstance(answer, bytes) and len(answer) == len(job.have):
             held[digest] = answer
         useful = answer is True or (digest in held and Part(job, 0, job.chunks).within(held[digest]))

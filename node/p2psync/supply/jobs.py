@@ -27,11 +27,14 @@ class Target(NamedTuple):
 class Job:
     """One object under construction."""
 
-    __slots__ = ("_recipe", "chunks", "have", "left", "opened", "ref", "targets", "written")
+    __slots__ = ("_recipe", "chunks", "digest", "have", "left", "opened", "size", "targets", "written")
 
-    def __init__(self, ref: Ref, recipe: Recipe | None, targets: list[Target]) -> None:
-        """``recipe`` None: the object is one chunk, and its reference says all."""
-        self.ref = ref
+    def __init__(self, ref: Ref | Entry, recipe: Recipe | None, targets: list[Target]) -> None:
+        """``ref``: what names the object, or a file's entry, which names its content. ``recipe`` None: the
+        object is one chunk, and its name says all.
+        """
+        self.size = ref.size
+        self.digest = ref.digest
         self.targets = targets
         self._recipe = recipe
         self.chunks = 1 if recipe is None else len(recipe)
@@ -46,6 +49,10 @@ class Job:
         """Whether the writer was told to open the unfinished file."""
 
     @property
+    def ref(self) -> Ref:
+        return Ref.known(self.size, self.digest)
+
+    @property
     def recipe(self) -> Recipe:
         if self._recipe is None:
             self._recipe = Recipe.single(self.ref)
@@ -54,7 +61,7 @@ class Job:
     def bounds(self, first: int, last: int) -> tuple[int, int]:
         """Where chunks ``first`` to ``last`` (exclusive) begin and end in the object, in bytes."""
         if self._recipe is None:
-            return 0, self.ref.size
+            return 0, self.size
         offsets = self._recipe.offsets
         return offsets[first], offsets[last]
 

@@ -248,7 +248,7 @@ class Placing:
         """Let the writer open the unfinished file of an object of several chunks."""
         job.opened = True
         job.written = bytearray(len(job.have))
-        self._send(orders.OpenObject(next(self._tokens), job.ref.digest, job.ref.size), _Directory(b""))
+        self._send(orders.OpenObject(next(self._tokens), job.digest, job.size), _Directory(b""))
         self._share.offer(job)
 
     def in_place(self, job: Job, indices: Iterable[int]) -> None:
@@ -280,13 +280,13 @@ class Placing:
                 indices.append(index)
         for job, (made, indices) in parts.items():
             stretches = _joined(made)
-            if not job.opened and len(stretches) == 1 and stretches[0][2] == job.ref.size:
+            if not job.opened and len(stretches) == 1 and stretches[0][2] == job.size:
                 self._add_whole(job, stretches[0][1], files)  # It needs no unfinished file.
                 continue
             if not job.opened:
                 self.open_object(job)
             lease.uses += 1
-            order = orders.WriteObject(next(self._tokens), job.ref.digest, stretches)
+            order = orders.WriteObject(next(self._tokens), job.digest, stretches)
             self._send(order, _Parts(job, indices, lease))
             if not job.left:
                 self.finish(job)
@@ -312,7 +312,7 @@ class Placing:
             )
             for target in job.targets
         ]
-        order = orders.FinishObject(next(self._tokens), job.ref.digest, places)
+        order = orders.FinishObject(next(self._tokens), job.digest, places)
         self._send(order, _Finish(job, list(job.targets)))
 
     def give_up(self, job: Job) -> None:

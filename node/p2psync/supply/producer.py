@@ -206,14 +206,13 @@ class Producer:
             self._placing.result.reused += entry.size
             self._tell.advance(entry.size, 0)
             return None
-        ref = entry.ref
         recipe = None
         if entry.size > SINGLE_CHUNK_MAX:
-            recipe = recipes.get(ref)
+            recipe = recipes.get(entry.ref)
             if recipe is None:
                 self._placing.result.missing.append(target.path)
                 return None
-        job = Job(ref, recipe, [target])
+        job = Job(entry, recipe, [target])
         self._window.jobs[entry.digest] = job
         return job
 
@@ -224,7 +223,7 @@ class Producer:
         loop = asyncio.get_running_loop()
         before = self._placing.result.reused
         for job in jobs:
-            if job.ref.digest in self._leftovers:
+            if job.digest in self._leftovers:
                 self._placing.open_object(job)
                 found = await loop.run_in_executor(self._disk, self._reader.leftovers, job)
                 self._placing.in_place(job, found)
@@ -261,7 +260,7 @@ def _slices(jobs: list[Job]) -> Iterator[list[Job]]:
     size = 0
     for job in jobs:
         group.append(job)
-        size += job.ref.size
+        size += job.size
         if len(group) == SLICE_FILES or size >= SLICE_BYTES:
             yield group
             group, size = [], 0

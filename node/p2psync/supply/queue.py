@@ -77,10 +77,10 @@ class Queue:
         if job.chunks == 1:
             self._waiting.append(Part(job, 0, 1))
             return
-        if job.ref.size < SPREAD_SIZE:
+        if job.size < SPREAD_SIZE:
             self._waiting.extend(job.parts())
             return
-        length = min(max(job.ref.size // STRETCHES, STRETCH_MIN), STRETCH_MAX)
+        length = min(max(job.size // STRETCHES, STRETCH_MIN), STRETCH_MAX)
         stretches: list[Part] = []
         for part in job.parts():
             rest: Part | None = part
@@ -127,7 +127,7 @@ class Queue:
         while self._waiting and left > 0 and len(parts) < most and len(passed) < LOOK_AHEAD:
             part = self._waiting.popleft()
             if choosy:
-                offered = None if self._swarm.lacks(member, part.job.ref.digest) else _offered(member, part)
+                offered = None if self._swarm.lacks(member, part.job.digest) else _offered(member, part)
                 if offered is None or any(_gives(other, offered) for other in others):
                     passed.append(part)
                     continue
@@ -148,13 +148,13 @@ class Queue:
         """
         job = part.job
         if job.chunks == 1:  # Nearly all parts of a tree of small files: without a further question.
-            if parts and job.ref.size > left:
+            if parts and job.size > left:
                 self._waiting.appendleft(part)
                 return left
             if not job.left:
                 return 0
             parts.append(part)
-            return job.ref.size
+            return job.size
         large = part.size >= RANGE_SIZE
         if parts and (large or part.size > left):
             self._waiting.appendleft(part)
@@ -180,7 +180,7 @@ class Queue:
             parts: list[Part] = []
             size = 0
             for part in chain.from_iterable(asked.unfinished() for asked in piece.parts):
-                if self._swarm.lacks(member, part.job.ref.digest) or size >= size_limit:
+                if self._swarm.lacks(member, part.job.digest) or size >= size_limit:
                     continue
                 offered = _offered(member, part)
                 if offered is None:
@@ -218,7 +218,7 @@ class Queue:
         """Let ``part`` wait again, or park it if none of the sources that are usable could give any of it."""
         if not part.job.targets:
             return  # Given up, and said so.
-        digest = part.job.ref.digest
+        digest = part.job.digest
         if any(not self._swarm.lacks(m, digest) and _offered(m, part) is not None for m in usable):
             self._waiting.appendleft(part)
         else:
@@ -244,13 +244,13 @@ def _offered(member: Member, part: Part) -> Part | None:
     """What of ``part`` a source may be asked for: all, unless it said that it has only some chunks; then
     the first run of these.
     """
-    held = member.held.get(part.job.ref.digest)
+    held = member.held.get(part.job.digest)
     return part if held is None else part.within(held)
 
 
 def _gives(member: Member, part: Part) -> bool:
     """Whether ``member`` has said to have chunks of ``part``."""
-    held = member.held.get(part.job.ref.digest)
+    held = member.held.get(part.job.digest)
     return held is not None and part.within(held) is not None
 
 

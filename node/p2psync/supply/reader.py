@@ -60,11 +60,11 @@ class LocalReader:
         verified.
         """
         try:
-            fd = self._beneath.open_file(PARTIAL, job.ref.digest.hex().encode())
+            fd = self._beneath.open_file(PARTIAL, job.digest.hex().encode())
         except OSError:
             return []
         try:
-            if os.fstat(fd).st_size != job.ref.size:
+            if os.fstat(fd).st_size != job.size:
                 return []
             offsets = job.recipe.offsets
             found: list[int] = []

@@ -52,17 +52,17 @@ class PartialShare:
 
     def offer(self, job: Job) -> None:
         """Offer the chunks of an unfinished object."""
-        path = join(self._dest, join(PARTIAL, job.ref.digest.hex().encode()))
+        path = join(self._dest, join(PARTIAL, job.digest.hex().encode()))
         assert job.written is not None  # noqa: S101 - an object that has an unfinished file
-        self._partial.register(job.ref.digest, path, job.recipe, job.written)
+        self._partial.register(job.digest, path, job.recipe, job.written)
 
     def complete(self, job: Job, path: bytes) -> None:
         """It is whole; the index does not know it yet."""
-        self._partial.complete(job.ref.digest, join(self._dest, path))
+        self._partial.complete(job.digest, join(self._dest, path))
 
     def withdraw(self, job: Job) -> None:
         """It is whole and found by the index, or was given up."""
-        self._partial.drop(job.ref.digest)
+        self._partial.drop(job.digest)
 
 
 class Sharing(PartialShare):
