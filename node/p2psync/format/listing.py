@@ -252,10 +252,11 @@ def read_listing(raw: bytes) -> list[Entry]:
         else:
             name, _, mode, mtime_ns, target, *extra = row
             made = (name, Kind.SYMLINK, mode, mtime_ns, 0, b"", target, NO_TOTALS)
-        entries.append(Entry(*made, extra[0] if extra else NO_EXTRA))
+        entries.append(_new(Entry, (*made, extra[0] if extra else NO_EXTRA)))
     return entries
 
 
+_new: Final = tuple.__new__  # what a named tuple's own constructor calls, without a call of its own
 _WHAT: Final = "a directory object"
 _FURTHER: Final = "the further fields of an entry"
 _HEADER: Final = encode([VERSION])

@@ -31,6 +31,7 @@ from p2psync.supply.producer import Producer
 from p2psync.supply.queue import Piece as Request
 from p2psync.supply.queue import Queue
 
+_new: Final = tuple.__new__  # what a named tuple's own constructor calls, without a call of its own
 DEPTH: Final = 3
 """Orders under way at one source: one on the wire, one waiting there, one being verified here."""
 UNDER_WAY_SHARE: Final = 64
@@ -217,8 +218,8 @@ class Download:
             path = self._archive_path(job.targets[0]) if by_path else None
             whole, digest = job.size, job.digest
             if job.chunks == 1:
-                spans.append(Span(digest, 0, whole, path, whole))
-                checks.append(Check(index, 0, whole, digest))
+                spans.append(_new(Span, (digest, 0, whole, path, whole)))
+                checks.append(_new(Check, (index, 0, whole, digest)))
                 size += whole + ROW_HEAD
             else:
                 begin, end = job.bounds(first, last)
@@ -294,7 +295,7 @@ class Download:
             if position < 0:
                 self._swarm.missed(member, job.digest)
             elif job.chunks == 1 and number not in wrong:
-                pieces.append(Piece(job, 0, position, job.size))
+                pieces.append(_new(Piece, (job, 0, position, job.size)))
             else:
                 begin = job.bounds(first, last)[0]
                 for index in range(first, last):

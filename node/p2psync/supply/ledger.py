@@ -21,6 +21,7 @@ from p2psync.state.trees import DirRow, FileRow, Tree
 from p2psync.supply.jobs import Target
 from p2psync.tree.stamp import Row, directory_stamp
 
+_new: Final = tuple.__new__  # what a named tuple's own constructor calls, without a call of its own
 ROWS_WAITING_MAX: Final = 20_000
 """Rows that are written in one transaction: each touches most pages of the table of contents, so many at a
 time.
@@ -97,7 +98,7 @@ class Ledger:
                 continue
             entry = target.entry
             size, mtime_ns, ctime_ns, ino = stamp
-            rows.append(FileRow(entry.name, size, mtime_ns, ctime_ns, ino, entry.digest))
+            rows.append(_new(FileRow, (entry.name, size, mtime_ns, ctime_ns, ino, entry.digest, 0)))
             if filling is None:
                 self._waiting += 1
             else:

@@ -26,6 +26,7 @@ from p2psync.tree.beneath import file_error
 
 T = TypeVar("T")
 
+_new: Final = tuple.__new__  # what a named tuple's own constructor calls, without a call of its own
 ROWS_PER_ORDER: Final = 4096
 """Names in one order: what a request may bring."""
 
@@ -437,7 +438,8 @@ def broken(fact: orders.Broken) -> FileError:
 
 def _file(target: Target, position: int) -> orders.File:
     entry = target.entry
-    return orders.File(entry.name, entry.mode, entry.mtime_ns, position, entry.size, target.replaces)
+    row = (entry.name, entry.mode, entry.mtime_ns, position, entry.size, target.replaces)
+    return _new(orders.File, row)
 
 
 def _slices(rows: list[T], targets: list[Target]) -> Iterator[tuple[list[T], list[Target]]]:

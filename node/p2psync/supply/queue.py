@@ -18,6 +18,7 @@ from typing import Final
 from p2psync.sources.swarm import Member, Swarm
 from p2psync.supply.jobs import Job, Part
 
+_new: Final = tuple.__new__  # what a named tuple's own constructor calls, without a call of its own
 RANGE_SIZE: Final = 256 << 10
 """A run of chunks this long is a request of its own, a range that a server sends straight from its disk."""
 SPREAD_SIZE: Final = 4 << 20
@@ -75,7 +76,7 @@ class Queue:
     def add(self, job: Job) -> None:
         """What is missing of ``job`` waits from now on."""
         if job.chunks == 1:
-            self._waiting.append(Part(job, 0, 1))
+            self._waiting.append(_new(Part, (job, 0, 1)))
             return
         if job.size < SPREAD_SIZE:
             self._waiting.extend(job.parts())
