@@ -9,6 +9,8 @@ import os
 import stat
 from collections.abc import Iterator
 
+from p2psync.format.paths import join
+
 BLOCK = 1 << 20
 """Bytes compared at once."""
 SHOWN_MAX = 50
@@ -72,7 +74,7 @@ def _compare_directories(left: bytes, right: bytes, path: bytes, skip: frozenset
     there = {entry.name for entry in _entries(left, skip)}
     here = {entry.name for entry in _entries(right, frozenset())}
     for name in sorted(there | here):
-        inner = path + b"/" + name if path else name
+        inner = join(path, name)
         if name not in here:
             yield f"{os.fsdecode(inner)}: missing"
         elif name not in there:

@@ -33,6 +33,7 @@ from p2psync.format.coverage import Coverage
 from p2psync.format.head import ArchiveHead
 from p2psync.format.ids import Ref
 from p2psync.format.listing import Entry, Kind, dir_entry, encode_listing
+from p2psync.format.paths import join
 from p2psync.format.snapshot import Snapshot
 from p2psync.network.beside import open_network
 from p2psync.network.protocols import Network
@@ -48,7 +49,7 @@ from p2psync.supply.download import STALL_SECONDS
 from p2psync.supply.jobs import Target
 from p2psync.supply.manifest import Manifest
 from p2psync.supply.placing import Nothing, Result, Share
-from p2psync.tree.beneath import Beneath, file_error, join
+from p2psync.tree.beneath import Beneath, file_error
 from p2psync.tree.worker import WriterKind
 
 REPLANS_MAX: Final = 50

@@ -13,6 +13,7 @@ from itertools import count
 from typing import Any, Final, TypeVar
 
 from p2psync.format.listing import Entry, Kind
+from p2psync.format.paths import join
 from p2psync.format.reserved import TEMPORARY_PREFIX
 from p2psync.plan.changes import Deletion, DirWork, Plan
 from p2psync.plan.directory import same_attributes, stamp_row
@@ -21,7 +22,7 @@ from p2psync.state import State
 from p2psync.state.trees import DirRow, Tree
 from p2psync.supply.placing import broken
 from p2psync.tree import orders
-from p2psync.tree.beneath import Beneath, join
+from p2psync.tree.beneath import Beneath
 from p2psync.tree.stamp import Row, directory_stamp
 from p2psync.tree.worker import Writer
 

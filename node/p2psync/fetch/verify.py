@@ -20,6 +20,7 @@ from p2psync.format.head import ArchiveHead
 from p2psync.format.ids import Ref, chunk_id
 from p2psync.format.limits import SINGLE_CHUNK_MAX
 from p2psync.format.listing import Entry, Kind, decode_listing
+from p2psync.format.paths import join
 from p2psync.format.recipe import Recipe
 from p2psync.format.snapshot import Snapshot
 from p2psync.publish.publisher import RULES_OPTION
@@ -32,7 +33,6 @@ from p2psync.tree.scan import (
     FILE_FLAGS,
     Found,
     TooManyEntries,
-    join,
     open_directory,
     read_link,
     scan_directory,

@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 
 from p2psync.format.ids import Ref
 from p2psync.format.listing import NO_TOTALS, Entry, Kind, Totals
+from p2psync.format.paths import join
 
 KEY_BYTES: Final = 8
 
@@ -186,7 +187,7 @@ def changes(work: DirWork, entries: Sequence[Entry]) -> Iterator[Change]:
     ]
     for position, reason in sorted(inside):
         entry = entries[position]
-        path = work.path + b"/" + entry.name if work.path else entry.name
+        path = join(work.path, entry.name)
         wanted = reason not in (Reason.ATTRIBUTES, Reason.TARGET)
         yield Change(path, entry.kind, reason, entry.size if wanted else 0)
 
@@ -195,5 +196,5 @@ def removals(plan: Plan) -> Iterator[Change]:
     """The deletions of a plan, as they can be printed; of a directory that goes as a whole, its own name."""
     for deletion in plan.deletions:
         for name, _ in deletion.names:
-            path = deletion.path + b"/" + name if deletion.path else name
+            path = join(deletion.path, name)
             yield Change(path, None, Reason.EXTRANEOUS)

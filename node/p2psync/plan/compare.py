@@ -21,12 +21,13 @@ from p2psync.events import Teller
 from p2psync.format.ids import Ref
 from p2psync.format.limits import DEPTH_MAX, PATH_MAX
 from p2psync.format.listing import Entry
+from p2psync.format.paths import join
 from p2psync.plan.changes import Plan
 from p2psync.plan.directory import DirectoryComparison, Item
 from p2psync.plan.listings import Listings
 from p2psync.state import State
 from p2psync.state.trees import DirRow, Tree
-from p2psync.tree.beneath import Beneath, join
+from p2psync.tree.beneath import Beneath
 
 DIRS_AT_ONCE: Final = 256
 """Directories whose listings are got in one go, and that are compared without returning to the event loop."""

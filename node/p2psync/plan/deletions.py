@@ -15,10 +15,11 @@ from collections.abc import Sequence
 from enum import StrEnum
 
 from p2psync.format.listing import Entry, Kind
+from p2psync.format.paths import join
 from p2psync.format.reserved import TEMPORARY_PREFIX
 from p2psync.plan.changes import Deletion, Plan
 from p2psync.plan.listings import Listings
-from p2psync.tree.beneath import Beneath, file_error, join
+from p2psync.tree.beneath import Beneath, file_error
 from p2psync.tree.survey import survey
 
 Known = dict[bytes, Entry]

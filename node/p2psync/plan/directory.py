@@ -10,12 +10,13 @@ from p2psync.errors import FormatError, UsageError
 from p2psync.format.ids import EMPTY, Ref
 from p2psync.format.limits import DEPTH_MAX, PATH_MAX
 from p2psync.format.listing import Entry, Kind, check_totals
+from p2psync.format.paths import join, split
 from p2psync.format.reserved import RESERVED_NAMES
 from p2psync.plan.changes import DirWork, Plan, Reason
 from p2psync.plan.listings import Listings
 from p2psync.state import State
 from p2psync.state.trees import DirRow, FileRow, Tree
-from p2psync.tree.beneath import Beneath, file_error, join
+from p2psync.tree.beneath import Beneath, file_error
 from p2psync.tree.reading import Truncated, hash_file
 from p2psync.tree.stamp import Row, directory_stamp
 
@@ -202,7 +203,7 @@ class DirectoryComparison:
         if self._above is None or self._above[0] != ref:
             inside = {each.name: each for each in self._listings.listing(ref) if each.kind is Kind.DIR}
             self._above = (ref, inside)
-        return self._above[1][item.path.rpartition(b"/")[2]]
+        return self._above[1][split(item.path)[1]]
 
     def _spare(self, path: bytes, entries: list[Entry]) -> None:
         """Refuse an archive that wants the place of what is spared in DEST. Raises UsageError."""

@@ -29,6 +29,7 @@ from p2psync.format.listing import (
     encode_listing,
     symlink_entry,
 )
+from p2psync.format.paths import join
 from p2psync.publish.directory import Node, is_unchanged
 from p2psync.publish.writer import Writer
 from p2psync.rules.filter import Filter
@@ -40,7 +41,6 @@ from p2psync.tree.scan import (
     FILE_FLAGS,
     Found,
     TooManyEntries,
-    join,
     list_directory,
     note_error,
     open_directory,

@@ -14,6 +14,7 @@ from functools import partial
 from itertools import islice
 from typing import Final, NamedTuple
 
+from p2psync.format.paths import join
 from p2psync.state.database import MAX_VARIABLES, Database
 from p2psync.state.directories import span
 from p2psync.state.rows import FileRow, Located, Packed, Piece, content_key
@@ -37,7 +38,7 @@ class _Place(NamedTuple):
     archive: bytes | None
 
     def located(self, row: FileRow) -> Located:
-        path = self.parent + b"/" + self.name if self.parent else self.name
+        path = join(self.parent, self.name)
         return _make_located((self.tree_id, self.tree_path, path, *row[:5], self.archive))
 
 

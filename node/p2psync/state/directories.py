@@ -22,6 +22,7 @@ import msgpack
 from p2psync.format.ids import Ref
 from p2psync.format.limits import INT64_MAX
 from p2psync.format.listing import Totals
+from p2psync.format.paths import join, split
 from p2psync.state.database import Database
 from p2psync.state.rows import (
     RECORD,
@@ -42,12 +43,6 @@ PIECES: Final = 8
 """Pieces of a directory below which none are merged: each row is then rewritten half as often as without."""
 _DIR: Final = "stamp, size, digest, files, dirs, symlinks, bytes, ino, inner"
 _WHERE: Final = "tree = ? AND parent = ? AND name = ?"
-
-
-def split(path: bytes) -> tuple[bytes, bytes]:
-    """(parent directory, name) of a relative path; both are empty for the root."""
-    parent, _, name = path.rpartition(b"/")
-    return parent, name
 
 
 def span(number: int) -> tuple[int, int]:
@@ -212,7 +207,7 @@ class Directories:
         """Drop the rows of a name that is gone, whatever it was, and of all that is below."""
         with self._db.transaction():
             self.drop_files(tree_id, directory, [name])
-            self.drop_dir(tree_id, directory + b"/" + name if directory else name)
+            self.drop_dir(tree_id, join(directory, name))
 
 
 def _number(connection: sqlite3.Connection, tree_id: int, directory: bytes) -> int:

@@ -94,8 +94,10 @@ def is_gone(row: FileRow) -> bool:
 
 
 def content_key(digest: bytes) -> int:
-    """The first 8 bytes of a digest as a signed number: what content is found by."""
-    return int.from_bytes(digest[:8] or bytes(8), "big", signed=True)
+    """The first 64 bits of a digest, signed, as SQLite has integers: content is looked for by them, and found
+    by all of the digest. 0 where there is no content.
+    """
+    return int.from_bytes(digest[:8], "big", signed=True)
 
 
 def pack(rows: Iterable[FileRow]) -> Piece:

@@ -15,6 +15,7 @@ from itertools import groupby, islice
 from operator import itemgetter
 from typing import Any, Final
 
+from p2psync.format.paths import split
 from p2psync.state.rows import FileRow, keys, pack
 
 SCHEMA_VERSION: Final = 2
@@ -147,7 +148,7 @@ def _upgraded(connection: sqlite3.Connection) -> Iterator[tuple[int, int]]:
         "FROM files_1 ORDER BY tree, dir"
     )
     for (tree, path), rows in groupby(old, key=itemgetter(0, 1)):
-        parent, _, name = path.rpartition(b"/")
+        parent, name = split(path)
         connection.execute(
             "INSERT OR IGNORE INTO dirs (tree, parent, name, version, stamp, inner) "
             "VALUES (?, ?, ?, 0, x'', x'')",

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from p2psync.format.ids import Ref
 from p2psync.format.listing import Entry
+from p2psync.format.paths import join
 from p2psync.format.recipe import Recipe
-from p2psync.tree.beneath import join
 
 
 class Target(NamedTuple):

@@ -19,12 +19,13 @@ from p2psync.errors import FormatError
 from p2psync.format.ids import DIGEST_SIZE, Ref, chunk_id
 from p2psync.format.limits import SINGLE_CHUNK_MAX
 from p2psync.format.listing import decode_listing
+from p2psync.format.paths import join, split
 from p2psync.format.recipe import Recipe
 from p2psync.format.reserved import PARTIAL
 from p2psync.plan.changes import Plan
 from p2psync.state import State
 from p2psync.state.trees import FileRow, Tree
-from p2psync.tree.beneath import Beneath, join
+from p2psync.tree.beneath import Beneath
 from p2psync.tree.reading import Truncated, hash_file
 
 PARTIAL_NAME_SIZE: Final = 2 * DIGEST_SIZE
@@ -105,7 +106,7 @@ class LocalChunks:
                 yield from self._regular_below(join(work.path, name))
 
     def _regular_below(self, path: bytes) -> Iterator[bytes]:
-        parent, _, name = path.rpartition(b"/")
+        parent, name = split(path)
         if path in self._beneath.spared:
             return
         try:
@@ -144,7 +145,7 @@ class LocalChunks:
         return [(digest, number, offsets[index]) for index, (digest, _) in enumerate(recipe)]
 
     def _known_recipe(self, path: bytes, found: os.stat_result) -> Recipe | None:
-        parent, _, name = path.rpartition(b"/")
+        parent, name = split(path)
         if parent == PARTIAL:
             return self._recipe_of_partial(name, found.st_size)
         if self._rows_of != parent:
@@ -179,7 +180,7 @@ class LocalChunks:
             return None
 
     def _open(self, path: bytes) -> int | None:
-        parent, _, name = path.rpartition(b"/")
+        parent, name = split(path)
         try:
             return os.open(name, _READ, dir_fd=self._beneath.dir(parent))
         except OSError:
@@ -198,7 +199,7 @@ class LocalChunks:
             moved = self._moved.get(above)
             if moved is not None:
                 return moved + path[len(above) :]
-            above = above.rpartition(b"/")[0]
+            above = split(above)[0]
         return path
 
     # Using it.

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Final
 from p2psync.content.partial import PartialObjects
 from p2psync.errors import NetworkError, P2psyncError
 from p2psync.format.coverage import Coverage
+from p2psync.format.paths import join
 from p2psync.format.reserved import PARTIAL
 from p2psync.format.url import host_port
 from p2psync.network.here import family_of, local_address
 from p2psync.sources.swarm import Member, Swarm
 from p2psync.state import State
 from p2psync.supply.jobs import Job
-from p2psync.tree.beneath import join
 from p2psync_dht import Endpoint, HolderRecord, HolderRole, Identity, holders_key
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from collections import OrderedDict
 from typing import Final
 
 from p2psync.errors import FileError
+from p2psync.format.paths import join, split
 from p2psync.format.reserved import RESERVED_NAMES
 
 OPEN_DIRS_MAX: Final = 64
@@ -128,7 +129,7 @@ class Beneath:
             pass
         except NotADirectoryError:
             self._clear_way(path)
-        parent, _, name = path.rpartition(b"/")
+        parent, name = split(path)
         parent_fd = self.make_dir(parent)
         try:
             # Writable for us until its own mode is set, when all that is in it is in place.
@@ -168,7 +169,7 @@ class Beneath:
             path, emptied = waiting.pop()
             if emptied:
                 self.forget(path)
-                above, _, own = path.rpartition(b"/")
+                above, own = split(path)
                 os.rmdir(own, dir_fd=self.dir(above))
                 count += 1
             else:
@@ -190,11 +191,6 @@ class Beneath:
                 os.unlink(name, dir_fd=directory)
         inner = [name for name, is_dir in found if is_dir]
         return len(found) - len(inner), inner
-
-
-def join(parent: bytes, name: bytes) -> bytes:
-    """The path of ``name`` in the directory ``parent`` (b"": the root)."""
-    return parent + b"/" + name if parent else name
 
 
 def file_error(error: OSError, path: bytes, doing: str) -> FileError:

@@ -6,8 +6,9 @@ import errno
 import os
 import stat
 
+from p2psync.format.paths import join
 from p2psync.tree import attributes
-from p2psync.tree.beneath import Beneath, join
+from p2psync.tree.beneath import Beneath
 from p2psync.tree.files import result_of
 from p2psync.tree.orders import DressDirectories, MakeDirectory, Remove, Result
 from p2psync.tree.trouble import reason

@@ -9,8 +9,9 @@ import stat
 import time
 from typing import Final
 
+from p2psync.format.paths import join
 from p2psync.tree import attributes
-from p2psync.tree.beneath import Beneath, ChangedMeanwhile, join
+from p2psync.tree.beneath import Beneath, ChangedMeanwhile
 from p2psync.tree.folder import CREATE, Folder
 from p2psync.tree.orders import Attributes, File, Link, MakeFiles, MakeLinks, Result, SetAttributes
 from p2psync.tree.placing import Placing, write_at

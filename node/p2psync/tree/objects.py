@@ -11,9 +11,9 @@ import os
 import stat
 from typing import Final
 
+from p2psync.format.paths import join
 from p2psync.format.reserved import PARTIAL
 from p2psync.tree import attributes
-from p2psync.tree.beneath import join
 from p2psync.tree.files import result_of
 from p2psync.tree.folder import CREATE, Folder
 from p2psync.tree.orders import FinishObject, OpenObject, Result, Target, WriteObject

@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 
 from p2psync.events import SILENT
 from p2psync.format.limits import DEPTH_MAX, INT64_MAX, LISTING_ENTRIES_MAX
+from p2psync.format.paths import join, split
 from p2psync.format.reserved import RESERVED_NAMES, TEMPORARY_PREFIX
 from p2psync.rules.filter import Filter
 from p2psync.tree.report import Report
@@ -71,11 +72,6 @@ class Found(NamedTuple):
 
 class TooManyEntries(Exception):
     """A directory has more names than a listing may hold."""
-
-
-def join(directory: bytes, name: bytes) -> bytes:
-    """The path of a name in a directory; both are relative to the tree, b"" is its root."""
-    return directory + b"/" + name if directory else name
 
 
 def scan_directory(
@@ -132,7 +128,7 @@ def list_directory(
 
 def _refuse(path: bytes, kind: int, report: Report) -> None:
     """Say why something is left out of a listing that is a name like others."""
-    if path.rpartition(b"/")[2].startswith(TEMPORARY_PREFIX):
+    if split(path)[1].startswith(TEMPORARY_PREFIX):
         return
     if kind in _SPECIAL:
         report.skipped(path, _SPECIAL[kind])

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from blake3 import blake3
 
-from p2psync.tree.beneath import Beneath, join
+from p2psync.format.paths import join
+from p2psync.tree.beneath import Beneath
 
 
 class Survey(NamedTuple):

@@ -16,8 +16,9 @@ from collections.abc import Mapping
 from itertools import count
 from typing import Final
 
+from p2psync.format.paths import join
 from p2psync.format.reserved import PARTIAL
-from p2psync.tree.beneath import Beneath, ChangedMeanwhile, join
+from p2psync.tree.beneath import Beneath, ChangedMeanwhile
 from p2psync.tree.exchange import exchange
 from p2psync.tree.folder import Folder
 from p2psync.tree.survey import survey
