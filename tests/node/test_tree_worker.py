@@ -17,6 +17,7 @@ from tests.node.simulator import MTIME
 
 from p2psync.arena import Arena
 from p2psync.format.reserved import PARTIAL
+from p2psync.tree.maker import NOTHING_DONE
 from p2psync.tree.orders import (
     Broken,
     CheckDirectories,
@@ -183,8 +184,9 @@ async def test_a_directory_that_is_not_there_is_told(tmp_path: Path, arena: Aren
         await facts.until(1)
         await writer.room()
         writer.send(files(3))
-        assert writer.broken
-    assert facts.all == [Broken(1, errno.ENOENT, b"", "opening the directory")]
+        await facts.until(2)
+        assert facts.all == [writer.broken] * 2
+    assert writer.broken == Broken(1, errno.ENOENT, b"", "opening the directory")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -250,6 +252,17 @@ async def test_the_death_of_the_process_is_told(dest: Path, arena: Arena) -> Non
         await waiting
         writer.send(files(4))
     assert facts.all[1] == Broken(2, 0, b"", "writing")
+
+
+async def test_its_death_is_told_again_to_whoever_sends_more(dest: Path, arena: Arena) -> None:
+    """Who listens now may not have listened then; nobody waits for the answer of the dead."""
+    async with process(dest, arena) as (writer, facts):
+        os.kill(writer.pid, signal.SIGKILL)
+        await facts.until(1)
+        later = Facts(writer)
+        writer.send(files(1))
+        assert later.all == []
+        assert await later.until(1) == facts.all == [Broken(NOTHING_DONE, 0, b"", "writing")]
 
 
 async def test_its_death_at_the_end_is_told_too(dest: Path, arena: Arena) -> None:

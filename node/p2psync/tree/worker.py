@@ -61,22 +61,27 @@ class Writer(ABC):
         self._checking: dict[int, tuple[asyncio.Future[list[bool]], int]] = {}
         self.backlog = 0
         """Rows of orders that were sent and are not answered yet."""
-        self.broken = False
-        """Whether nothing is done any more: ``on_fact`` has had a ``Broken``."""
+        self.broken: Broken | None = None
+        """Why nothing is done any more: what ``on_fact`` was told."""
 
     def send(self, order: Order) -> None:
         """Have ``order`` carried out after all that were sent before. Keeps to ``room`` who sends many; after
-        a ``Broken`` it is dropped.
+        a ``Broken`` it is dropped, and answered by the same ``Broken`` again.
         """
         if self._closing:
             raise ValueError("the writer is closed")
-        if self.broken:
+        if self.broken is not None:
+            # Whoever sends this may not have been there to hear it.
+            self._loop.call_soon(self._repeat, self.broken)
             return
         if not isinstance(order, MayReplace):
             rows = rows_of(order)
             self._sent.append((order.token, rows))
             self.backlog += rows
         self._send(order)
+
+    def _repeat(self, broken: Broken) -> None:
+        self.on_fact(broken)
 
     async def room(self) -> None:
         """Wait until less than ``ROWS_AHEAD`` rows are under way."""
@@ -89,7 +94,7 @@ class Writer(ABC):
         """Whether directories still have their stamps: (path, stamp) of each. Those that could not be
         looked at, since nothing is done any more, have not.
         """
-        if self.broken:
+        if self.broken is not None:
             return [False] * len(directories)
         answer: asyncio.Future[list[bool]] = self._loop.create_future()
         token = next(self._checks)
@@ -105,7 +110,7 @@ class Writer(ABC):
     def _deliver(self, fact: Fact) -> None:
         if isinstance(fact, Broken):
             self._forget_sent()
-            self.broken = True
+            self.broken = fact
             for token in list(self._checking):
                 self._checked(token, None)
         else:
@@ -129,7 +134,7 @@ class Writer(ABC):
 
     def _died(self) -> None:
         """The writer is gone, and was not told to go."""
-        if not self.broken:
+        if self.broken is None:
             token = self._sent[0][0] if self._sent else NOTHING_DONE
             self._deliver(Broken(token, 0, b"", "writing"))
 
@@ -173,7 +178,7 @@ class InlineWriter(Writer):
 
     def _turn(self) -> None:
         self._scheduled = False
-        if self._orders and not self.broken:
+        if self._orders and self.broken is None:
             fact = self._writer.carry_out(self._orders.popleft())
             if self._orders:
                 self._scheduled = True
@@ -182,7 +187,7 @@ class InlineWriter(Writer):
                 self._deliver(fact)
 
     async def _end(self) -> None:
-        while self._orders and not self.broken:
+        while self._orders and self.broken is None:
             self._turn()
         self._writer.close()
 
