@@ -15,7 +15,7 @@ from p2psync.format.ids import Ref
 from p2psync.format.listing import Totals
 from p2psync.state import DirRow, FileRow, State, contents
 from p2psync.state.directories import PIECES
-from p2psync.state.rows import Packed, content_key, gone, merge, pack, unpack
+from p2psync.state.rows import Located, Packed, content_key, gone, merge, pack, unpack
 
 LISTED = DirRow(b"stamp", Ref(3, b"l" * 32), Totals(1, 2, 3, 4), 7, ((b"inner", Ref(5, b"i" * 32)),))
 # Few contents, two of them with one key: several files share one, and a key alone does not tell.
@@ -118,6 +118,32 @@ def test_a_directory_written_in_many_batches_has_few_pieces(state: State) -> Non
     assert state.trees.files_in(tree.id, b"d") == wanted
     found = state.trees.find_many(b"%032d" % number for number in range(-5, 3005))
     assert {place.name for place in found.values()} == wanted.keys()
+
+
+@pytest.mark.parametrize("asked", [1, 16, 100, 1000])
+def test_content_is_found_by_itself_as_among_its_neighbours(state: State, asked: int) -> None:
+    tree = state.trees.ensure(b"/t", "publish", b"a" * 32)
+    wanted: dict[bytes, FileRow] = {}
+    digests: list[bytes] = []
+    for directory in range(6):
+        rows = {b"%d" % name: row(b"%d" % name, b"%08d" % (directory << 8 | name) * 4) for name in range(100)}
+        digests += [each.digest for each in rows.values()]
+        state.trees.put_files(tree.id, b"a/%d" % directory, rows.values())
+        if directory % 2:  # a second piece: one name has another content now, one is gone
+            state.trees.put_files(tree.id, b"a/%d" % directory, [row(b"0", DIGESTS[1])])
+            state.trees.drop_files(tree.id, b"a/%d" % directory, [b"1"])
+            rows = {name: each for name, each in rows.items() if name not in (b"0", b"1")}
+        wanted.update((each.digest, each) for each in rows.values())
+    for start in range(0, len(digests), asked):
+        some = digests[start : start + asked]
+        found = state.trees.find_many([*some, b"not here".ljust(32)])
+        assert found == {
+            digest: Located(
+                tree.id, b"/t", b"a/%d" % (int(digest[:8]) >> 8), *wanted[digest][:5], archive=b"a" * 32
+            )
+            for digest in some
+            if digest in wanted
+        }
 
 
 def test_what_another_process_wrote_is_found_though_the_directory_was_read_before(tmp_path: Path) -> None:

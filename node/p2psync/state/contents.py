@@ -8,19 +8,26 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator
 from functools import partial
-from itertools import islice
+from itertools import islice, repeat
 from typing import Final, NamedTuple
 
 from p2psync.format.paths import join
 from p2psync.state.database import MAX_VARIABLES, Database
 from p2psync.state.directories import span
-from p2psync.state.rows import FileRow, Located, Packed, Piece, content_key
+from p2psync.state.rows import NO_DIGEST, FileRow, Located, Packed, Piece, content_key
 
 CACHE_BYTES: Final = 16 << 20
 """Packed rows kept in memory: those of 150,000 files."""
+AT_ONCE: Final = 4096
+"""Digests that are looked up together: a whole batch."""
+SAMPLE: Final = 16
+"""One of so many digests tells which directories have many of them: as many as one statement can ask for."""
+READ_MAX: Final = 4
+"""Rows of a directory that are read at once for each that is likely to be wanted: finding one by itself takes
+ten times as long as reading one among others."""
 
 _PLACE: Final = "d.id, d.version, d.tree, t.path, d.parent, d.name, t.archive"
 _PUBLIC: Final = {True: " AND t.role != 'fetch'", False: ""}
@@ -37,9 +44,30 @@ class _Place(NamedTuple):
     name: bytes
     archive: bytes | None
 
+    @property
+    def path(self) -> bytes:
+        return join(self.parent, self.name)
+
     def located(self, row: FileRow) -> Located:
-        path = join(self.parent, self.name)
-        return _make_located((self.tree_id, self.tree_path, path, *row[:5], self.archive))
+        return _make_located((self.tree_id, self.tree_path, self.path, *row[:5], self.archive))
+
+    def all_located(self, packed: Packed) -> Iterator[tuple[bytes, Located]]:
+        """All content in the directory, by digest; its path is one object in all of them."""
+        if columns := packed.columns():
+            names, sizes, mtimes, ctimes, inodes, digests, _ = columns
+            rows = zip(
+                repeat(self.tree_id),
+                repeat(self.tree_path),
+                repeat(self.path),
+                names,
+                sizes,
+                mtimes,
+                ctimes,
+                inodes,
+                repeat(self.archive),
+                strict=False,
+            )
+            yield from zip(digests, map(_make_located, rows), strict=True)
 
 
 _make_place: Final = partial(tuple.__new__, _Place)
@@ -69,25 +97,48 @@ class Contents:
 
     def find_many(self, digests: Iterable[bytes], public: bool) -> dict[bytes, Located]:
         """One place for each of the digests that is known; as `find`."""
-        connection = self._db.connection
         wanted = list(dict.fromkeys(digests))
         found: dict[bytes, Located] = {}
-        for start in range(0, len(wanted), MAX_VARIABLES):
-            some = wanted[start : start + MAX_VARIABLES]
-            keys = [content_key(digest) for digest in some]
-            directory_of = _directories_of(connection, keys, public)
-            places = _places(connection, set(directory_of.values()))
-            packed = {number: self._packed(connection, place) for number, place in places.items()}
-            for digest, key in zip(some, keys, strict=True):
-                number = directory_of.get(key)
-                if number is None or number not in places:
-                    continue
-                if rows := packed[number].find(digest):
-                    found[digest] = places[number].located(rows[0])
-                # Else it is another content with the same key, or one that is gone from there.
-                elif others := self.find(digest, 1, public):
-                    found[digest] = others[0]
+        for start in range(0, len(wanted), AT_ONCE):
+            some = wanted[start : start + AT_ONCE]
+            near = self._near(some, public)
+            found.update({digest: near[digest] for digest in some if digest in near})
+            rest = [digest for digest in some if digest not in near]
+            for first in range(0, len(rest), MAX_VARIABLES):
+                found.update(self._find_each(rest[first : first + MAX_VARIABLES], public))
         return found
+
+    def _near(self, digests: list[bytes], public: bool) -> dict[bytes, Located]:
+        """All content of the directories that have many of these digests: who asks for a file usually
+        asks for its neighbours too.
+        """
+        connection = self._db.connection
+        sample = [content_key(digest) for digest in digests[::SAMPLE]]
+        hits = Counter(_directories_of(connection, sample, public).values())
+        near: dict[bytes, Located] = {}
+        for number, place in _places(connection, set(hits)).items():
+            packed = self._packed(connection, place)
+            if packed.size() <= hits[number] * SAMPLE * READ_MAX:
+                near.update(place.all_located(packed))
+        near.pop(NO_DIGEST, None)
+        return near
+
+    def _find_each(self, digests: list[bytes], public: bool) -> Iterator[tuple[bytes, Located]]:
+        """One by one, as many as fit into one statement."""
+        connection = self._db.connection
+        keys = [content_key(digest) for digest in digests]
+        directory_of = _directories_of(connection, keys, public)
+        places = _places(connection, set(directory_of.values()))
+        packed = {number: self._packed(connection, place) for number, place in places.items()}
+        for digest, key in zip(digests, keys, strict=True):
+            number = directory_of.get(key)
+            if number is None or number not in places:
+                continue
+            if rows := packed[number].find(digest):
+                yield digest, places[number].located(rows[0])
+            # Else it is another content with the same key, or one that is gone from there.
+            elif others := self.find(digest, 1, public):
+                yield digest, others[0]
 
     def _located(
         self, connection: sqlite3.Connection, places: Iterable[_Place], digest: bytes

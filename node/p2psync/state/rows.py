@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import takewhile
 from operator import itemgetter
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from p2psync.format.ids import DIGEST_SIZE, Ref
 from p2psync.format.listing import Totals
@@ -77,7 +77,8 @@ _KEYS: Final = struct.Struct(">Q24xq36x")  # size, content key
 _DIGEST_AT: Final = 32
 SEARCHED_MAX: Final = 16 << 10
 """Bytes of records up to which searching all of them (1 us) is faster than bisection."""
-_NO_DIGEST: Final = bytes(DIGEST_SIZE)  # of an empty file
+NO_DIGEST: Final = bytes(DIGEST_SIZE)
+"""In place of the digest of an empty file, in records."""
 _GONE_SIZE: Final = (1 << 64) - 1  # in place of a size: the name is gone, whatever older pieces say
 _GONE: Final = FileRow(b"", _GONE_SIZE, 0, 0, 0, b"")
 _digest_of: Final = itemgetter(5)
@@ -126,7 +127,7 @@ def unpack(piece: Piece) -> list[FileRow]:
 
 
 def _has_no_digest(row: FileRow) -> bool:
-    return row.digest == _NO_DIGEST
+    return row.digest == NO_DIGEST
 
 
 def merge(pieces: Iterable[Piece]) -> dict[bytes, FileRow]:
@@ -171,10 +172,23 @@ class Packed(NamedTuple):
                 seen |= names
         return cls(pieces, frozenset(repeated))
 
+    def size(self) -> int:
+        """How many rows there are, at most: names that are in several pieces count in each."""
+        return sum(count(piece.records) for piece in self.pieces)
+
+    def columns(self) -> list[tuple[Any, ...]]:
+        """All rows by columns, in the order of `FileRow`; none where there are no rows. The digest of an
+        empty file may be `NO_DIGEST`.
+        """
+        if len(self.pieces) == 1:  # nothing in it is gone
+            names, records = self.pieces[0]
+            return [tuple(names[1:-1].split(b"\0")), *zip(*_ROW.iter_unpack(records), strict=True)]
+        return list(zip(*(row for row in merge(self.pieces).values() if not is_gone(row)), strict=True))
+
     def find(self, digest: bytes) -> list[FileRow]:
         """The rows of the files with this content."""
         found: list[FileRow] = []
-        wanted = digest or _NO_DIGEST
+        wanted = digest or NO_DIGEST
         for number, (names, records) in enumerate(self.pieces):
             start = _first(records, wanted)
             while 0 <= start < len(records):
