@@ -105,11 +105,12 @@ def parse_digest(text: str) -> bytes:
     return bytes.fromhex(text)
 
 
-def _unpack(raw: bytes | bytearray, limit: int, what: str) -> Any:
+def _unpack(raw: bytes | bytearray, limit: int, what: str, *, arrays: type = list) -> Any:
+    """``arrays``: what arrays become, list or tuple."""
     if len(raw) > limit:
         raise FormatError(f"{what} is longer than {limit} bytes")
     try:
-        return msgpack.unpackb(raw, raw=False, strict_map_key=True, max_ext_len=0, use_list=True)
+        return msgpack.unpackb(raw, raw=False, strict_map_key=True, max_ext_len=0, use_list=arrays is list)
     except (ValueError, msgpack.exceptions.UnpackException, RecursionError) as error:
         raise FormatError(f"{what} is damaged: {error}") from None
 
@@ -126,6 +127,11 @@ def _digest(value: Any, what: str) -> bytes:
     return value
 
 
+def _all_of(kind: type, values: Iterable[Any]) -> bool:
+    """Whether all values are of this very type."""
+    return set(map(type, values)) == {kind}
+
+
 def encode_batch(rows: Sequence[Row]) -> bytes:
     return _pack(rows)  # tuples are arrays
 
@@ -133,21 +139,24 @@ def encode_batch(rows: Sequence[Row]) -> bytes:
 def decode_batch(raw: bytes | bytearray) -> list[Row]:
     """Rows of a batch request, each of at least one byte and all within the limits. Raises FormatError."""
     what = "a batch request"
-    rows: list[Row] = []
-    total = 0
-    for item in _array(_unpack(raw, BATCH_BODY_MAX, what), BATCH_ROWS_MAX, what):
-        if type(item) is not list or len(item) != 3:
-            raise FormatError(f"{what} has a row that is not digest, offset, length")
-        digest, offset, length = item
-        if type(offset) is not int or not 0 <= offset <= OBJECT_BYTES_MAX:
-            raise FormatError(f"{what} has an offset that no object reaches")
-        if type(length) is not int or not 0 < length <= BATCH_ROW_MAX:
-            raise FormatError(f"{what} has a row that is empty or longer than {BATCH_ROW_MAX} bytes")
-        total += length
-        if total > BATCH_BYTES_MAX:
-            raise FormatError(f"{what} asks for more than {BATCH_BYTES_MAX} bytes")
-        rows.append((_digest(digest, what), offset, length))
-    return rows
+    items = _unpack(raw, BATCH_BODY_MAX, what, arrays=tuple)
+    if type(items) is not tuple or len(items) > BATCH_ROWS_MAX:
+        raise FormatError(f"{what} must be an array of at most {BATCH_ROWS_MAX} items")
+    if not items:
+        return []
+    # Column by column: a node checks thousands of rows for each request.
+    if not _all_of(tuple, items) or set(map(len, items)) != {3}:
+        raise FormatError(f"{what} has a row that is not digest, offset, length")
+    digests, offsets, lengths = zip(*items, strict=True)
+    if not _all_of(int, offsets) or min(offsets) < 0 or max(offsets) > OBJECT_BYTES_MAX:
+        raise FormatError(f"{what} has an offset that no object reaches")
+    if not _all_of(int, lengths) or min(lengths) <= 0 or max(lengths) > BATCH_ROW_MAX:
+        raise FormatError(f"{what} has a row that is empty or longer than {BATCH_ROW_MAX} bytes")
+    if sum(lengths) > BATCH_BYTES_MAX:
+        raise FormatError(f"{what} asks for more than {BATCH_BYTES_MAX} bytes")
+    if not _all_of(bytes, digests) or set(map(len, digests)) != {DIGEST_SIZE}:
+        raise FormatError(f"{what} holds something else than digests of {DIGEST_SIZE} bytes")
+    return list(items)
 
 
 def encode_have(digests: Sequence[bytes]) -> bytes:
