@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Mapping
+import socket
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 
 import aiohttp
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.node.wire_support import Served, served
 
 from p2psync.chunking import cut_object
 from p2psync.content import send
-from p2psync.content.counters import Way
+from p2psync.content.counters import Counters, Way
+from p2psync.content.rows import RowsAnswer, Taken
 from p2psync.publish import publish
 from p2psync.sources import wire
 
@@ -149,3 +155,58 @@ async def test_a_response_that_is_cut_counts_as_far_as_it_went(
     with pytest.raises(aiohttp.ClientPayloadError):
         await get(node, object_path(node.entry(b"large").digest))
     await counted(node, {("object", node.archive): 200_000})
+
+
+class Sips(socket.socket):
+    """Takes as many bytes at once as it is told."""
+
+    sizes: Iterator[int]
+
+    def send(self, data: memoryview, flags: int = 0, /) -> int:  # type: ignore[override]
+        return super().send(data[: next(self.sizes)], flags)
+
+
+class Prepared:
+    """Rows that are there already: each with the archive that it is of, b"" for one that is not here."""
+
+    def __init__(self, rows: Sequence[tuple[bytes, bytes | None]]) -> None:
+        self._rows = rows
+
+    def fill(self, first: int, last: int | None, room: memoryview) -> Taken:
+        parts = [wire.ROW_LENGTH.pack(len(raw) or wire.NOT_HERE) + raw for raw, _ in self._rows[first:last]]
+        body = b"".join(parts)
+        room[: len(body)] = body
+        return Taken([len(part) for part in parts], [archive for _, archive in self._rows[first:last]])
+
+    def park(self) -> None:
+        pass
+
+
+@given(
+    st.lists(st.tuples(st.binary(max_size=12), st.sampled_from([None, b"a" * 32, b"b" * 32])), max_size=8),
+    st.lists(st.integers(1, 25), min_size=1),
+    st.booleans(),
+)
+def test_each_byte_of_rows_counts_once_however_they_are_taken(
+    rows: list[tuple[bytes, bytes | None]], sizes: list[int], parked: bool
+) -> None:
+    rows = [(raw, archive if raw else None) for raw, archive in rows]
+    owners: list[bytes | None] = []
+    for raw, archive in rows:
+        owners += [None] * wire.ROW_LENGTH.size + [archive] * len(raw)
+    counters = Counters()
+    answer = RowsAnswer(Prepared(rows), counters)
+    room = memoryview(bytearray(1024))
+    ours, theirs = socket.socketpair()
+    with Sips(fileno=ours.detach()) as sock, theirs:
+        sock.sizes = cycle(sizes)
+        came = b""
+        while not answer.done:
+            came += theirs.recv(answer.send(sock, room))
+            if parked:
+                answer.park()
+            _, _, body = came.partition(b"\r\n\r\n")
+            assert counters.sent == Counter(("batch", owner) for owner in owners[: len(body)])
+    assert (counters.batches, counters.rows) == (1, len(rows))
+    assert counters.missed == sum(not raw for raw, _ in rows)
+    assert len(body) == len(owners)

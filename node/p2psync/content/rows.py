@@ -6,8 +6,10 @@ Such an answer holds little while it waits for a slow client: the rows are read 
 from __future__ import annotations
 
 import socket
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from contextlib import closing
+from itertools import accumulate
 from typing import Final, NamedTuple, Protocol
 
 from p2psync.content.answers import Answer, Cut, TextAnswer, head
@@ -24,20 +26,21 @@ AGAIN: Final = 1 << 20
 """Bytes of rows that are read again at once for a client that did not take them at first."""
 
 
+_LENGTH: Final = wire.ROW_LENGTH.size
+"""Bytes of a row that is not here, and in front of one that is, which has one byte or more."""
+
+
 class Taken(NamedTuple):
-    """A row of an answer: its bytes with its length in front, and the archive out of whose tree it is."""
+    """Rows of an answer: the bytes of each with its length in front, and the archive in whose tree it is."""
 
-    size: int
-    archive: bytes | None
-
-
-_ABSENT: Final = Taken(wire.ROW_LENGTH.size, None)
+    sizes: list[int]
+    archives: list[bytes | None]
 
 
 class RowSource(Protocol):
     """Where the rows of an answer come from."""
 
-    def fill(self, first: int, last: int | None, room: memoryview) -> list[Taken]:
+    def fill(self, first: int, last: int | None, room: memoryview) -> Taken:
         """Put the rows from ``first`` up to ``last``, or as many as the answer may have, one behind the other
         into ``room``, each with its length in front.
         """
@@ -58,25 +61,31 @@ class BatchRows:
     def park(self) -> None:
         self._rows = None  # what was asked for takes a quarter of the memory as it came
 
-    def fill(self, first: int, last: int | None, room: memoryview) -> list[Taken]:
+    def fill(self, first: int, last: int | None, room: memoryview) -> Taken:
         if self._rows is None:
             self._rows = wire.decode_batch(self._raw)
         rows = self._rows[first:last]
-        taken: list[Taken] = []
+        sizes: list[int] = []
+        archives: list[bytes | None] = []
+        write_length = wire.ROW_LENGTH.pack_into
         at = 0
         with closing(self._library.rows(rows)) as reader:
+            read = reader.read
             for row in rows:
-                begin = at + wire.ROW_LENGTH.size
-                end = begin + row[2]
-                if reader.read(row, room[begin:end]):
-                    wire.ROW_LENGTH.pack_into(room, at, row[2])
-                    taken.append(Taken(end - at, reader.archive))
+                length = row[2]
+                begin = at + _LENGTH
+                end = begin + length
+                if read(row, room[begin:end]):
+                    write_length(room, at, length)
+                    sizes.append(end - at)
+                    archives.append(reader.archive)
                     at = end
                 else:
-                    wire.ROW_LENGTH.pack_into(room, at, wire.NOT_HERE)
-                    taken.append(_ABSENT)
+                    write_length(room, at, wire.NOT_HERE)
+                    sizes.append(_LENGTH)
+                    archives.append(None)
                     at = begin
-        return taken
+        return Taken(sizes, archives)
 
 
 class RecipeRows:
@@ -89,16 +98,16 @@ class RecipeRows:
     def park(self) -> None:
         pass
 
-    def fill(self, first: int, last: int | None, room: memoryview) -> list[Taken]:
+    def fill(self, first: int, last: int | None, room: memoryview) -> Taken:
         raw = wire.encode_recipes_answer(map(self._library.recipe, self._digests[first:last]))
         room[: len(raw)] = raw
-        taken: list[Taken] = []
+        sizes: list[int] = []
         at = 0
         while at < len(raw):
             (length,) = wire.ROW_LENGTH.unpack_from(raw, at)
-            taken.append(_ABSENT if length == wire.NOT_HERE else Taken(wire.ROW_LENGTH.size + length, None))
-            at += taken[-1].size
-        return taken
+            sizes.append(_LENGTH if length == wire.NOT_HERE else _LENGTH + length)
+            at += sizes[-1]
+        return Taken(sizes, [None] * len(sizes))
 
 
 class RowsAnswer:
@@ -109,21 +118,25 @@ class RowsAnswer:
         self._source = source
         self._counters = counters
         self._head = b""
-        self._taken: list[Taken] = []
+        self._taken = Taken([], [])
+        self._ends: list[int] = []
+        """Where each row ends in the body."""
         self._ready = memoryview(b"")
         self._sent = 0
         self._row = 0
+        """Rows that are sent to their ends."""
         self._inside = 0
         """Bytes of the row ``_row`` that are sent."""
 
     @property
     def done(self) -> bool:
-        return bool(self._head) and self._sent >= len(self._head) and self._row == len(self._taken)
+        return bool(self._head) and self._sent >= len(self._head) and self._row == len(self._ends)
 
     def prepare(self, room: memoryview) -> int:
         """Gather the rows; the length of the body in bytes."""
         self._taken = self._source.fill(0, None, room[HEAD_ROOM:])
-        length = sum(row.size for row in self._taken)
+        self._ends = list(accumulate(self._taken.sizes))
+        length = self._ends[-1] if self._ends else 0
         self._head = head(200, {"Content-Type": wire.OCTETS, "Content-Length": str(length)})
         start = HEAD_ROOM - len(self._head)
         room[start:HEAD_ROOM] = self._head
@@ -161,45 +174,44 @@ class RowsAnswer:
         """Read rows again from the one that was not sent to its end. Raises Cut if they are others."""
         if self._sent < len(self._head):
             return memoryview(self._head)[self._sent :]
-        last, size = self._row, 0
-        while last < len(self._taken) and size < AGAIN:
-            size += self._taken[last].size
-            last += 1
-        taken = self._source.fill(self._row, last, room)
-        if [row.size for row in taken] != [row.size for row in self._taken[self._row : last]]:
+        begin = self._ends[self._row - 1] if self._row else 0
+        last = min(bisect_left(self._ends, begin + AGAIN) + 1, len(self._ends))
+        sizes = self._taken.sizes[self._row : last]
+        if self._source.fill(self._row, last, room).sizes != sizes:
             raise Cut
-        return room[self._inside : size]
+        return room[self._inside : sum(sizes)]
 
     def _went(self, count: int) -> None:
         """Bytes are sent: the rows that they belong to are counted."""
         self._ready = self._ready[count:]
-        left = count - min(count, max(0, len(self._head) - self._sent))
+        of_head = min(count, max(0, len(self._head) - self._sent))
         self._sent += count
-        inside, framing = self._inside, 0
-        sums: dict[bytes | None, int] = {}
-        while left:
-            size, archive = self._taken[self._row]
-            end = min(size, inside + left)
-            content = end - inside
-            if inside < wire.ROW_LENGTH.size:
-                head_part = min(end, wire.ROW_LENGTH.size) - inside
-                framing += head_part
-                content -= head_part
-            sums[archive] = sums.get(archive, 0) + content
-            left -= end - inside
-            inside = end
-            if end == size:
-                self._row += 1
-                inside = 0
-        self._inside = inside
-        sums[None] = sums.get(None, 0) + framing
+        sums = self._advance(count - of_head)
         if self._counters is not None:
             for archive, number in sums.items():
                 if number:
                     self._counters.add("batch", archive, number)
             if count and self.done:
-                missed = self._taken.count(_ABSENT)
-                self._counters.note(batches=1, rows=len(self._taken), missed=missed)
+                sizes = self._taken.sizes
+                self._counters.note(batches=1, rows=len(sizes), missed=sizes.count(_LENGTH))
+
+    def _advance(self, count: int) -> dict[bytes | None, int]:
+        """So many bytes of rows are sent: how many of them belong to which archive."""
+        sizes, archives = self._taken
+        first, skipped = self._row, self._inside
+        begin = (self._ends[first - 1] if first else 0) + skipped
+        self._row = last = bisect_right(self._ends, begin + count)
+        self._inside = begin + count - (self._ends[last - 1] if last else 0)
+        # Whole rows, without what was sent of the first before, with what is sent of the one behind them.
+        sums: dict[bytes | None, int] = {None: _LENGTH * (last - first)}
+        for size, archive in zip(sizes[first:last], archives[first:last], strict=True):
+            sums[archive] = sums.get(archive, 0) + size - _LENGTH
+        for row, part, sign in ((first, skipped, -1), (last, self._inside, 1)):
+            if part:
+                framing = min(part, _LENGTH)
+                sums[None] += sign * framing
+                sums[archives[row]] = sums.get(archives[row], 0) + sign * (part - framing)
+        return sums
 
 
 def batch_answer(library: Library, raw: bytes, counters: Counters) -> RowsAnswer:
