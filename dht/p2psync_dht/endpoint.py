@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from p2psync_dht.form import RecordError
 
 MAX_URL: Final = 128  # characters
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(NamedTuple):
     """Where a holder serves: an IP address with a TCP port, or the URL of a web mirror (then `ip` is "" and
     `port` 0).
     """

@@ -13,9 +13,8 @@ given. Which of several valid heads a client accepts is the caller's trust polic
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from blake3 import blake3
 
@@ -96,8 +95,7 @@ def object_key(digest: bytes) -> bytes:
     return _key(_OBJECT_CONTEXT, digest)
 
 
-@dataclass(frozen=True, slots=True)
-class Delegation:
+class Delegation(NamedTuple):
     """`root` (32-byte archive id) lets `key` (32 bytes) act in `roles` within an epoch and a span of time
     (Unix s).
     """
@@ -108,8 +106,8 @@ class Delegation:
     roles: int
     not_before: int
     not_after: int
-    raw: bytes = field(repr=False)
-    extra: tuple[Any, ...] = field(default=(), repr=False)
+    raw: bytes
+    extra: tuple[Any, ...] = ()
 
     @classmethod
     def sign(
@@ -144,8 +142,7 @@ class Delegation:
             raise RecordError("a delegation that its root did not sign")
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """The newest state of an archive: an opaque `payload` (<= 128 bytes) under (epoch, seq).
 
     Signed by the root or its delegate. `signed_at` and `fresh_until` are Unix seconds. A head past
@@ -159,8 +156,8 @@ class Head:
     signed_at: int
     fresh_until: int
     delegation: Delegation | None
-    raw: bytes = field(repr=False)
-    extra: tuple[Any, ...] = field(default=(), repr=False)
+    raw: bytes
+    extra: tuple[Any, ...] = ()
 
     @classmethod
     def sign(
@@ -237,8 +234,7 @@ class Head:
         return (self.epoch, self.seq, blake3(self.raw).digest())
 
 
-@dataclass(frozen=True, slots=True)
-class HolderRecord:
+class HolderRecord(NamedTuple):
     """A node's word that it holds what DHT key `key` names, at `endpoints`, until `expires` (Unix s).
 
     `node_key` is the node's 32-byte public key and signs the record, DHT key included: it cannot be moved
@@ -252,8 +248,8 @@ class HolderRecord:
     expires: int
     role: HolderRole
     payload: bytes
-    raw: bytes = field(repr=False)
-    extra: tuple[Any, ...] = field(default=(), repr=False)
+    raw: bytes
+    extra: tuple[Any, ...] = ()
 
     @classmethod
     def sign(

@@ -14,10 +14,9 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, NamedTuple, Unpack
 
 from p2psync.errors import UsageError
 from p2psync.events import Teller
@@ -39,16 +38,14 @@ OnEvent = Callable[[ClientEvent], None] | Teller | None
 """Hears a run's events in the loop's thread; what it raises ends the run. A `Teller` takes them raw."""
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(NamedTuple):
     """An archive's names, in order. Paths start at the directory that was asked for, which comes first."""
 
     head: ArchiveHead
     entries: list[Listed]
 
 
-@dataclass(frozen=True, slots=True)
-class Verified:
+class Verified(NamedTuple):
     """What a directory was held against, and how it differs. `files` and `bytes` are the snapshot's."""
 
     archive: bytes

@@ -17,9 +17,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from p2psync.errors import UsageError
 
@@ -29,8 +28,7 @@ SYSTEM_FILE = Path("/etc/p2psync.toml")
 FILE_MAX = 1 << 20  # A configuration is written by hand; a larger file is something else given by mistake.
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(NamedTuple):
     """What the configuration needs to know of one option: its key, whether it may repeat, whether it is a
     switch.
     """

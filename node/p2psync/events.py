@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 WARNINGS_REMEMBERED: Final = 1000
 """Warnings that are known again: beyond it a repeated one is told twice, which costs less than its memory."""
 
 
-@dataclass(frozen=True, slots=True)
-class Phase:
+class Phase(NamedTuple):
     """A part of the work begins; an empty name: nothing goes on until the next one.
 
     Totals are None where they are not known, and may turn out a little off.
@@ -28,39 +26,34 @@ class Phase:
     total_files: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Advanced:
+class Advanced(NamedTuple):
     """So much more of the phase is done."""
 
     bytes: int
     files: int
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(NamedTuple):
     """So many more bytes of content came from `source` (HOST:PORT or URL) and were right."""
 
     source: str
     bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class SourceState:
+class SourceState(NamedTuple):
     """How `source` does: "" while all is well, else a word such as "banned"."""
 
     source: str
     state: str
 
 
-@dataclass(frozen=True, slots=True)
-class Warned:
+class Warned(NamedTuple):
     """One sentence that the user should see; the work goes on."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class FileDone:
+class FileDone(NamedTuple):
     """A file of `size` bytes was put in place. Only told to those who ask for it (see `Teller`)."""
 
     path: bytes

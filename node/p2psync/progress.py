@@ -10,7 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from p2psync.events import Advanced, Event, Phase, Received, SourceState
 
@@ -48,8 +48,7 @@ class RateMeter:
         return (self.total - count) / max(now - start, SAMPLE_EVERY)
 
 
-@dataclass(frozen=True, slots=True)
-class SourceProgress:
+class SourceProgress(NamedTuple):
     """One source: bytes received, bytes a second now, and a word on how it does ("" while all is well)."""
 
     name: str
@@ -58,8 +57,7 @@ class SourceProgress:
     state: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(NamedTuple):
     """How far the work is at one moment. What a phase counts is not always bytes: totals may be None or 0."""
 
     phase: str = ""

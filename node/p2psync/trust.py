@@ -18,8 +18,7 @@ The rules, in the order in which they are applied:
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from p2psync.errors import P2psyncError, TrustError
 from p2psync.format.head import ArchiveHead, decode_head
@@ -29,8 +28,7 @@ CLOCK_SKEW: Final = 600
 """Seconds by which a signer's clock may be ahead of ours: as much as the nodes that store heads allow."""
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
+class Judgement(NamedTuple):
     """What came of looking at a set of heads: the one to use, and what the user should know about it."""
 
     head: ArchiveHead | None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -43,7 +42,7 @@ def command(common: Common, network: Network, src: ArchiveUrl) -> None:
 
     found = run_async(ask())
     for holder in found.holders:
-        out.event("holder", **asdict(holder))
+        out.event("holder", **holder._asdict())
     newest = found.head.seq if found.head is not None else None
     out.event("mirrors", archive=url_of(src.archive), seq=newest, holders=len(found.holders))
     if not found.holders:

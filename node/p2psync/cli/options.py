@@ -8,9 +8,8 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
@@ -68,8 +67,7 @@ class Command(click.Command):
         return rest
 
 
-@dataclass(frozen=True)
-class Common:
+class Common(NamedTuple):
     """What every command has: where its state is and how it speaks."""
 
     state_path: Path | None
@@ -82,8 +80,7 @@ class Common:
         return State.open(self.state_path)
 
 
-@dataclass(frozen=True)
-class Network:
+class Network(NamedTuple):
     """Where to listen and whom to ask."""
 
     listen: Address

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -16,8 +15,7 @@ if TYPE_CHECKING:
     from p2psync.fetch.keywords import TransferOptions
 
 
-@dataclass(frozen=True)
-class Transfer:
+class Transfer(NamedTuple):
     """How to fetch. Rates in bytes a second, 0 for no limit; times in seconds, None for the default."""
 
     bwlimit: int
@@ -54,7 +52,7 @@ def transfer_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def command(*args: Any, **others: Any) -> Any:
-        mine = {name: others.pop(name) for name in Transfer.__dataclass_fields__}
+        mine = {name: others.pop(name) for name in Transfer._fields}
         return function(*args, transfer=Transfer(**mine), **others)
 
     return stack(

@@ -15,7 +15,6 @@ import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from blake3 import blake3
@@ -65,8 +64,7 @@ MISSING_SHOWN: Final = 20
 """Missing paths that are named; the rest is counted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Host:
+class Host(NamedTuple):
     """A node inside which a fetch runs: its network and its content server are used instead of own ones."""
 
     network: Network

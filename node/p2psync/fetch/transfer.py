@@ -11,8 +11,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from p2psync.arena import Arena
 from p2psync.events import Teller
@@ -44,8 +43,7 @@ CHECK_FILES: Final = 30_000
 """Files in a tree whose stamps are worth checking by two processes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(NamedTuple):
     """What all snapshots of one run have in common."""
 
     state: State

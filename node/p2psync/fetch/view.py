@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from p2psync.errors import FormatError, P2psyncError, PartialError, show_path
 from p2psync.fetch.options import FetchOptions
@@ -21,8 +21,7 @@ from p2psync.supply.manifest import Manifest
 from p2psync_dht import HolderRecord, node_id_of
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
+class Listed(NamedTuple):
     """One name in an archive."""
 
     path: bytes
@@ -44,8 +43,7 @@ class Listed:
         return cls(path, entry.kind, entry.mode, size, entry.mtime_ns, entry.target, entry.digest)
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
+class Holder(NamedTuple):
     """Who holds an archive, in the holder's own words, which it signed."""
 
     node: str
@@ -80,8 +78,7 @@ class Holder:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Holders:
+class Holders(NamedTuple):
     """Who is known to hold an archive (by role, then by key), and its newest head, if one was found."""
 
     head: ArchiveHead | None

@@ -7,8 +7,7 @@ the holder itself.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from p2psync.format.canonical import decode, encode, integer, row
 from p2psync.format.limits import INT64_MAX
@@ -16,8 +15,7 @@ from p2psync.format.limits import INT64_MAX
 COVERAGE_BYTES_MAX: Final = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Coverage:
+class Coverage(NamedTuple):
     """A claim: the snapshot (``epoch``, ``seq``) in full, or some of it."""
 
     complete: bool

@@ -7,7 +7,7 @@ digest]`` of the snapshot object, behind which newer writers may add what they l
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from p2psync.errors import FormatError, TrustError
 from p2psync.format.canonical import decode, encode, row
@@ -16,8 +16,7 @@ from p2psync.format.limits import HEAD_PAYLOAD_MAX
 from p2psync_dht import Delegation, Head, Identity, RecordError
 
 
-@dataclass(frozen=True, slots=True)
-class ArchiveHead:
+class ArchiveHead(NamedTuple):
     """A head whose signature holds. ``signed_at`` and ``fresh_until`` are seconds since 1970."""
 
     record: Head

@@ -7,8 +7,7 @@ section 2.3, ``derive_key``).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple, Self
 
 from blake3 import blake3
 
@@ -30,8 +29,12 @@ def object_id(recipe: bytes) -> bytes:
     return blake3(recipe, derive_key_context=OBJECT_CONTEXT).digest()
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Ref:
+class _SizeAndDigest(NamedTuple):
+    size: int
+    digest: bytes
+
+
+class Ref(_SizeAndDigest):
     """How an object is named inside another: its size in bytes and a digest.
 
     The digest is the chunk id where the object is one chunk (up to ``SINGLE_CHUNK_MAX`` bytes), the object id
@@ -40,21 +43,18 @@ class Ref:
     last kind.
     """
 
-    size: int
-    digest: bytes
+    __slots__ = ()
 
-    def __post_init__(self) -> None:
-        integer(self.size, 0, OBJECT_BYTES_MAX, "the size of an object")
-        wanted = DIGEST_SIZE if self.size else 0
-        octets(self.digest, wanted, wanted, "the digest of an object")
+    def __new__(cls, size: int, digest: bytes) -> Self:
+        integer(size, 0, OBJECT_BYTES_MAX, "the size of an object")
+        wanted = DIGEST_SIZE if size else 0
+        octets(digest, wanted, wanted, "the digest of an object")
+        return _new(cls, (size, digest))
 
     @classmethod
     def known(cls, size: int, digest: bytes) -> Ref:
         """From a size and a digest that were checked before: a listing is read for each of its entries."""
-        made = _new(cls)
-        _set(made, "size", size)
-        _set(made, "digest", digest)
-        return made
+        return _new(cls, (size, digest))
 
     @property
     def is_empty(self) -> bool:
@@ -75,6 +75,5 @@ class Ref:
         return cls(value[0], value[1])
 
 
-_new: Final = object.__new__
-_set: Final = object.__setattr__  # the dataclass is frozen
+_new: Final = tuple.__new__  # without what `__new__` checks
 EMPTY: Final = Ref(0, b"")

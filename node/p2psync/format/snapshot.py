@@ -9,9 +9,8 @@ digest]`` of the root's attributes object). Keys that this version does not know
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from p2psync.errors import FormatError
 from p2psync.format.canonical import decode, encode, integer, mapping, row
@@ -23,14 +22,13 @@ from p2psync.format.limits import (
     PARENTS_MAX,
     SNAPSHOT_BYTES_MAX,
 )
-from p2psync.format.listing import MODE_MAX, Entry, decode_totals, dir_entry
+from p2psync.format.listing import MODE_MAX, NO_EXTRA, Entry, decode_totals, dir_entry
 
 VERSION: Final = 1
 _KNOWN: Final = frozenset({"v", "root", "time", "parents", "attrs"})
 
 
-@dataclass(frozen=True, slots=True)
-class ParentSnapshot:
+class ParentSnapshot(NamedTuple):
     """An earlier snapshot: its place in the order of heads, and the object."""
 
     epoch: int
@@ -43,15 +41,14 @@ class ParentSnapshot:
         return self.epoch, self.seq
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(NamedTuple):
     """One version of an archive. ``root`` is a directory entry with an empty name."""
 
     root: Entry
     created_ns: int
     parents: tuple[ParentSnapshot, ...] = ()
     attributes: Ref | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = NO_EXTRA
 
     def encode(self) -> bytes:
         """Raises FormatError if it would be a snapshot that ``decode`` refuses."""

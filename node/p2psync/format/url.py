@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import parse_qsl, quote, quote_from_bytes, unquote_to_bytes, urlsplit
 
 from p2psync.errors import FormatError, UsageError
@@ -76,8 +75,7 @@ def bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-@dataclass(frozen=True, slots=True)
-class ArchiveUrl:
+class ArchiveUrl(NamedTuple):
     """An archive, perhaps a path in it (b"" for all; no leading or trailing slash), and hints where to
     begin.
     """

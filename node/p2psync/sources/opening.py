@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from p2psync.sources.http.bulk import BulkThread
 from p2psync.sources.http.dialect import Dialect
@@ -17,8 +17,7 @@ from p2psync.sources.orders import Bulk
 from p2psync.sources.web_content import WebDialect
 
 
-@dataclass(frozen=True, slots=True)
-class SourceSettings:
+class SourceSettings(NamedTuple):
     """What all sources of a run have in common. Times in seconds."""
 
     memory: memoryview

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgpack
 
@@ -71,8 +70,7 @@ Row = tuple[bytes, int, int]
 """One row of a batch: digest, offset and length in bytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Info:
+class Info(NamedTuple):
     """What a node says about itself: node id (hex), public key (32 bytes), version, ids of archives (32
     bytes each)."""
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 import base64
 import binascii
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from p2psync.errors import FileError, P2psyncError, UsageError
 from p2psync.format.url import archive_text, parse_archive_text
@@ -26,8 +25,7 @@ _BEGIN: Final = b"-----BEGIN PRIVATE KEY-----\n"
 _END: Final = b"\n-----END PRIVATE KEY-----\n"
 
 
-@dataclass(frozen=True, slots=True)
-class KeyInfo:
+class KeyInfo(NamedTuple):
     """Which keys of an archive are here."""
 
     archive: bytes

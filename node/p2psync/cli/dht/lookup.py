@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -120,7 +120,7 @@ def _report(out: Output, subject: Subject, trace: Trace, holders: bool) -> None:
         if step.outcome is Outcome.OPEN:
             _tell(out, step)
     for record in trace.holders:
-        out.event("holder", **asdict(Holder.of(record)))
+        out.event("holder", **Holder.of(record)._asdict())
     best = trace.best
     outcomes = {str(outcome): trace.count(outcome) for outcome in Outcome}
     out.event(

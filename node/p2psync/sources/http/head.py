@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from p2psync.errors import FormatError
 
@@ -37,8 +36,7 @@ _TARGET: Final = re.compile(r"/[!-~]*")
 _FIELD: Final = re.compile(r"[\x20-\x7e]*")
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseHead:
+class ResponseHead(NamedTuple):
     """Status and headers of one response.
 
     ``headers`` has lower-case names; where one came several times, the values are joined by commas.

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from p2psync.errors import UsageError
@@ -37,8 +36,7 @@ def large_buffers() -> bool:
         return False
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
+class Server(NamedTuple):
     """Where a server is. ``name`` is what people are shown: ``HOST:PORT``, or the URL."""
 
     host: str
