@@ -14,7 +14,7 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator, MutableMapping, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
@@ -101,14 +101,10 @@ def program() -> None:
     """
 
 
-def main(args: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and end the process with rsync's exit codes (docs/exit-codes.md)."""
-    argv = list(sys.argv[1:] if args is None else args)
-    sys.exit(run(argv))
-
-
 def run(argv: Sequence[str]) -> int:
-    """Run one command line in this process and return its exit code. Never raises for what a command met."""
+    """Run one command line in this process and return its exit code (docs/exit-codes.md). Never raises for
+    what a command met.
+    """
     stop_on_sigterm()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
