@@ -12,7 +12,6 @@ import importlib
 import io
 import os
 import sys
-import traceback
 from collections.abc import Iterator, MutableMapping, Sequence
 from typing import Any
 
@@ -121,6 +120,8 @@ def run(argv: Sequence[str]) -> int:
         return UsageError.exit_code
     except (Exception, KeyboardInterrupt, Stopped) as error:
         if _verbose(argv) and not isinstance(error, click.ClickException):
+            import traceback
+
             traceback.print_exc()
         explained = explain(error)
         if _wants_json(argv):

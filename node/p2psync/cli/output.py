@@ -5,11 +5,8 @@ Progress is the business of ``p2psync.ui``. The JSON objects are described in do
 
 from __future__ import annotations
 
-import base64
-import json
 import sys
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from p2psync.cli.journal import DEBUG, WARNING, say
@@ -32,6 +29,8 @@ def name_fields(name: bytes, field_name: str = "name") -> dict[str, str]:
     try:
         return {field_name: name.decode()}
     except UnicodeDecodeError:
+        import base64
+
         exact = base64.b64encode(name).decode()
         return {field_name: name.decode(errors="replace"), f"{field_name}_b64": exact}
 
@@ -40,22 +39,24 @@ def print_json(event: dict[str, Any]) -> None:
     """One object, one line, at once. What is not UTF-8 in a message becomes U+FFFD: JSON has no other
     bytes.
     """
+    import json
+
     text = json.dumps(event, ensure_ascii=False, separators=(",", ":"))
     safe = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     sys.stdout.buffer.write(safe.encode() + b"\n")
     sys.stdout.buffer.flush()
 
 
-@dataclass
 class Output:
     """Where the words of one command go. ``warnings`` keeps what was warned about, for the command's last
     words.
     """
 
-    json: bool = False
-    quiet: bool = False
-    verbose: int = 0
-    warnings: list[str] = field(default_factory=list)
+    def __init__(self, json: bool = False, quiet: bool = False, verbose: int = 0) -> None:
+        self.json = json
+        self.quiet = quiet
+        self.verbose = verbose
+        self.warnings: list[str] = []
 
     def event(self, kind: str, **fields: Any) -> None:
         """Tell a machine; people see nothing of it."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Final
 
 from p2psync.sources.interfaces import Metadata, Source, Tracker
@@ -44,39 +43,45 @@ RATE_WEIGHT: Final = 0.3
 """Weight of the newest measurement in a source's rate."""
 
 
-@dataclass(eq=False)
 class Member:
     """One source and what is known of it."""
 
-    source: Source
-    whole: bool
-    """It claims to have a snapshot in full."""
-    claims: tuple[int, int] | None = None
-    """(epoch, sequence number) of that snapshot, where it said so."""
-    told: bool = False
-    """The user has heard that it lacks something."""
-    given: bool = False
-    """Named by the user, who wants to hear if it is of no use."""
-    node_key: bytes | None = None
-    rate: float = 0.0
-    """Bytes a second and request, smoothed."""
-    answered: bool = False
-    """It has answered something: who has not may be silent, and is waited for last."""
-    failures: int = 0
-    retry_at: float = 0.0
-    banned: bool = False
-    dead: bool = False
-    last_error: str = ""
-    lacking: dict[bytes, float] = field(default_factory=dict)
-    """Digest of an object -> when it may be asked for it again."""
-    held: dict[bytes, bytes] = field(default_factory=dict)
-    """Of objects that it has in part: a bitmap of its chunks, as it last said."""
-    denied: dict[bytes, int] = field(default_factory=dict)
-    """How often it was asked for an object and did not give it."""
-    strikes: set[tuple[bytes, int]] = field(default_factory=set)
-    """Object and chunk of the wrong bytes that it sent; few, since they ban it."""
-    stale: bool = False
-    """A path of this web server holds another version."""
+    def __init__(
+        self,
+        source: Source,
+        whole: bool,
+        claims: tuple[int, int] | None = None,
+        given: bool = False,
+    ) -> None:
+        self.source = source
+        self.whole = whole
+        """It claims to have a snapshot in full."""
+        self.claims = claims
+        """(epoch, sequence number) of that snapshot, where it said so."""
+        self.told = False
+        """The user has heard that it lacks something."""
+        self.given = given
+        """Named by the user, who wants to hear if it is of no use."""
+        self.node_key: bytes | None = None
+        self.rate = 0.0
+        """Bytes a second and request, smoothed."""
+        self.answered = False
+        """It has answered something: who has not may be silent, and is waited for last."""
+        self.failures = 0
+        self.retry_at = 0.0
+        self.banned = False
+        self.dead = False
+        self.last_error = ""
+        self.lacking: dict[bytes, float] = {}
+        """Digest of an object -> when it may be asked for it again."""
+        self.held: dict[bytes, bytes] = {}
+        """Of objects that it has in part: a bitmap of its chunks, as it last said."""
+        self.denied: dict[bytes, int] = {}
+        """How often it was asked for an object and did not give it."""
+        self.strikes: set[tuple[bytes, int]] = set()
+        """Object and chunk of the wrong bytes that it sent; few, since they ban it."""
+        self.stale = False
+        """A path of this web server holds another version."""
 
     @property
     def name(self) -> str:

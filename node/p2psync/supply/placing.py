@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import count
 from typing import Final, NamedTuple, Protocol, TypeVar
 
@@ -63,22 +62,22 @@ class Nothing:
         return
 
 
-@dataclass
 class Result:
     """What a download leaves."""
 
-    missing: list[bytes] = field(default_factory=list)
-    """Paths that nobody had."""
-    failed: list[str] = field(default_factory=list)
-    """Paths that could not be put in place, each with its reason."""
-    changed: int = 0
-    """Files that were made or replaced."""
-    reused: int = 0
-    """Bytes that were taken from this machine instead of the network."""
-    deleted: int = 0
-    """Names that went with directories that were replaced."""
-    superseded: bool = False
-    """Stopped early, because a newer snapshot has come while something of this one is missing."""
+    def __init__(self) -> None:
+        self.missing: list[bytes] = []
+        """Paths that nobody had."""
+        self.failed: list[str] = []
+        """Paths that could not be put in place, each with its reason."""
+        self.changed = 0
+        """Files that were made or replaced."""
+        self.reused = 0
+        """Bytes that were taken from this machine instead of the network."""
+        self.deleted = 0
+        """Names that went with directories that were replaced."""
+        self.superseded = False
+        """Stopped early, because a newer snapshot has come while something of this one is missing."""
 
 
 class Lease:

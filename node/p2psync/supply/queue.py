@@ -11,7 +11,6 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from typing import Final
 
@@ -43,15 +42,17 @@ COPIES_MAX: Final = 2
 """Requests for the same bytes at the same time."""
 
 
-@dataclass(eq=False)
 class Piece:
     """One request: ``parts`` asked of ``member``."""
 
-    member: Member
-    parts: list[Part]
-    started: float
-    duplicate_of: Piece | None = None
-    copies: int = 1
+    def __init__(
+        self, member: Member, parts: list[Part], started: float, duplicate_of: Piece | None = None
+    ) -> None:
+        self.member = member
+        self.parts = parts
+        self.started = started
+        self.duplicate_of = duplicate_of
+        self.copies = 1
 
     @property
     def size(self) -> int:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -24,8 +23,7 @@ SHOWN_DIGITS = 8
 """Of a node id in a table; JSON has all of them."""
 
 
-@dataclass(frozen=True)
-class Subject:
+class Subject(NamedTuple):
     """What is looked up: an archive (32 bytes), or a key of the DHT as it is (20 bytes)."""
 
     archive: bytes | None
