@@ -33,10 +33,8 @@ def make(tmp_path: Path) -> Iterator[Callable[..., Arena]]:
         publisher.publish(tree)
         for source in sources:
             source.publisher = publisher
-        arena = Arena(tmp_path, publisher, sources)
+        arena = Arena(tmp_path, publisher, sources, chance=random.Random(1))
         arena.know_metadata()
-        seed = random.Random(1)
-        arena.swarm._random = seed
         made.append(arena)
         return arena
 

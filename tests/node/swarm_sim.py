@@ -5,6 +5,7 @@ event loop whose clock jumps to whatever happens next. Runs of seconds take mill
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -315,14 +316,20 @@ class Watcher:
 class Arena:
     """A state directory, a DEST and a swarm, for fetching snapshots of a simulated archive."""
 
-    def __init__(self, folder: Path, publisher: Publisher, sources: Sequence[SimSource] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        publisher: Publisher,
+        sources: Sequence[SimSource] = (),
+        chance: random.Random | None = None,
+    ) -> None:
         self.publisher = publisher
         self.state = State.open(folder / "state")
         self.dest = folder / "dest"
         self.dest.mkdir(exist_ok=True)
         self.watcher = Watcher()
         self.tell = Teller(self.watcher)
-        self.swarm = Swarm(Clock.monotonic, self.tell.warn)
+        self.swarm = Swarm(Clock.monotonic, self.tell.warn, chance=chance)
         self.sources = list(sources)
         for source in sources:
             self.join(source)

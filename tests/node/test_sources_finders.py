@@ -17,6 +17,7 @@ from p2psync.fetch.options import FetchOptions
 from p2psync.format.coverage import Coverage
 from p2psync.format.url import ArchiveUrl
 from p2psync.network.protocols import Network
+from p2psync.sources.finders import discovery
 from p2psync.sources.finders.discovery import DHT_PAUSE, START_GRACE, Discovery
 from p2psync.sources.finders.heads import HEAD_GRACE, HEAD_TIMEOUT
 from p2psync.sources.http.rate import RateLimiter
@@ -77,7 +78,7 @@ class World:
         self.network = SimNetwork()
         self.keys: dict[str, bytes] = {}
         """Which node is at an address: the first whose record named it."""
-        monkeypatch.setattr(Discovery, "_source", lambda _, name: self.source(name))
+        monkeypatch.setattr(discovery, "open_source", lambda name, _: self.source(name))
 
     def source(self, name: str) -> SimSource:
         made = self.sources.setdefault(name, SimSource(name, self.publisher))

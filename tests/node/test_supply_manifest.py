@@ -17,6 +17,7 @@ from p2psync.format.ids import Ref, object_id
 from p2psync.format.limits import LISTING_BYTES_MAX
 from p2psync.format.listing import decode_listing, encode_listing, file_entry
 from p2psync.format.recipe import Recipe
+from p2psync.supply.manifest import Manifest
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
@@ -68,8 +69,8 @@ def test_nobody_is_looked_for_when_all_is_known(arena: Arena, run: Run) -> None:
     async def never() -> None:
         raise AssertionError("looked for sources")
 
-    arena.manifest._need_sources = never
-    assert run(arena.manifest.load([ref])) == []
+    manifest = Manifest(arena.state, arena.swarm, never)
+    assert run(manifest.load([ref])) == []
 
 
 def test_one_changed_entry_of_a_large_directory_costs_one_chunk(arena: Arena, run: Run) -> None:

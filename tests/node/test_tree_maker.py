@@ -82,7 +82,7 @@ def test_copies_are_made_without_the_help_of_the_kernel_too(
     def refuse(*_: Any) -> int:
         raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
 
-    monkeypatch.setattr("p2psync.tree.placing._copy_range", refuse)
+    monkeypatch.setattr("p2psync.tree.placing.copy_range", refuse)
     writing.write_new()
     writing.finish_new(target(b"one"), target(b"two"))
     assert writing.place(b"one").read_bytes() == writing.place(b"two").read_bytes() == NEW

@@ -27,11 +27,11 @@ from p2psync.supply.change import Change
 from p2psync.supply.control import Control
 from p2psync.supply.download import STALL_SECONDS, Download
 from p2psync.supply.jobs import Target
-from p2psync.supply.ledger import Ledger
+from p2psync.supply.ledger import Ledger, Stamp
 from p2psync.supply.local import LocalChunks, leftovers
 from p2psync.supply.manifest import Manifest
 from p2psync.supply.placing import Placing, Result, Share
-from p2psync.supply.producer import Producer, Stamp
+from p2psync.supply.producer import Producer
 from p2psync.supply.reader import LocalReader
 from p2psync.tree.beneath import Beneath
 from p2psync.tree.worker import Writer, WriterKind, open_writer

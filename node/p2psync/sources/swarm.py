@@ -125,15 +125,17 @@ class Swarm:
         clock: Callable[[], float],
         warn: Callable[[str], None],
         tell_state: Callable[[str, str], None] | None = None,
+        chance: random.Random | None = None,
     ) -> None:
         """``warn`` may be told the same thing by many requests. ``tell_state`` hears the name of a source and
-        a word on how it does, "" while all is well.
+        a word on how it does, "" while all is well. ``chance`` decides between sources that are as good as
+        each other, and spreads retries.
         """
         self._clock = clock
         self._warn = warn
         self._tell_state = tell_state or _untold
         self._members: dict[str, Member] = {}
-        self._random = random.Random()  # noqa: S311 - spreads load, guards nothing
+        self._chance = chance or random.Random()  # noqa: S311 - spreads load, guards nothing
         self.wanted = (0, 0)
         """(epoch, sequence number) of the snapshot that is fetched."""
         self.version = 0
@@ -161,7 +163,7 @@ class Swarm:
         that were never heard of yet.
         """
         usable = [m for m in self._members.values() if not (m.banned or m.dead)]
-        self._random.shuffle(usable)
+        self._chance.shuffle(usable)
         return sorted(usable, key=lambda m: (m.failures, not m.answered, -m.rate))
 
     def ready(self) -> list[Member]:
@@ -215,7 +217,7 @@ class Swarm:
         member.last_error = reason
         member.rate /= 2
         pause = min(BACKOFF_FIRST * 2 ** (member.failures - 1), BACKOFF_MAX)
-        member.retry_at = self._clock() + pause * self._random.uniform(0.75, 1.25)
+        member.retry_at = self._clock() + pause * self._chance.uniform(0.75, 1.25)
         if member.failures >= FAILURES_MAX and not member.dead:
             member.dead = True
             self._tell_state(member.name, "gone")

@@ -7,7 +7,6 @@ chunks lies in a temporary database that SQLite keeps on disk when it grows, so 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sqlite3
 import stat
@@ -28,7 +27,6 @@ from p2psync.state.trees import FileRow, Tree
 from p2psync.tree.beneath import Beneath
 from p2psync.tree.reading import Truncated, hash_file
 
-PARTIAL_NAME_SIZE: Final = 2 * DIGEST_SIZE
 ROWS_AT_ONCE: Final = 2000
 SCAN_BYTES_MIN: Final = 256 << 20
 SCAN_FACTOR: Final = 8
@@ -165,12 +163,8 @@ class LocalChunks:
 
     def _recipe_of_partial(self, name: bytes, size: int) -> Recipe | None:
         """Of an unfinished object, whose file is named after it and has its full size from the start."""
-        if len(name) != PARTIAL_NAME_SIZE or size <= SINGLE_CHUNK_MAX:
-            return None
-        try:
-            return self._stored_recipe(Ref(size, bytes.fromhex(name.decode())))
-        except ValueError:
-            return None
+        digest = _object_of(name)
+        return None if digest is None or size <= SINGLE_CHUNK_MAX else self._stored_recipe(Ref(size, digest))
 
     def _stored_recipe(self, ref: Ref) -> Recipe | None:
         raw = self._state.meta.get_recipe(ref.digest)
@@ -267,9 +261,13 @@ def leftovers(root: bytes) -> frozenset[bytes]:
         names = os.listdir(os.path.join(root, PARTIAL))
     except OSError:
         return frozenset()
-    found: set[bytes] = set()
-    for name in names:
-        with contextlib.suppress(ValueError):
-            if len(name) == PARTIAL_NAME_SIZE:
-                found.add(bytes.fromhex(name.decode()))
-    return frozenset(found)
+    return frozenset(digest for name in names if (digest := _object_of(name)) is not None)
+
+
+def _object_of(name: bytes) -> bytes | None:
+    """The digest of the object whose unfinished file has this name; None if no such file is named so."""
+    try:
+        digest = bytes.fromhex(name.decode())
+    except ValueError:
+        return None
+    return digest if len(digest) == DIGEST_SIZE else None

@@ -19,7 +19,7 @@ from p2psync.format.listing import Entry, Kind
 from p2psync.format.recipe import Recipe
 from p2psync.plan.changes import DirWork, Plan, content_key
 from p2psync.supply.jobs import Job, Target
-from p2psync.supply.ledger import Ledger
+from p2psync.supply.ledger import Ledger, Stamp
 from p2psync.supply.local import LocalChunks
 from p2psync.supply.manifest import Manifest
 from p2psync.supply.placing import Lease, Placing
@@ -37,8 +37,6 @@ SLICE_BYTES: Final = 16 << 20
 """Files and bytes that are begun in one go, before it is looked again whether there is room for more."""
 READ_BYTES: Final = 4 << 20
 """Bytes that are read from this machine in one turn."""
-
-Stamp = tuple[int, int, int, int]
 
 
 class Window(Protocol):

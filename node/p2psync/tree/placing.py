@@ -19,7 +19,8 @@ from p2psync.tree.folder import CREATE, Folder
 from p2psync.tree.way import InTheWay, Way
 
 COPY_BUFFER: Final = 1 << 20
-_copy_range: Final = getattr(os, "copy_file_range", None)  # copy_file_range(2), Linux
+copy_range: Final = getattr(os, "copy_file_range", None)
+"""copy_file_range(2); None where the system has none: then bytes are read and written."""
 
 
 class Placing:
@@ -120,10 +121,10 @@ def copy(source: int, to: int) -> None:
     """All bytes of one open file into another, within the kernel where it can. Raises OSError."""
     position = 0
     size = os.fstat(source).st_size
-    if _copy_range is not None:
+    if copy_range is not None:
         # Where it is not supported it fails at once; on some file systems it copies nothing and says so.
         with contextlib.suppress(OSError):
-            while position < size and (count := _copy_range(source, to, size - position, position, position)):
+            while position < size and (count := copy_range(source, to, size - position, position, position)):
                 position += count
     while data := os.pread(source, COPY_BUFFER, position):
         write_at(to, memoryview(data), position)
