@@ -14,6 +14,7 @@ from tests.node.simulator import MTIME, Link, content
 
 from p2psync.errors import FileError, FormatError, NetworkError, TrustError, UsageError
 from p2psync.fetch.options import Delete, FetchSummary
+from p2psync.supply import download, producer
 
 
 def test_a_fetch_ends_with_the_tree_and_the_right_figures(world: World) -> None:
@@ -186,6 +187,33 @@ def test_a_snapshot_that_goes_away_is_followed(world: World) -> None:
     assert (summary.exit_code, summary.files) == (0, 2)
     assert summary.bytes == 502_000
     assert summary.reused <= summary.bytes
+
+
+def test_a_snapshot_that_is_left_fails_for_none_of_its_directories(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Most of them were not even begun."""
+    monkeypatch.setattr(download, "WINDOW_BYTES", 0)
+    monkeypatch.setattr(producer, "BATCH_FILES", 1)
+    old = {b"%02d" % n: {b"inner": {b"file": content(f"old {n}", 50_000)}} for n in range(20)}
+    world.publisher.publish(old)
+    for source in world.sources.values():
+        source.rate = 10_000
+
+    async def replaced() -> FetchSummary:
+        task = asyncio.ensure_future(world.fetching())
+        await asyncio.sleep(2.0)
+        world.publisher.publish({name: {b"inner": {b"file": b"new"}} for name in old})
+        live = {entry.digest for _, entry, _ in world.publisher.read(world.publisher.head)}
+        live.add(world.publisher.head.snapshot.digest)
+        for source in world.sources.values():
+            source.heads = [world.publisher.head.raw]
+            source.lacks = lambda digest: digest not in live
+        return await task
+
+    summary = world.run(replaced())
+    assert (summary.exit_code, summary.seq, world.differs()) == (0, world.publisher.head.seq, [])
+    assert [text for text in world.watcher.warnings if "mode and time" in text] == []
 
 
 def test_what_is_gone_everywhere_is_named_and_the_rest_is_fetched(world: World) -> None:

@@ -65,7 +65,7 @@ class Finish:
         failed += [
             f"the folder of unfinished files: {text}" for text in tidied.results if isinstance(text, str)
         ]
-        failed += await self._dress(plan)
+        failed += await self._dress(plan, complete=complete)
         if complete and not failed:
             await self._note(plan, listings)
         return failed
@@ -112,11 +112,14 @@ class Finish:
 
     # Modes and times.
 
-    async def _dress(self, plan: Plan) -> list[str]:
+    async def _dress(self, plan: Plan, *, complete: bool) -> list[str]:
         """Inner directories first, as making something in one changes its time."""
         wanted = [(work.path, work.mode, work.mtime_ns) for work in reversed(plan.dirs)]
         if plan.dress_root and not any(work.path == b"" for work in plan.dirs):
             wanted.append((b"", plan.root.mode, plan.root.mtime_ns))
+        if not complete:
+            # A directory is made when its turn comes, and a snapshot that was replaced may be left before.
+            wanted = [each for each in wanted if self._there(each[0])]
         failed: list[str] = []
         for some in _some(wanted):
             done = await self._order(orders.DressDirectories(next(self._tokens), some))
@@ -124,6 +127,15 @@ class Finish:
                 if isinstance(result, str):
                     failed.append(f"{os.fsdecode(path or b'.')!r}: mode and time not set: {result}")
         return failed
+
+    def _there(self, directory: bytes) -> bool:
+        try:
+            self._beneath.dir(directory)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:
+            pass  # The writer meets it too, and says what it is.
+        return True
 
     # What is as it should be.
 
