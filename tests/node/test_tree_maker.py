@@ -211,6 +211,29 @@ def test_what_ends_all_work_is_told_and_leaves_nothing_half(
     assert writing.partial == set()
 
 
+@pytest.mark.parametrize("call", ["pwrite", "ftruncate"])
+def test_an_object_that_the_file_system_refuses_in_part_is_not_put_in_place(
+    writing: WriterBench, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """A file system has a largest file (4 GiB on vfat): what of an object is below that can be written."""
+    writing.place(b"file").write_bytes(OLD)
+    kept = getattr(os, call)
+
+    def refuse(fd: int, *arguments: Any) -> Any:
+        if arguments[-1] >= PART:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        return kept(fd, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, call, refuse)
+        results = writing.write_new()
+    assert os.strerror(errno.EFBIG) in results
+    assert writing.finish_new(target(b"file", replaces=True)).results == [os.strerror(errno.EFBIG)]
+    assert writing.place(b"file").read_bytes() == OLD
+    writing.make_new(b"file", replaces=True)
+    assert writing.place(b"file").read_bytes() == NEW
+
+
 def test_only_one_writer_at_a_time(writing: WriterBench, tmp_path: Path) -> None:
     """Two would sweep away each other's files; the second may have another state directory."""
     order = writing.small(b"file", b"new")

@@ -112,6 +112,10 @@ class _Files(NamedTuple):
     lease: Lease | None
 
 
+class _Opened(NamedTuple):
+    """An unfinished file. What was refused is told when the object is finished, for each of its places."""
+
+
 class _Parts(NamedTuple):
     job: Job
     indices: list[int]
@@ -135,7 +139,7 @@ class _Directory(NamedTuple):
     path: bytes
 
 
-_Awaited = _Files | _Parts | _Finish | _Links | _Attributes | _Directory
+_Awaited = _Files | _Opened | _Parts | _Finish | _Links | _Attributes | _Directory
 
 
 class Placing:
@@ -248,7 +252,7 @@ class Placing:
         """Let the writer open the unfinished file of an object of several chunks."""
         job.opened = True
         job.written = bytearray(len(job.have))
-        self._send(orders.OpenObject(next(self._tokens), job.digest, job.size), _Directory(b""))
+        self._send(orders.OpenObject(next(self._tokens), job.digest, job.size), _Opened())
         self._share.offer(job)
 
     def in_place(self, job: Job, indices: Iterable[int]) -> None:
@@ -346,19 +350,24 @@ class Placing:
             if awaited.lease is not None:
                 awaited.lease.done()
         elif isinstance(awaited, _Parts):
-            for index in awaited.indices:
-                _set(awaited.job.written, index)
-            awaited.lease.done()
+            self._written(awaited, fact.results[0])
         elif isinstance(awaited, _Finish):
             self._finished(awaited.job, awaited.targets, fact.results)
         elif isinstance(awaited, _Links):
             self._ledger.links(awaited.targets, self._without_failures(awaited.targets, fact.results))
         elif isinstance(awaited, _Attributes):
             self._ledger.files(awaited.targets, self._without_failures(awaited.targets, fact.results))
-        else:
+        elif isinstance(awaited, _Directory):
             self._directory(awaited.path, fact.results)
         self._change.tell()
         self.on_done()
+
+    def _written(self, parts: _Parts, result: orders.Result) -> None:
+        """Parts of an unfinished file were written, and may be offered, unless ``result`` says why not."""
+        if not isinstance(result, str):
+            for index in parts.indices:
+                _set(parts.job.written, index)
+        parts.lease.done()
 
     def _place_of(self, fact: orders.Broken) -> bytes:
         """What a failure is about, for people: an unfinished file has the name of what it will be."""

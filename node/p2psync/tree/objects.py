@@ -37,6 +37,8 @@ class Objects:
         self._placing = placing
         self._arena = arena
         self._open: dict[bytes, int] = {}
+        self._refused: dict[bytes, str] = {}
+        """Objects of which something could not be written, and why: they are put nowhere."""
 
     def close(self) -> None:
         """Close them; what they have stays for a later run."""
@@ -46,6 +48,7 @@ class Objects:
     def open(self, order: OpenObject) -> Result:
         """Open or make an unfinished file. Raises Stopped."""
         name = order.digest.hex().encode()
+        self._refused.pop(order.digest, None)
         try:
             if order.digest not in self._open:
                 self._open[order.digest] = self._open_file(name)
@@ -54,7 +57,15 @@ class Objects:
                 os.ftruncate(fd, order.size)
             return result_of(os.fstat(fd))
         except OSError as error:
-            return reason(error, join(PARTIAL, name), "making")
+            return self._refuse(order.digest, reason(error, join(PARTIAL, name), "making"))
+
+    def _refuse(self, digest: bytes, why: str) -> str:
+        """Close an unfinished file that can never be whole in this run."""
+        fd = self._open.pop(digest, None)
+        if fd is not None:
+            os.close(fd)
+        self._refused[digest] = why
+        return why
 
     def _open_file(self, name: bytes) -> int:
         try:
@@ -77,19 +88,20 @@ class Objects:
         """Write parts of an object. Raises Stopped."""
         fd = self._open.get(order.digest)
         if fd is None:
-            return NOT_OPEN
+            return self._refused.get(order.digest, NOT_OPEN)
         try:
             for offset, start, length in order.parts:
                 write_at(fd, self._arena[start : start + length], offset)
             return result_of(os.fstat(fd))
         except OSError as error:
-            return reason(error, join(PARTIAL, order.digest.hex().encode()), "writing")
+            path = join(PARTIAL, order.digest.hex().encode())
+            return self._refuse(order.digest, reason(error, path, "writing"))
 
     def finish(self, order: FinishObject) -> list[Result]:
         """Put an object into its places and close it. Raises Stopped."""
         fd = self._open.pop(order.digest, None)
         if fd is None:
-            return [NOT_OPEN] * len(order.targets)
+            return [self._refused.pop(order.digest, NOT_OPEN)] * len(order.targets)
         results: list[Result] = []
         try:
             for position, target in enumerate(order.targets):
