@@ -51,23 +51,15 @@ class _Place(NamedTuple):
     def located(self, row: FileRow) -> Located:
         return _make_located((self.tree_id, self.tree_path, self.path, *row[:5], self.archive))
 
-    def all_located(self, packed: Packed) -> Iterator[tuple[bytes, Located]]:
+    def all_located(self, packed: Packed) -> Iterable[tuple[bytes, Located]]:
         """All content in the directory, by digest; its path is one object in all of them."""
-        if columns := packed.columns():
-            names, sizes, mtimes, ctimes, inodes, digests, _ = columns
-            rows = zip(
-                repeat(self.tree_id),
-                repeat(self.tree_path),
-                repeat(self.path),
-                names,
-                sizes,
-                mtimes,
-                ctimes,
-                inodes,
-                repeat(self.archive),
-                strict=False,
-            )
-            yield from zip(digests, map(_make_located, rows), strict=True)
+        columns = packed.columns()
+        if not columns:
+            return ()
+        names, sizes, mtimes, ctimes, inodes, digests, _ = columns
+        of_tree = repeat(self.tree_id), repeat(self.tree_path), repeat(self.path)
+        rows = zip(*of_tree, names, sizes, mtimes, ctimes, inodes, repeat(self.archive), strict=False)
+        return zip(digests, map(_make_located, rows), strict=True)
 
 
 _make_place: Final = partial(tuple.__new__, _Place)
