@@ -1,7 +1,8 @@
 """One piece of memory through which all bulk bytes go: sources receive into it, the writer writes out of it.
 
-It has no name in any file system (memfd_create(2)), so nothing of it is left when the processes that share it
-are gone, however they end. Who gets which part is decided in one thread, the event loop; no lock is needed.
+It has no name in any file system (memfd_create(2)), so nothing is left of it once the processes that share it
+have ended, however they ended. Who gets which part is decided in one thread, the event loop; no lock is
+needed.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ class Arena:
 
     def close(self) -> None:
         """Unmap it. Nobody may be reading or writing it."""
-        with contextlib.suppress(BufferError):  # Who still holds a part of it unmaps it by letting go.
+        with contextlib.suppress(BufferError):  # Whoever still holds a part unmaps it by letting go.
             self.view.release()
             self._map.close()
         if self.fd >= 0:

@@ -49,7 +49,7 @@ class Finish:
         self._tokens = count(1)
         self._answers: dict[int, asyncio.Future[orders.Done]] = {}
         self.removed = 0
-        """Names that went."""
+        """Names that were removed."""
 
     async def run(self, plan: Plan, listings: Listings, *, complete: bool) -> list[str]:
         """What could not be done, each with its path and reason. ``complete``: all of the snapshot is in
@@ -140,7 +140,7 @@ class Finish:
     # What is as it should be.
 
     async def _note(self, plan: Plan, listings: Listings) -> None:
-        works = [work for work in plan.dirs if not work.stamped and work.totals is not None]
+        works = [work for work in plan.dirs if not work.stamped]
         for some in _some(works):
             await self._in_thread(self._stamp, some, listings)
 

@@ -81,7 +81,7 @@ class Transfer:
         return self.result.deleted + self._removed
 
     def forget_result(self) -> None:
-        """It was taken into account."""
+        """Begin a new result: this one has been taken into account."""
         self.result, self._removed = Result(), 0
 
     async def close(self) -> None:

@@ -120,7 +120,9 @@ class Comparison:
     # Directories that the index has a stamp of.
 
     async def _check(self, items: list[Item], changed: list[Item]) -> list[Item]:
-        """Check stamps; what is not the same is added to ``changed``. The directories in those that are."""
+        """Check stamps: directories that differ are added to ``changed``; returns the directories inside the
+        others.
+        """
         if not items:
             return []
         same: list[Item] = []
@@ -142,7 +144,7 @@ class Comparison:
         return await asyncio.to_thread(self._inside, same)
 
     def _inside(self, items: list[Item]) -> list[Item]:
-        """The directories in some that are the same."""
+        """The directories inside ``items``, which have not changed."""
         made: list[Item] = []
         files = 0
         for item in items:

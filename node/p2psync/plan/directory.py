@@ -73,8 +73,8 @@ class DirectoryComparison:
     def compare(
         self, batch: list[Item], plan: Plan, older: dict[bytes, Ref], with_rows: bool
     ) -> tuple[list[Item], int]:
-        """Compare some directories; those in them, and how many files were compared. ``with_rows``: find
-        the rows of the directories in them.
+        """Compare some directories; returns the directories inside them, and how many files were compared.
+        ``with_rows``: look up the index rows of the directories inside them.
         """
         inner: list[Item] = []
         files = 0
@@ -100,8 +100,8 @@ class DirectoryComparison:
     def _compare_one(
         self, item: Item, plan: Plan, inner: list[Item], with_rows: bool
     ) -> tuple[list[Entry], list[FileRow], DirRow | None]:
-        """The listing, rows that are new, and the row of the directory where it is the same, with all its
-        rows.
+        """Returns its listing, the rows of files that the index is to have, and the directory's own row if
+        everything in it is as it should be (then the rows are those of all its files).
         """
         path = item.path
         if item.depth > DEPTH_MAX or len(path) > PATH_MAX:

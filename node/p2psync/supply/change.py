@@ -8,7 +8,7 @@ from p2psync.errors import P2psyncError
 
 
 class Change:
-    """Wakes all who wait. After ``fail`` they get the error, and so does who comes later."""
+    """Wakes all who wait. After ``fail`` they get the error, and so does anyone who comes later."""
 
     def __init__(self) -> None:
         self._next: asyncio.Future[None] | None = None

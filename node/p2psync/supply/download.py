@@ -3,7 +3,7 @@
 Everything here runs in the event loop and moves no bulk byte: a source that is free gets an order with room
 in the arena for its answer; what comes back verified goes to the writer; what failed, was lacking or wrong
 goes back to the queue, and its source bears the consequences (``sources.swarm``). Nothing is polled: an
-answer, a fact of the writer or a new source wakes who waits; only what depends on the clock (back-off,
+answer, a fact from the writer or a new source wakes those who wait; only what depends on the clock (back-off,
 endgame, silence) is looked at from time to time.
 """
 
@@ -267,7 +267,7 @@ class Download:
             self._room.tell()
 
     def _news(self) -> None:
-        """Wake who waits, if there is something for them to do."""
+        """Wake those who wait, if there is something for them to do."""
         if not self._full():
             self._room.tell()
         if self._queue.parked or (self._queue.closed and not self.jobs):
@@ -287,7 +287,7 @@ class Download:
             self._swarm.failed(member, str(error))
 
     def _take(self, member: Member, request: Request, answer: Answer, lease: Lease) -> None:
-        """Have written what came and was right."""
+        """Have what came and was right written."""
         wrong = set(answer.wrong)
         pieces: list[Piece] = []
         number = 0

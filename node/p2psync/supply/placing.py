@@ -265,8 +265,8 @@ class Placing:
             self.finish(job)
 
     def put(self, pieces: Iterable[Piece], lease: Lease) -> int:
-        """Have verified bytes written that lie in ``lease``, and finish what is whole; bytes that were
-        new.
+        """Have verified bytes that lie in ``lease`` written, and finish what is whole. Returns how many bytes
+        were new.
         """
         files: dict[bytes, tuple[list[orders.File], list[Target]]] = {}
         parts: dict[Job, tuple[list[tuple[int, int, int]], list[int]]] = {}

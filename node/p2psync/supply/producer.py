@@ -105,7 +105,7 @@ class Producer:
         self._seen: set[bytes] = set()
 
     async def run(self, plan: Plan) -> None:
-        """Until all of the plan was begun, or the download is over."""
+        """Returns when all of the plan has been begun, or the download is over."""
         batch: list[Target] = []
         size = 0
         loop = asyncio.get_running_loop()
@@ -235,7 +235,7 @@ class Producer:
             self._tell.advance(self._placing.result.reused - before, 0)
 
     async def _read(self, wanted: list[Wanted], lease: Lease) -> list[Wanted]:
-        """Read some of the chunks; those that were not looked for yet."""
+        """Read some of the chunks; returns those that have not been looked for yet."""
         begin, size = lease.extent
         view = self._arena[begin : begin + size]
         loop = asyncio.get_running_loop()

@@ -19,7 +19,8 @@ def differ(found: os.stat_result, mode: int | None, mtime_ns: int | None) -> boo
 
 
 def apply(fd: int, mode: int | None, mtime_ns: int | None) -> os.stat_result:
-    """Set mode and time of the open file or directory ``fd``; what it is like then. Raises OSError.
+    """Set mode and time of the open file or directory ``fd``; returns its attributes afterwards. Raises
+    OSError.
 
     What is right already is not touched: to set it would change the ctime, and somebody who may write to a
     file that is not his may not set its mode.

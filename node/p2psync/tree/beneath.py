@@ -96,8 +96,8 @@ class Beneath:
         return made
 
     def open_file(self, path: bytes, name: bytes) -> int:
-        """A descriptor for reading of ``name`` in the directory ``path``; the caller closes it. Never waits,
-        should it be a pipe by now. Raises OSError.
+        """A descriptor for reading of ``name`` in the directory ``path``; the caller closes it. Never blocks,
+        even if it has become a pipe. Raises OSError.
         """
         return os.open(name, _READ, dir_fd=self.dir(path))
 
@@ -106,8 +106,8 @@ class Beneath:
         return os.fsencode(os.readlink(name, dir_fd=self.dir(path)))
 
     def scan(self, path: bytes) -> dict[bytes, os.stat_result]:
-        """What is in the directory ``path``, but for what p2psync keeps for itself and what is spared.
-        Raises OSError.
+        """What is in the directory ``path``, except what p2psync keeps for itself and what is spared. Raises
+        OSError.
         """
         made: dict[bytes, os.stat_result] = {}
         with os.scandir(self.dir(path)) as entries:
@@ -120,9 +120,7 @@ class Beneath:
         return made
 
     def make_dir(self, path: bytes) -> int:
-        """Like ``dir``, but the directory, and those above it, are made, and what else stands there is
-        removed.
-        """
+        """Like ``dir``, but makes the directory and those above it, and removes what is in their place."""
         try:
             return self.dir(path)
         except FileNotFoundError:
@@ -153,8 +151,8 @@ class Beneath:
                 return
 
     def remove(self, parent: bytes, name: bytes) -> int:
-        """Remove ``name`` in ``parent``, with all that is below it; how many names went. Raises OSError with
-        EBUSY if something in it is spared.
+        """Remove ``name`` in ``parent`` with everything below it; returns how many names were removed. Raises
+        OSError with EBUSY if something in it is spared.
         """
         top = join(parent, name)
         if self.spares(top):
@@ -180,7 +178,9 @@ class Beneath:
         return count
 
     def _empty_of_files(self, directory: int) -> tuple[int, list[bytes]]:
-        """Remove all from an open directory but the directories in it: how many names went, and those."""
+        """Remove everything from an open directory except the directories in it; returns how many names were
+        removed, and those directories.
+        """
         mode = os.fstat(directory).st_mode
         if not mode & stat.S_IWUSR or not mode & stat.S_IXUSR:
             os.fchmod(directory, stat.S_IMODE(mode) | stat.S_IRWXU)

@@ -1,7 +1,7 @@
 """Whether directories are as they were: for a fetch, in the writer's process or in several of them.
 
-What a stamp covers is told where it is made (``tree.stamp``). A name that a killed writer left has no part in
-the stamp that the index keeps, so a directory with one is not the same, and is looked at.
+What a stamp covers is described where it is made (``tree.stamp``). Names that a killed writer left are not
+part of the stamp that the index keeps, so a directory with one of them counts as changed and is looked into.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from p2psync.tree.stamp import NO_STAMP, stamp_of_directory
 
 
 def is_as_it_was(beneath: Beneath, path: bytes, stamp: bytes) -> bool:
-    """Whether the directory ``path`` still has ``stamp``; no, too, if it is none, or cannot be read."""
+    """Whether the directory ``path`` still has ``stamp``; False, too, if it is none or cannot be read."""
     if stamp == NO_STAMP:
         return False
     try:

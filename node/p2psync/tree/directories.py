@@ -25,7 +25,7 @@ def make_directory(beneath: Beneath, order: MakeDirectory) -> Result:
 
 
 def _writable(fd: int) -> int | None:
-    """Let us work in a directory; the mode that it had, if that did not allow it."""
+    """Make sure that we may work in a directory; returns the mode that it had, if that had to be changed."""
     mode = stat.S_IMODE(os.fstat(fd).st_mode)
     if not os.geteuid() or mode & stat.S_IRWXU == stat.S_IRWXU:
         return None
@@ -34,8 +34,8 @@ def _writable(fd: int) -> int | None:
 
 
 def remove(beneath: Beneath, order: Remove) -> list[Result]:
-    """Remove names; the size in a result is how many went. A directory that was made writable for this has
-    its own mode again afterwards. Raises Stopped.
+    """Remove names; the size in each result is how many names were removed. A directory that was made
+    writable for this has its own mode again afterwards. Raises Stopped.
     """
     try:
         mode = _writable(beneath.dir(order.directory))
@@ -75,7 +75,7 @@ def _remove(beneath: Beneath, directory: bytes, name: bytes, all_below: bool) ->
 
 
 def dress(beneath: Beneath, order: DressDirectories) -> list[Result]:
-    """Mode and time of directories, in this order. Raises Stopped."""
+    """Set mode and time of directories, in the order given. Raises Stopped."""
     results: list[Result] = []
     for path, mode, mtime_ns in order.directories:
         try:

@@ -99,7 +99,7 @@ class Files:
 
 
 def set_attributes(beneath: Beneath, order: SetAttributes) -> list[Result]:
-    """Mode and time of files that are still what the order takes them for. Raises Stopped."""
+    """Set mode and time of files that still are what the order says they were. Raises Stopped."""
     results: list[Result] = []
     for file in order.files:
         try:

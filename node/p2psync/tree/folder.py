@@ -78,7 +78,7 @@ class Folder:
             os.unlink(self.temporary, dir_fd=self.fd)
 
     def close(self) -> None:
-        """Give it free, and remove it if nothing is in it, and it can be removed: a later run will use it."""
+        """Unlock it, and remove it if it is empty. Where that fails, a later run will use it."""
         with contextlib.suppress(OSError):
             os.rmdir(PARTIAL, dir_fd=self._beneath.dir(b""))
         os.close(self.fd)

@@ -71,7 +71,7 @@ class TreeWriter:
         self._wait = wait
         self._may_go: dict[bytes, bytes | None] = {}
         self._beneath: Beneath | None = None
-        self._shop: _Shop | None = None
+        self._workplace: _Workplace | None = None
         self._stopped = False
 
     def carry_out(self, order: Order) -> Fact | None:
@@ -87,23 +87,23 @@ class TreeWriter:
         except Stopped as stopped:
             self._stopped = True
             return Broken(token, stopped.errno, stopped.path, stopped.doing)
-        if self._shop is None:
+        if self._workplace is None:
             return Done(token, results, [])
-        displaced, removed = self._shop.way.take()
+        displaced, removed = self._workplace.way.take()
         return Done(token, results, displaced, removed)
 
     def _results(self, order: Any) -> list[Result]:  # noqa: PLR0911 - one for each order
         match order:
             case MakeFiles():
-                return self._open_shop().files.make_files(order)
+                return self._begun().files.make_files(order)
             case WriteObject():
-                return [self._open_shop().objects.write(order)]
+                return [self._begun().objects.write(order)]
             case OpenObject():
-                return [self._open_shop().objects.open(order)]
+                return [self._begun().objects.open(order)]
             case FinishObject():
-                return self._open_shop().objects.finish(order)
+                return self._begun().objects.finish(order)
             case MakeLinks():
-                return self._open_shop().files.make_links(order)
+                return self._begun().files.make_links(order)
             case SetAttributes():
                 return set_attributes(self._open_root(), order)
             case MakeDirectory():
@@ -134,43 +134,43 @@ class TreeWriter:
                 raise Stopped(error.errno or 0, b"", "opening the directory") from error
         return self._beneath
 
-    def _open_shop(self) -> _Shop:
-        if self._shop is None:
+    def _begun(self) -> _Workplace:
+        if self._workplace is None:
             beneath = self._open_root()
             try:
                 folder = Folder(beneath, self._wait)
             except OSError as error:
                 raise Stopped(error.errno or 0, b"", "making the folder of unfinished files in") from error
-            self._shop = _Shop(beneath, folder, self._may_go, self._arena)
-        return self._shop
+            self._workplace = _Workplace(beneath, folder, self._may_go, self._arena)
+        return self._workplace
 
     def _tidy(self, everything: bool) -> Result:
         beneath = self._open_root()
         if not _has_folder(beneath):
             return 0, 0, 0, 0
-        self._open_shop().objects.close()
+        self._begun().objects.close()
         try:
             clear(beneath, everything=everything)
         except OSError as error:
             return f"removing {os.fsdecode(error.filename or b'')!r} failed: {error.strerror}"
         finally:
-            self._close_shop()
+            self._end_work()
         return 0, 0, 0, 0
 
-    def _close_shop(self) -> None:
-        shop, self._shop = self._shop, None
-        if shop is not None:
-            shop.objects.close()
-            shop.folder.close()
+    def _end_work(self) -> None:
+        workplace, self._workplace = self._workplace, None
+        if workplace is not None:
+            workplace.objects.close()
+            workplace.folder.close()
 
     def close(self) -> None:
         """End. Unfinished files stay for a later run; what made way, too, if ``Tidy`` was not ordered: its
         chunks may still serve. After a ``Broken`` nobody can order that, and the space may be what is short.
         """
-        if self._shop is not None and self._stopped:
+        if self._workplace is not None and self._stopped:
             with contextlib.suppress(OSError):
                 clear(self._open_root())
-        self._close_shop()
+        self._end_work()
         beneath, self._beneath = self._beneath, None
         if beneath is not None:
             beneath.close()
@@ -184,7 +184,7 @@ def _has_folder(beneath: Beneath) -> bool:
     return False
 
 
-class _Shop:
+class _Workplace:
     """All that making files needs, from the first one on: the folder, locked."""
 
     def __init__(

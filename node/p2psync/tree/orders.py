@@ -39,7 +39,7 @@ class Link(NamedTuple):
 
 
 class Attributes(NamedTuple):
-    """Mode and time for a file whose content is right already, if it still has this stamp."""
+    """New mode and time for a file whose content is right already, provided that it still has this stamp."""
 
     name: bytes
     mode: int

@@ -1,5 +1,6 @@
 """Orders and facts as bytes, for a writer in a process of its own: msgpack arrays, a number for the kind
-first. Both ends are of one p2psync and trust each other; nothing of this is kept or sent to anybody.
+first. Both ends belong to the same p2psync and trust each other; nothing of this is stored or sent over a
+network.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reading directories: names and attributes of what belongs into a manifest, never through a symbolic link.
+"""Reading directories: names and attributes of what belongs in a manifest, never through a symbolic link.
 
 Every open is relative to the descriptor of the directory above it and refuses symbolic links, so nobody who
 writes to the tree while it is read can lead the walk out of it. What the walk does with the rows is its
@@ -88,7 +88,7 @@ def scan_directory(
 def list_directory(
     fd: int, directory: bytes, rules: Filter, report: Report, hidden: frozenset[bytes] = frozenset()
 ) -> list[Row]:
-    """As `scan_directory`, as plain rows: for who only wants to know whether anything has changed."""
+    """As `scan_directory`, but plain rows: for those who only want to know whether anything has changed."""
     rows: list[Row] = []
     scope = rules.scope(directory) if rules.rules else None
     special = bool(hidden) or not directory

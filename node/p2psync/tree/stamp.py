@@ -2,7 +2,7 @@
 
 A file's stamp is compared before its content counts. A directory's covers all that is directly in it, and of
 the directories in it only what their entries say: what is below them has stamps of its own, so directories
-can be checked in any order, by several processes. Keeping stamps is the index' business
+can be checked in any order, by several processes. Keeping stamps is the index's business
 (`p2psync.state.rows.DirRow`).
 """
 

@@ -1,8 +1,8 @@
 """What makes way in DEST for something new: old files, whose chunks others may still want, and directories
 where the snapshot has a file or a link.
 
-A directory goes in the moment in which what replaces it, whole and verified, comes: the two change places in
-one step (renameat2(2), RENAME_EXCHANGE), so whoever looks at DEST, or pulls the plug, sees one or the other.
+A directory goes at the moment when what replaces it comes, whole and verified: the two change places in one
+step (renameat2(2), RENAME_EXCHANGE), so whoever looks at DEST, or pulls the plug, sees one or the other.
 Until the end of the run it lies in the folder of unfinished files, where its chunks serve. Which directories
 may go is decided beforehand; one that was changed since stays.
 """
@@ -117,7 +117,9 @@ class Way:
         self._removed += found.names
 
     def _make_writable(self, path: bytes) -> int | None:
-        """Let a directory be moved, which is a change to it (rename(2), EACCES); the mode that it had."""
+        """Make sure that a directory can be moved, which is a change to it (rename(2), EACCES); returns the
+        mode that it had.
+        """
         fd = self._beneath.dir(path)
         mode = stat.S_IMODE(os.fstat(fd).st_mode)
         if mode & stat.S_IWUSR:

@@ -65,8 +65,8 @@ class Writer(ABC):
         """Why nothing is done any more: what ``on_fact`` was told."""
 
     def send(self, order: Order) -> None:
-        """Have ``order`` carried out after all that were sent before. Keeps to ``room`` who sends many; after
-        a ``Broken`` it is dropped, and answered by the same ``Broken`` again.
+        """Have ``order`` carried out after all that were sent before. Whoever sends many awaits ``room``
+        first. After a ``Broken`` the order is dropped, and answered by the same ``Broken`` again.
         """
         if self._closing:
             raise ValueError("the writer is closed")
@@ -84,7 +84,7 @@ class Writer(ABC):
         self.on_fact(broken)
 
     async def room(self) -> None:
-        """Wait until less than ``ROWS_AHEAD`` rows are under way."""
+        """Wait until fewer than ``ROWS_AHEAD`` rows are under way."""
         while self.backlog >= ROWS_AHEAD:
             waiting = self._loop.create_future()
             self._waiting.append(waiting)
@@ -133,7 +133,7 @@ class Writer(ABC):
         self._waiting.clear()
 
     def _died(self) -> None:
-        """The writer is gone, and was not told to go."""
+        """The writer ended without having been told to."""
         if self.broken is None:
             token = self._sent[0][0] if self._sent else NOTHING_DONE
             self._deliver(Broken(token, 0, b"", "writing"))
@@ -200,11 +200,12 @@ class InlineWriter(Writer):
 async def open_writer(
     root: bytes, spared: frozenset[bytes], arena: Arena | None, kind: WriterKind = "process"
 ) -> AsyncIterator[Writer]:
-    """A writer for the directory ``root``. At the end of the block all is carried out, or, if it fails, what
-    has begun. ``spared``: paths below it that are left alone. ``arena``: where the bytes of files lie.
+    """A writer for the directory ``root``. When the block ends, all orders have been carried out; if it
+    fails, those that had begun. ``spared``: paths below it that are left alone. ``arena``: where the bytes of
+    files lie.
 
     A process is a thread where the arena cannot be shared with one. A directory that cannot be worked in is
-    told like all else that ends the work, by a ``Broken``.
+    reported like everything else that ends the work, by a ``Broken``.
     """
     # Each starts what it works in; the loop must not load or start what is not asked for.
     if kind == "inline":

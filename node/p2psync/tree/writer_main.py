@@ -1,9 +1,9 @@
 """The process that writes files: takes orders from a socket, carries them out, and sends facts back.
 
-It loads no more of p2psync than that needs, so it is there in some 30 ms. It ends when its orders do: the
-socket half closed means that no more come, SIGUSR1 that those that have not begun are to be dropped, and the
-socket gone that whoever gave orders is gone. Signals that end p2psync are for the one who gives orders, who
-then tells this process.
+It loads only those parts of p2psync that this needs, so it is ready after some 30 ms. It ends when its orders
+do: the socket half closed means that no more come, SIGUSR1 that those that have not begun are to be dropped,
+and the socket gone that whoever gave orders is gone. Signals that end p2psync are for the one who gives
+orders, who then tells this process.
 """
 
 from __future__ import annotations
