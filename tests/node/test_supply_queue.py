@@ -17,7 +17,7 @@ from p2psync.format.listing import file_entry
 from p2psync.format.recipe import Recipe
 from p2psync.sources.swarm import REQUEST_MIN, Member, Swarm
 from p2psync.supply.jobs import Job, Part, Target
-from p2psync.supply.queue import COPIES_MAX, ENDGAME_AGE, PARTS_MAX, RANGE_SIZE, Piece, Queue
+from p2psync.supply.queue import COPIES_MAX, ENDGAME_AGE, PARTS_MAX, RANGE_SIZE, Queue, Request
 
 PUBLISHER = Publisher()
 LIMIT = 4 << 20
@@ -45,16 +45,16 @@ class Bench:
         for member in self.members:
             self.swarm.add(member)
 
-    def take(self, member: Member, limit: int = LIMIT) -> Piece:
-        piece = self.queue.take(member, limit)
-        assert piece is not None
-        return piece
+    def take(self, member: Member, limit: int = LIMIT) -> Request:
+        request = self.queue.take(member, limit)
+        assert request is not None
+        return request
 
-    def deliver(self, piece: Piece) -> None:
-        for part in piece.parts:
+    def deliver(self, request: Request) -> None:
+        for part in request.parts:
             for index in range(part.first, part.last):
                 part.job.mark(index)
-        self.queue.done(piece)
+        self.queue.done(request)
 
 
 def test_small_objects_go_together_and_large_runs_alone() -> None:
@@ -105,9 +105,9 @@ def test_what_nobody_has_is_parked_until_somebody_may_have_it() -> None:
     one = job("one", 100)
     bench.queue.add(one)
     for member in bench.members:
-        piece = bench.take(member)
+        request = bench.take(member)
         bench.swarm.missed(member, one.ref.digest)
-        bench.queue.done(piece)
+        bench.queue.done(request)
     assert bench.queue.idle
     assert [part.job for part in bench.queue.parked] == [one]
     assert bench.queue.take(bench.members[0], LIMIT) is None
@@ -122,10 +122,10 @@ def test_what_nobody_has_is_parked_until_somebody_may_have_it() -> None:
 def test_with_all_sources_gone_everything_is_parked_and_a_new_one_takes_it() -> None:
     bench = Bench()
     bench.queue.add(job("one", 100))
-    piece = bench.take(bench.members[0])
+    request = bench.take(bench.members[0])
     for member in bench.members:
         member.dead = True
-    bench.queue.done(piece)
+    bench.queue.done(request)
     assert bench.queue.idle
     assert bench.queue.parked
     fresh = Member(SimSource("fresh", PUBLISHER), whole=True)
@@ -138,9 +138,9 @@ def test_what_was_given_up_is_not_asked_for_again() -> None:
     bench = Bench()
     one = job("one", 100)
     bench.queue.add(one)
-    piece = bench.take(bench.members[0])
+    request = bench.take(bench.members[0])
     one.targets.clear()
-    bench.queue.done(piece)
+    bench.queue.done(request)
     assert bench.queue.idle
     assert not bench.queue.parked
 
@@ -148,12 +148,12 @@ def test_what_was_given_up_is_not_asked_for_again() -> None:
 class TestEndgame:
     """When nothing is left to ask, old requests are asked of others too."""
 
-    def start(self) -> tuple[Bench, Piece]:
+    def start(self) -> tuple[Bench, Request]:
         bench = Bench()
         bench.queue.add(job("one", 200_000))
-        piece = bench.take(bench.members[0])
+        request = bench.take(bench.members[0])
         bench.queue.closed = True
-        return bench, piece
+        return bench, request
 
     def test_not_while_more_may_come(self) -> None:
         bench, _ = self.start()
@@ -224,8 +224,8 @@ def test_a_large_object_is_not_gone_through_for_each_request() -> None:
     made = Counted(ref, recipe, [Target(b"", file_entry(b"huge", 0o644, MTIME, ref))])
     bench.queue.add(made)
     looked.clear()
-    while (piece := bench.queue.take(bench.members[0], LIMIT)) is not None:
-        bench.deliver(piece)
+    while (request := bench.queue.take(bench.members[0], LIMIT)) is not None:
+        bench.deliver(request)
     assert looked["has"] < 10 * len(recipe)
 
 
@@ -236,7 +236,7 @@ def test_any_order_of_events_delivers_or_parks_every_chunk(data: st.DataObject) 
     sizes = data.draw(st.lists(st.sampled_from([1, 300, 60_000, 300_000, 900_000]), min_size=1, max_size=6))
     jobs = [job(f"{number} {size}", size) for number, size in enumerate(sizes)]
     to_add = list(jobs)
-    under_way: list[Piece] = []
+    under_way: list[Request] = []
     delivered: Counter[tuple[bytes, int]] = Counter()
     for _ in range(data.draw(st.integers(0, 60))):
         event = data.draw(
@@ -248,49 +248,49 @@ def test_any_order_of_events_delivers_or_parks_every_chunk(data: st.DataObject) 
         elif event == "take":
             member = data.draw(st.sampled_from(bench.members))
             if not (member.banned or member.dead):
-                piece = bench.queue.take(member, data.draw(st.sampled_from([1, 100_000, LIMIT])))
-                if piece is not None:
-                    assert piece.parts
-                    under_way.append(piece)
+                request = bench.queue.take(member, data.draw(st.sampled_from([1, 100_000, LIMIT])))
+                if request is not None:
+                    assert request.parts
+                    under_way.append(request)
         elif event == "wait":
             bench.now += data.draw(st.sampled_from([0.5, 2.0, 10.0]))
             bench.queue.unpark()
         elif under_way:
-            piece = under_way.pop(data.draw(st.integers(0, len(under_way) - 1)))
-            end(bench, piece, event, delivered, data)
+            request = under_way.pop(data.draw(st.integers(0, len(under_way) - 1)))
+            end(bench, request, event, delivered, data)
         check(bench, jobs, to_add, under_way)
     for each in to_add:
         bench.queue.add(each)
     bench.queue.closed = True
-    for piece in under_way:
-        bench.queue.done(piece)
+    for request in under_way:
+        bench.queue.done(request)
     finish(bench, jobs, delivered)
 
 
 def end(
-    bench: Bench, piece: Piece, event: str, delivered: Counter[tuple[bytes, int]], data: st.DataObject
+    bench: Bench, request: Request, event: str, delivered: Counter[tuple[bytes, int]], data: st.DataObject
 ) -> None:
     """One request ends in the way that ``event`` says."""
-    for part in piece.parts:
+    for part in request.parts:
         if event == "miss":
-            bench.swarm.missed(piece.member, part.job.digest)
+            bench.swarm.missed(request.member, part.job.digest)
         elif event == "lie":
-            bench.swarm.lied(piece.member, part.job.digest, part.first)
+            bench.swarm.lied(request.member, part.job.digest, part.first)
         elif event in ("done", "part"):
             for index in range(part.first, part.last):
                 if not part.job.has(index) and (event == "done" or data.draw(st.booleans())):
                     delivered[part.job.digest, index] += 1
                     part.job.mark(index)
     if event == "fail":
-        bench.swarm.failed(piece.member, "reset")
-    bench.queue.done(piece)
+        bench.swarm.failed(request.member, "reset")
+    bench.queue.done(request)
 
 
-def check(bench: Bench, jobs: list[Job], to_add: list[Job], under_way: list[Piece]) -> None:
+def check(bench: Bench, jobs: list[Job], to_add: list[Job], under_way: list[Request]) -> None:
     """No chunk that is missing is forgotten, and none is asked of too many."""
     asked: Counter[tuple[bytes, int]] = Counter()
-    for piece in under_way:
-        for part in piece.parts:
+    for request in under_way:
+        for part in request.parts:
             asked.update((part.job.digest, index) for index in range(part.first, part.last))
     assert all(count <= COPIES_MAX for count in asked.values())
     waiting: Counter[tuple[bytes, int]] = Counter()
@@ -310,14 +310,14 @@ def finish(bench: Bench, jobs: list[Job], delivered: Counter[tuple[bytes, int]])
     bench.swarm.add(saviour)
     bench.queue.unpark()
     for _ in range(10_000):
-        piece = bench.queue.take(saviour, LIMIT)
-        if piece is None:
+        request = bench.queue.take(saviour, LIMIT)
+        if request is None:
             break
-        for part in piece.parts:
+        for part in request.parts:
             for index in range(part.first, part.last):
                 delivered[part.job.digest, index] += not part.job.has(index)
                 part.job.mark(index)
-        bench.queue.done(piece)
+        bench.queue.done(request)
     assert bench.queue.idle
     assert not bench.queue.parked
     assert all(not each.left for each in jobs)
@@ -328,8 +328,8 @@ def finish(bench: Bench, jobs: list[Job], delivered: Counter[tuple[bytes, int]])
 def test_parts_under_way_do_not_count_as_idle() -> None:
     bench = Bench()
     bench.queue.add(job("one", 10))
-    piece = bench.take(bench.members[0])
+    request = bench.take(bench.members[0])
     assert not bench.queue.idle
-    assert isinstance(piece.parts[0], Part)
-    bench.deliver(piece)
+    assert isinstance(request.parts[0], Part)
+    bench.deliver(request)
     assert bench.queue.idle

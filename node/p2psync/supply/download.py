@@ -28,8 +28,7 @@ from p2psync.supply.holdings import keep_asking
 from p2psync.supply.jobs import Job, Target
 from p2psync.supply.placing import Lease, Piece, Placing, Result, Share
 from p2psync.supply.producer import Producer
-from p2psync.supply.queue import Piece as Request
-from p2psync.supply.queue import Queue
+from p2psync.supply.queue import Queue, Request
 
 _new: Final = tuple.__new__  # what a named tuple's own constructor calls, without a call of its own
 DEPTH: Final = 3

@@ -42,11 +42,11 @@ COPIES_MAX: Final = 2
 """Requests for the same bytes at the same time."""
 
 
-class Piece:
+class Request:
     """One request: ``parts`` asked of ``member``."""
 
     def __init__(
-        self, member: Member, parts: list[Part], started: float, duplicate_of: Piece | None = None
+        self, member: Member, parts: list[Part], started: float, duplicate_of: Request | None = None
     ) -> None:
         self.member = member
         self.parts = parts
@@ -68,7 +68,7 @@ class Queue:
         self._clock = clock
         self._random = random.Random()  # noqa: S311 - spreads load, guards nothing
         self._waiting: deque[Part] = deque()
-        self._under_way: list[Piece] = []
+        self._under_way: list[Request] = []
         self.parked: list[Part] = []
         """Parts that every usable source lacks."""
         self.closed = False
@@ -102,19 +102,19 @@ class Queue:
         """Something waits, or may be asked for twice."""
         return bool(self._waiting) or (self.closed and bool(self._under_way))
 
-    def take(self, member: Member, size_limit: int) -> Piece | None:
+    def take(self, member: Member, size_limit: int) -> Request | None:
         """Cut a request for ``member``; None if there is nothing for it now."""
         size = min(member.request_size, size_limit)
         parts = self._cut(member, size, rare=True) or self._cut(member, size, rare=False)
         if parts:
-            piece = Piece(member, parts, self._clock())
+            request = Request(member, parts, self._clock())
         else:
             doubled = self._endgame(member, size_limit) if self.closed and not self._waiting else None
             if doubled is None:
                 return None
-            piece = doubled
-        self._under_way.append(piece)
-        return piece
+            request = doubled
+        self._under_way.append(request)
+        return request
 
     def _cut(self, member: Member, size: int, *, rare: bool) -> list[Part]:
         """Parts from the front for one request; ``rare``: only such as no source of parts could give."""
@@ -172,16 +172,16 @@ class Queue:
         parts.append(taken)
         return left if large else taken.size
 
-    def _endgame(self, member: Member, size_limit: int) -> Piece | None:
+    def _endgame(self, member: Member, size_limit: int) -> Request | None:
         now = self._clock()
-        for piece in sorted(self._under_way, key=lambda p: p.started):
-            if now - piece.started < ENDGAME_AGE:
+        for request in sorted(self._under_way, key=lambda p: p.started):
+            if now - request.started < ENDGAME_AGE:
                 return None
-            if piece.member is member or piece.copies >= COPIES_MAX or piece.duplicate_of is not None:
+            if request.member is member or request.copies >= COPIES_MAX or request.duplicate_of is not None:
                 continue
             parts: list[Part] = []
             size = 0
-            for part in chain.from_iterable(asked.unfinished() for asked in piece.parts):
+            for part in chain.from_iterable(asked.unfinished() for asked in request.parts):
                 if self._swarm.lacks(member, part.job.digest) or size >= size_limit:
                     continue
                 offered = _offered(member, part)
@@ -193,20 +193,20 @@ class Queue:
                 parts.append(taken)
                 size += taken.size
             if parts:
-                piece.copies += 1
-                return Piece(member, parts, now, duplicate_of=piece)
+                request.copies += 1
+                return Request(member, parts, now, duplicate_of=request)
         return None
 
-    def done(self, piece: Piece) -> None:
+    def done(self, request: Request) -> None:
         """The request has ended; what of it is still missing waits again, unless another request is at it."""
-        self._under_way.remove(piece)
-        original = piece.duplicate_of or piece
-        if piece is not original:
+        self._under_way.remove(request)
+        original = request.duplicate_of or request
+        if request is not original:
             original.copies -= 1
         related = [o for o in self._under_way if o is original or o.duplicate_of is original]
-        if piece is original:
+        if request is original:
             _promote(related)
-        left = [part for part in piece.parts if part.job.left]
+        left = [part for part in request.parts if part.job.left]
         if not left:
             return
         others = [part for other in related for part in other.parts]
@@ -234,10 +234,10 @@ class Queue:
             self._again(part, usable)
 
 
-def _promote(copies: list[Piece]) -> None:
+def _promote(copies: list[Request]) -> None:
     """The copy of a request that has ended takes its place, so that it can be doubled in turn."""
-    for piece in copies:
-        piece.duplicate_of = None if piece is copies[0] else copies[0]
+    for request in copies:
+        request.duplicate_of = None if request is copies[0] else copies[0]
     if copies:
         copies[0].copies = len(copies)
 
