@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import threading
@@ -155,3 +156,26 @@ def test_what_was_replaced_is_not_kept_where_one_path_fails_at_every_run(world: 
         folder = world.dest / os.fsdecode(PARTIAL)
         assert not folder.exists() or not os.listdir(folder)
     assert Path(world.dest / "stuck" / "mine").read_text() == "stays"
+
+
+def test_a_file_larger_than_the_file_system_can_hold_is_named_and_the_others_come(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """4 GiB on vfat: what of it is below that can be written, which makes no file of it."""
+    limit = 9_000_000
+    write_at, new = os.pwrite, content("film", 12_000_000)
+
+    def pwrite(fd: int, data: bytes, offset: int) -> int:
+        if offset + len(data) > limit:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        return write_at(fd, data, offset)
+
+    world.publisher.publish(changed(film=new))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", pwrite)
+        summary = world.fetch()
+    assert summary.failed == [f"'film': {os.strerror(errno.EFBIG)}"]
+    assert summary.exit_code
+    assert world.differs() == [b"/film"]
+    assert world.fetch().exit_code == 0
+    assert world.differs() == []

@@ -2,7 +2,7 @@
 
     head -> snapshot -> compare with DEST -> plan -> chunks from sources -> verify -> temporary file -> rename
 
-Here is who comes after whom; the work of one snapshot is ``transfer``'s. A snapshot that is replaced while
+Here is the order of the steps; the work of one snapshot is ``transfer``'s. A snapshot that is replaced while
 it is fetched is followed: when something is missing everywhere and a newer head has come, the plan is made
 anew, and what is in DEST by then counts like anything else that is there.
 """

@@ -20,6 +20,7 @@ from p2psync.format.limits import LISTING_BYTES_MAX
 from p2psync.format.listing import Entry, decode_listing, read_listing
 from p2psync.format.recipe import Recipe
 from p2psync.format.snapshot import Snapshot
+from p2psync.sources.interfaces import Metadata
 from p2psync.sources.source import NotHere, Span
 from p2psync.sources.swarm import Member, Swarm
 from p2psync.state import State
@@ -30,6 +31,8 @@ RECIPES_AT_ONCE: Final = 256
 """Recipes asked for together: what a node takes in one request."""
 SPANS_BYTES: Final = 1 << 20
 """Bytes of one large metadata object asked for at once."""
+NO_CHUNK: Final = -1
+"""For ``Swarm.lied``, where what was wrong is no chunk: a recipe, or an answer as a whole."""
 
 
 class Manifest:
@@ -105,35 +108,15 @@ class Manifest:
         return None if raw is None else Recipe.decode(raw, ref)
 
     async def _load_recipes(self, refs: Sequence[Ref]) -> dict[Ref, Recipe]:
-        """Ask for some recipes in few requests, until all have come or nobody is left who may have them."""
         made: dict[Ref, Recipe] = {}
-        left = list(refs)
-        while left:
-            member = await self._one_for(left)
-            if member is None or member.metadata is None:
-                break
-            asked = [ref for ref in left if not self._swarm.lacks(member, ref.digest)]
-            started = time.monotonic()
-            try:
-                answers = await member.metadata.recipes([ref.digest for ref in asked])
-            except FormatError:
-                self._swarm.lied(member, asked[0].digest, -1)
-                continue
-            except NetworkError as error:
-                self._swarm.failed(member, str(error))
-                continue
-            size = 0
-            for ref, raw in zip(asked, answers, strict=True):
-                if raw is None:
-                    self._swarm.missed(member, ref.digest)
-                elif object_id(raw) != ref.digest:
-                    self._swarm.lied(member, ref.digest, -1)
-                else:
-                    # What is wrong with it now is the archive's fault, not the source's.
-                    made[ref] = Recipe.decode(raw, ref)
-                    size += len(raw)
-            self._swarm.succeeded(member, size, time.monotonic() - started)
-            left = [ref for ref in left if ref not in made]
+        async for good in self._ask_for(
+            refs,
+            lambda metadata, asked: metadata.recipes([ref.digest for ref in asked]),
+            lambda ref, raw: object_id(raw) == ref.digest,
+            NO_CHUNK,
+        ):
+            # What is wrong with one now is the archive's fault, not the source's.
+            made |= {ref: Recipe.decode(raw, ref) for ref, raw in good.items()}
         return made
 
     async def _askable(self, digest: bytes) -> AsyncIterator[Member]:
@@ -149,30 +132,59 @@ class Manifest:
             await asyncio.sleep(0.1)
 
     async def _load_small(self, refs: Sequence[Ref]) -> list[Ref]:
+        """Those that no source has."""
+        left = list(refs)
+        async for good in self._ask_for(
+            refs,
+            lambda metadata, asked: metadata.metas(asked),
+            lambda ref, raw: len(raw) == ref.size and chunk_id(raw) == ref.digest,
+            0,
+        ):
+            await asyncio.to_thread(self._state.meta.put_many, list(good.items()))
+            left = [ref for ref in left if ref not in good]
+        return left
+
+    async def _ask_for(
+        self,
+        refs: Sequence[Ref],
+        ask: Callable[[Metadata, list[Ref]], Awaitable[list[bytes | None]]],
+        is_right: Callable[[Ref, bytes], bool],
+        number: int,
+    ) -> AsyncIterator[dict[Ref, bytes]]:
+        """Ask for something of several objects in few requests, until all has come or nobody is left who may
+        have it. Yields what came of each request and is right. ``number``: which chunk a source has lied
+        about that sends something else (``Swarm.lied``).
+        """
         left = list(refs)
         while left:
             member = await self._one_for(left)
             if member is None or member.metadata is None:
-                break
+                return
             asked = [ref for ref in left if not self._swarm.lacks(member, ref.digest)]
             started = time.monotonic()
             try:
-                answers = await member.metadata.metas(asked)
+                answers = await ask(member.metadata, asked)
             except NotHere:
                 for ref in asked:
                     self._swarm.missed(member, ref.digest)
                 continue
             except FormatError:
-                self._swarm.lied(member, asked[0].digest, -1)
+                self._swarm.lied(member, asked[0].digest, NO_CHUNK)
                 continue
             except NetworkError as error:
                 self._swarm.failed(member, str(error))
                 continue
-            good = self._take(member, asked, answers)
-            await asyncio.to_thread(self._state.meta.put_many, list(good.items()))
-            self._swarm.succeeded(member, sum(ref.size for ref in good), time.monotonic() - started)
+            good: dict[Ref, bytes] = {}
+            for ref, raw in zip(asked, answers, strict=True):
+                if raw is None:
+                    self._swarm.missed(member, ref.digest)
+                elif is_right(ref, raw):
+                    good[ref] = raw
+                else:
+                    self._swarm.lied(member, ref.digest, number)
+            self._swarm.succeeded(member, sum(map(len, good.values())), time.monotonic() - started)
             left = [ref for ref in left if ref not in good]
-        return left
+            yield good
 
     async def _one_for(self, refs: Sequence[Ref]) -> Member | None:
         """The best source that may have any of ``refs``."""
@@ -188,18 +200,6 @@ class Manifest:
             if ready:
                 return ready[0]
             await asyncio.sleep(0.1)
-
-    def _take(self, member: Member, refs: Sequence[Ref], answers: Sequence[bytes | None]) -> dict[Ref, bytes]:
-        """What is right; what is not is reported."""
-        good: dict[Ref, bytes] = {}
-        for ref, raw in zip(refs, answers, strict=True):
-            if raw is None:
-                self._swarm.missed(member, ref.digest)
-            elif len(raw) != ref.size or chunk_id(raw) != ref.digest:
-                self._swarm.lied(member, ref.digest, 0)
-            else:
-                good[ref] = raw
-        return good
 
     async def _load_large(self, ref: Ref, predecessor: Ref | None) -> bool:
         """Put one object of several chunks together; False if no source has all of the rest."""
@@ -262,7 +262,7 @@ class Manifest:
             self._swarm.missed(member, ref.digest)
             return lacking
         except FormatError:
-            self._swarm.lied(member, ref.digest, -1)
+            self._swarm.lied(member, ref.digest, NO_CHUNK)
             return lacking
         except NetworkError as error:
             self._swarm.failed(member, str(error))

@@ -1,4 +1,4 @@
-"""Whether directories are as they were: for a fetch, in the writer's process or in several of them.
+"""Whether directories are as they were: for a fetch, in a thread of its own and in the writer's process.
 
 What a stamp covers is described where it is made (``tree.stamp``). Names that a killed writer left are not
 part of the stamp that the index keeps, so a directory with one of them counts as changed and is looked into.

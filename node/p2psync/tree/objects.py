@@ -1,7 +1,7 @@
 """Objects of several chunks: unfinished files that grow in the folder, and are put into their places when
 they are whole.
 
-What an unfinished file holds is verified by who asks for it to be written; here it is bytes at offsets.
+What an unfinished file holds was verified by whoever orders it to be written; here it is bytes at offsets.
 """
 
 from __future__ import annotations
