@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from p2psync.format.ids import Ref, object_id
 from p2psync.format.limits import LISTING_BYTES_MAX
 from p2psync.format.listing import decode_listing, encode_listing, file_entry
 from p2psync.format.recipe import Recipe
-from p2psync.supply.manifest import Manifest
+from p2psync.supply.manifest import BATCH_BYTES, Manifest
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
@@ -45,12 +45,37 @@ def listing(arena: Arena, count: int, *, changed: int | None = None) -> tuple[Re
 
 
 def test_many_small_objects_take_few_requests(arena: Arena, run: Run) -> None:
-    refs = [listing(arena, n)[0] for n in range(600)]
+    refs = [
+        arena.publisher.put(encode_listing([file_entry(b"%03d" % n, 0o644, MTIME, Ref(9, bytes(32)))]))
+        for n in range(600)
+    ]
     source = SimSource("only", arena.publisher)
     arena.join(source)
     assert run(arena.manifest.load(refs)) == []
     assert source.requests == 2
+    assert [arena.manifest.listing(ref)[0].name for ref in refs] == [b"%03d" % n for n in range(600)]
+
+
+def test_no_request_is_for_more_than_a_few_mib_of_them(
+    arena: Arena, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer is in memory as a whole, and more than once, until it is stored."""
+    refs = [listing(arena, n)[0] for n in range(600)]
+    source = SimSource("only", arena.publisher)
+    arena.join(source)
+    sizes: list[int] = []
+    metas = source.metas
+
+    async def noting(asked: Sequence[Ref]) -> list[bytes | None]:
+        sizes.append(sum(ref.size for ref in asked))
+        return await metas(asked)
+
+    monkeypatch.setattr(source, "metas", noting)
+    assert run(arena.manifest.load(refs)) == []
     assert [len(arena.manifest.listing(ref)) for ref in refs] == list(range(600))
+    assert sum(sizes) == sum(ref.size for ref in refs)
+    assert max(sizes) <= BATCH_BYTES
+    assert len(sizes) == 1 + sum(sizes) // BATCH_BYTES
 
 
 def test_what_is_known_is_not_asked_for(arena: Arena, run: Run) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from p2psync.chunking import cut_object
@@ -26,7 +26,10 @@ from p2psync.sources.swarm import Member, Swarm
 from p2psync.state import State
 
 BATCH_OBJECTS: Final = 512
-"""Small objects in one request: some 200 KiB of listings, one round trip."""
+BATCH_BYTES: Final = 4 << 20
+"""Small objects, and bytes of them, in one request: one round trip for some 200 KiB of usual listings. Those
+of directories with a thousand files would be 30 MiB, which are in memory several times until they are stored.
+"""
 RECIPES_AT_ONCE: Final = 256
 """Recipes asked for together: what a node takes in one request."""
 SPANS_BYTES: Final = 1 << 20
@@ -82,8 +85,8 @@ class Manifest:
             await self._need_sources()
         small = [ref for ref in wanted if ref.is_single]
         missing: list[Ref] = []
-        for start in range(0, len(small), BATCH_OBJECTS):
-            missing += await self._load_small(small[start : start + BATCH_OBJECTS])
+        for batch in _batches(small):
+            missing += await self._load_small(batch)
         for ref in wanted:
             if not ref.is_single and not await self._load_large(ref, (predecessors or {}).get(ref)):
                 missing.append(ref)
@@ -281,3 +284,17 @@ class Manifest:
                 done.add(index)
         self._swarm.succeeded(member, sum(recipe.chunk(i)[1] for i in done), time.monotonic() - started)
         return [index for index in lacking if index not in done]
+
+
+def _batches(refs: Iterable[Ref]) -> Iterator[list[Ref]]:
+    """What is asked for in one request each."""
+    batch: list[Ref] = []
+    size = 0
+    for ref in refs:
+        if batch and (len(batch) == BATCH_OBJECTS or size + ref.size > BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(ref)
+        size += ref.size
+    if batch:
+        yield batch
