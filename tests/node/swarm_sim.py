@@ -128,7 +128,8 @@ class SimSource:
     """Seconds of its life after which its connections are refused."""
     failing: int = 0
     """Requests that break off before it works."""
-    heads: list[bytes] = field(default_factory=list)
+    newest: bytes | None = None
+    """The head that it knows; None: the publisher's newest."""
     received: int = 0
     asked: list[bytes] = field(default_factory=list)
     """Digests, in the order in which they were asked for."""
@@ -256,7 +257,7 @@ class SimSource:
 
     async def head(self, archive: bytes) -> bytes | None:
         await self._answer(300)
-        return self.heads[-1] if self.heads else self.publisher.head.raw
+        return self.newest if self.newest is not None else self.publisher.head.raw
 
     async def metas(self, refs: Sequence[Ref]) -> list[bytes | None]:
         made = [self._bytes(ref.digest, 0, ref.size) for ref in refs]

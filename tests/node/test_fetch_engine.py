@@ -164,7 +164,7 @@ def test_a_directory_of_somebody_in_the_way_is_not_removed(world: World) -> None
 def test_a_snapshot_that_goes_away_is_followed(world: World) -> None:
     old, new = world.publisher.head, content("new big", 500_000)
     for source in world.sources.values():
-        source.heads = [old.raw]
+        source.newest = old.raw
         source.rate = 400_000
 
     async def replaced() -> FetchSummary:
@@ -177,7 +177,7 @@ def test_a_snapshot_that_goes_away_is_followed(world: World) -> None:
         }
         live.add(world.publisher.head.snapshot.digest)
         for source in world.sources.values():
-            source.heads = [world.publisher.head.raw]
+            source.newest = world.publisher.head.raw
             source.lacks = lambda digest: digest not in live
         return await task
 
@@ -207,7 +207,7 @@ def test_a_snapshot_that_is_left_fails_for_none_of_its_directories(
         live = {entry.digest for _, entry, _ in world.publisher.read(world.publisher.head)}
         live.add(world.publisher.head.snapshot.digest)
         for source in world.sources.values():
-            source.heads = [world.publisher.head.raw]
+            source.newest = world.publisher.head.raw
             source.lacks = lambda digest: digest not in live
         return await task
 
@@ -235,7 +235,7 @@ def test_an_older_head_is_refused(world: World) -> None:
     world.publisher.publish(changed(notes={b"a": b"newer"}))
     world.fetch()
     for source in world.sources.values():
-        source.heads = [old.raw]
+        source.newest = old.raw
     summary = world.fetch()
     assert summary.seq == 2
     assert world.differs() == []
@@ -293,7 +293,7 @@ class TestSingleFiles:
         inner.mkdir(parents=True)
         gone = world.publisher.put(BIG).digest
         for source in world.sources.values():
-            source.heads = [world.publisher.head.raw]
+            source.newest = world.publisher.head.raw
             source.lacks = lambda digest: digest == gone
 
         async def replaced() -> FetchSummary:
@@ -301,7 +301,7 @@ class TestSingleFiles:
             await asyncio.sleep(0.5)
             world.publisher.publish(changed(big=b"newer"))
             for source in world.sources.values():
-                source.heads = [world.publisher.head.raw]
+                source.newest = world.publisher.head.raw
             return await task
 
         assert world.run(replaced()).exit_code == 0

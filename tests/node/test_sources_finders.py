@@ -334,9 +334,9 @@ def test_a_flood_of_holders_fills_no_more_than_there_is_room(world: World) -> No
 
 def test_the_newest_of_the_heads_counts_not_the_first(world: World) -> None:
     newer = world.publisher.publish({b"f": b"newer"})
-    world.source("fast").heads = [world.head.raw]
+    world.source("fast").newest = world.head.raw
     world.source("fast").delay = 0.0
-    world.source("slow").heads = [newer.raw]
+    world.source("slow").newest = newer.raw
     world.source("slow").delay = HEAD_GRACE / 2
 
     async def look() -> Any:
@@ -374,9 +374,9 @@ def test_without_a_head_the_remembered_one_serves(world: World, error: Exception
 
 def test_forged_heads_are_refused(world: World) -> None:
     forged = Publisher("thief")
-    world.source("a").heads = [forged.publish({}).raw]
-    world.source("b").heads = [world.publisher.forge_head(identity("thief"), seq=99)]
-    world.source("c").heads = [b"\x00" * 300]
+    world.source("a").newest = forged.publish({}).raw
+    world.source("b").newest = world.publisher.forge_head(identity("thief"), seq=99)
+    world.source("c").newest = b"\x00" * 300
 
     async def look() -> Any:
         return await world.discovery("a", "b", "c").newest_head()

@@ -137,11 +137,10 @@ class Plan:
     """Files whose content is to be got."""
     size: int = 0
     """Bytes of these."""
-    kept_files: int = 0
     kept_bytes: int = 0
+    """Bytes of the files whose content is right already, as far as they are known."""
     unread: list[bytes] = field(default_factory=list)
     """Directories whose listing no source had; what is below them is not in this plan."""
-    unread_files: int = 0
     unread_bytes: int = 0
     """What is below these, as far as it is known."""
     contents: array[int] = field(default_factory=lambda: array("q"))

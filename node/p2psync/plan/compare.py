@@ -104,7 +104,6 @@ class Comparison:
                 inner += await self._compare(changed[start : start + DIRS_AT_ONCE], plan, older)
             waiting.extend(reversed(inner))
         plan.dirs.sort(key=lambda work: work.path.replace(b"/", b"\0"))
-        plan.kept_files = root.totals.files - plan.files - plan.unread_files
         plan.kept_bytes = root.totals.bytes - plan.size - plan.unread_bytes
         return plan
 
@@ -188,7 +187,6 @@ class Comparison:
         for item in [item for item in batch if item.ref in missing]:
             plan.unread.append(item.path)
             if item.entry is not None:
-                plan.unread_files += item.entry.totals.files
                 plan.unread_bytes += item.entry.totals.bytes
             batch.remove(item)
 
