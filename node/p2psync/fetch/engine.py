@@ -20,20 +20,16 @@ from typing import Final, NamedTuple
 from blake3 import blake3
 
 from p2psync.arena import Arena
-from p2psync.chunking import cut_object
 from p2psync.errors import FileError, PartialError
 from p2psync.events import Teller
 from p2psync.fetch.adopt import ADOPT_BYTES_MAX, adopt
 from p2psync.fetch.destination import Destination, only_the_file
 from p2psync.fetch.options import FetchOptions, FetchSummary
 from p2psync.fetch.transfer import Context, Transfer, open_transfer
-from p2psync.fetch.view import resolve
+from p2psync.fetch.wanted import Roots, Wanted
 from p2psync.format.coverage import Coverage
 from p2psync.format.head import ArchiveHead
-from p2psync.format.ids import Ref
-from p2psync.format.listing import Entry, Kind, dir_entry, encode_listing
-from p2psync.format.paths import join
-from p2psync.format.snapshot import Snapshot
+from p2psync.format.listing import Entry
 from p2psync.network.beside import open_network
 from p2psync.network.protocols import Network
 from p2psync.plan.changes import Plan
@@ -45,7 +41,6 @@ from p2psync.state import State
 from p2psync.state.trees import Tree
 from p2psync.supply.control import Control
 from p2psync.supply.download import STALL_SECONDS
-from p2psync.supply.jobs import Target
 from p2psync.supply.manifest import Manifest
 from p2psync.supply.placing import Nothing, Result, Share
 from p2psync.tree.beneath import Beneath, file_error
@@ -221,7 +216,8 @@ class Fetch:
             self._summary.missing = [SNAPSHOT_PATH]
             return False
         snapshot = await manifest.snapshot(head.snapshot)
-        wanted = await self._wanted(snapshot, manifest)
+        roots = Roots(self._state, manifest, self.dest, self._options.url.path)
+        wanted = await roots.of(snapshot)
         root = wanted.root
         self.dest.settle(single=wanted.single)
         tree, previous = self.dest.tree(head)
@@ -232,11 +228,12 @@ class Fetch:
         beneath = self.dest.open(create=False)
         try:
             async with open_transfer(self._context, self.dest, tree) as transfer:
-                plan = await self._compare(wanted, previous, tree, manifest, beneath, transfer)
+                known = await roots.known(previous)
+                plan = await self._compare(wanted, known, tree, manifest, beneath, transfer)
                 if plan.dirs:
                     beneath = beneath or self.dest.open(create=True)
                     assert beneath is not None  # noqa: S101 - created, or raised
-                    earlier = [] if wanted.single else await self._earlier_roots(snapshot, previous, manifest)
+                    earlier = [] if wanted.single else await roots.earlier(snapshot, previous)
                     deletions = Deletions(manifest, beneath, self._options.delete, earlier)
                     if await self._carry_out(
                         plan, wanted, beneath, transfer, manifest, discovery, head, deletions
@@ -255,7 +252,7 @@ class Fetch:
     async def _compare(
         self,
         wanted: Wanted,
-        previous: Ref | None,
+        known: Entry | None,
         tree: Tree,
         manifest: Manifest,
         beneath: Beneath | None,
@@ -282,46 +279,12 @@ class Fetch:
             verify_unknown=self._options.mirror,
             checkers=() if beneath is None or wanted.single else transfer.checkers(beneath),
         )
-        plan = await compare.run(root, await self._known_root(previous, manifest))
+        plan = await compare.run(root, known)
         if self._kept is None:  # A later look finds what the first one fetched, which is not reuse.
             self._kept = plan.kept_bytes
         if wanted.single:
             only_the_file(plan)
         return plan
-
-    # What is wanted, and where.
-
-    async def _wanted(self, snapshot: Snapshot, manifest: Manifest) -> Wanted:
-        """The directory to fetch as the root of DEST."""
-        path = self._options.url.path
-        entry = await resolve(snapshot.root, path, manifest)
-        if entry.kind == Kind.DIR:
-            return Wanted(entry._replace(name=b""), single=False, path=path)
-        raw = encode_listing([entry._replace(name=self.dest.name_for(entry.name))])
-        ref, _ = cut_object(raw)
-        await asyncio.to_thread(self._state.meta.put, ref, raw)
-        return Wanted(dir_entry(b"", 0o755, 0, ref, entry.below), single=True, path=path)
-
-    async def _known_root(self, previous: Ref | None, manifest: Manifest) -> Entry | None:
-        if previous is None or not self._state.meta.has(previous.digest):
-            return None
-        snapshot = Snapshot.decode(self._state.meta.get(previous.digest) or b"")
-        with contextlib.suppress(PartialError):
-            wanted = await self._wanted(snapshot, manifest)
-            return None if wanted.single else wanted.root
-        return None
-
-    async def _earlier_roots(
-        self, snapshot: Snapshot, previous: Ref | None, manifest: Manifest
-    ) -> list[Entry]:
-        """The roots of snapshots before this one, as far as they can be had."""
-        roots: list[Entry] = []
-        refs = [parent.ref for parent in snapshot.parents]
-        for ref in dict.fromkeys([previous, *refs] if previous is not None else refs):
-            if not await manifest.load([ref]):
-                root = await self._known_root(ref, manifest)
-                roots += [root] if root is not None else []
-        return roots
 
     # Doing it.
 
@@ -408,18 +371,3 @@ class Fetch:
 def patience(options: FetchOptions) -> float | None:
     """Seconds of silence after which the fetch gives up; None: never."""
     return STALL_SECONDS if options.timeout is None else options.timeout or None
-
-
-class Wanted(NamedTuple):
-    """What is fetched: a directory of the archive, or a made one that holds the single file or link."""
-
-    root: Entry
-    single: bool
-    path: bytes
-    """Where it, or the single file, is in the archive."""
-
-    def archive_path(self, target: Target) -> bytes:
-        """The path in the archive of a place in DEST."""
-        if self.single:
-            return self.path
-        return join(self.path, target.path) if self.path else target.path

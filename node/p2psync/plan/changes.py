@@ -142,7 +142,7 @@ class Plan:
     unread: list[bytes] = field(default_factory=list)
     """Directories whose listing no source had; what is below them is not in this plan."""
     unread_bytes: int = 0
-    """What is below these, as far as it is known."""
+    """Bytes of the files below these, as far as they are known."""
     contents: array[int] = field(default_factory=lambda: array("q"))
     """Of each file whose content is to be got, and that is not empty, its ``content_key``: what is wanted
     twice shows.

@@ -1,0 +1,76 @@
+"""What is wanted of a snapshot: a directory of the archive, as the root of DEST, or a single file or link."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import NamedTuple
+
+from p2psync.chunking import cut_object
+from p2psync.errors import PartialError
+from p2psync.fetch.destination import Destination
+from p2psync.fetch.view import resolve
+from p2psync.format.ids import Ref
+from p2psync.format.listing import Entry, Kind, dir_entry, encode_listing
+from p2psync.format.paths import join
+from p2psync.format.snapshot import Snapshot
+from p2psync.state import State
+from p2psync.supply.jobs import Target
+from p2psync.supply.manifest import Manifest
+
+
+class Wanted(NamedTuple):
+    """What is fetched: a directory of the archive, or a made one that holds the single file or link."""
+
+    root: Entry
+    single: bool
+    path: bytes
+    """Where it, or the single file, is in the archive."""
+
+    def archive_path(self, target: Target) -> bytes:
+        """The path in the archive of a place in DEST."""
+        if self.single:
+            return self.path
+        return join(self.path, target.path) if self.path else target.path
+
+
+class Roots:
+    """Finds what is wanted in snapshots of one archive."""
+
+    def __init__(self, state: State, manifest: Manifest, dest: Destination, path: bytes) -> None:
+        """``path``: what is fetched, in the archive; b"" is all of it."""
+        self._state = state
+        self._manifest = manifest
+        self._dest = dest
+        self._path = path
+
+    async def of(self, snapshot: Snapshot) -> Wanted:
+        """The directory to fetch as the root of DEST."""
+        path = self._path
+        entry = await resolve(snapshot.root, path, self._manifest)
+        if entry.kind == Kind.DIR:
+            return Wanted(entry._replace(name=b""), single=False, path=path)
+        raw = encode_listing([entry._replace(name=self._dest.name_for(entry.name))])
+        ref, _ = cut_object(raw)
+        await asyncio.to_thread(self._state.meta.put, ref, raw)
+        return Wanted(dir_entry(b"", 0o755, 0, ref, entry.below), single=True, path=path)
+
+    async def known(self, previous: Ref | None) -> Entry | None:
+        """The root of an earlier snapshot; None where it is not all here, or not a directory."""
+        if previous is None or not self._state.meta.has(previous.digest):
+            return None
+        snapshot = Snapshot.decode(self._state.meta.get(previous.digest) or b"")
+        with contextlib.suppress(PartialError):
+            wanted = await self.of(snapshot)
+            return None if wanted.single else wanted.root
+        return None
+
+    async def earlier(self, snapshot: Snapshot, previous: Ref | None) -> list[Entry]:
+        """The roots of snapshots before this one, as far as they can be had."""
+        roots: list[Entry] = []
+        refs = [parent.ref for parent in snapshot.parents]
+        for ref in dict.fromkeys([previous, *refs] if previous is not None else refs):
+            if not await self._manifest.load([ref]):
+                root = await self.known(ref)
+                roots += [root] if root is not None else []
+        return roots
