@@ -77,8 +77,7 @@ class Destination:
         except OSError as error:
             raise file_error(error, self.path, "opening the directory") from None
         try:
-            os.mkdir(self.path)
-            return Beneath(self.path, self.spared)
+            return Beneath.make(self.path, self.spared)
         except OSError as error:
             raise file_error(error, self.path, "making the directory") from None
 

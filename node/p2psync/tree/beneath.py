@@ -42,6 +42,12 @@ class Beneath:
         self._open: OrderedDict[bytes, int] = OrderedDict()
         self._root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
+    @classmethod
+    def make(cls, root: bytes, spared: frozenset[bytes] = frozenset()) -> Beneath:
+        """The same of a root that does not exist yet, in a directory that does. Raises OSError."""
+        os.mkdir(root)
+        return cls(root, spared)
+
     def close(self) -> None:
         self.forget(b"")
         os.close(self._root_fd)
