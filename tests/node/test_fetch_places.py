@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
 import threading
 from pathlib import Path
@@ -58,6 +59,25 @@ def test_only_the_writer_changes_what_is_in_dest(world: World, monkeypatch: pyte
     assert world.differs() == []
     assert by
     assert threading.main_thread().name not in by
+
+
+def test_nothing_is_looked_for_in_a_dest_that_was_removed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.fetch()
+    shutil.rmtree(world.dest)
+    looked: list[bytes] = []
+    trees = type(world.state.trees)
+    find = trees.find
+
+    def noted(self: Any, digest: bytes, *arguments: Any, **options: Any) -> Any:
+        looked.append(digest)
+        return find(self, digest, *arguments, **options)
+
+    monkeypatch.setattr(trees, "find", noted)
+    assert world.fetch().exit_code == 0
+    assert world.differs() == []
+    assert looked == []
 
 
 @pytest.mark.parametrize("mtime_ns", [-1, 0, -86_400_000_000_000, -1_000_000_001])
