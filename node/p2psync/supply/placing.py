@@ -107,6 +107,18 @@ class Piece(NamedTuple):
     length: int
 
 
+_Sent = (
+    orders.MakeDirectory
+    | orders.MakeLinks
+    | orders.SetAttributes
+    | orders.MakeFiles
+    | orders.OpenObject
+    | orders.WriteObject
+    | orders.FinishObject
+)
+"""Orders whose facts are awaited here."""
+
+
 class _Files(NamedTuple):
     targets: list[Target]
     lease: Lease | None
@@ -326,8 +338,8 @@ class Placing:
         if job.opened:
             self.finish(job)
 
-    def _send(self, order: orders.Order, awaited: _Awaited) -> None:
-        self._awaited[order.token] = awaited  # type: ignore[union-attr]  # all that are sent here have one
+    def _send(self, order: _Sent, awaited: _Awaited) -> None:
+        self._awaited[order.token] = awaited
         self._writer.send(order)
 
     # Facts.
