@@ -16,6 +16,7 @@ from p2psync.format.attributes import decode_attributes
 from p2psync.format.head import decode_head
 from p2psync.format.ids import EMPTY, OBJECT_CONTEXT, Ref, chunk_id, object_id
 from p2psync.format.listing import Kind, Totals, decode_listing
+from p2psync.format.marks import is_carried, may_lack, unread_paths
 from p2psync.format.recipe import Recipe
 from p2psync.format.snapshot import Snapshot
 from p2psync.format.url import ArchiveUrl
@@ -106,6 +107,10 @@ def test_the_listing_vectors_read_back_as_what_they_are_called() -> None:
     assert each[b"dir"].totals == Totals(files=1, bytes=6)
     assert each[b"big"].mtime_ns == -1
     assert by_name["further fields"][0].extra == {"x": [1, None], "y": {"b": b""}}
+    unread = {entry.name: entry for entry in by_name["what could not be read"]}
+    assert is_carried(unread[b"file as it was"]) and is_carried(unread[b"directory as it was"])
+    assert [may_lack(unread[b"names missing"], name) for name in (b"x", b"y", b"z")] == [True, True, False]
+    assert may_lack(unread[b"not listed"], b"z")
 
 
 def test_the_recipe_vectors_read_back() -> None:
@@ -117,13 +122,15 @@ def test_the_recipe_vectors_read_back() -> None:
 
 
 def test_the_snapshot_vectors_read_back() -> None:
-    first, second = (Snapshot.decode(bytes.fromhex(row["bytes"])) for row in vectors("snapshots"))
+    first, second, unread = (Snapshot.decode(bytes.fromhex(row["bytes"])) for row in vectors("snapshots"))
     assert first.parents == ()
     assert first.attributes is None
     assert [parent.seq for parent in second.parents] == [2, 7]
     assert second.extra == {"zz": "new"}
     assert second.root.extra == {"later": 1}
     assert second.attributes == Ref(57, b"\x44" * 32)
+    assert unread_paths(unread.extra) == 1
+    assert may_lack(unread.root, b"lost") and not may_lack(unread.root, b"another")
 
 
 def test_the_attributes_vector_reads_back() -> None:

@@ -22,6 +22,7 @@ from p2psync.chunking import Chunker, average_for, cut_object
 from p2psync.format.attributes import Attributes, encode_attributes
 from p2psync.format.ids import Ref, chunk_id
 from p2psync.format.listing import Totals, dir_entry, encode_listing, file_entry, symlink_entry
+from p2psync.format.marks import UNREAD, carried, incomplete
 from p2psync.format.snapshot import ParentSnapshot, Snapshot
 from p2psync.format.url import ArchiveUrl
 
@@ -96,6 +97,14 @@ def listings() -> list[dict[str, Any]]:
         "further fields": [
             file_entry(b"a", 0o644, 5, hello)._replace(extra={"x": [1, None], "y": {"b": b""}})
         ],
+        "what could not be read": [
+            carried(file_entry(b"file as it was", 0o644, MTIME, hello)),
+            carried(dir_entry(b"directory as it was", 0o755, MTIME, inner_ref, Totals(files=1, bytes=6))),
+            incomplete(
+                dir_entry(b"names missing", 0o755, MTIME, inner_ref, Totals(files=1, bytes=6)), [b"x", b"y"]
+            ),
+            incomplete(dir_entry(b"not listed", 0o700, MTIME, cut_object(encode_listing([]))[0], Totals())),
+        ],
     }
     return [_object(name, encode_listing(entries)) for name, entries in cases.items()]
 
@@ -118,6 +127,9 @@ def snapshots() -> list[dict[str, Any]]:
         "first": Snapshot(root, NOW * 10**9),
         "with parents, attributes and further fields": Snapshot(
             root._replace(extra={"later": 1}), NOW * 10**9 + 1, parents, Ref(57, b"\x44" * 32), {"zz": "new"}
+        ),
+        "of a root that could not be read wholly": Snapshot(
+            incomplete(root, [b"lost"]), NOW * 10**9, extra={UNREAD: 1}
         ),
     }
     return [_object(name, snapshot.encode()) for name, snapshot in cases.items()]
