@@ -168,7 +168,7 @@ class SimSource:
 
     @property
     def by_path(self) -> bool:
-        return True
+        return self.web
 
     def ask(self, order: Order, tell: Callable[[Answer], None]) -> None:
         self._orders[order.token] = asyncio.ensure_future(self._carry_out(order, tell))

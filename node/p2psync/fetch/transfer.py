@@ -23,11 +23,12 @@ from p2psync.plan.compare import Checker
 from p2psync.sources.swarm import Swarm
 from p2psync.state import State
 from p2psync.state.trees import Tree
+from p2psync.supply.bundles import Stamp
 from p2psync.supply.change import Change
 from p2psync.supply.control import Control
 from p2psync.supply.download import STALL_SECONDS, Download
 from p2psync.supply.jobs import Target
-from p2psync.supply.ledger import Ledger, Stamp
+from p2psync.supply.ledger import Ledger
 from p2psync.supply.local import LocalChunks, leftovers
 from p2psync.supply.manifest import Manifest
 from p2psync.supply.placing import Placing, Result, Share

@@ -59,6 +59,11 @@ class Answer(NamedTuple):
     seconds: float
     error: P2psyncError | None = None
 
+    @property
+    def complete(self) -> bool:
+        """Whether all that was asked for came, and was right."""
+        return self.error is None and not self.wrong and min(self.positions, default=0) >= 0
+
 
 def failure(order: Order, error: P2psyncError) -> Answer:
     """The answer that says that nothing came."""

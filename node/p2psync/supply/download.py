@@ -22,6 +22,7 @@ from p2psync.plan.changes import Plan
 from p2psync.sources.orders import ROW_HEAD, Answer, Check, Order
 from p2psync.sources.source import NotHere, NotOffered, Span
 from p2psync.sources.swarm import REQUEST_FIRST, REQUEST_MAX, Member, Swarm
+from p2psync.supply.bundles import Bundle
 from p2psync.supply.change import Change
 from p2psync.supply.control import Control
 from p2psync.supply.holdings import keep_asking
@@ -91,7 +92,7 @@ class Download:
         self._archive_path = archive_path
         self._control = control
         self._timeout = timeout
-        self._queue = Queue(swarm, time.monotonic)
+        self._queue = Queue(swarm, time.monotonic, self._jobs_of)
         self.jobs: dict[bytes, Job] = {}
         """What is under construction, by digest."""
         self._tokens = count(1)
@@ -160,6 +161,19 @@ class Download:
             self._queue.add(job)
         self._dispatch()
 
+    def add_bundles(self, bundles: Sequence[Bundle]) -> None:
+        """Ask for some bundles."""
+        self._open_jobs += sum(map(len, bundles))
+        self._open_bytes += sum([bundle.size for bundle in bundles])
+        self._queue.add_bundles(bundles)
+        self._dispatch()
+
+    def _jobs_of(self, bundle: Bundle) -> list[Job]:
+        """What was added as a bundle goes on as jobs."""
+        jobs = bundle.jobs()
+        self.jobs.update((job.digest, job) for job in jobs)
+        return jobs
+
     async def room(self) -> bool:
         """Wait until more may be begun; False if the download is over."""
         while self._full() and not self._over:
@@ -212,6 +226,10 @@ class Download:
         spans: list[Span] = []
         checks: list[Check] = []
         size = 0
+        for bundle in request.bundles:
+            checks += bundle.checks(len(spans))
+            spans += bundle.spans()
+            size += bundle.size + ROW_HEAD * len(bundle)
         by_path = member.content.by_path
         for index, (job, first, last) in enumerate(request.parts):
             path = self._archive_path(job.targets[0]) if by_path else None
@@ -244,14 +262,18 @@ class Download:
         member, request, lease = self._asked.pop(answer.token)
         self._heard.tell()
         self._by_member[member.name] -= 1
+        if request.bundles and not answer.complete:
+            self._queue.dissolve(request)
         if answer.error is not None:
             if not self._over:
                 self._failed(member, request, answer)
+        elif request.bundles:
+            self._take_bundles(member, request, answer, lease)
         else:
             self._take(member, request, answer, lease)
         lease.done()
         self._queue.done(request)
-        for job in {part.job for part in request.parts} if len(request.parts) > 1 else {request.parts[0].job}:
+        for job in {part.job for part in request.parts}:
             if not job.left and self.jobs.get(job.digest) is job:
                 self.close(job)
         self._dispatch()
@@ -269,7 +291,7 @@ class Download:
         """Wake those who wait, if there is something for them to do."""
         if not self._full():
             self._room.tell()
-        if self._queue.parked or (self._queue.closed and not self.jobs):
+        if self._queue.parked or (self._queue.closed and not self._open_jobs):
             self._due.tell()
 
     def _failed(self, member: Member, request: Request, answer: Answer) -> None:
@@ -304,7 +326,22 @@ class Download:
                     else:
                         pieces.append(Piece(job, index, position + offset - begin, end - offset))
             number += last - first
-        good = self._placing.put(pieces, lease) if pieces else 0
+        self._came(member, self._placing.put(pieces, lease) if pieces else 0, answer)
+
+    def _take_bundles(self, member: Member, request: Request, answer: Answer, lease: Lease) -> None:
+        """All of it came and was right: have it made."""
+        begin = 0
+        for bundle in request.bundles:
+            end = begin + len(bundle)
+            self._placing.put_bundle(bundle, answer.positions[begin:end], lease)
+            begin = end
+        size = request.size
+        self._open_jobs -= begin
+        self._open_bytes -= size
+        self._came(member, size, answer)
+
+    def _came(self, member: Member, good: int, answer: Answer) -> None:
+        """So many bytes came that were right and new."""
         if good:
             self._stuck_rounds = 0
             self._tell.advance(good, 0)
@@ -325,14 +362,14 @@ class Download:
                 self._meet(group)
                 self._queue.unpark()
                 self._dispatch()
-            if self._queue.closed and not self.jobs:
+            if self._queue.closed and not self._open_jobs:
                 break
             if self._queue.parked and now - parked_checked > STUCK_PAUSE:
                 parked_checked = now
                 if await self._stuck():
                     break
             self._hear(now)
-            hopeless_since = (hopeless_since or now) if self._swarm.hopeless() and self.jobs else None
+            hopeless_since = (hopeless_since or now) if self._swarm.hopeless() and self._open_jobs else None
             if hopeless_since is not None and now - hopeless_since > HOPELESS_SECONDS:
                 raise NetworkError(self._nobody())
             if self._timeout is not None and now - self._last_byte > self._timeout:
@@ -358,7 +395,7 @@ class Download:
         """Note when a byte came last, or when nobody owed any."""
         received = sum(member.received for member in self._swarm.members)
         waiting = self._asked or not (self._queue.idle and self._queue.parked)
-        if received != self._received or not self.jobs or not waiting or not self._placing.idle:
+        if received != self._received or not self._open_jobs or not waiting or not self._placing.idle:
             self._last_byte = now
         if self._control.paused:
             self._last_byte = now
@@ -387,7 +424,7 @@ class Download:
         if self._stuck_rounds < STUCK_ROUNDS:
             return False
         self._give_up_parked()
-        return self._queue.closed and not self.jobs
+        return self._queue.closed and not self._open_jobs
 
     def _give_up_parked(self) -> None:
         """Nobody has it, again and again: it is missing."""

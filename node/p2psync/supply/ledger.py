@@ -18,6 +18,7 @@ from p2psync.format.ids import Ref
 from p2psync.plan.changes import DirWork
 from p2psync.state import State
 from p2psync.state.trees import DirRow, FileRow, Tree
+from p2psync.supply.bundles import FILE_TYPE, Bundle, Stamp
 from p2psync.supply.jobs import Target
 from p2psync.tree.stamp import Row, directory_stamp
 
@@ -28,10 +29,7 @@ time.
 """
 SECONDS_WAITING_MAX: Final = 0.5
 """After which rows are written in any case: only then are small files served to others."""
-Stamp = tuple[int, int, int, int]
-"""Size, mtime in ns, ctime in ns, inode."""
 SYMLINK_MODE: Final = 0o120777
-FILE_TYPE: Final = 0o100000
 DIRECTORY_TYPE: Final = 0o040000
 
 
@@ -109,6 +107,23 @@ class Ledger:
                     rows = filling.rows
                 if not filling.left:
                     self._close(filling)
+        self._perhaps_write()
+
+    def bundle(self, bundle: Bundle, stamps: Sequence[Stamp]) -> None:
+        """All files of a bundle were made."""
+        rows = bundle.rows(stamps)
+        filling = self._filling.get(bundle.directory)
+        if filling is None:
+            self._rows.setdefault(bundle.directory, []).extend(rows)
+            self._waiting += len(rows)
+        else:
+            filling.rows += rows
+            filling.stamped += bundle.stamped(stamps)
+            filling.left -= len(rows)
+            if len(filling.rows) >= ROWS_WAITING_MAX:
+                self._spill(filling)
+            if not filling.left:
+                self._close(filling)
         self._perhaps_write()
 
     def links(self, targets: Sequence[Target], stamps: Sequence[Stamp | None]) -> None:

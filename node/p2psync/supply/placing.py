@@ -17,6 +17,7 @@ from p2psync.errors import FileError
 from p2psync.events import Teller
 from p2psync.format.listing import Entry
 from p2psync.plan.changes import content_key
+from p2psync.supply.bundles import Bundle
 from p2psync.supply.change import Change
 from p2psync.supply.jobs import Job, Target
 from p2psync.supply.ledger import Ledger
@@ -124,6 +125,11 @@ class _Files(NamedTuple):
     lease: Lease | None
 
 
+class _Bundled(NamedTuple):
+    bundle: Bundle
+    lease: Lease
+
+
 class _Opened(NamedTuple):
     """An unfinished file. What was refused is told when the object is finished, for each of its places."""
 
@@ -151,7 +157,7 @@ class _Directory(NamedTuple):
     path: bytes
 
 
-_Awaited = _Files | _Opened | _Parts | _Finish | _Links | _Attributes | _Directory
+_Awaited = _Files | _Bundled | _Opened | _Parts | _Finish | _Links | _Attributes | _Directory
 
 
 class Placing:
@@ -311,6 +317,14 @@ class Placing:
             self._send(orders.MakeFiles(next(self._tokens), directory, rows), _Files(whose, lease))
         return new
 
+    def put_bundle(self, bundle: Bundle, positions: Sequence[int], lease: Lease) -> None:
+        """Have the files of a bundle made, whose verified bytes lie in ``lease``, at these positions of the
+        arena.
+        """
+        lease.uses += 1
+        order = orders.MakeFiles(next(self._tokens), bundle.directory, bundle.files(positions))
+        self._send(order, _Bundled(bundle, lease))
+
     def _add_whole(
         self, job: Job, position: int, files: dict[bytes, tuple[list[orders.File], list[Target]]]
     ) -> None:
@@ -357,7 +371,10 @@ class Placing:
             self._moved(was, now)
             if was in self._may_replace:
                 self._ledger.gone(was)
-        if isinstance(awaited, _Files):
+        if isinstance(awaited, _Bundled):
+            self._bundled(awaited.bundle, fact.results)
+            awaited.lease.done()
+        elif isinstance(awaited, _Files):
             self._placed(awaited.targets, fact.results)
             if awaited.lease is not None:
                 awaited.lease.done()
@@ -423,6 +440,16 @@ class Placing:
             self._tell.advance(0, done)
         if self._repeated or self._tell.wants_files:
             self._name(target for target, stamp in zip(targets, stamps, strict=True) if stamp is not None)
+
+    def _bundled(self, bundle: Bundle, results: Sequence[orders.Result]) -> None:
+        """The files of a bundle were made."""
+        stamps = [result for result in results if type(result) is tuple]
+        if len(stamps) < len(results) or self._tell.wants_files:
+            self._placed(bundle.targets(), results)
+            return
+        self.result.changed += len(bundle)
+        self._ledger.bundle(bundle, stamps)
+        self._tell.advance(0, len(bundle))
 
     def _name(self, targets: Iterable[Target]) -> None:
         """Tell one by one what was made."""

@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import compress
+from operator import or_
 from typing import Final, NamedTuple, Protocol
 
 from p2psync.events import Teller
@@ -18,8 +20,9 @@ from p2psync.format.limits import SINGLE_CHUNK_MAX
 from p2psync.format.listing import Entry, Kind
 from p2psync.format.recipe import Recipe
 from p2psync.plan.changes import DirWork, Plan, content_key
+from p2psync.supply.bundles import Bundle, Stamp, fits
 from p2psync.supply.jobs import Job, Target
-from p2psync.supply.ledger import Ledger, Stamp
+from p2psync.supply.ledger import Ledger
 from p2psync.supply.local import LocalChunks
 from p2psync.supply.manifest import Manifest
 from p2psync.supply.placing import Lease, Placing
@@ -47,6 +50,9 @@ class Window(Protocol):
     def add(self, jobs: Sequence[Job]) -> None:
         """What is missing of them is asked of sources."""
 
+    def add_bundles(self, bundles: Sequence[Bundle]) -> None:
+        """All of them is asked of sources."""
+
     def close(self, job: Job) -> None:
         """It is whole, or given up."""
 
@@ -54,11 +60,34 @@ class Window(Protocol):
         """Wait until more may be begun; False if the download is over."""
 
 
+class _Files(NamedTuple):
+    """Some files of one directory whose content is wanted; ``replaces``: whether an older one stands
+    there.
+    """
+
+    directory: bytes
+    entries: list[Entry]
+    replaces: list[bool]
+
+    def targets(self) -> Iterator[Target]:
+        for entry, replaces in zip(self.entries, self.replaces, strict=True):
+            yield Target(self.directory, entry, replaces)
+
+    def cut(self) -> Iterator[_Files]:
+        """In parts that can be begun in one go."""
+        begin = size = 0
+        for end, entry in enumerate(self.entries, 1):
+            size += entry.size
+            if end - begin >= SLICE_FILES or size >= SLICE_BYTES or end == len(self.entries):
+                yield _Files(self.directory, self.entries[begin:end], self.replaces[begin:end])
+                begin, size = end, 0
+
+
 class _Prepared(NamedTuple):
     """One directory with what its listing says."""
 
     work: DirWork
-    targets: list[Target]
+    files: _Files
     links: list[Entry]
     attributes: list[tuple[Entry, Stamp]]
     unknown: list[Entry]
@@ -106,8 +135,8 @@ class Producer:
 
     async def run(self, plan: Plan) -> None:
         """Returns when all of the plan has been begun, or the download is over."""
-        batch: list[Target] = []
-        size = 0
+        batch: list[_Files] = []
+        count = size = 0
         loop = asyncio.get_running_loop()
         for start in range(0, len(plan.dirs), BATCH_DIRS):
             works = plan.dirs[start : start + BATCH_DIRS]
@@ -118,13 +147,14 @@ class Producer:
                     if not await self._window.room():
                         return
                     self._begin(each)
-                    for target in each.targets:
-                        batch.append(target)
-                        size += target.entry.size
-                        if len(batch) >= BATCH_FILES or size >= BATCH_BYTES:
+                    for some in each.files.cut():
+                        batch.append(some)
+                        count += len(some.entries)
+                        size += sum([entry.size for entry in some.entries])
+                        if count >= BATCH_FILES or size >= BATCH_BYTES:
                             if not await self._produce(batch):
                                 return
-                            batch, size = [], 0
+                            batch, count, size = [], 0, 0
         await self._produce(batch)
 
     def _prepare(self, works: Sequence[DirWork]) -> list[_Prepared]:
@@ -140,7 +170,11 @@ class Producer:
             made.append(
                 _Prepared(
                     work,
-                    [Target(work.path, entries[i], i in replaced) for i in work.content],
+                    _Files(
+                        work.path,
+                        [entries[i] for i in work.content],
+                        [i in replaced for i in work.content],
+                    ),
                     [entries[i] for i in work.symlinks],
                     [(each, known[each.name]) for each in attributes if each.name in known],
                     [each for each in attributes if each.name not in known],
@@ -167,18 +201,49 @@ class Producer:
 
     # Content.
 
-    async def _produce(self, batch: list[Target]) -> bool:
+    async def _produce(self, batch: list[_Files]) -> bool:
         """Begin some files; False if the download is over."""
-        several = [t.entry.ref for t in batch if t.entry.size > SINGLE_CHUNK_MAX]
-        recipes = await self._manifest.recipes(several) if several else {}
+        digests = [entry.digest for some in batch for entry in some.entries if entry.size]
         loop = asyncio.get_running_loop()
-        digests = [target.entry.digest for target in batch if target.entry.size]
         await loop.run_in_executor(self._disk, self._local.expect, digests)
-        self._placing.make_empty(target for target in batch if not target.entry.size)
+        bundles, single = self._sort(batch, apart=self._local.knows(digests))
+        for some in bundles:
+            if not await self._window.room():
+                return False
+            self._window.add_bundles([some])
+        return not single or await self._begin_jobs(single)
+
+    def _sort(self, batch: list[_Files], *, apart: bool) -> tuple[list[Bundle], list[Target]]:
+        """Which files travel in bundles, and which one by one; all, if ``apart``: some may be here."""
+        if apart:
+            return [], [target for some in batch for target in some.targets()]
+        bundles: list[Bundle] = []
+        single: list[Target] = []
+        for some in batch:
+            alone = [not fits(entry) for entry in some.entries]
+            if self._repeated:
+                several = [content_key(entry.digest) in self._repeated for entry in some.entries]
+                alone = list(map(or_, alone, several))
+            if any(alone):
+                single += compress(some.targets(), alone)
+                together = [not each for each in alone]
+                if any(together):
+                    entries = list(compress(some.entries, together))
+                    bundles.append(Bundle(some.directory, entries, list(compress(some.replaces, together))))
+            else:
+                bundles.append(Bundle(*some))
+        return bundles, single
+
+    async def _begin_jobs(self, targets: list[Target]) -> bool:
+        """Begin some files one by one; False if the download is over."""
+        several = [t.entry.ref for t in targets if t.entry.size > SINGLE_CHUNK_MAX]
+        recipes = await self._manifest.recipes(several) if several else {}
+        digests = [target.entry.digest for target in targets if target.entry.size]
+        self._placing.make_empty(target for target in targets if not target.entry.size)
         if self._comes_again(digests):
             await self._placing.settled()  # So that it is known where this run has put it.
         here = self._local.knows(digests)
-        fresh = [self._job_for(target, recipes) for target in batch if target.entry.size]
+        fresh = [self._job_for(target, recipes) for target in targets if target.entry.size]
         for some in _slices([job for job in fresh if job is not None]):
             if not await self._window.room():
                 return False

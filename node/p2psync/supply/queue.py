@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import Final
 
 from p2psync.sources.swarm import Member, Swarm
+from p2psync.supply.bundles import Bundle
 from p2psync.supply.jobs import Job, Part
 
 _new: Final = tuple.__new__  # what a named tuple's own constructor calls, without a call of its own
@@ -43,13 +44,19 @@ COPIES_MAX: Final = 2
 
 
 class Request:
-    """One request: ``parts`` asked of ``member``."""
+    """One request: ``parts`` asked of ``member``, or ``bundles`` instead."""
 
     def __init__(
-        self, member: Member, parts: list[Part], started: float, duplicate_of: Request | None = None
+        self,
+        member: Member,
+        parts: list[Part],
+        started: float,
+        duplicate_of: Request | None = None,
+        bundles: Sequence[Bundle] = (),
     ) -> None:
         self.member = member
         self.parts = parts
+        self.bundles = bundles
         self.started = started
         self.duplicate_of = duplicate_of
         self.copies = 1
@@ -57,17 +64,25 @@ class Request:
     @property
     def size(self) -> int:
         """In bytes."""
-        return sum(part.size for part in self.parts)
+        return sum(part.size for part in self.parts) + sum(bundle.size for bundle in self.bundles)
 
 
 class Queue:
-    """Parts that wait, requests under way, and parts that nobody has at the moment."""
+    """Parts and bundles that wait, requests under way, and parts that nobody has at the moment."""
 
-    def __init__(self, swarm: Swarm, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        swarm: Swarm,
+        clock: Callable[[], float],
+        jobs_of: Callable[[Bundle], list[Job]] = Bundle.jobs,
+    ) -> None:
+        """``jobs_of`` is called for a bundle that goes on file by file."""
         self._swarm = swarm
         self._clock = clock
+        self._jobs_of = jobs_of
         self._random = random.Random()  # noqa: S311 - spreads load, guards nothing
         self._waiting: deque[Part] = deque()
+        self._bundles: deque[Bundle] = deque()
         self._under_way: list[Request] = []
         self.parked: list[Part] = []
         """Parts that every usable source lacks."""
@@ -92,22 +107,34 @@ class Queue:
         self._random.shuffle(stretches)
         self._waiting.extend(stretches)
 
+    def add_bundles(self, bundles: Iterable[Bundle]) -> None:
+        """All of these wait from now on."""
+        self._bundles.extend(bundles)
+
     @property
     def idle(self) -> bool:
         """Nothing waits and nothing is under way (something may be parked)."""
-        return not self._waiting and not self._under_way
+        return not self._waiting and not self._bundles and not self._under_way
 
     @property
     def has_work(self) -> bool:
         """Something waits, or may be asked for twice."""
-        return bool(self._waiting) or (self.closed and bool(self._under_way))
+        return bool(self._waiting or self._bundles) or (self.closed and bool(self._under_way))
 
     def take(self, member: Member, size_limit: int) -> Request | None:
         """Cut a request for ``member``; None if there is nothing for it now."""
         size = min(member.request_size, size_limit)
         parts = self._cut(member, size, rare=True) or self._cut(member, size, rare=False)
-        if parts:
-            request = Request(member, parts, self._clock())
+        bundles: list[Bundle] = []
+        if not parts and not member.lacking and not member.content.by_path:
+            bundles = self._cut_bundles(size)
+        while not parts and not bundles and self._bundles:
+            # This source does not have everything, or knows paths only: it is asked for one by one.
+            for job in self._jobs_of(self._bundles.popleft()):
+                self.add(job)
+            parts = self._cut(member, size, rare=False)
+        if parts or bundles:
+            request = Request(member, parts, self._clock(), bundles=bundles)
         else:
             doubled = self._endgame(member, size_limit) if self.closed and not self._waiting else None
             if doubled is None:
@@ -144,6 +171,33 @@ class Queue:
                 self._again(part, usable)
         return parts
 
+    def _cut_bundles(self, size: int) -> list[Bundle]:
+        """Bundles from the front for one request of ``size`` bytes; at least one file, if any waits."""
+        taken: list[Bundle] = []
+        count = PARTS_MAX
+        while self._bundles and count:
+            bundle = self._bundles[0]
+            if bundle.size <= size and len(bundle) <= count:
+                taken.append(self._bundles.popleft())
+            elif taken and bundle.sizes[0] > size:
+                break
+            else:
+                some, rest = bundle.split(size, count)
+                taken.append(some)
+                if rest is None:
+                    self._bundles.popleft()
+                else:
+                    self._bundles[0] = rest
+                break
+            size -= bundle.size
+            count -= len(bundle)
+        return taken
+
+    def dissolve(self, request: Request) -> None:
+        """Let what a request asks for by the bundle go on file by file, in the same order."""
+        jobs = chain.from_iterable(map(self._jobs_of, request.bundles))
+        request.parts, request.bundles = [Part(job, 0, 1) for job in jobs], ()
+
     def _take_some(self, part: Part, parts: list[Part], left: int, size: int) -> int:
         """Put as much of ``part`` into a request of ``size`` bytes, with ``left`` to go, as fits; what does
         not, waits again. Returns the bytes, all that was left if nothing more is to be put in.
@@ -179,6 +233,8 @@ class Queue:
                 return None
             if request.member is member or request.copies >= COPIES_MAX or request.duplicate_of is not None:
                 continue
+            if request.bundles:
+                self.dissolve(request)
             parts: list[Part] = []
             size = 0
             for part in chain.from_iterable(asked.unfinished() for asked in request.parts):
