@@ -9,6 +9,7 @@ Exit codes are rsync's (rsync(1), EXIT VALUES), since cron jobs already know the
     │   ├── TransferTimeout 30  a connection fell silent
     │   └── ConnectTimeout  35  a connection did not come about in time
     ├── FileError          11   a local file or directory could not be read or written
+    │   └── SelectionError  3   SRC and DEST do not fit together
     ├── FormatError        12   damaged or hostile bytes
     ├── InterruptedFetch   20   the user or a signal stopped it
     ├── PartialError       23   some of the work could not be done
@@ -84,6 +85,12 @@ class FileError(P2psyncError):
     """The local file system refused something."""
 
     exit_code = 11
+
+
+class SelectionError(FileError):
+    """DEST is not of the kind that SRC needs: a file where a directory should be, or nothing at all."""
+
+    exit_code = 3
 
 
 class FormatError(P2psyncError):

@@ -61,20 +61,20 @@ class World:
 
     async def fetching(
         self,
-        dest: Path | None = None,
+        dest: Path | bytes | None = None,
         path: bytes = b"",
         *,
         control: Control | None = None,
         **options: Any,
     ) -> FetchSummary:
-        url = ArchiveUrl(self.publisher.archive, path)
+        url = ArchiveUrl(self.publisher.archive, path.rstrip(b"/"), inside=path.endswith(b"/"))
         host = Host(cast(Network, Nobody()), lambda _: Nothing())
         asked = FetchOptions(
-            url, bytes(dest or self.dest), sources=tuple(self.sources), **{"share": False} | options
+            url, os.fsencode(dest or self.dest), sources=tuple(self.sources), **{"share": False} | options
         )
         return await run_fetch(asked, self.state, Teller(self.watcher), host, control, writer="inline")
 
-    def fetch(self, dest: Path | None = None, path: bytes = b"", **options: Any) -> FetchSummary:
+    def fetch(self, dest: Path | bytes | None = None, path: bytes = b"", **options: Any) -> FetchSummary:
         self.watcher = Watcher()
         for source in self.sources.values():
             source._born, source._free_at, source.received = None, 0.0, 0

@@ -320,7 +320,7 @@ class TestSingleFiles:
 
 
 def test_a_part_of_the_archive(world: World) -> None:
-    world.fetch(path=b"notes")
+    world.fetch(path=b"notes/")
     assert sorted(os.listdir(world.dest)) == ["a", "b"]
     tree = world.state.trees.all()[0]
     assert (tree.role, tree.snapshot) == ("fetch", None)

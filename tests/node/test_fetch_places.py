@@ -118,7 +118,7 @@ def test_web_mirrors_are_asked_for_the_path_in_the_archive(world: World) -> None
     digests = {world.publisher.put(data).digest for data in pool.values()} | {world.publisher.put(BIG).digest}
     world.sources["a"].lacks = lambda digest: digest in digests and digest not in world.publisher.recipes
     web = world.sources["b"]
-    world.fetch(path=b"pool")
+    world.fetch(path=b"pool/")
     asked = {path for path in web.paths if path is not None}
     small = {name for name, data in pool.items() if len(data) <= SINGLE_CHUNK_MAX}
     assert {b"pool/" + name for name in small} <= asked <= {b"pool/" + name for name in pool}

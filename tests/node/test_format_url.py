@@ -41,7 +41,8 @@ urls = st.builds(
     paths,
     st.lists(peers, max_size=4).map(tuple),
     st.lists(webs, max_size=4).map(tuple),
-)
+    st.just(False),
+).flatmap(lambda url: st.sampled_from([url, url.inner]))
 
 
 def refused(text: str, match: str | None = None) -> None:
@@ -156,6 +157,17 @@ def test_paths_and_names_are_bounded_at_their_limits() -> None:
             check_path(path)
 
 
+@pytest.mark.parametrize(
+    ("path", "inside", "name"),
+    [("", False, b""), ("/", False, b""), ("/a", False, b"a"), ("/a/b", False, b"b"), ("/a/b/", True, b"")],
+)
+def test_a_slash_at_the_end_means_what_is_inside_as_in_rsync(path: str, inside: bool, name: bytes) -> None:
+    url = ArchiveUrl.parse(BASE + path)
+    assert (url.inside, url.name) == (inside, name)
+    assert url.inner.name == b""
+    assert str(url) == BASE + path.rstrip("/") + "/" * inside
+
+
 # What is no such URL
 
 
@@ -196,6 +208,67 @@ def test_any_text_is_a_url_or_a_usage_error(text: str) -> None:
         assert isinstance(error, UsageError)
         return
     assert ArchiveUrl.parse(str(url)) == url
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (TEXT, f"p2psync:// is missing before the id; write p2psync://{TEXT}"),
+        (f"{TEXT}/a/b?peer=h:1", f"write p2psync://{TEXT}/a/b?peer=h:1"),
+        (f"p2psync:{TEXT}/x", f"write p2psync://{TEXT}/x"),
+        (f"p2psync:/{TEXT}", f"write p2psync://{TEXT}"),
+        (f"p2sync://{TEXT}", f"did you mean p2psync://{TEXT}?"),
+        (f"P2PSYNK://{TEXT}", f"did you mean p2psync://{TEXT}?"),
+        ("https://example.org/pub", "--source"),
+        ("http://example.org", "--source"),
+        ("rsync://example.org/pub", "run rsync"),
+        ("example.org::pub/x", "run rsync"),
+        ("user@example.org:pub", "ssh"),
+        ("file:///srv/x", "cp or rsync"),
+        ("ftp://example.org/x", "publish prints"),
+        ("magnet:?xt=urn:btih:x", "publish prints"),
+        ("example.org", "host name alone"),
+        ("./here", "SRC comes before DEST"),
+        ("", "empty"),
+        (BASE[:-1], "it has 51 characters, and an id has 52"),
+        (BASE + "a", "it has 53 characters"),
+        (f"p2psync://{TEXT.upper()}", f"lower case: {TEXT}"),
+        (BASE[:-1] + "z", "ends in a or q, and this one in 'z'"),
+        (BASE[:-9] + "1" + BASE[-8:], "'1' is in none"),
+        (BASE[:-9] + "0" + BASE[-8:], "o perhaps"),
+        ("p2psync://mirror.example.org/x", "host names"),
+        (f"{BASE}:8730", "?peer=HOST:PORT"),
+        (f"p2psync://me@{TEXT}", "?peer=HOST:PORT"),
+        ("p2psync://", "it is empty"),
+        (f"{BASE}/a#b", "%23"),
+        (f"{BASE}/a#", "%23"),
+        (f"{BASE}/wh?at", "%3F"),
+        (f"{BASE}?per=h:1", "did you mean peer=HOST:PORT?"),
+        (f"{BASE}?Peer=h:1", "did you mean peer=HOST:PORT?"),
+        (f"{BASE}?wbe=http://h/", "did you mean web=URL?"),
+        (f"{BASE}?source=h:1", "did you mean peer=HOST:PORT?"),
+        (f"{BASE}?bootstrap=h:1", "did you mean peer=HOST:PORT?"),
+        (f"{BASE}?mirror=http://h/", "did you mean web=URL?"),
+        (f"{BASE}?peer", "HOST:PORT"),
+        (f"{BASE}?peer=h", "of the hint peer=h: 'h' is not HOST:PORT"),
+    ],
+)
+def test_what_was_probably_meant_is_said(text: str, said: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        ArchiveUrl.parse(text)
+    assert said in str(refused.value)
+
+
+def test_what_is_refused_is_repeated_only_as_far_as_it_can_be_read() -> None:
+    for text in (
+        "x" * 100_000,
+        "p2psync://" + "a" * 100_000,
+        "p2psinc://" + "a" * 100_000,
+        BASE + "#" * 9_999,
+    ):
+        with pytest.raises(UsageError) as refused:
+            ArchiveUrl.parse(text)
+        assert len(str(refused.value)) < 600
 
 
 # Hints

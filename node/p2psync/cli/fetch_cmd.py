@@ -14,7 +14,7 @@ from p2psync.cli.options import (
     network_options,
 )
 from p2psync.cli.transfer_options import Transfer, transfer_options
-from p2psync.cli.types import URL
+from p2psync.cli.types import DEST, URL
 
 if TYPE_CHECKING:
     from p2psync.events import Teller
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @click.command("fetch")
 @click.argument("src", type=URL)
-@click.argument("dest", type=click.Path(file_okay=False, path_type=str))
+@click.argument("dest", type=DEST)
 @transfer_options
 @network_options(listen=FETCH_LISTEN)
 @common_options
@@ -32,8 +32,9 @@ def command(common: Common, network: Network, transfer: Transfer, src: ArchiveUr
     """Make a directory equal to an archive.
 
     SRC is p2psync://ID, as publish prints it, with /PATH for a part of the archive and ?peer=HOST:PORT for
-    somebody to ask. Everything that DEST already has is used; every chunk that comes from elsewhere is
-    verified. Interrupted, it leaves old or new files, never half ones: run it again to go on.
+    somebody to ask. As in rsync, ID and ID/DIR/ fill DEST, and ID/DIR makes DEST/DIR. Everything that DEST
+    already has is used; every chunk that comes from elsewhere is verified. Interrupted, it leaves old or
+    new files, never half ones: run it again to go on.
 
     Ends with 0 if DEST equals the newest snapshot, 23 if some of it could not be had.
     """

@@ -17,7 +17,7 @@ from p2psync.cli.options import (
     network_options,
 )
 from p2psync.cli.transfer_options import Transfer, transfer_options
-from p2psync.cli.types import SECONDS, URL, Address
+from p2psync.cli.types import DEST_DIRECTORY, SECONDS, URL, Address
 
 if TYPE_CHECKING:
     from p2psync.events import Teller
@@ -29,7 +29,7 @@ INTERVAL = 3600
 
 @click.command("mirror")
 @click.argument("src", type=URL)
-@click.argument("directory", metavar="DIR", type=click.Path(file_okay=False, path_type=str))
+@click.argument("directory", metavar="DIR", type=DEST_DIRECTORY)
 @click.option(
     "--once",
     is_flag=True,
@@ -61,9 +61,9 @@ def command(
 ) -> int:
     """Fetch an archive, keep it up to date, serve it and announce it.
 
-    DIR becomes a mirror of SRC on this state directory: from now on every `p2psync node` on it serves and
-    announces DIR and keeps it up to date. Without --once this command is such a node itself and runs until it
-    is stopped.
+    DIR (DIR/NAME where SRC is ID/NAME without a slash at its end) becomes a mirror of SRC on this state
+    directory: from now on every `p2psync node` on it serves and announces DIR and keeps it up to date.
+    Without --once this command is such a node itself and runs until it is stopped.
     """
     from p2psync.errors import UsageError
 

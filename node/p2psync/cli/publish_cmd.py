@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from p2psync.cli.options import Command, Common, Network, common_options, filter_options, network_options
-from p2psync.cli.types import ARCHIVE, url_of
+from p2psync.cli.types import ARCHIVE, DIRECTORY, url_of
 
 if TYPE_CHECKING:
     from p2psync.events import Teller
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command("publish", cls=Command)
-@click.argument("directory", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=str))
+@click.argument("directory", metavar="DIR", type=DIRECTORY)
 @click.option(
     "--archive",
     type=ARCHIVE,

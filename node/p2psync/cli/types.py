@@ -76,6 +76,9 @@ def parse_metrics(text: str) -> Address:
 
 def parse_bootstrap(text: str) -> Address:
     """As an address; a ``BareHost`` where the port is missing."""
+    if "://" in text:
+        remedy = "one that is asked by HTTP goes with --source, and a list of nodes with --seeds"
+        raise UsageError(f"{text!r} is no node to join the network by: give HOST:PORT; {remedy}")
     address = parse_address(text)
     return BareHost(*address) if text == address.host else address
 
@@ -113,10 +116,15 @@ def parse_source(text: str) -> str:
     """A source to begin with: ``HOST:PORT`` of a node, or the ``http(s)://`` URL of a node or of a web
     mirror.
     """
-    if text.startswith(("http://", "https://")):
+    scheme, separator, rest = text.partition("://")
+    if scheme in ("http", "https") and rest.strip("/"):
         return text
-    if "://" in text:
-        raise UsageError(f"{text!r} is no source: give HOST:PORT, or an http:// or https:// URL")
+    if scheme == "p2psync":
+        raise UsageError(f"{text!r} is an archive and no source: a source is where to ask for it, HOST:PORT")
+    if scheme == "rsync":
+        raise UsageError(f"{text!r} is no source: p2psync cannot fetch from rsync servers; give HOST:PORT")
+    if separator:
+        raise UsageError(f"{text!r} is no source: give HOST:PORT, or the http(s):// URL of a web mirror")
     return str(parse_address(text))
 
 
@@ -139,6 +147,34 @@ def url_of(archive: bytes) -> str:
     from p2psync.format.url import archive_text
 
     return f"p2psync://{archive_text(archive)}"
+
+
+class Local(click.Path):
+    """A path on this machine: ``HOST:PATH``, which is elsewhere in rsync, is refused (rsync(1), GENERAL).
+
+    Where the path has to exist, one that does is taken, whatever its name.
+    """
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str) and not (self.exists and os.path.exists(value)):
+            wrong = not_local(value)
+            if wrong is not None:
+                self.fail(wrong, param, ctx)
+        return super().convert(value, param, ctx)
+
+
+def not_local(text: str) -> str | None:
+    """Why a path cannot be one on this machine; None if it can."""
+    if not text:
+        return "it is empty, perhaps a variable without a value; write . for the current directory"
+    if text.startswith("p2psync:"):
+        return f"{text!r} is the address of an archive, where a directory on this machine is expected"
+    if ":" in text.partition("/")[0]:
+        return (
+            f"{text!r} is on another machine, and p2psync works on this one alone: run it over there; a name "
+            f"of something here that has a colon is written {'./' + text!r}"
+        )
+    return None
 
 
 class RuleText(_ParamType):
@@ -165,4 +201,7 @@ RATE = Parsed("rate", parse_rate)
 SECONDS = Parsed("seconds", parse_seconds)
 ARCHIVE = Parsed("archive", parse_archive)
 URL = Parsed("src", parse_url)
+DEST = Local(path_type=str)
+DEST_DIRECTORY = Local(file_okay=False, path_type=str)
+DIRECTORY = Local(exists=True, file_okay=False, path_type=str)
 RULE = RuleText()

@@ -11,7 +11,7 @@ import click
 
 from p2psync.cli.options import Common, common_options
 from p2psync.cli.output import Output, name_fields
-from p2psync.cli.types import ARCHIVE, url_of
+from p2psync.cli.types import ARCHIVE, DIRECTORY, url_of
 from p2psync.errors import PartialError, show_path
 from p2psync.text import count, duration, size
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @click.command("verify")
-@click.argument("directory", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=str))
+@click.argument("directory", metavar="DIR", type=DIRECTORY)
 @click.option(
     "--archive",
     type=ARCHIVE,

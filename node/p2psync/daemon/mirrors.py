@@ -12,6 +12,7 @@ from typing import Final
 
 from p2psync.errors import P2psyncError, UsageError
 from p2psync.events import Teller, warnings_to
+from p2psync.fetch.destination import place_of, refuse_published
 from p2psync.fetch.engine import Host, run_fetch
 from p2psync.fetch.options import FetchOptions
 from p2psync.fetch.recorded import from_record, to_record
@@ -155,13 +156,11 @@ def register(state: State, options: FetchOptions) -> Tree:
 
     Raises UsageError: the directory holds something else.
     """
-    path = os.path.realpath(options.dest)
-    known = state.trees.get(path)
-    if known is not None and known.role == "publish":
-        raise UsageError(f"{os.fsdecode(path)} is published from here; mirror into another directory")
+    path = place_of(os.path.realpath(options.dest), options)
+    refuse_published(state, path)
     state.within(path)
     tree = state.trees.ensure(path, "mirror", options.url.archive)
-    tree.source = str(options.url)
+    tree.source = str(options.url.inner)
     tree.options |= to_record(options)
     state.trees.update(tree)
     return tree

@@ -1,10 +1,18 @@
-"""DEST: the directory that a fetch works in, what the index knows of it, and its last touches."""
+"""DEST: the directory that a fetch works in, what the index knows of it, and its last touches.
+
+Which directory that is follows from SRC as in rsync (rsync(1), USAGE): ``ID`` and ``ID/dir/`` become DEST,
+``ID/dir`` becomes ``DEST/dir``, and a single file goes into DEST if that is a directory, else to that name.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 
-from p2psync.errors import FileError, UsageError
+from blake3 import blake3
+
+from p2psync.errors import SelectionError, UsageError, show_path
 from p2psync.fetch.options import FetchOptions
 from p2psync.fetch.recorded import to_record
 from p2psync.format.head import ArchiveHead
@@ -23,6 +31,9 @@ class Destination:
         self._options = options
         self._state = state
         self._place = os.path.realpath(options.dest)
+        self._as_directory = options.dest.endswith(b"/") or os.path.isdir(self._place)
+        self._held: set[bytes] = set()
+        self._locks = contextlib.ExitStack()
         state.within(self._place)  # Refuses the state directory before anything is looked at.
         self.path = self._place
         """The directory that is worked in: what the user named, or where the single file goes."""
@@ -33,12 +44,41 @@ class Destination:
 
     def name_for(self, name: bytes) -> bytes:
         """What a single file of this name is called: DEST may be the directory for it, or its new name."""
-        return name if os.path.isdir(self._place) else os.path.basename(self._place)
+        return name if self._as_directory else os.path.basename(self._place)
+
+    @contextlib.contextmanager
+    def holding(self) -> Iterator[None]:
+        """Keep every other fetch out of DEST until the end of the block, from now on or, where it is not yet
+        known which directory that is, from `settle` on. Raises FileError: another one is at work there.
+        """
+        with self._locks:
+            if not self._options.url.name:
+                self._hold(self._place)
+            yield
+
+    def _hold(self, place: bytes) -> None:
+        if place not in self._held:
+            name = "dest-" + blake3(place).hexdigest(length=8)
+            self._locks.enter_context(self._state.lock(name))
+            self._held.add(place)
 
     def settle(self, *, single: bool) -> None:
-        """Decide which directory is worked in. Raises UsageError if it cannot be."""
+        """Decide which directory is worked in, and hold it. Raises UsageError, FileError: it cannot be."""
         self.single = single
-        self.path = os.path.dirname(self._place) if single and not os.path.isdir(self._place) else self._place
+        is_file = os.path.lexists(self._place) and not os.path.isdir(self._place)
+        if is_file and (self._as_directory or not single):
+            what = "what is fetched is one" if not single else "the slash at its end says that it is one"
+            raise SelectionError(f"DEST {show_path(self._place)!r} is no directory, and {what}")
+        if single:
+            self.path = self._place if self._as_directory else os.path.dirname(self._place)
+        else:
+            self.path = place_of(self._place, self._options)
+        if not single and os.path.lexists(self.path) and not _is_plain_directory(self.path, self._place):
+            raise SelectionError(
+                f"{show_path(self.path)!r} is in the way of the directory that is fetched; remove it, or end "
+                "SRC in a slash to put what is in the directory straight into DEST"
+            )
+        self._hold(self._place if single else self.path)
         self.spared = self._state.within(self.path)
         for own in self.spared:
             if own.split(b"/")[0] == PARTIAL:
@@ -51,8 +91,12 @@ class Destination:
         """The tree at DEST, and the snapshot that it had when it was last complete."""
         known = self._state.trees.get(self.path)
         role: Role = "mirror" if self._options.mirror else "fetch"
-        if known is not None and known.role == "publish" and not (self.single and role == "fetch"):
-            raise UsageError(f"{os.fsdecode(self.path)} is published from here; fetch into another directory")
+        if not (self.single and role == "fetch"):
+            refuse_published(self._state, self.path)
+        if self.single and role == "mirror":
+            raise SelectionError(
+                f"'{show_path(self._options.url.path)}' is a file, and a mirror is of a directory; fetch it"
+            )
         if known is not None and role == "fetch":
             role = known.role
         tree = self._state.trees.ensure(self.path, role, None if self.single else head.archive)
@@ -73,13 +117,15 @@ class Destination:
         except FileNotFoundError:
             if not create and not self.single:
                 return None
-            if self.single:
-                raise FileError(
+            if self.single and not self._as_directory:
+                raise SelectionError(
                     f"there is no directory {os.fsdecode(self.path)!r} to put the file in; make it first"
                 ) from None
         except OSError as error:
             raise file_error(error, self.path, "opening the directory") from None
         try:
+            if self.path != self._place and not self.single and not os.path.lexists(self._place):
+                Beneath.make(self._place).close()
             return Beneath.make(self.path, self.spared)
         except OSError as error:
             raise file_error(error, self.path, "making the directory") from None
@@ -92,7 +138,7 @@ class Destination:
         tree.options["path"] = self._options.url.path
         tree.options["complete"] = head.snapshot.to_row()
         if self._options.mirror:
-            tree.source = str(self._options.url)
+            tree.source = str(self._options.url.inner)
             tree.options |= to_record(self._options)
         if whole:
             tree.epoch, tree.seq, tree.snapshot = head.epoch, head.seq, head.snapshot
@@ -102,6 +148,35 @@ class Destination:
                 self._state.trees.update(tree)
                 self._state.meta.add_snapshot(head.archive, head.epoch, head.seq, head.snapshot)
             self._state.tidy()
+
+
+def place_of(dest: bytes, options: FetchOptions) -> bytes:
+    """Where the directory goes that ``options`` name, with ``dest`` as DEST."""
+    name = options.url.name
+    return os.path.join(dest, name) if name else dest
+
+
+def refuse_published(state: State, path: bytes) -> None:
+    """Raises UsageError: ``path`` (absolute, real) is or lies in a directory that is published from here."""
+    above = path
+    while True:
+        tree = state.trees.get(above)
+        if tree is not None and tree.role == "publish":
+            where = (
+                f"{show_path(path)} is" if above == path else f"{show_path(path)} lies in a directory that is"
+            )
+            which = "" if above == path else f" ({show_path(above)}), and would be published with it"
+            raise UsageError(f"{where} published from here{which}; name another directory")
+        if above == os.path.dirname(above):
+            return
+        above = os.path.dirname(above)
+
+
+def _is_plain_directory(path: bytes, dest: bytes) -> bool:
+    """Whether a directory is there that may be worked in: DEST as the user named it, or one below it that no
+    link leads to, which may be anybody's.
+    """
+    return os.path.isdir(path) and (path == dest or not os.path.islink(path))
 
 
 def only_the_file(plan: Plan) -> None:

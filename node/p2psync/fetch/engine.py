@@ -17,8 +17,6 @@ import time
 from collections.abc import AsyncIterator, Callable
 from typing import Final, NamedTuple
 
-from blake3 import blake3
-
 from p2psync.arena import Arena
 from p2psync.errors import FileError, PartialError
 from p2psync.events import Teller
@@ -90,8 +88,7 @@ async def run_fetch(
         control.limit(options.bwlimit)
     arena = Arena()
     fetch = Fetch(options, state, tell, control, arena, host, writer)
-    name = "dest-" + blake3(fetch.dest.path).hexdigest(length=8)
-    with state.lock(name):
+    with fetch.dest.holding():
         try:
             return await fetch.run()
         except OSError as error:
@@ -216,7 +213,7 @@ class Fetch:
             self._summary.missing = [SNAPSHOT_PATH]
             return False
         snapshot = await manifest.snapshot(head.snapshot)
-        roots = Roots(self._state, manifest, self.dest, self._options.url.path)
+        roots = Roots(self._state, manifest, self.dest, self._options.url)
         wanted = await roots.of(snapshot)
         root = wanted.root
         self.dest.settle(single=wanted.single)

@@ -44,7 +44,8 @@ def from_record(dest: bytes, source: str, record: Mapping[str, Any]) -> FetchOpt
                     f"what is recorded of the mirror {os.fsdecode(dest)!r} cannot be followed: {key} is "
                     f"{record[key]!r}; run 'p2psync mirror' for it again, with the options it should have"
                 ) from None
-    return FetchOptions(ArchiveUrl.parse(source), dest, mirror=True, **made)
+    # The tree is where the directory itself is, also in records that were made before a slash counted.
+    return FetchOptions(ArchiveUrl.parse(source).inner, dest, mirror=True, **made)
 
 
 def _recorded() -> list[tuple[str, str, str]]:

@@ -128,6 +128,11 @@ async def resolve(snapshot_root: Entry, path: bytes, manifest: Manifest) -> Entr
     entry = snapshot_root
     for name in path.split(b"/") if path else []:
         inner: Entry | None = None
+        if entry.kind == Kind.SYMLINK:
+            raise PartialError(
+                f"the archive has a symbolic link on the way to '{show_path(path)}', to "
+                f"'{show_path(entry.target)}'; name the path that it leads to"
+            )
         if entry.kind == Kind.DIR:
             if await manifest.load([entry.ref]):
                 raise PartialError(f"no source has the listing above '{show_path(path)}'; try again later")

@@ -7,13 +7,14 @@ import contextlib
 from typing import NamedTuple
 
 from p2psync.chunking import cut_object
-from p2psync.errors import PartialError
+from p2psync.errors import PartialError, show_path
 from p2psync.fetch.destination import Destination
 from p2psync.fetch.view import resolve
 from p2psync.format.ids import Ref
 from p2psync.format.listing import Entry, Kind, dir_entry, encode_listing
 from p2psync.format.paths import join
 from p2psync.format.snapshot import Snapshot
+from p2psync.format.url import ArchiveUrl
 from p2psync.state import State
 from p2psync.supply.jobs import Target
 from p2psync.supply.manifest import Manifest
@@ -37,17 +38,24 @@ class Wanted(NamedTuple):
 class Roots:
     """Finds what is wanted in snapshots of one archive."""
 
-    def __init__(self, state: State, manifest: Manifest, dest: Destination, path: bytes) -> None:
-        """``path``: what is fetched, in the archive; b"" is all of it."""
+    def __init__(self, state: State, manifest: Manifest, dest: Destination, url: ArchiveUrl) -> None:
+        """``url`` names what is fetched."""
         self._state = state
         self._manifest = manifest
         self._dest = dest
-        self._path = path
+        self._url = url
 
     async def of(self, snapshot: Snapshot) -> Wanted:
-        """The directory to fetch as the root of DEST."""
-        path = self._path
+        """The directory to fetch as the root of DEST. Raises PartialError: there is nothing of the kind
+        that is wanted.
+        """
+        path = self._url.path
         entry = await resolve(snapshot.root, path, self._manifest)
+        if self._url.inside and entry.kind != Kind.DIR:
+            raise PartialError(
+                f"'{show_path(path)}' is no directory of the archive; without the slash at its end it can be "
+                "fetched"
+            )
         if entry.kind == Kind.DIR:
             return Wanted(entry._replace(name=b""), single=False, path=path)
         raw = encode_listing([entry._replace(name=self._dest.name_for(entry.name))])

@@ -2,6 +2,7 @@
 
 The id is RFC 4648 base32 without padding, in lower case. The path is percent-encoded bytes. ``peer`` and
 ``web`` are hints where to begin: they are never trusted, since all that they give is verified under the id.
+What is refused here is explained by ``mistakes``.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from typing import Final, NamedTuple
 from urllib.parse import parse_qsl, quote, quote_from_bytes, unquote_to_bytes, urlsplit
 
 from p2psync.errors import FormatError, UsageError
+from p2psync.format import mistakes
 from p2psync.format.limits import PATH_MAX
 from p2psync.format.listing import check_name
+from p2psync.format.paths import split
 
 SCHEME: Final = "p2psync"
 ARCHIVE_ID_SIZE: Final = 32
@@ -39,10 +42,7 @@ def parse_archive_text(text: str) -> bytes:
     except (binascii.Error, ValueError):
         archive = b""
     if len(archive) != ARCHIVE_ID_SIZE or archive_text(archive) != text:
-        raise UsageError(
-            f"{text!r} is not an archive id: it should be {ARCHIVE_TEXT_SIZE} characters of a-z and 2-7, "
-            "as publish prints them"
-        )
+        raise UsageError(mistakes.no_id(text))
     return archive
 
 
@@ -77,13 +77,15 @@ def bracketed(host: str) -> str:
 
 class ArchiveUrl(NamedTuple):
     """An archive, perhaps a path in it (b"" for all; no leading or trailing slash), and hints where to
-    begin.
+    begin. ``inside``: what is in the directory at the path is meant, and not the directory itself; so says a
+    slash at its end, as in rsync. Of a whole archive its content is always meant.
     """
 
     archive: bytes
     path: bytes = b""
     peers: tuple[str, ...] = ()
     webs: tuple[str, ...] = ()
+    inside: bool = False
 
     @classmethod
     def parse(cls, text: str) -> ArchiveUrl:
@@ -91,33 +93,59 @@ class ArchiveUrl(NamedTuple):
         if not text.isprintable():
             # urlsplit would take line breaks out; bytes of a path that are not UTF-8 must be percent-encoded.
             raise UsageError(f"{text!r} is not a {SCHEME}:// URL: it has characters that cannot be printed")
+        if not text.lower().startswith(f"{SCHEME}://"):
+            raise UsageError(mistakes.no_url(text))
         try:
             parts = urlsplit(text)
-            fields = parse_qsl(parts.query, strict_parsing=bool(parts.query), max_num_fields=4 * HINTS_MAX)
+            fields = parse_qsl(parts.query, keep_blank_values=True, max_num_fields=4 * HINTS_MAX)
         except ValueError as error:
             raise UsageError(f"{text!r} is not a {SCHEME}:// URL: {error}") from None
-        if parts.scheme != SCHEME or parts.fragment:
-            raise UsageError(f"{text!r} is not a {SCHEME}:// URL")
-        path = unquote_to_bytes(parts.path).strip(b"/")
+        if "#" in text:
+            raise UsageError(mistakes.no_fragment(text))
+        for name, value in fields:
+            if name not in ("peer", "web") and (wrong := mistakes.bad_hint(name, value)) is not None:
+                raise UsageError(wrong)
+        whole = unquote_to_bytes(parts.path)
+        path = whole.strip(b"/")
         check_path(path)
         peers = tuple(value for key, value in fields if key == "peer")
         webs = tuple(value for key, value in fields if key == "web")
         if len(peers) > HINTS_MAX or len(webs) > HINTS_MAX:
             raise UsageError(f"a URL with more than {HINTS_MAX} hints of one kind is not used")
         for peer in peers:
-            host_and_port(peer)
+            try:
+                host_and_port(peer)
+            except UsageError as error:
+                raise UsageError(f"of the hint peer={peer}: {error}") from None
         for web in webs:
             # A line break would end the request line that a client makes of it, and begin another.
             plain = web.isascii() and web.isprintable() and " " not in web
             if not plain or not web.startswith(("http://", "https://")):
                 raise UsageError(f"the hint web={web!r} is not an http:// or https:// URL")
-        return cls(parse_archive_text(parts.netloc), path, peers, webs)
+        return cls(_archive_of(parts.netloc), path, peers, webs, bool(path) and whole.endswith(b"/"))
+
+    @property
+    def inner(self) -> ArchiveUrl:
+        """The same, with what is in the directory meant."""
+        return self._replace(inside=bool(self.path))
+
+    @property
+    def name(self) -> bytes:
+        """What the directory at the path is called below DEST; b"" where only its content is meant."""
+        return b"" if self.inside else split(self.path)[1]
 
     def __str__(self) -> str:
-        path = "/" + quote_from_bytes(self.path, safe=_SAFE) if self.path else ""
+        path = "/" + quote_from_bytes(self.path, safe=_SAFE) + "/" * self.inside if self.path else ""
         hints = [f"peer={quote(peer, safe=':[]')}" for peer in self.peers]
         hints += [f"web={quote(web, safe=':/[]')}" for web in self.webs]
         return f"{SCHEME}://{archive_text(self.archive)}{path}" + ("?" + "&".join(hints) if hints else "")
+
+
+def _archive_of(netloc: str) -> bytes:
+    """The archive that the part between ``//`` and the path names."""
+    if len(netloc) > ARCHIVE_TEXT_SIZE and set(netloc) & {":", "@"}:
+        raise UsageError(mistakes.no_host(netloc))
+    return parse_archive_text(netloc)
 
 
 def check_path(path: bytes) -> None:

@@ -1,0 +1,97 @@
+"""What the command line says to somebody who made a mistake: what is wrong, and what to write instead."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from p2psync.cli.app import run
+from p2psync.format.url import archive_text
+
+URL = f"p2psync://{archive_text(bytes(range(32)))}"
+
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Refused:
+    """``refused("fetch", URL, "host:dir")`` is the one sentence that a wrong command line is refused with."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "none"))
+    monkeypatch.chdir(tmp_path)
+
+    def said(*argv: str) -> str:
+        assert run([*argv, "--state", str(tmp_path / "state")]) == 1
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.startswith("p2psync: ")
+        assert err.count("\n") == 1
+        assert not (tmp_path / "state").exists()
+        return err
+
+    return said
+
+
+@pytest.mark.parametrize(
+    "dest", ["host:dir", "me@host:dir", "host::module/x", "rsync://host/x", "[::1]:x", ":x"]
+)
+@pytest.mark.parametrize("command", [["fetch"], ["mirror", "--once"]], ids="".join)
+def test_dest_on_another_machine_is_refused_with_the_name_for_one_here(
+    refused: Refused, command: list[str], dest: str
+) -> None:
+    said = refused(*command, URL, dest)
+    assert "on another machine" in said
+    assert f"'./{dest}'" in said
+
+
+def test_a_colon_behind_a_slash_is_part_of_a_name(tmp_path: Path, refused: Refused) -> None:
+    (tmp_path / "host:dir").write_text("a file")
+    for dest in ("./host:dir", str(tmp_path / "host:dir")):
+        assert "on another machine" not in refused("mirror", URL, dest)
+
+
+def test_what_is_published_may_have_a_colon_if_it_is_there(tmp_path: Path, refused: Refused) -> None:
+    assert "on another machine" in refused("publish", "host:dir")
+    assert "on another machine" in refused("verify", "host:dir")
+    (tmp_path / "host:dir").mkdir()
+    assert run(["publish", "host:dir", "--state", str(tmp_path / "other")]) == 0
+
+
+@pytest.mark.parametrize(
+    "command", [["fetch", URL], ["mirror", URL], ["publish"], ["verify"]], ids=lambda c: c[0]
+)
+def test_an_empty_directory_name_is_no_directory(refused: Refused, command: list[str]) -> None:
+    assert "variable without a value" in refused(*command, "")
+
+
+def test_an_archive_where_a_directory_belongs_is_called_one(refused: Refused) -> None:
+    assert "address of an archive" in refused("publish", URL)
+    assert "address of an archive" in refused("fetch", URL, URL)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--source", "rsync://h/m", "rsync servers"),
+        ("--source", URL, "HOST:PORT"),
+        ("--source", "ftp://h/", "web mirror"),
+        ("--source", "https://", "web mirror"),
+        ("--source", "h::m", "HOST:PORT"),
+        ("--bootstrap", "http://h/", "--source"),
+        ("--bootstrap", URL, "HOST:PORT"),
+        ("--bootstrap", "h:99999", "below 65536"),
+    ],
+)
+def test_somebody_to_ask_who_cannot_be_asked_is_refused_with_who_can(
+    refused: Refused, option: str, value: str, said: str
+) -> None:
+    assert said in refused("fetch", URL, "copy", option, value)
+    assert not os.path.exists("copy")
+
+
+@pytest.mark.parametrize("command", ["fetch", "mirror", "ls", "mirrors"])
+def test_every_command_explains_a_wrong_url(refused: Refused, command: str) -> None:
+    dest = ["copy"] if command in ("fetch", "mirror") else []
+    assert "p2psync:// is missing" in refused(command, URL.removeprefix("p2psync://"), *dest)
