@@ -105,7 +105,7 @@ async def test_again_nothing_changes_and_a_newer_snapshot_is_taken(
 async def test_a_part_of_an_archive(client: Client, node: Served, tmp_path: Path) -> None:
     source = ArchiveUrl(node.archive, b"dir0", peers=(node.address,))
     await client.fetch(source, tmp_path / "part")
-    assert_same_tree(node.tree / "dir0", tmp_path / "part")
+    assert_same_tree(node.tree / "dir0", tmp_path / "part" / "dir0")
 
 
 async def test_a_mirror_is_recorded_for_the_nodes_of_this_state(
