@@ -13,7 +13,7 @@ Exit codes are rsync's (rsync(1), EXIT VALUES), since cron jobs already know the
     ├── FormatError        12   damaged or hostile bytes
     ├── InterruptedFetch   20   the user or a signal stopped it
     ├── PartialError       23   some of the work could not be done
-    ├── VanishedWarning    24   files vanished or changed while they were read
+    ├── VanishedWarning    24   files vanished while they were read
     └── DeleteLimitError   25   a limit on deletions was reached
 """
 
@@ -112,7 +112,7 @@ class PartialError(P2psyncError):
 
 
 class VanishedWarning(P2psyncError):
-    """Files vanished or kept changing while they were read; they are left out."""
+    """Files vanished while they were read; they are left out."""
 
     exit_code = 24
 

@@ -55,7 +55,17 @@ def berlin() -> Iterator[None]:
 
 def test_publish_says_what_it_did_and_again_reads_only_what_changed(call: Call, tree: Path) -> None:
     first = call("publish", tree)[-1]
-    assert set(first) == {"event", "archive", "seq", "root", "files", "bytes", "read_bytes", "seconds"}
+    assert set(first) == {
+        "event",
+        "archive",
+        "seq",
+        "root",
+        "files",
+        "bytes",
+        "read_bytes",
+        "unread",
+        "seconds",
+    }
     assert (first["event"], first["seq"], first["bytes"]) == ("published", 1, total_size(tree))
     assert first["read_bytes"] >= first["bytes"]
     assert re.fullmatch(r"p2psync://[a-z2-7]{52}", first["archive"])

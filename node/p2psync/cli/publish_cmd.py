@@ -38,8 +38,8 @@ def command(
 
     Filter rules are kept: publishing again without any uses the last ones.
 
-    Files that vanish or change while they are read are left out with a warning, and the exit code is 24;
-    files that cannot be read are left out too, and it is 23.
+    What cannot be read stays as it was in the last snapshot, or is marked as missing, so that nobody deletes
+    it; the first such paths are named, and the exit code is 23. It is 24 where something vanished.
     """
     from p2psync.cli.rules import build_filter
     from p2psync.cli.signals import run_async
@@ -72,6 +72,7 @@ def command(
         files=done.files,
         bytes=done.bytes,
         read_bytes=done.read_bytes,
+        unread=done.unread,
         seconds=round(seconds, 3),
     )
     what = "published" if done.changed else "unchanged:"

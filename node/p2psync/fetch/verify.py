@@ -161,7 +161,7 @@ class _Verifier:
         self._found.append(Finding(path, difference, detail))
 
     def _note_report(self, path: bytes, report: Report) -> None:
-        gone = report.vanished and not report.unreadable
+        gone = report.vanished and not report.unread
         self._note(path, Difference.MISSING if gone else Difference.UNREADABLE, " ".join(report.warnings[:1]))
 
     def _directory(self, fd: int, path: bytes, entry: Entry) -> list[Entry]:

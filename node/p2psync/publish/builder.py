@@ -3,67 +3,43 @@
 A directory is looked at when all directories in it are done. Its stamp (names and attributes) and the
 listings of the directories in it tell whether anything changed since last time; if not, the old listing
 stands and nothing of the directory is read, not even the rows of its files. Otherwise each file is compared
-with its row, and only files whose size, mtime, ctime or inode changed are read: small ones here, larger ones
-by a few threads while the walk goes on. Memory is that of the directories on the way to the current one, and
-of the few that wait for a file.
+with its row, and only files whose size, mtime, ctime or inode changed are read (`files`). What cannot be read
+is `unread`'s. Memory is that of the directories on the way to the current one, and of the few that wait for a
+file.
 """
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from concurrent.futures import Future
+from collections.abc import Collection
+from functools import partial
 from typing import Final
 
-from p2psync.chunking import cut_object
 from p2psync.errors import FileError, show_path
 from p2psync.events import Teller
 from p2psync.format.ids import Ref
-from p2psync.format.limits import DEPTH_MAX, PATH_MAX, SINGLE_CHUNK_MAX
-from p2psync.format.listing import (
-    Entry,
-    Kind,
-    Totals,
-    add_totals,
-    dir_entry,
-    encode_listing,
-    symlink_entry,
-)
+from p2psync.format.limits import DEPTH_MAX, PATH_MAX
+from p2psync.format.listing import Entry, Totals, add_totals, dir_entry, symlink_entry
+from p2psync.format.marks import coarsened, incomplete
 from p2psync.format.paths import join
-from p2psync.publish.directory import Node, is_unchanged
+from p2psync.publish.directory import Node
+from p2psync.publish.earlier import Earlier
+from p2psync.publish.files import Files
+from p2psync.publish.unread import Unread
 from p2psync.publish.writer import Writer
 from p2psync.rules.filter import Filter
 from p2psync.state import DirRow, FileRow, State
-from p2psync.tree import reading
 from p2psync.tree.report import Report
-from p2psync.tree.scan import (
-    DIRECTORY_FLAGS,
-    FILE_FLAGS,
-    Found,
-    TooManyEntries,
-    list_directory,
-    note_error,
-    open_directory,
-    read_link,
-)
-from p2psync.tree.stamp import NO_STAMP, is_racy
+from p2psync.tree.scan import DIRECTORY_FLAGS, Found, TooManyEntries, list_directory, why_not_read
+from p2psync.tree.stamp import NO_STAMP
 
-MAX_WAITING: Final = (
-    32  # files that are being hashed or wait for it: each holds a descriptor and its directory
-)
+MOUNTS_MAX: Final = 256
+"""Mount points within a tree that are remembered: more than a machine has disks."""
 
 
-class _Job:
-    """A larger file on its way through the pool."""
-
-    __slots__ = ("fd", "future", "node", "path", "row")
-
-    def __init__(self, node: Node, row: Found, path: bytes, fd: int, future: Future[reading.Content]) -> None:
-        self.node = node
-        self.row = row
-        self.path = path
-        self.fd = fd
-        self.future = future
+class _RootFailed(Exception):
+    """The published directory itself cannot be listed; why, as words after its name."""
 
 
 class Builder:
@@ -79,7 +55,12 @@ class Builder:
         report: Report,
         tell: Teller,
         hidden: frozenset[bytes] = frozenset(),
+        last: Entry | None = None,
+        mounts: Collection[bytes] = (),
     ) -> None:
+        """`last` is the root of the last snapshot: what cannot be read now stays as it is there. `mounts` are
+        directories at which another file system was mounted then.
+        """
         self._trees = state.trees
         self._tree = tree_id
         self._rules = rules
@@ -87,61 +68,71 @@ class Builder:
         self._tell = tell
         self._hidden = hidden
         self._writer = Writer(state, tree_id)
-        self._jobs: deque[_Job] = deque()
+        self._earlier = Earlier(last, state.meta.get, self._writer.add_listing, rules, hidden)
+        self._unread = Unread(self._earlier, self._writer, report, tell)
+        self._files = Files(self._writer, self._unread, tell, self._arrive)
+        self._were_mounts = frozenset(mounts)
+        self.mounts: list[bytes] = []
         self._stack: list[tuple[Node, deque[Found]]] = []
         self._open: set[Node] = set()
         self._root: Entry | None = None
-        self.read_bytes = 0
+
+    @property
+    def read_bytes(self) -> int:
+        """Bytes read of files."""
+        return self._files.read_bytes
 
     def build(self, directory: bytes) -> Entry:
         """The entry (name b"") of the directory, with all objects and rows in the state.
 
-        Raises FileError if the directory itself cannot be read. Any other trouble goes to the report.
+        Raises FileError: the directory itself cannot be read, or this process can open nothing more. Any
+        other trouble goes to the report.
         """
         try:
-            fd = os.open(directory, DIRECTORY_FLAGS)
-        except OSError as error:
-            raise FileError(f"{show_path(directory)} cannot be read: {error.strerror}") from error
-        self._pool = reading.make_pool()
-        try:
-            self._enter(None, b"", b"", fd)
+            self._enter(None, b"", b"", os.open(directory, DIRECTORY_FLAGS))
             while self._stack:
                 self._step()
-            while self._jobs:
-                self._collect(self._jobs.popleft())
+            self._files.collect(wait=True)
             self._writer.flush()
+        except _RootFailed as failed:
+            raise FileError(f"{show_path(directory)} {failed}") from failed
+        except OSError as error:
+            raise FileError(f"{show_path(directory)} {why_not_read(error, directory)}") from error
+        except MemoryError as error:
+            raise FileError(
+                f"memory ran out while {show_path(directory)} was read: free some, and publish again"
+            ) from error
         finally:
             self._close()
-        if self._root is None:
-            raise FileError(
-                f"{show_path(directory)} cannot be listed: {'; '.join(self._report.warnings[-1:])}"
-            )
+        assert self._root is not None  # noqa: S101 - its turn came last
         return self._root
 
     def _close(self) -> None:
-        for job in self._jobs:
-            job.future.cancel()
-        self._pool.shutdown(wait=True, cancel_futures=True)
-        for job in self._jobs:
-            os.close(job.fd)
+        self._files.close()
         for node in self._open:
             os.close(node.fd)
-        self._jobs.clear()
         self._open.clear()
 
     def _enter(self, parent: Node | None, name: bytes, path: bytes, fd: int) -> None:
         """List a directory and put it on the stack."""
-        node = Node(parent, name, path, fd, Found.of(name, os.fstat(fd)))
+        node = Node(parent, name, path, fd, os.fstat(fd))
         self._open.add(node)
         try:
-            node.listed = list_directory(fd, path, self._rules, self._report, self._hidden)
+            node.listed = list_directory(
+                fd, path, self._rules, self._report, self._hidden, partial(self._unread.leave, node)
+            )
         except OSError as error:
-            note_error(error, path, self._report)
-            self._leave_out(node)
+            self._leave_out(node, why_not_read(error, path))
             return
         except TooManyEntries:
-            self._report.refused(path, "it has more names than a listing may hold")
-            self._leave_out(node)
+            self._leave_out(node, "has more names than a listing may hold")
+            return
+        if parent is not None and node.device != parent.device:
+            if len(self.mounts) < MOUNTS_MAX:
+                self.mounts.append(path)
+        elif path in self._were_mounts and self._lost_all(node):
+            self.mounts.append(path)
+            self._leave_out(node, "is no mount point any more, and all that was there is gone")
             return
         inner = deque([Found._make(row) for row in node.listed if row[1] & 0o170000 == 0o040000])
         node.waiting = 1  # itself, until its directories have been entered
@@ -149,17 +140,22 @@ class Builder:
             parent.waiting += 1
         self._stack.append((node, inner))
 
-    def _leave_out(self, node: Node) -> None:
+    def _lost_all(self, node: Node) -> bool:
+        """Whether a directory had something in the last snapshot, and has nothing of it now."""
+        had = self._earlier.names(node.path)
+        return bool(had) and had.isdisjoint(row[0] for row in node.listed)
+
+    def _leave_out(self, node: Node, reason: str) -> None:
         self._open.discard(node)
         os.close(node.fd)
-        if node.parent is not None:
-            node.parent.intact = False
+        if node.parent is None:
+            raise _RootFailed(reason)
+        self._unread.leave(node.parent, node.name, reason, node.found)
 
     def _step(self) -> None:
         """Enter the next directory, or be done with entering those of the top of the stack."""
         node, inner = self._stack[-1]
-        while self._jobs and (len(self._jobs) >= MAX_WAITING or self._jobs[0].future.done()):
-            self._collect(self._jobs.popleft())
+        self._files.collect(wait=False)
         if not inner:
             self._stack.pop()
             self._arrive(node)
@@ -167,12 +163,12 @@ class Builder:
         row = inner.popleft()
         path = join(node.path, row.name)
         if node.depth + 1 >= DEPTH_MAX or len(path) > PATH_MAX:
-            self._report.refused(path, "it lies too deep")
-            node.intact = False
+            self._unread.leave(node, row.name, "lies too deep")
             return
-        fd = open_directory(row.name, node.fd, path, self._report)
-        if fd is None:
-            node.intact = False
+        try:
+            fd = os.open(row.name, DIRECTORY_FLAGS, dir_fd=node.fd)
+        except OSError as error:
+            self._unread.failed(node, row, error)
             return
         self._enter(node, row.name, path, fd)
 
@@ -205,7 +201,7 @@ class Builder:
                 return True
         known = self._trees.files_in(self._tree, node.path)
         moved = self._moved(node) if old is None else {}
-        node.gone_dirs = self._known_dirs(node).keys() - node.done.keys()
+        node.gone_dirs = self._known_dirs(node).keys() - node.done.keys() - node.carried.keys()
         node.waiting = 1  # so that no file that is done early finishes the directory
         for row in map(Found._make, node.listed):
             if row.is_dir:
@@ -213,7 +209,7 @@ class Builder:
                 if done is not None:
                     node.entries.append(done)
             elif row.is_file:
-                self._file(node, row, known.get(row.name), moved.get(row.name))
+                self._files.add(node, row, known.get(row.name), moved.get(row.name))
             else:
                 self._link(node, row)
         node.waiting -= 1
@@ -235,11 +231,12 @@ class Builder:
         self._hand_up(node, old.listing, old.totals)
 
     def _link(self, node: Node, row: Found) -> None:
-        target = read_link(row.name, node.fd, join(node.path, row.name), self._report)
-        if target:
-            node.entries.append(symlink_entry(row.name, row.mtime_ns, target))
+        try:
+            target = os.readlink(row.name, dir_fd=node.fd)
+        except OSError as error:
+            self._unread.failed(node, row, error)
         else:
-            node.intact = False
+            node.entries.append(symlink_entry(row.name, row.mtime_ns, target))
 
     def _moved(self, node: Node) -> dict[bytes, FileRow]:
         """The rows of the files in a directory that is new here, from where it was before somebody renamed
@@ -248,105 +245,11 @@ class Builder:
         path = self._trees.dir_by_inode(self._tree, node.found.ino)
         return {} if path is None else self._trees.files_in(self._tree, path)
 
-    def _file(self, node: Node, row: Found, known: FileRow | None, moved: FileRow | None) -> None:
-        if known is not None and is_unchanged(row, known):
-            self._add_file(node, row, known)
-            self._tell.advance(known.size, 1)
-            return
-        if moved is not None and is_unchanged(row, moved):
-            self._add_file(node, row, moved)
-            node.fresh.append(moved)
-            self._tell.advance(moved.size, 1)
-            return
-        path = join(node.path, row.name)
-        try:
-            fd = os.open(row.name, FILE_FLAGS, dir_fd=node.fd)
-        except OSError as error:
-            note_error(error, path, self._report)
-            node.intact = False
-            return
-        if reading.INLINE_MAX < row.size <= reading.SPLIT_OVER:
-            future = self._pool.submit(reading.read_stable, fd, row, reading.hash_file)
-            node.waiting += 1
-            while len(self._jobs) >= MAX_WAITING:
-                self._collect(self._jobs.popleft())
-            self._jobs.append(_Job(node, row, path, fd, future))
-            return
-        try:
-            if row.size <= reading.INLINE_MAX:
-                content = reading.read_stable(fd, row, reading.hash_file)
-                self._tell.advance(content.found.size, 1)
-            else:
-                content = reading.read_stable(fd, row, self._hash_large)
-                self._tell.advance(0, 1)
-            self._take(node, content)
-        except (OSError, reading.KeptChanging, reading.TooLarge) as error:
-            self._failed(node, row, path, error)
-        finally:
-            os.close(fd)
-
-    def _hash_large(self, fd: int, size: int) -> tuple[Ref, bytes | None]:
-        if size <= SINGLE_CHUNK_MAX:  # it shrank since it was listed
-            return reading.hash_file(fd, size)
-        return reading.hash_large(fd, size, self._pool, lambda done: self._tell.advance(done, 0))
-
-    def _collect(self, job: _Job) -> None:
-        """Take the result of a job, waiting for it if need be."""
-        try:
-            content = job.future.result()
-            self._tell.advance(content.found.size, 1)
-            self._take(job.node, content)
-        except (OSError, reading.KeptChanging, reading.TooLarge) as error:
-            self._failed(job.node, job.row, job.path, error)
-        finally:
-            os.close(job.fd)
-        self._arrive(job.node)
-
-    def _take(self, node: Node, content: reading.Content) -> None:
-        found, ref = content.found, content.ref
-        self.read_bytes += content.read_bytes
-        row = FileRow(
-            found.name,
-            found.size,
-            found.mtime_ns,
-            found.ctime_ns,
-            found.ino,
-            ref.digest,
-            content.hashed_ns,
-        )
-        if is_racy(row.mtime_ns, row.ctime_ns, row.hashed_ns):
-            node.intact = False
-        self._add_file(node, found, row)
-        node.fresh.append(row)
-        if content.recipe is not None:
-            self._writer.add_recipe(ref.digest, content.recipe)
-
-    @staticmethod
-    def _add_file(node: Node, found: Found, row: FileRow) -> None:
-        node.files.append(row)
-        node.entries.append(
-            Entry(found.name, Kind.FILE, found.permissions, found.mtime_ns, row.size, row.digest)
-        )
-
-    def _failed(self, node: Node, row: Found, path: bytes, error: Exception) -> None:
-        if isinstance(error, reading.KeptChanging):
-            self.read_bytes += error.read_bytes
-            self._report.changing(path)
-        elif isinstance(error, reading.TooLarge):
-            self._report.refused(path, "it is larger than an object may be")
-        elif isinstance(error, OSError):
-            note_error(error, path, self._report)
-        node.intact = False
-
     def _finish(self, node: Node) -> None:
         """All entries of `node` are there: make its listing, unless it was kept."""
         if not node.kept:
-            raw = encode_listing(node.entries)
-            listing, recipe = cut_object(raw)
-            if listing != node.old_listing:
-                self._writer.add_object(listing, raw)
-                if not listing.is_single:
-                    self._writer.add_recipe(listing.digest, recipe.encode())
+            node.entries += node.carried.values()
+            listing = self._writer.add_listing(coarsened(node.entries), node.old_listing)
             totals = add_totals(entry.below for entry in node.entries)
             stamp = node.stamp() if node.intact else NO_STAMP
             gone = [join(node.path, name) for name in node.gone_dirs]
@@ -360,6 +263,10 @@ class Builder:
     def _hand_up(self, node: Node, listing: Ref, totals: Totals) -> None:
         found = node.found
         entry = dir_entry(node.name, found.permissions, found.mtime_ns, listing, totals)
+        if node.unread:
+            entry = incomplete(entry, node.unread)
+            if node.parent is not None:
+                node.parent.intact = False  # the mark may be another one next time
         if node.parent is None:
             self._root = entry
         else:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
 from p2psync.format.ids import Ref
-from p2psync.format.listing import Entry
+from p2psync.format.listing import Entry, Kind
 from p2psync.state import DirRow, FileRow
 from p2psync.tree.scan import Found
 from p2psync.tree.stamp import Row, directory_stamp, is_racy
@@ -27,7 +29,9 @@ class Node:
 
     __slots__ = (
         "begun",
+        "carried",
         "depth",
+        "device",
         "done",
         "entries",
         "fd",
@@ -43,15 +47,19 @@ class Node:
         "old_listing",
         "parent",
         "path",
+        "unread",
         "waiting",
     )
 
-    def __init__(self, parent: Node | None, name: bytes, path: bytes, fd: int, found: Found) -> None:
+    def __init__(
+        self, parent: Node | None, name: bytes, path: bytes, fd: int, status: os.stat_result
+    ) -> None:
         self.parent = parent
         self.name = name
         self.path = path
         self.fd = fd
-        self.found = found
+        self.found = Found.of(name, status)
+        self.device = status.st_dev
         self.depth: int = 0 if parent is None else parent.depth + 1
         self.listed: list[Row] = []
         self.waiting = 0  # directories and files in it that are not done
@@ -62,6 +70,8 @@ class Node:
         self.entries: list[Entry] = []  # of the new listing
         self.files: list[FileRow] = []  # of all files in the new listing
         self.fresh: list[FileRow] = []  # those of them that were read, or were elsewhere before
+        self.carried: dict[bytes, Entry] = {}  # what stands in place of names that cannot be read
+        self.unread: list[bytes] = []  # names that cannot be read and in place of which nothing stands
         self.gone_dirs: set[bytes] = set()
         self.known_dirs: dict[bytes, DirRow] | None = (
             None  # rows of the directories in it, once they were read
@@ -81,4 +91,5 @@ class Node:
 
     def inner(self) -> tuple[tuple[bytes, Ref], ...]:
         """The listings of the directories in it, by name."""
-        return tuple((name, entry.ref) for name, entry in sorted(self.done.items()))
+        directories = {name: entry for name, entry in self.carried.items() if entry.kind is Kind.DIR}
+        return tuple((name, entry.ref) for name, entry in sorted((directories | self.done).items()))

@@ -26,6 +26,7 @@ from p2psync.events import SILENT, Teller
 from p2psync.format.head import ArchiveHead, sign_head
 from p2psync.format.ids import Ref
 from p2psync.format.listing import Entry
+from p2psync.format.marks import UNREAD
 from p2psync.format.snapshot import ParentSnapshot, Snapshot
 from p2psync.format.url import archive_text
 from p2psync.publish.builder import Builder
@@ -44,8 +45,8 @@ RULES_OPTION: Final = "rules"  # the filter rules of a tree, among its options
 class Published:
     """What came of it. `root` is the digest of the root listing in hex; `files` and `bytes` are the
     archive's totals; `read_bytes` counts what was read of files; `changed` tells whether there is a new
-    snapshot, `exit_code` is rsync's: 23 if something could not be read, 24 if something vanished or kept
-    changing, else 0.
+    snapshot; `unread` counts what is there and could not be read. `warnings` name the first of these paths.
+    `exit_code` is rsync's: 23 if something could not be read, 24 if something vanished, else 0.
     """
 
     archive: bytes
@@ -57,6 +58,7 @@ class Published:
     changed: bool
     warnings: tuple[str, ...]
     vanished: bool
+    unread: int
     exit_code: int
 
 
@@ -132,13 +134,16 @@ def _publish(
     else:
         tell.phase("publishing")
     report = Report(tell)
-    builder = Builder(state, tree.id, applied, report, tell, hidden)
+    builder = Builder(
+        state, tree.id, applied, report, tell, hidden, last=None if previous is None else previous.root
+    )
     root = builder.build(tree.path)
+    report.finish()
 
     changed = newest is None or previous is None or previous.root != root
     with state.transaction(durable=True):
         if changed:
-            ref = _put_snapshot(state, signer.archive, root, newest, now)
+            ref = _put_snapshot(state, signer.archive, root, newest, now, report.unread)
         elif newest is not None:
             ref = newest.snapshot
         fresh = newest is not None and newest.fresh_until - now >= freshness / 2
@@ -175,6 +180,7 @@ def _publish(
         changed=changed,
         warnings=tuple(report.warnings),
         vanished=report.vanished,
+        unread=report.unread,
         exit_code=report.exit_code,
     )
 
@@ -229,14 +235,17 @@ def _snapshot(state: State, head: ArchiveHead | None) -> Snapshot | None:
     return None if raw is None else Snapshot.decode(raw)
 
 
-def _put_snapshot(state: State, archive: bytes, root: Entry, newest: ArchiveHead | None, now: float) -> Ref:
+def _put_snapshot(
+    state: State, archive: bytes, root: Entry, newest: ArchiveHead | None, now: float, unread: int
+) -> Ref:
     parents: list[ParentSnapshot] = []
     if newest is not None:
         parents.append(ParentSnapshot(newest.epoch, newest.seq, newest.snapshot))
     for known in state.meta.snapshots(archive):
         if known.ref not in [parent.ref for parent in parents]:
             parents.append(ParentSnapshot(known.epoch, known.seq, known.ref))
-    raw = Snapshot(root, int(now * 1e9), tuple(parents[:PARENTS])).encode()
+    further = {UNREAD: unread} if unread else {}
+    raw = Snapshot(root, int(now * 1e9), tuple(parents[:PARENTS]), extra=further).encode()
     ref, _ = cut_object(raw)
     state.meta.put(ref, raw)
     return ref

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from p2psync.chunking import cut_object
 from p2psync.format.ids import Ref
+from p2psync.format.listing import Entry, encode_listing
 from p2psync.state import DirRow, FileRow, State
 
 FLUSH_ROWS: Final = 5000  # rows in one transaction: tens of milliseconds, so that other writers hardly wait
@@ -28,9 +30,16 @@ class Writer:
         self._rows = 0
         self._bytes = 0
 
-    def add_object(self, ref: Ref, raw: bytes) -> None:
-        self._objects.append((ref, raw))
-        self._bytes += len(raw)
+    def add_listing(self, entries: Iterable[Entry], known: Ref | None = None) -> Ref:
+        """Make the listing of these entries; its name. ``known`` is kept already."""
+        raw = encode_listing(entries)
+        ref, recipe = cut_object(raw)
+        if ref != known:
+            self._objects.append((ref, raw))
+            self._bytes += len(raw)
+            if not ref.is_single:
+                self.add_recipe(ref.digest, recipe.encode())
+        return ref
 
     def add_recipe(self, digest: bytes, raw: bytes) -> None:
         self._recipes.append((digest, raw))

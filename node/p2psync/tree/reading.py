@@ -2,7 +2,7 @@
 
 Never by mmap: a file that somebody truncates would kill the process (SIGBUS). Bytes are read into buffers
 that each thread reuses. The attributes are compared before and after; a file that changed meanwhile is read
-again.
+again, and one that does nothing but grow is taken as it was at one moment.
 
 A large file is cut by several threads at once. Cut points depend only on the bytes from the last cut point
 on, so a thread that begins in the middle of a file falls into step with the true sequence as soon as the
@@ -96,26 +96,44 @@ _local: Final = _Local()
 def read_stable(fd: int, listed: Found, content: Callable[[int, int], tuple[Ref, bytes | None]]) -> Content:
     """Read a file with `content(fd, size)` until its attributes are the same before and after.
 
-    `listed` is what the walk saw of it. Raises KeptChanging, TooLarge, OSError.
+    `listed` is what the walk saw of it. Of a file that grows all the time, as logs do, counts what it was
+    at one moment: its attributes when the last reading began, and what it held up to the size that it had
+    then. If that is read a second time with the same result, it was all there when the first of the two
+    readings ended. Raises KeptChanging, TooLarge, OSError.
     """
     read_bytes = 0
     before = listed
+    last: Content | None = None
     for _ in range(1 + REREADS):
         if not before.is_file:
-            break
+            raise KeptChanging(read_bytes)
         if before.size > OBJECT_BYTES_MAX:
             raise TooLarge
         began = time.time_ns()
         read_bytes += before.size
-        try:
-            made = content(fd, before.size)
-        except Truncated:
-            made = None
+        made = _read_whole(fd, before.size, content)
         after = Found.of(listed.name, os.fstat(fd))
-        if made is not None and after == before:
-            return Content(before, *made, began, read_bytes)
+        last = None if made is None else Content(before, *made, began, read_bytes)
+        if last is not None and after == before:
+            return last
         before = after
-    raise KeptChanging(read_bytes)
+    if last is None or before.size < last.found.size:
+        raise KeptChanging(read_bytes)
+    read_bytes += last.found.size
+    again = _read_whole(fd, last.found.size, content)
+    if again is None or again[0] != last.ref:
+        raise KeptChanging(read_bytes)
+    return last._replace(read_bytes=read_bytes)
+
+
+def _read_whole(
+    fd: int, size: int, content: Callable[[int, int], tuple[Ref, bytes | None]]
+) -> tuple[Ref, bytes | None] | None:
+    """What `content` makes of a file; None if it ends before this size."""
+    try:
+        return content(fd, size)
+    except Truncated:
+        return None
 
 
 def hash_file(fd: int, size: int) -> tuple[Ref, bytes | None]:

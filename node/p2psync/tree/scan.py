@@ -13,12 +13,14 @@ import os
 import stat
 import sys
 from bisect import bisect_left
+from collections.abc import Callable
 from operator import itemgetter
 from typing import Final, NamedTuple
 
+from p2psync.errors import FileError, show_path
 from p2psync.events import SILENT
 from p2psync.format.limits import DEPTH_MAX, INT64_MAX, LISTING_ENTRIES_MAX
-from p2psync.format.paths import join, split
+from p2psync.format.paths import join
 from p2psync.format.reserved import RESERVED_NAMES, TEMPORARY_PREFIX
 from p2psync.rules.filter import Filter
 from p2psync.tree.report import Report
@@ -34,10 +36,10 @@ _SPECIAL: Final = {
     stat.S_IFBLK: "a block device",
     stat.S_IFCHR: "a character device",
 }
-# Gone; a link now; no directory now; gone on a server; a pipe or socket now.
-_BECAME_ANOTHER: Final = frozenset(
-    {errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ESTALE, errno.ESPIPE, errno.ENXIO}
-)
+_BECAME_ANOTHER: Final = frozenset({errno.ELOOP, errno.ENOTDIR, errno.ESPIPE, errno.ENXIO, errno.EINVAL})
+"""A link now; no directory now; a pipe or socket now; no link now."""
+_AT_LIMIT: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+_OUT_OF_TIME: Final = "has a modification time outside the years 1678 to 2262"
 _by_name: Final = itemgetter(0)
 _ENCODING: Final = sys.getfilesystemencoding()
 _ERRORS: Final = sys.getfilesystemencodeerrors()
@@ -86,9 +88,17 @@ def scan_directory(
 
 
 def list_directory(
-    fd: int, directory: bytes, rules: Filter, report: Report, hidden: frozenset[bytes] = frozenset()
+    fd: int,
+    directory: bytes,
+    rules: Filter,
+    report: Report,
+    hidden: frozenset[bytes] = frozenset(),
+    unread: Callable[[bytes, str], None] | None = None,
 ) -> list[Row]:
-    """As `scan_directory`, but plain rows: for those who only want to know whether anything has changed."""
+    """As `scan_directory`, but plain rows: for those who only want to know whether anything has changed.
+
+    `unread` hears of names that no listing can hold as they are, and why; otherwise the report does.
+    """
     rows: list[Row] = []
     scope = rules.scope(directory) if rules.rules else None
     special = bool(hidden) or not directory
@@ -113,8 +123,17 @@ def list_directory(
                 )
             ):
                 continue
-            if kind in _SPECIAL or not -INT64_MAX <= mtime_ns <= INT64_MAX:
-                _refuse(join(directory, name), kind, report)
+            if kind in _SPECIAL:
+                if not name.startswith(TEMPORARY_PREFIX):
+                    report.skipped(join(directory, name), _SPECIAL[kind])
+                continue
+            if not -INT64_MAX <= mtime_ns <= INT64_MAX:
+                if name.startswith(TEMPORARY_PREFIX):
+                    continue
+                if unread is not None:
+                    unread(name, _OUT_OF_TIME)
+                else:
+                    report.not_read(join(directory, name), _OUT_OF_TIME)
                 continue
             rows.append((name, mode, st.st_size, mtime_ns, st.st_ctime_ns, st.st_ino))
     if len(rows) > LISTING_ENTRIES_MAX:
@@ -124,16 +143,6 @@ def list_directory(
     if first < len(rows) and rows[first][0].startswith(TEMPORARY_PREFIX):
         rows = [row for row in rows if not row[0].startswith(TEMPORARY_PREFIX)]
     return rows
-
-
-def _refuse(path: bytes, kind: int, report: Report) -> None:
-    """Say why something is left out of a listing that is a name like others."""
-    if split(path)[1].startswith(TEMPORARY_PREFIX):
-        return
-    if kind in _SPECIAL:
-        report.skipped(path, _SPECIAL[kind])
-    else:
-        report.refused(path, "its modification time lies outside the years 1678 to 2262")
 
 
 def count_tree(directory: bytes, rules: Filter, hidden: frozenset[bytes] = frozenset()) -> tuple[int, int]:
@@ -184,10 +193,25 @@ def note_error(error: OSError, path: bytes, report: Report) -> None:
     """Warn of what could not be opened or read. What has become something else since it was listed has
     vanished.
     """
-    if error.errno in _BECAME_ANOTHER:
+    if error.errno == errno.ENOENT or error.errno in _BECAME_ANOTHER:
         report.gone(path)
     else:
-        report.refused(path, f"it cannot be read ({error.strerror})")
+        report.not_read(path, why_not_read(error, path))
+
+
+def why_not_read(error: OSError, path: bytes) -> str:
+    """What is the matter with a file or directory that is there, as words after its name.
+
+    Raises FileError where this process can open nothing more: then what a walk did not read says nothing.
+    """
+    if error.errno in _AT_LIMIT:
+        raise FileError(
+            f"{show_path(path)} cannot be opened: {error.strerror}; raise the limit (ulimit -n, or "
+            "LimitNOFILE= of a unit) or free memory, and run again"
+        ) from error
+    if error.errno in _BECAME_ANOTHER:
+        return "became something else while the tree was read"
+    return f"cannot be read ({error.strerror})"
 
 
 def read_link(name: bytes, parent_fd: int, path: bytes, report: Report) -> bytes | None:
@@ -195,8 +219,5 @@ def read_link(name: bytes, parent_fd: int, path: bytes, report: Report) -> bytes
     try:
         return os.readlink(name, dir_fd=parent_fd)
     except OSError as error:
-        if error.errno == errno.EINVAL:  # no link any more
-            report.gone(path)
-        else:
-            note_error(error, path, report)
+        note_error(error, path, report)
         return None
