@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from p2psync_dht.contact import Address, Contact
 from p2psync_dht.keys import ID_SIZE
 from p2psync_dht.lookup import Lookup
 from p2psync_dht.query import Reply
 from p2psync_dht.shortlist import State
+
+
+def _nothing() -> None:
+    return
 
 
 class JoinLookup(Lookup):
@@ -20,12 +26,21 @@ class JoinLookup(Lookup):
         self._addresses_waited_for -= 1
         self._pump()
 
-    def ask_address(self, address: Address) -> None:
-        """Ask whoever is there. All addresses at once, so that a dead one does not delay the others."""
+    def ask_address(self, address: Address, heard: Callable[[], object] = _nothing) -> None:
+        """Ask whoever is there. All addresses at once, so that a dead one does not delay the others.
+
+        ``heard`` is called if somebody answers.
+        """
         self._addresses_waited_for += 1
         self.queries += 1
         stranger = Contact(bytes(ID_SIZE), *address)
-        self._protocol.find(stranger, self._target, self._want, self._address_answered, known_id=False)
+
+        def answered(reply: Reply | None) -> None:
+            if reply is not None:
+                heard()
+            self._address_answered(reply)
+
+        self._protocol.find(stranger, self._target, self._want, answered, known_id=False)
 
     def _address_answered(self, reply: Reply | None) -> None:
         self._addresses_waited_for -= 1

@@ -213,6 +213,13 @@ class DhtNode:
         """Addresses of the contacts that were given or loaded: whom `join` asks besides those it is told."""
         return [contact.address for contact in self._cached]
 
+    @property
+    def unheard(self) -> dict[Address, str]:
+        """Of the addresses that the last `join` was given: where nobody has answered so far, and what is
+        wrong ("does not answer (UDP)", "cannot be resolved: ..."); for messages.
+        """
+        return dict(self._server.unheard)
+
     async def probe_reachable(self, addresses: Sequence[Address] = ()) -> bool | None:
         """Whether strangers can reach this node's UDP port, from a call of a node that it never wrote to.
 

@@ -6,7 +6,6 @@ Opens the sockets, joins the network, fills the routing table. The public face i
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import socket
 from collections.abc import Callable, Sequence
@@ -24,6 +23,9 @@ from p2psync_dht.routing import KEY_BITS, K
 from p2psync_dht.storage import MAX_RECORDS, RecordStore
 
 RESOLVE_TIMEOUT: Final = 3.0  # seconds for a bootstrap name; other addresses do not wait for it
+SILENT: Final = "does not answer (UDP)"
+UNRESOLVED: Final = "cannot be resolved"
+OTHER_FAMILY: Final = "is of an address family that there is no socket for here"
 MAX_BOOTSTRAP: Final = 16  # addresses asked at once
 CLIENT_ALPHA: Final = 8  # queries under way while a client joins: somebody waits for it, and it does so often
 # Nodes that a lookup into a far bucket converges on: contacts for a start, more come by themselves.
@@ -64,6 +66,9 @@ class DhtServer(Server):  # type: ignore[misc]  # kademlia has no type hints, so
         }
         self._rng = rng
         self.protocol: DhtProtocol = self._create_protocol()
+        self.unheard: dict[Address, str] = {}
+        """Of the addresses that the last `bootstrap` was given: where nobody has answered, and what is wrong.
+        """
 
     def _create_protocol(self) -> DhtProtocol:
         return self.protocol_class(self.identity, self.storage, **self._settings)
@@ -97,6 +102,8 @@ class DhtServer(Server):  # type: ignore[misc]  # kademlia has no type hints, so
         """
         protocol = self.protocol
         families = protocol.families()
+        asked = list(dict.fromkeys(addrs))[:MAX_BOOTSTRAP]
+        self.unheard = dict.fromkeys(asked, SILENT)
         own_id = self.identity.node_id
         lookups = {
             family: JoinLookup(
@@ -110,13 +117,13 @@ class DhtServer(Server):  # type: ignore[misc]  # kademlia has no type hints, so
             for family in families
         }
         names = []
-        for host, port in list(dict.fromkeys(addrs))[:MAX_BOOTSTRAP]:
+        for host, port in asked:
             try:
                 pack_ip(host)
             except ValueError:
                 names.append((host, port))
             else:
-                self._add_address(lookups, (host, port))
+                self._add_address(lookups, (host, port), (host, port))
         async with asyncio.TaskGroup() as group:
             resolving = [group.create_task(self._resolve(name, lookups)) for name in names]
             running = [group.create_task(lookup.run()) for lookup in lookups.values()]
@@ -126,10 +133,15 @@ class DhtServer(Server):  # type: ignore[misc]  # kademlia has no type hints, so
         await asyncio.gather(*(self.fill(family) for family in families))
         return sum(len(protocol.tables[family]) for family in families)
 
-    def _add_address(self, lookups: dict[socket.AddressFamily, JoinLookup], address: Address) -> None:
+    def _add_address(
+        self, lookups: dict[socket.AddressFamily, JoinLookup], address: Address, given: Address
+    ) -> None:
+        """Ask at an address, which ``given`` stands for."""
         lookup = lookups.get(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
-        if lookup is not None and 0 < address[1] < 65536:
-            lookup.ask_address(address)
+        if lookup is None:
+            self.unheard[given] = OTHER_FAMILY
+        elif 0 < address[1] < 65536:
+            lookup.ask_address(address, lambda: self.unheard.pop(given, None))
 
     async def _resolve(self, name: Address, lookups: dict[socket.AddressFamily, JoinLookup]) -> None:
         """Resolve off the loop; the lookups hold on meanwhile if nobody else answers."""
@@ -137,14 +149,18 @@ class DhtServer(Server):  # type: ignore[misc]  # kademlia has no type hints, so
             lookup.hold()
         found: list[Any] = []
         try:
-            with contextlib.suppress(TimeoutError, OSError, ValueError, OverflowError):
+            try:
                 async with asyncio.timeout(RESOLVE_TIMEOUT):
                     loop = asyncio.get_running_loop()
                     found = await loop.getaddrinfo(*name, type=socket.SOCK_DGRAM)
+            except TimeoutError:
+                self.unheard[name] = f"{UNRESOLVED} within {RESOLVE_TIMEOUT:.0f} s"
+            except (OSError, ValueError, OverflowError) as error:
+                self.unheard[name] = f"{UNRESOLVED}: {getattr(error, 'strerror', None) or error}"
             if not found:
                 self.protocol.counters.events["unresolved"] += 1
             for address in {entry[4][:2] for entry in found}:
-                self._add_address(lookups, address)
+                self._add_address(lookups, address, name)
         finally:
             for lookup in lookups.values():
                 lookup.release()

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Unpack
 
-from p2psync.errors import UsageError
+from p2psync.errors import NetworkError, UsageError
 from p2psync.events import Teller
 from p2psync.format.url import ArchiveUrl, archive_text, parse_archive_text
 from p2psync.relay import ClientEvent, in_thread, relayed
@@ -141,9 +141,12 @@ class Client:
     async def _announce(self, archive: bytes, bootstrap: Sequence[str], tell: Teller) -> None:
         from p2psync.network.once import announce_published
 
-        if not await announce_published(self.state, archive, bootstrap):
+        try:
+            await announce_published(self.state, archive, bootstrap)
+        except NetworkError as error:
             tell.warn(
-                "nobody could be reached to announce the new snapshot to; a running node will announce it"
+                f"nobody could be reached to announce the new snapshot to ({error}); a running node will "
+                "announce it"
             )
 
     def url_of(self, archive: bytes) -> str:

@@ -17,6 +17,7 @@ from p2psync.fetch.engine import Host, run_fetch
 from p2psync.fetch.options import FetchOptions, FetchSummary
 from p2psync.format.url import ArchiveUrl
 from p2psync.network.protocols import Network
+from p2psync.network.way import Way
 from p2psync.sources.finders import discovery
 from p2psync.sources.opening import SourceSettings
 from p2psync.state import State
@@ -39,6 +40,7 @@ class Nobody:
 
     reachable = False
     received = 0
+    way = Way()
 
 
 class World:

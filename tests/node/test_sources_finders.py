@@ -17,6 +17,7 @@ from p2psync.fetch.options import FetchOptions
 from p2psync.format.coverage import Coverage
 from p2psync.format.url import ArchiveUrl
 from p2psync.network.protocols import Network
+from p2psync.network.way import Way
 from p2psync.sources.finders import discovery
 from p2psync.sources.finders.discovery import DHT_PAUSE, START_GRACE, Discovery
 from p2psync.sources.finders.heads import HEAD_GRACE, HEAD_TIMEOUT
@@ -35,6 +36,7 @@ class SimNetwork:
 
     records: list[bytes] = field(default_factory=list)
     asked: int = 0
+    way: Way = field(default_factory=Way)
 
     @property
     def reachable(self) -> bool:

@@ -114,7 +114,8 @@ async def test_a_lonely_node_tries_again_until_somebody_is_there(state: State) -
     place = await other()
     await place.close()
     async with kept(state, address(place)) as vitals:
-        await until(lambda: "no node of the network answers; trying again until one does" in said)
+        lonely = "no node of the network answers; trying again until one does"
+        await until(lambda: f"{lonely} ({address(place)} does not answer (UDP))" in said)
         async with await other(place.address[1]):
             await until(lambda: bool(vitals.dht.contacts()))
     assert len(said) == 1

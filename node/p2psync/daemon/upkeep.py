@@ -161,7 +161,8 @@ class Upkeep:
             elif waited >= pause:
                 if vitals.options.bootstrap and not told:
                     told = True
-                    self._warn("no node of the network answers; trying again until one does")
+                    way = self._entry.network.way
+                    self._warn(f"no node of the network answers; trying again until one does ({way})")
                 waited, pause = 0.0, min(2 * pause, REJOIN_LAST)
                 # Sources of seeds say by themselves what is wrong, and so do those who need the index.
                 with contextlib.suppress(P2psyncError, sqlite3.Error):

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import NamedTuple
 
-from p2psync.errors import FormatError, P2psyncError, PartialError, show_path
+from p2psync.errors import FormatError, NetworkError, P2psyncError, PartialError, show_path
 from p2psync.fetch.options import FetchOptions
 from p2psync.format.coverage import Coverage
 from p2psync.format.head import ArchiveHead
@@ -172,12 +172,19 @@ async def find_holders(
     sources: Sequence[str] = (),
     bootstrap: Sequence[str] = (),
 ) -> Holders:
-    """Who holds the archive, as far as the DHT, known holders and ``sources`` tell."""
+    """Who holds the archive, as far as the DHT, known holders and ``sources`` tell.
+
+    Raises NetworkError: nothing is known of it, and nobody could be asked.
+    """
     options = FetchOptions(url, b"", sources=tuple(sources), bootstrap=tuple(bootstrap), share=False)
     async with _finding(options, state, warn) as (discovery, _):
         head: ArchiveHead | None = None
         try:
             head = await discovery.newest_head()
+        except NetworkError as error:
+            if not discovery.heard:
+                raise
+            warn(str(error))
         except P2psyncError as error:
             warn(str(error))
         await discovery.look_around()

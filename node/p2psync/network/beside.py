@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from typing import TYPE_CHECKING, Final
 
 from p2psync.errors import NetworkError
+from p2psync.network.way import Way
 from p2psync.state import State
 from p2psync_dht import Head, HolderRecord
 
@@ -73,6 +74,10 @@ class Beside:
     @property
     def reachable(self) -> bool:
         return self._sure if self._network is None else self._network.reachable
+
+    @property
+    def way(self) -> Way:
+        return Way() if self._network is None else self._network.way
 
     @property
     def received(self) -> int:

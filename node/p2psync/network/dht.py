@@ -70,8 +70,10 @@ class Entry:
         loading: Coroutine[Any, Any, None],
         *,
         sure: bool,
+        bootstrap: Sequence[str] = (),
     ) -> None:
         self.node = node
+        self._bootstrap = bootstrap
         self.sure = sure
         """Whether more than guesses leads into the network, so that it is worth waiting for."""
         self.entering = asyncio.ensure_future(entering)
@@ -94,7 +96,7 @@ class Entry:
     @property
     def network(self) -> DhtNetwork:
         """The node behind the protocols of ``protocols``."""
-        return DhtNetwork(self.node, self.entering, sure=self.sure)
+        return DhtNetwork(self.node, self.entering, sure=self.sure, bootstrap=self._bootstrap)
 
     async def end(self) -> None:
         """End a way that leads nowhere in time, and say why it failed if nobody else has heard of it."""
@@ -190,7 +192,9 @@ async def start_dht(
         seeds = seeds or Seeds(state.path, queries)
         sure = bool(given or node.remembered or seeds.queries or not hints)
         entering = _enter(node, given, hints, known, seeds, server=server, tests=tests_reachability)
-        entry = Entry(node, entering, _load(node, state.path / RECORDS if records else None), sure=sure)
+        entry = Entry(
+            node, entering, _load(node, state.path / RECORDS if records else None), sure=sure, bootstrap=texts
+        )
         yield entry
     finally:
         if entry is not None:

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from p2psync.errors import FormatError
+from p2psync.errors import FormatError, NetworkError
 from p2psync.format.head import ArchiveHead, from_record
 from p2psync.network.dht import open_dht
+from p2psync.network.over_dht import way_of
+from p2psync.network.seeds.query import split
 from p2psync.state import State
 
 
 async def announce_published(state: State, archive: bytes, bootstrap: Sequence[str]) -> int:
-    """Put the newest head into the DHT; how many nodes hold it then. A running node has done so by itself."""
+    """Put the newest head into the DHT; how many nodes hold it then. A running node has done so by itself.
+
+    Raises NetworkError: nobody answered, with who was asked.
+    """
     head = state.heads.newest(archive)
     if head is None:
         return 0
     async with open_dht(state, bootstrap=bootstrap, archive=archive) as dht:
-        return await dht.put_head(head.raw) if dht.contacts() else 0
+        if not dht.contacts():
+            raise NetworkError(str(way_of(dht, split(bootstrap)[0])))
+        return await dht.put_head(head.raw)
 
 
 async def known_heads(state: State, archive: bytes, bootstrap: Sequence[str]) -> list[ArchiveHead]:

@@ -4,13 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Final
 
+from p2psync.config import DEFAULT_PORT
+from p2psync.format.url import host_and_port, host_port
+from p2psync.network.way import Way
 from p2psync_dht import DhtNode, Head, HolderRecord
+from p2psync_dht.server import SILENT
 
 SWEEP_FROM: Final = 8
 """Holder records from which on one sweep of the key space is cheaper than a lookup for each."""
+
+
+def way_of(node: DhtNode, bootstrap: Sequence[str]) -> Way:
+    """What came of a node's way into the network, with ``bootstrap`` (HOST[:PORT]) given to join by."""
+    given = dict.fromkeys(host_and_port(text, DEFAULT_PORT) for text in bootstrap)
+    unheard = {address: what for address, what in node.unheard.items() if address in given}
+    said = {address: f"{host_port(*address)} {what}" for address, what in unheard.items()}
+    return Way(
+        len(node.contacts()),
+        tuple(said[address] for address in said if unheard[address] == SILENT),
+        tuple(said[address] for address in said if unheard[address] != SILENT),
+        len(node.remembered),
+    )
 
 
 class DhtNetwork:
@@ -22,8 +39,15 @@ class DhtNetwork:
     """
 
     def __init__(
-        self, node: DhtNode, entering: asyncio.Future[None] | None = None, *, sure: bool = True
+        self,
+        node: DhtNode,
+        entering: asyncio.Future[None] | None = None,
+        *,
+        sure: bool = True,
+        bootstrap: Sequence[str] = (),
     ) -> None:
+        """``bootstrap``: HOST[:PORT] that were given to join by, for messages."""
+        self._bootstrap = bootstrap
         self._node = node
         self._entering = entering
         self._sure = sure
@@ -31,6 +55,10 @@ class DhtNetwork:
     @property
     def reachable(self) -> bool:
         return self._is_waited_for() or bool(self._node.contacts())
+
+    @property
+    def way(self) -> Way:
+        return way_of(self._node, self._bootstrap)
 
     @property
     def received(self) -> int:

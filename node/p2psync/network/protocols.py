@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Protocol
 
+from p2psync.network.way import Way
 from p2psync_dht import Head, HolderRecord
 
 
@@ -50,6 +51,10 @@ class Network(Heads, Holders, Protocol):
         """Whether it is worth asking: somebody is known, or the way in is being taken and will be waited
         for.
         """
+
+    @property
+    def way(self) -> Way:
+        """What came of the way to them so far."""
 
     @property
     def received(self) -> int:

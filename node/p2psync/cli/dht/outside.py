@@ -33,6 +33,8 @@ async def outside(
     import asyncio
 
     from p2psync.network.dht import open_dht
+    from p2psync.network.over_dht import way_of
+    from p2psync.network.seeds.query import split
     from p2psync_dht import Identity
 
     here = await asyncio.to_thread(running_node, state)
@@ -40,7 +42,8 @@ async def outside(
     identity = Identity.generate()
     async with open_dht(state, bootstrap=bootstrap, identity=identity, archive=archive) as node:
         if not node.contacts():
-            raise NetworkError("no node of the network answered; name one that runs with --bootstrap")
+            way = way_of(node, split(bootstrap)[0])
+            raise NetworkError(f"no node of the network answered: {way}; name one that runs with --bootstrap")
         yield node
 
 

@@ -14,10 +14,10 @@ from typing import Any, Final
 
 from p2psync.errors import NetworkError, P2psyncError
 from p2psync.format.head import ArchiveHead
-from p2psync.format.url import archive_text
 from p2psync.network.protocols import Network
 from p2psync.sources.finders.heads import HeadQuestions
 from p2psync.sources.finders.in_dht import InDht
+from p2psync.sources.finders.nothing import heard, no_head
 from p2psync.sources.finders.proofs import Proofs
 from p2psync.sources.finders.records import Found, read_records
 from p2psync.sources.finders.remembered import Remembered
@@ -103,10 +103,7 @@ class Discovery:
         for warning in judgement.warnings:
             self._warn(warning)
         if judgement.head is None:
-            raise NetworkError(
-                f"no head of p2psync://{archive_text(self._archive)} was found: neither the DHT nor a "
-                "source has one; give --bootstrap HOST:PORT of a node, or --source HOST:PORT of a mirror"
-            )
+            raise NetworkError(no_head(self._archive, given, self._dht.way))
         if not found and remembered is not None:
             self._warn("nobody could be asked for a newer head; the newest one known here is used")
         if judgement.refused_older:
@@ -117,6 +114,11 @@ class Discovery:
         if judgement.head is not remembered:
             await self._remembered.keep_head(judgement.head)
         return judgement.head
+
+    @property
+    def heard(self) -> bool:
+        """Whether anybody answered who could have known of the archive."""
+        return heard(self._swarm.members, self._dht.way)
 
     async def look_again(self, than: ArchiveHead) -> bool:
         """Search for sources and a newer head; True if there is a head that is newer than ``than``."""

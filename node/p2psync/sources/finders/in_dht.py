@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from p2psync.network.protocols import Network
+from p2psync.network.way import Way
 from p2psync_dht import holders_key
 
 
@@ -17,6 +18,11 @@ class InDht:
     def reachable(self) -> bool:
         """Whether it is worth asking."""
         return self._network.reachable
+
+    @property
+    def way(self) -> Way:
+        """What came of the way into it."""
+        return self._network.way
 
     async def head(self) -> bytes | None:
         """The newest head that was found, as it was signed."""

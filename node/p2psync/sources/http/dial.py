@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from p2psync.errors import ConnectTimeout, NetworkError
 from p2psync.sources.http.rate import RateLimiter
-from p2psync.sources.http.server import ADDRESSES_MAX, RECEIVE_BUFFER, Server, large_buffers
+from p2psync.sources.http.server import ADDRESSES_MAX, RECEIVE_BUFFER, Server, large_buffers, why
 
 TICK: Final = 0.25
 """Seconds between looks at the clock, and at whether anybody still wants it, while a thread waits for a
@@ -97,8 +97,7 @@ def dial(
         raise NetworkError(f"{server.name}: TLS failed: {reason}") from None
     except (OSError, UnicodeError) as error:
         handle.close()
-        reason = getattr(error, "strerror", None) or error
-        raise NetworkError(f"{server.name}: cannot connect: {reason}") from None
+        raise NetworkError(f"{server.name}: cannot connect: {why(error)}") from None
 
 
 def _connect(server: Server, handle: Handle, deadline: float, limiter: RateLimiter | None) -> socket.socket:

@@ -25,6 +25,7 @@ from p2psync.sources.http.server import (
     RECEIVE_BUFFER,
     Server,
     large_buffers,
+    why,
 )
 from p2psync.sources.http.sinks import Sink
 
@@ -175,9 +176,7 @@ class Pool:
             reason = getattr(error, "verify_message", "") or error.reason or str(error)
             raise NetworkError(f"{name}: TLS failed: {reason}") from None
         except (OSError, UnicodeError) as error:
-            raise NetworkError(
-                f"{name}: cannot connect: {getattr(error, 'strerror', None) or error}"
-            ) from None
+            raise NetworkError(f"{name}: cannot connect: {why(error)}") from None
 
     async def _connect_any(self) -> Connection:
         """Try the addresses of the name in the resolver's order, each with its share of the time."""

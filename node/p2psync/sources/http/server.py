@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from functools import cache
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
@@ -34,6 +36,13 @@ def large_buffers() -> bool:
             return int(setting.read()) >= RECEIVE_BUFFER
     except (OSError, ValueError):
         return False
+
+
+def why(error: Exception) -> str:
+    """Why no connection came about, in the system's words: asyncio has others, without the reason."""
+    if isinstance(error, OSError) and not isinstance(error, socket.gaierror) and error.errno:
+        return os.strerror(error.errno)
+    return str(getattr(error, "strerror", None) or error)
 
 
 class Server(NamedTuple):
