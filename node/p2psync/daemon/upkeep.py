@@ -21,6 +21,7 @@ from p2psync.daemon.supervisor import Supervisor
 from p2psync.errors import P2psyncError
 from p2psync.format.url import host_port
 from p2psync.network.dht import RECORDS, Entry, addresses, settle_mode
+from p2psync.network.over_dht import way_of
 from p2psync.network.seeds.find import join
 from p2psync.network.seeds.query import split
 from p2psync.state.off_loop import off_loop
@@ -161,7 +162,7 @@ class Upkeep:
             elif waited >= pause:
                 if vitals.options.bootstrap and not told:
                     told = True
-                    way = self._entry.network.way
+                    way = way_of(vitals.dht, texts)
                     self._warn(f"no node of the network answers; trying again until one does ({way})")
                 waited, pause = 0.0, min(2 * pause, REJOIN_LAST)
                 # Sources of seeds say by themselves what is wrong, and so do those who need the index.
