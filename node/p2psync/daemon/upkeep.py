@@ -160,15 +160,15 @@ class Upkeep:
             if contacts:
                 pause, waited, told = REJOIN_FIRST, 0.0, False
             elif waited >= pause:
-                if vitals.options.bootstrap and not told:
-                    told = True
-                    way = way_of(vitals.dht, texts)
-                    self._warn(f"no node of the network answers; trying again until one does ({way})")
                 waited, pause = 0.0, min(2 * pause, REJOIN_LAST)
                 # Sources of seeds say by themselves what is wrong, and so do those who need the index.
                 with contextlib.suppress(P2psyncError, sqlite3.Error):
                     others = await off_loop(partial(neighbours, vitals.state))
                     await join(vitals.dht, addresses([*texts, *others]), vitals.seeds)
+                if vitals.options.bootstrap and not told and not vitals.dht.contacts():
+                    told = True
+                    way = way_of(vitals.dht, texts)
+                    self._warn(f"no node of the network answers; trying again until one does ({way})")
             await asyncio.sleep(LOOK)
             waited += LOOK
 
