@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import re
-import sqlite3
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterable
@@ -28,7 +27,7 @@ from p2psync.daemon.mirrors import Mirrors
 from p2psync.daemon.monitor import monitoring
 from p2psync.daemon.options import NodeOptions, Role
 from p2psync.daemon.supervisor import Supervisor
-from p2psync.errors import NetworkError
+from p2psync.errors import FileError, NetworkError
 from p2psync.fetch.engine import Host
 from p2psync.network.over_dht import DhtNetwork
 from p2psync.network.seeds.find import Seeds
@@ -250,7 +249,7 @@ async def test_an_index_that_cannot_be_read_is_an_answer_and_not_the_end(
     vitals: Vitals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken() -> None:
-        raise sqlite3.OperationalError("disk I/O error")
+        raise FileError("the index cannot be read or written")
 
     monkeypatch.setattr(vitals.state, "trees", SimpleNamespace(all=broken))
     async with monitoring(vitals, ("127.0.0.1", 0)) as where:

@@ -107,7 +107,7 @@ def test_index_of_a_newer_version_is_refused(tmp_path: Path) -> None:
 
 def test_damaged_index_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "index.sqlite").write_bytes(b"this is no database" * 100)
-    with pytest.raises(FileError, match="cannot be used"):
+    with pytest.raises(FileError, match=r"index.sqlite is damaged .*: move it"):
         State.open(tmp_path)
 
 

@@ -115,7 +115,7 @@ def common_options(function: Callable[..., Any]) -> Callable[..., Any]:
         command,
         click.option(
             "--state",
-            type=click.Path(path_type=Path, file_okay=False),
+            type=click.Path(path_type=Path, file_okay=False, readable=False),
             metavar="DIR",
             help="State directory. Default: $STATE_DIRECTORY, else p2psync in the XDG state directory.",
         ),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -93,7 +92,7 @@ class Vitals:
         if self.announcer is not None:
             try:
                 parts.append(count(len(self.archives()), "archive"))
-            except (P2psyncError, sqlite3.Error) as error:
+            except P2psyncError as error:
                 parts.append(f"the index cannot be read: {error}")
         return ", ".join(parts) + (
             "" if self.ok else f"; nobody has answered for {self.alone / 60:.0f} minutes"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sqlite3
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -36,13 +35,13 @@ async def monitoring(vitals: Vitals, listen: tuple[str, int]) -> AsyncIterator[s
     async def page(_: web.Request) -> web.Response:
         try:
             return web.Response(body=metrics.page(), headers={"Content-Type": CONTENT_TYPE})
-        except (P2psyncError, sqlite3.Error) as error:
+        except P2psyncError as error:
             return web.Response(status=500, text=f"the index cannot be read: {error}\n")
 
     async def health(_: web.Request) -> web.Response:
         try:
             report = vitals.report()
-        except (P2psyncError, sqlite3.Error) as error:
+        except P2psyncError as error:
             report = {"ok": False, "error": f"the index cannot be read: {error}"}
         body = json.dumps(report) + "\n"
         status = 200 if report["ok"] else 503

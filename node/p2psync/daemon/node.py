@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sqlite3
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack
 from functools import partial
@@ -179,7 +178,7 @@ class Node:
         """A full disk or a broken record today is no reason to serve nothing tomorrow."""
         try:
             yield
-        except* (P2psyncError, RecordError, OSError, sqlite3.Error) as failures:
+        except* (P2psyncError, RecordError, OSError) as failures:
             for error in failures.exceptions:
                 self._warn(str(error))
 
@@ -198,7 +197,7 @@ class Node:
             await asyncio.sleep(TIDY)
             try:
                 await off_loop(self._state.tidy)
-            except (P2psyncError, OSError, sqlite3.Error) as error:
+            except (P2psyncError, OSError) as error:
                 self._warn(f"the state directory could not be cleaned: {error}")
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import sqlite3
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
@@ -162,7 +161,7 @@ class Upkeep:
             elif waited >= pause:
                 waited, pause = 0.0, min(2 * pause, REJOIN_LAST)
                 # Sources of seeds say by themselves what is wrong, and so do those who need the index.
-                with contextlib.suppress(P2psyncError, sqlite3.Error):
+                with contextlib.suppress(P2psyncError):
                     others = await off_loop(partial(neighbours, vitals.state))
                     await join(vitals.dht, addresses([*texts, *others]), vitals.seeds)
                 if vitals.options.bootstrap and not told and not vitals.dht.contacts():

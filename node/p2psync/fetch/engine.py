@@ -12,13 +12,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Final, NamedTuple
 
 from p2psync.arena import Arena
-from p2psync.errors import FileError, PartialError
+from p2psync.errors import PartialError
 from p2psync.events import Teller
 from p2psync.fetch.adopt import ADOPT_BYTES_MAX, adopt
 from p2psync.fetch.destination import Destination, only_the_file
@@ -93,8 +92,6 @@ async def run_fetch(
             return await fetch.run()
         except OSError as error:
             raise file_error(error, fetch.dest.path, "working in") from error
-        except sqlite3.Error as error:
-            raise FileError(f"the index in {state.path} could not be used: {error}") from error
         finally:
             arena.close()
 

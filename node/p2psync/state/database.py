@@ -9,7 +9,6 @@ anything and can never be told to start again half way.
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 import weakref
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from p2psync.errors import FileError
+from p2psync.state.connection import Connection, connect, index_at
 from p2psync.state.schema import SCHEMA_VERSION, create, upgrade_from_1
 
 BUSY_SECONDS: Final = 60.0
@@ -40,21 +40,18 @@ class Database:
         self.path = path
         self._local = threading.local()
         self._guard = threading.Lock()
-        self._connections: list[tuple[weakref.ref[threading.Thread], sqlite3.Connection]] = []
+        self._connections: list[tuple[weakref.ref[threading.Thread], Connection]] = []
         self._closed = False
         self._watch_guard = threading.Lock()
-        try:
-            connection = self.connection
-            connection.execute("PRAGMA journal_mode = WAL")
-            self._bring_up_to_date(connection)
-            self._watch = self._connect()
-        except sqlite3.Error as error:
-            raise FileError(f"the index {path} cannot be used: {error}") from error
+        connection = self.connection
+        connection.execute("PRAGMA journal_mode = WAL")
+        self._bring_up_to_date(connection)
+        self._watch = self._connect()
 
     @property
-    def connection(self) -> sqlite3.Connection:
+    def connection(self) -> Connection:
         """This thread's connection, in autocommit mode outside `transaction`."""
-        made: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        made: Connection | None = getattr(self._local, "connection", None)
         if made is not None:
             return made
         if self._closed:
@@ -74,7 +71,7 @@ class Database:
         return made
 
     @contextmanager
-    def transaction(self, *, durable: bool = False) -> Iterator[sqlite3.Connection]:
+    def transaction(self, *, durable: bool = False) -> Iterator[Connection]:
         """Commit all that is written within, or nothing. Inside another one of this thread: part of that one.
 
         With `durable` the commit has reached the disk on return; otherwise a power cut may take back the last
@@ -117,15 +114,11 @@ class Database:
             self._watch.close()
         self._local = threading.local()
 
-    def _connect(self) -> sqlite3.Connection:
-        # Each connection is used by one thread, but closed by whoever closes the state.
-        made = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-        made.execute("PRAGMA synchronous = NORMAL")
-        made.execute("PRAGMA foreign_keys = ON")
-        made.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-        return made
+    def _connect(self) -> Connection:
+        pragmas = "synchronous = NORMAL", "foreign_keys = ON", f"cache_size = -{CACHE_KIB}"
+        return connect(self.path, index_at(self.path), busy_seconds=BUSY_SECONDS, pragmas=pragmas)
 
-    def _bring_up_to_date(self, connection: sqlite3.Connection) -> None:
+    def _bring_up_to_date(self, connection: Connection) -> None:
         version = int(connection.execute("PRAGMA user_version").fetchone()[0])
         if version > SCHEMA_VERSION:
             raise FileError(

@@ -23,6 +23,7 @@ from p2psync.format.ids import Ref
 from p2psync.format.limits import INT64_MAX
 from p2psync.format.listing import Totals
 from p2psync.format.paths import join, split
+from p2psync.state.connection import decoding
 from p2psync.state.database import Database
 from p2psync.state.rows import (
     RECORD,
@@ -66,9 +67,10 @@ class Directories:
             "WHERE tree = ? AND parent = ? AND name = ? ORDER BY p.id",
             (tree_id, *split(directory)),
         ).fetchall()
-        if len(found) <= 1:
-            return {row[0]: row for piece in found for row in unpack(Piece._make(piece))}
-        return {name: row for name, row in merge(map(Piece._make, found)).items() if not is_gone(row)}
+        with decoding(self._db.path):
+            if len(found) <= 1:
+                return {row[0]: row for piece in found for row in unpack(Piece._make(piece))}
+            return {name: row for name, row in merge(map(Piece._make, found)).items() if not is_gone(row)}
 
     def put_files(self, tree_id: int, directory: bytes, rows: Iterable[FileRow]) -> None:
         """Write rows, replacing those of the same names."""
@@ -128,7 +130,8 @@ class Directories:
             f"SELECT {_DIR} FROM dirs WHERE {_WHERE} AND digest IS NOT NULL",  # noqa: S608
             (tree_id, *split(directory)),
         ).fetchone()
-        return None if row is None else _dir(row)
+        with decoding(self._db.path):
+            return None if row is None else _dir(row)
 
     def put_dir(self, tree_id: int, directory: bytes, row: DirRow) -> None:
         """Write the row of a directory; those of the files in it stay."""
@@ -158,7 +161,8 @@ class Directories:
             "WHERE tree = ? AND parent = ? AND name != x'' AND digest IS NOT NULL",
             (tree_id, directory),
         )
-        return {row[9]: _dir(row) for row in rows}
+        with decoding(self._db.path):
+            return {row[9]: _dir(row) for row in rows}
 
     def directories(self, tree_id: int) -> Iterator[tuple[bytes, DirRow]]:
         """The paths and rows of all directories of a tree, each before those that are in it.

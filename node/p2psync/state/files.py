@@ -43,7 +43,9 @@ def write_private(path: Path, data: bytes, *, replace: bool) -> bool:
                 return False
         _sync_folder(path.parent)
     except OSError as error:
-        raise FileError(f"{path} cannot be written: {error.strerror}") from error
+        raise FileError(
+            f"{path} cannot be written ({error.strerror}): free space there, or let this user write there"
+        ) from error
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
@@ -57,7 +59,7 @@ def read_private(path: Path) -> bytes | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise FileError(f"{path} cannot be read: {error.strerror}") from error
+        raise FileError(f"{path} cannot be read ({error.strerror}): make it readable to this user") from error
 
 
 def leave_to_owner(folder: Path) -> None:

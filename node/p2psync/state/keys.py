@@ -19,6 +19,8 @@ from p2psync_dht import Delegation, Identity, RecordError
 
 SEED_SIZE: Final = 32
 """Bytes of an Ed25519 private key (RFC 8032)."""
+PUT_BACK: Final = "move it away and put a copy of it back with 'p2psync key import'"
+"""What to do where a key of an archive is damaged."""
 _PREFIX: Final = bytes.fromhex("302e020100300506032b657004220420")
 """What PKCS#8 puts before the private key: version, Ed25519, and two lengths (RFC 8410, section 7)."""
 _BEGIN: Final = b"-----BEGIN PRIVATE KEY-----\n"
@@ -58,6 +60,14 @@ def from_pem(raw: bytes, what: str) -> Identity:
     return Identity.from_seed(private.private_bytes_raw())
 
 
+def own_key(raw: bytes, what: str, remedy: str) -> Identity:
+    """The key in a file that this program wrote. Raises FileError, with what to do, if it is damaged."""
+    try:
+        return from_pem(raw, what)
+    except UsageError as error:
+        raise FileError(f"{error}: {remedy}") from error
+
+
 def _seed_of(raw: bytes) -> bytes | None:
     """The private key in a file as `to_pem` makes it; None if it is not exactly that."""
     body = raw.removeprefix(_BEGIN).removesuffix(_END)
@@ -87,12 +97,14 @@ class KeyStore:
         return identity.public_key
 
     def root(self, archive: bytes) -> Identity | None:
-        """The root key of an archive, if it is here. Raises FileError if the file holds another key."""
+        """The root key of an archive, if it is here. Raises FileError if the file is damaged or holds
+        another key.
+        """
         path = self._path(archive, "root.pem")
         raw = read_private(path)
         if raw is None:
             return None
-        identity = from_pem(raw, f"the root key {path}")
+        identity = own_key(raw, f"the root key {path}", PUT_BACK)
         if identity.public_key != archive:
             raise FileError(f"{path} is the key of another archive: put the right one back")
         return identity
@@ -117,7 +129,7 @@ class KeyStore:
         raw = read_private(path)
         if raw is None:
             raise FileError(f"{path} was removed while it was made")
-        return from_pem(raw, f"the signing key {path}")
+        return own_key(raw, f"the signing key {path}", PUT_BACK)
 
     def import_signing(self, archive: bytes, pem: bytes) -> None:
         """Take a signing key in, replacing the one that is here."""
@@ -177,7 +189,7 @@ class KeyStore:
     def _signing_key(self, archive: bytes) -> Identity | None:
         path = self._path(archive, "signing.pem")
         raw = read_private(path)
-        return None if raw is None else from_pem(raw, f"the signing key {path}")
+        return None if raw is None else own_key(raw, f"the signing key {path}", PUT_BACK)
 
     def _delegation(self, archive: bytes) -> Delegation | None:
         path = self._path(archive, "delegation")

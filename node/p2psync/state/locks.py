@@ -17,6 +17,8 @@ from p2psync.errors import FileError
 
 PROBES_LAST: Final = 0.2
 """Seconds for which a lock is tried: who only looks whether it is held has it for a moment."""
+WRITABLE: Final = "make the state directory and all in it writable to this user, or name another with --state"
+"""What to do where the state directory, or a file in it, cannot be opened."""
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -33,7 +35,7 @@ def lock(folder: Path, name: str, *, wait: bool = False) -> Iterator[None]:
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise FileError(f"the lock {path} cannot be opened: {error.strerror}") from error
+        raise FileError(f"the lock {path} cannot be opened ({error.strerror}): {WRITABLE}") from error
     try:
         if not _taken(fd, wait):
             holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
@@ -50,11 +52,15 @@ def lock(folder: Path, name: str, *, wait: bool = False) -> Iterator[None]:
 
 
 def is_held(folder: Path, name: str) -> bool:
-    """Whether somebody holds the lock `name` in `folder`. Raises OSError if that cannot be told."""
+    """Whether somebody holds the lock `name` in `folder`. Raises FileError if that cannot be told."""
     try:
         fd = os.open(folder / name, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
+    except OSError as error:
+        raise FileError(
+            f"the lock {folder / name} cannot be opened ({error.strerror}): {WRITABLE}"
+        ) from error
     try:
         # Shared: those who look do not take each other for a holder.
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from p2psync.format.ids import Ref
+from p2psync.state.connection import explaining
 from p2psync.state.database import MAX_VARIABLES, Database
 from p2psync.state.garbage import Garbage
 
@@ -60,7 +61,10 @@ class MetaStore:
         row = connection.execute("SELECT rowid, size FROM objects WHERE digest = ?", (digest,)).fetchone()
         if row is None or offset + len(into) > row[1]:
             return False
-        with connection.blobopen("objects", "data", row[0], readonly=True) as blob:
+        with (
+            explaining(connection.file),
+            connection.blobopen("objects", "data", row[0], readonly=True) as blob,
+        ):
             blob.seek(offset)
             into[:] = blob.read(len(into))
         return True
@@ -71,7 +75,10 @@ class MetaStore:
         row = connection.execute("SELECT rowid FROM objects WHERE digest = ?", (digest,)).fetchone()
         if row is None:
             return
-        with connection.blobopen("objects", "data", row[0], readonly=True) as blob:
+        with (
+            explaining(connection.file),
+            connection.blobopen("objects", "data", row[0], readonly=True) as blob,
+        ):
             while piece := blob.read(PIECE):
                 yield piece
 

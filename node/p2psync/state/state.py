@@ -24,8 +24,8 @@ from p2psync.state.database import Database
 from p2psync.state.files import leave_to_owner, read_private, write_private
 from p2psync.state.heads import HeadStore
 from p2psync.state.holders import HolderStore
-from p2psync.state.keys import KeyStore, from_pem, to_pem
-from p2psync.state.locks import is_held, lock
+from p2psync.state.keys import KeyStore, own_key, to_pem
+from p2psync.state.locks import WRITABLE, is_held, lock
 from p2psync.state.meta import MetaStore
 from p2psync.state.trees import Trees
 from p2psync_dht import Identity
@@ -71,7 +71,9 @@ class State:
             for folder in (where, where / "keys", where / "locks"):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
-            raise FileError(f"the state directory {where} cannot be made: {error.strerror}") from error
+            raise FileError(
+                f"the state directory {where} cannot be made ({error.strerror}): {WRITABLE}"
+            ) from error
         with lock(where / "locks", "open", wait=True):
             return cls(where, Database(where / "index.sqlite"))
 
@@ -104,7 +106,7 @@ class State:
             raw = read_private(path)
         if raw is None:
             raise FileError(f"{path} was removed while it was made")
-        return from_pem(raw, f"the node key {path}")
+        return own_key(raw, f"the node key {path}", "remove it, and the node gets a new one")
 
     @contextmanager
     def transaction(self, *, durable: bool = False) -> Iterator[None]:
@@ -137,13 +139,16 @@ class State:
         moment = time.time() if now is None else now
         stamp = self.path / "tidied"
         try:
-            due = moment - stamp.stat().st_mtime >= TIDY_EVERY
-            if not due:
-                return False
-        except FileNotFoundError:
-            due = False  # A new one, in which nothing is old enough to go.
-        stamp.touch(mode=0o600)
-        os.utime(stamp, (moment, moment))
+            try:
+                due = moment - stamp.stat().st_mtime >= TIDY_EVERY
+                if not due:
+                    return False
+            except FileNotFoundError:
+                due = False  # A new one, in which nothing is old enough to go.
+            stamp.touch(mode=0o600)
+            os.utime(stamp, (moment, moment))
+        except OSError as error:
+            raise FileError(f"{stamp} cannot be written ({error.strerror}): {WRITABLE}") from error
         if due:
             self.holders.prune(moment)
             self.meta.gc(now=moment)

@@ -14,6 +14,7 @@ import msgpack
 
 from p2psync.errors import UsageError, show_path
 from p2psync.format.ids import Ref
+from p2psync.state.connection import decoding
 from p2psync.state.contents import Contents
 from p2psync.state.database import Database
 from p2psync.state.directories import Directories
@@ -53,17 +54,21 @@ class Trees(Directories):
     def get(self, path: bytes) -> Tree | None:
         """The tree at `path` (absolute, real)."""
         row = self._db.connection.execute(f"SELECT {_TREE} FROM trees WHERE path = ?", (path,)).fetchone()  # noqa: S608
-        return None if row is None else _tree(row)
+        return None if row is None else self._trees([row])[0]
 
     def by_archive(self, archive: bytes) -> list[Tree]:
         rows = self._db.connection.execute(
             f"SELECT {_TREE} FROM trees WHERE archive = ? ORDER BY id",  # noqa: S608
             (archive,),
         )
-        return [_tree(row) for row in rows]
+        return self._trees(rows)
 
     def all(self) -> list[Tree]:
-        return [_tree(row) for row in self._db.connection.execute(f"SELECT {_TREE} FROM trees ORDER BY id")]  # noqa: S608
+        return self._trees(self._db.connection.execute(f"SELECT {_TREE} FROM trees ORDER BY id"))  # noqa: S608
+
+    def _trees(self, rows: Iterable[tuple[Any, ...]]) -> list[Tree]:
+        with decoding(self._db.path):
+            return [_tree(row) for row in rows]
 
     def ensure(self, path: bytes, role: Role, archive: bytes | None) -> Tree:
         """The tree at `path`, made if there is none; an existing one takes `role`, and `archive` if it has

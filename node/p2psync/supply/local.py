@@ -8,7 +8,6 @@ chunks lies in a temporary database that SQLite keeps on disk when it grows, so 
 from __future__ import annotations
 
 import os
-import sqlite3
 import stat
 from collections.abc import Collection, Iterable, Iterator
 from itertools import chain
@@ -23,6 +22,7 @@ from p2psync.format.recipe import Recipe
 from p2psync.format.reserved import PARTIAL
 from p2psync.plan.changes import Plan
 from p2psync.state import State
+from p2psync.state.connection import connect
 from p2psync.state.trees import FileRow, Tree
 from p2psync.tree.beneath import Beneath
 from p2psync.tree.reading import Truncated, hash_file
@@ -45,7 +45,7 @@ class LocalChunks:
         self._tree = tree
         self._beneath = beneath
         self._files: list[bytes] = []
-        self._db = sqlite3.connect("", check_same_thread=False, isolation_level=None)
+        self._db = connect("", "the temporary file for chunks that are here (in TMPDIR)")
         self._db.execute(
             "CREATE TABLE chunk (id BLOB PRIMARY KEY, file INTEGER, offset INTEGER) WITHOUT ROWID"
         )
