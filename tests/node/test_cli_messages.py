@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from p2psync.cli.app import run
+from p2psync.cli.output import Output
 from p2psync.format.url import archive_text
 
 URL = f"p2psync://{archive_text(bytes(range(32)))}"
@@ -91,7 +94,76 @@ def test_somebody_to_ask_who_cannot_be_asked_is_refused_with_who_can(
     assert not os.path.exists("copy")
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("P2PSYNC_FETCH_BWLIMT", "P2PSYNC_FETCH_BWLIMIT"),
+        ("P2PSYNC_FECTH_BWLIMIT", "P2PSYNC_FETCH_BWLIMIT"),
+        ("P2PSYNC_BWLIMIT", "P2PSYNC_FETCH_BWLIMIT"),
+        ("P2PSYNC_FETCH_NO-SHARE", "P2PSYNC_FETCH_NO_SHARE"),
+        ("P2PSYNC_KEY_DELEGATE_DAY", "P2PSYNC_KEY_DELEGATE_DAYS"),
+        ("P2PSYNC_DSN", "P2PSYNC_DNS"),
+        ("P2PSYNC_STATE", "P2PSYNC_FETCH_STATE"),
+        ("P2PSYNC_ZZZZZZZZZZZZ", "<COMMAND>_<OPTION>"),
+    ],
+)
+def test_a_misspelt_variable_is_an_error_that_names_the_one_that_was_meant(
+    refused: Refused, monkeypatch: pytest.MonkeyPatch, name: str, meant: str
+) -> None:
+    monkeypatch.setenv(name, "1")
+    said = refused("fetch", URL, "copy")
+    assert f"the environment variable {name} is no setting" in said
+    assert meant in said
+    assert run(["fetch", "--help"]) == 0
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "P2PSYNC_SERVICE_HOST",
+        "P2PSYNC_NODE_SERVICE_PORT",
+        "P2PSYNC_SERVICE_PORT_HTTP",
+        "P2PSYNC_PORT",
+        "P2PSYNC_MY_MIRROR_PORT_8730_UDP_ADDR",
+        "P2PSYNC_OPTS",
+        "P2PSYNC_VERSION",
+        "P2PSYNC_DNS",
+        "P2PSYNC_SEEDS_SIGN_JSON",
+        "_P2PSYNC_ANYTHING",
+        "P2PSYNCX",
+    ],
+)
+def test_variables_of_other_commands_and_of_others_are_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "192.0.2.1")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "none"))
+    (tmp_path / "tree").mkdir()
+    assert run(["publish", str(tmp_path / "tree"), "--state", str(tmp_path / "state")]) == 0
+
+
 @pytest.mark.parametrize("command", ["fetch", "mirror", "ls", "mirrors"])
 def test_every_command_explains_a_wrong_url(refused: Refused, command: str) -> None:
     dest = ["copy"] if command in ("fetch", "mirror") else []
     assert "p2psync:// is missing" in refused(command, URL.removeprefix("p2psync://"), *dest)
+
+
+class Screen(io.StringIO):
+    """What a person looks at."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_an_address_with_a_hint_is_quoted_for_people_and_plain_for_programs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"{URL}?peer=h:1&peer=i:2"
+    Output().address(url)
+    assert capsys.readouterr().out == url + "\n"
+    monkeypatch.setattr("sys.stdout", screen := Screen())
+    Output().address(url)
+    assert shlex.split(f"p2psync fetch {screen.getvalue()} copy") == ["p2psync", "fetch", url, "copy"]
+    monkeypatch.setattr("sys.stdout", screen := Screen())
+    Output().address(URL)
+    assert screen.getvalue() == URL + "\n"

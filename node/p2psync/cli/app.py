@@ -91,7 +91,14 @@ class LazyGroup(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "P2PSYNC"},
     epilog="Every option can also stand in p2psync.toml or in P2PSYNC_<COMMAND>_<OPTION>.",
 )
-@click.version_option(__version__, "-V", "--version", prog_name="p2psync", message="%(prog)s %(version)s")
+@click.version_option(
+    __version__,
+    "-V",
+    "--version",
+    prog_name="p2psync",
+    message="%(prog)s %(version)s",
+    allow_from_autoenv=False,  # $P2PSYNC_VERSION is what an image calls the version that it has.
+)
 def program() -> None:
     """Mirror archives like rsync, spread the load like BitTorrent.
 

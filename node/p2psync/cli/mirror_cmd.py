@@ -33,7 +33,8 @@ INTERVAL = 3600
 @click.option(
     "--once",
     is_flag=True,
-    help="Bring DIR up to date and end; for cron, beside a running node, whose port it leaves alone.",
+    help="Bring DIR up to date and end; for cron (with the full path of p2psync), beside a running node, "
+    "whose port it leaves alone.",
 )
 @click.option(
     "--interval",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
+from p2psync.cli.environment import check_environment
 from p2psync.cli.logs import listen_to_logs
 from p2psync.cli.output import Output
 from p2psync.cli.types import (
@@ -107,6 +108,7 @@ def common_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def command(*args: Any, state: Path | None, json: bool, quiet: bool, verbose: int, **others: Any) -> Any:
+        check_environment(click.get_current_context())
         out = Output(json, quiet, verbose)
         listen_to_logs(out)
         return function(Common(state, out), *args, **others)

@@ -5,6 +5,7 @@ Progress is the business of ``p2psync.ui``. The JSON objects are described in do
 
 from __future__ import annotations
 
+import shlex
 import sys
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
@@ -67,6 +68,14 @@ class Output:
         """What the command was asked for; shown even with --quiet, replaced by events with --json."""
         if not self.json:
             print(text, flush=True)
+
+    def address(self, url: str) -> None:
+        """A result that people paste into a shell, where ``?`` and ``&`` mean something: quoted for them,
+        on a terminal. Others get it as it is.
+        """
+        stream = sys.stdout
+        for_people = not self.json and stream is not None and stream.isatty()
+        self.result(shlex.quote(url) if for_people else url)
 
     def say(self, text: str) -> None:
         """Something good to know, on standard output; not with --quiet or --json."""

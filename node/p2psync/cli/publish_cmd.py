@@ -80,5 +80,5 @@ def command(
         f"{what} {count(done.files, 'file')}, {size(done.bytes)} as "
         f"snapshot {done.head.seq}; read {size(done.read_bytes)} in {duration(seconds)}"
     )
-    out.result(url)
+    out.address(url)
     return done.exit_code
