@@ -34,8 +34,8 @@ def make(path: Path, kind: str, seed: object) -> None:
         path.symlink_to("nowhere")
 
 
-@pytest.mark.parametrize("option", ["default", "--delete"])
-def test_each_kind_takes_the_place_of_each_other(net: Network, option: str) -> None:
+@pytest.mark.parametrize("command", ["mirror --once", "fetch --delete"])
+def test_each_kind_takes_the_place_of_each_other(net: Network, command: str) -> None:
     tree, second = net.path / "tree", net.path / "second"
     for root in (tree, second):
         root.mkdir()
@@ -50,7 +50,7 @@ def test_each_kind_takes_the_place_of_each_other(net: Network, option: str) -> N
     remove_tree(tree)
     second.rename(tree)
     net.run("publish", tree, state="origin")
-    done = net.run("fetch", *where, *([] if option == "default" else [option]), state="client")
+    done = net.run(*command.split(), *where, state="client")
     assert done.stderr == ""
     assert_same_tree(tree, net.path / "copy")
 
@@ -68,7 +68,7 @@ def test_what_a_user_has_put_into_a_directory_keeps_it_from_becoming_a_file(net:
     fill(tree / "name", 3000, 2)
     fill(tree / "other", 3000, 2)
     net.run("publish", tree, state="origin")
-    failed = net.run("fetch", *where, state="client", expect=23)
+    failed = net.run("mirror", "--once", *where, state="client", expect=23)
     assert "'name': a directory that is not empty is in the way" in failed.stderr
     assert (net.path / "copy" / "name" / "mine").read_text() == "mine"
     assert (net.path / "copy" / "other").read_bytes() == (tree / "other").read_bytes()

@@ -29,14 +29,14 @@ def copied(net: Network) -> tuple[Path, list[object], Node]:
     return tree, where, origin
 
 
-@pytest.mark.parametrize("option", ["default", "--delete"])
-def test_killed_while_the_file_comes_it_leaves_the_directory(net: Network, option: str) -> None:
+@pytest.mark.parametrize("command", ["mirror --once", "fetch --delete"])
+def test_killed_while_the_file_comes_it_leaves_the_directory(net: Network, command: str) -> None:
     tree, where, _ = copied(net)
     copy = net.path / "copy"
     shutil.rmtree(tree / "x")
     fill(tree / "x", 6 * MIB, "quite another")
     net.run("publish", tree, state="origin")
-    more = [] if option == "default" else [option]
+    words = command.split()
 
     def come() -> int:
         """Bytes of the new file that are in the folder of unfinished files."""
@@ -44,13 +44,13 @@ def test_killed_while_the_file_comes_it_leaves_the_directory(net: Network, optio
         return sum(each.stat().st_blocks * 512 for each in unfinished)
 
     for part in (1, 2):
-        fetching = net.spawn("fetch", *where, "--bwlimit", "2m", *more, state="client")
+        fetching = net.spawn(*words, *where, "--bwlimit", "2m", state="client")
         until(lambda: come() > part * MIB, "a part of the file has come")  # noqa: B023 - called at once
         assert fetching.process.poll() is None, "it was over before it could be killed"
         fetching.signal(signal.SIGKILL)
         assert fetching.wait() == -signal.SIGKILL
         assert_same_tree(net.path / "before" / "x", copy / "x")
-    done = net.run("fetch", *where, *more, state="client").done
+    done = net.run(*words, *where, "--bwlimit", "0", state="client").done
     assert done["deleted"] == 4
     assert done["received"] < 5 * MIB
     assert_same_tree(tree, copy)
@@ -62,7 +62,7 @@ def test_equal_content_is_not_fetched_again(net: Network) -> None:
     shutil.rmtree(tree / "x")
     (tree / "kept").rename(tree / "x")
     net.run("publish", tree, state="origin")
-    done = net.run("fetch", *where, state="client").done
+    done = net.run("mirror", "--once", *where, state="client").done
     assert done["received"] < 16 * KIB
     assert done["deleted"] == 4
     assert_same_tree(tree, net.path / "copy")
@@ -73,7 +73,7 @@ def test_a_link_takes_its_place_and_its_content_goes_on_elsewhere(net: Network) 
     (tree / "x").rename(tree / "y")
     (tree / "x").symlink_to("y")
     net.run("publish", tree, state="origin")
-    done = net.run("fetch", *where, state="client").done
+    done = net.run("mirror", "--once", *where, state="client").done
     assert done["received"] < 16 * KIB
     assert done["deleted"] == 4
     assert_same_tree(tree, net.path / "copy")

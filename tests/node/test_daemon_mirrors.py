@@ -15,7 +15,7 @@ from tests.node.simulator import Publisher
 
 from p2psync.daemon import mirrors as module
 from p2psync.daemon.mirrors import FIRST_RETRY, Mirrors, neighbours, options_of, pause, register
-from p2psync.errors import FileError, NetworkError, P2psyncError, UsageError
+from p2psync.errors import DeleteLimitError, FileError, NetworkError, P2psyncError, UsageError
 from p2psync.events import Teller
 from p2psync.fetch.engine import Host
 from p2psync.fetch.options import Delete, FetchOptions, FetchSummary
@@ -175,6 +175,44 @@ async def test_a_newer_head_that_cannot_be_had_is_not_hammered(bench: Bench) -> 
     assert len(bench.updates) == 2
 
 
+async def test_a_snapshot_that_lost_too_much_is_told_once_and_the_next_one_is_tried_at_once(
+    bench: Bench,
+) -> None:
+    dest = bench.mirror("m")
+    await bench.mirrors.round()
+    tree = bench.state.trees.get(dest)
+    assert tree is not None
+    publisher = bench.publishers[tree.archive or b""]
+    bench.state.heads.put(publisher.publish({}), "test")
+    bench.outcome = DeleteLimitError("snapshot 2 lacks everything")
+    await run(bench, 3 * INTERVAL)
+    assert len(bench.updates) in (4, 5)  # at each interval: a command may have accepted it
+    assert len(bench.warnings) == 1
+    assert "snapshot 2 lacks everything" in bench.warnings[0]
+    assert [each.path for each in bench.mirrors.held_back()] == [dest]
+    before = len(bench.updates)
+    bench.state.heads.put(publisher.publish({b"f": b"again"}), "test")
+    bench.outcome = 0
+    await bench.mirrors.round()
+    assert len(bench.updates) == before + 1
+    assert bench.mirrors.held_back() == []
+
+
+async def test_a_mirror_that_a_command_brought_to_what_was_refused_is_held_back_no_more(bench: Bench) -> None:
+    dest = bench.mirror("m")
+    await bench.mirrors.round()
+    tree = bench.state.trees.get(dest)
+    assert tree is not None
+    head = bench.publishers[tree.archive or b""].publish({})
+    bench.state.heads.put(head, "test")
+    bench.outcome = DeleteLimitError("too much")
+    await bench.mirrors.round()
+    assert bench.mirrors.held_back() != []
+    tree.epoch, tree.seq, tree.snapshot = head.epoch, head.seq, head.snapshot
+    bench.state.trees.update(tree)
+    assert bench.mirrors.held_back() == []
+
+
 async def test_one_failing_mirror_does_not_keep_the_others(bench: Bench) -> None:
     bench.mirror("a")
     bench.outcome = FileError("no space left")
@@ -279,7 +317,7 @@ def test_what_an_earlier_version_did_not_record_has_its_default(bench: Bench) ->
     tree.options = {"interval": 60.0, "path": b""}
     options = options_of(tree, None)
     assert options == FetchOptions(
-        ArchiveUrl.parse(tree.source), tree.path, mirror=True, mirror_interval=60.0
+        ArchiveUrl.parse(tree.source), tree.path, delete=Delete.OWN, mirror=True, mirror_interval=60.0
     )
 
 

@@ -11,6 +11,7 @@ import pytest
 from tests.node.fetch_world import TREE, World, changed
 
 from p2psync.fetch import transfer
+from p2psync.fetch.options import Delete
 from p2psync.supply.manifest import Manifest
 
 
@@ -39,7 +40,7 @@ def test_after_a_fetch_no_listing_is_read_again(world: World, read: list[object]
 def test_after_an_update_only_what_changed_is_read(world: World, read: list[object]) -> None:
     world.fetch()
     world.publisher.publish(changed(notes={b"a": b"one more"}))
-    world.fetch()
+    world.fetch(delete=Delete.OWN)
     assert world.differs() == []
     read.clear()
     assert world.fetch().changed == 0

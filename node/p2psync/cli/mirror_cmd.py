@@ -132,7 +132,7 @@ def _stay(
 
     def done(summary: FetchSummary) -> None:
         nonlocal complete
-        complete = complete or not summary.exit_code
+        complete = complete or summary.complete
         tell.idle()
         report(out, summary)
 

@@ -23,6 +23,9 @@ class Transfer(NamedTuple):
     require_fresh: bool
     checksum: bool
     delete: bool | None
+    max_delete: int | None
+    accept_shrink: bool
+    accept_moved: bool
     timeout: int | None
     contimeout: int
     no_check_dest: bool
@@ -32,19 +35,23 @@ class Transfer(NamedTuple):
         """As the client wants them, with whom to ask."""
         from p2psync.fetch.options import Delete
 
-        kinds = {None: Delete.OWN, True: Delete.ALL, False: Delete.NONE}
-        return {
+        made: TransferOptions = {
             "sources": network.sources,
             "bootstrap": network.asking()["bootstrap"],
             "bwlimit": self.bwlimit or None,
             "share": not self.no_share,
             "require_fresh": self.require_fresh,
             "checksum": self.checksum,
-            "delete": kinds[self.delete],
+            "max_delete": None if self.max_delete is None else max(self.max_delete, 0),
+            "accept_shrink": self.accept_shrink,
+            "accept_moved": self.accept_moved,
             "check_dest": not self.no_check_dest,
             "timeout": None if self.timeout is None else float(self.timeout),
             "contimeout": float(self.contimeout) or None,
         }
+        if self.delete is not None:
+            made["delete"] = Delete.ALL if self.delete else Delete.NONE
+        return made
 
 
 def transfer_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -72,7 +79,25 @@ def transfer_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--delete/--no-delete",
             default=None,
-            help="Delete what the archive does not have. Default: only what an earlier snapshot of it had.",
+            help="Delete what the archive does not have. Default: a mirror deletes what came from the "
+            "archive and is unchanged, a fetch deletes nothing.",
+        ),
+        click.option(
+            "--max-delete",
+            type=click.IntRange(min=-1),
+            metavar="N",
+            help="Delete no more than N names in one run, and end with 25 if more would go (-1 is 0, as in "
+            "rsync).",
+        ),
+        click.option(
+            "--accept-shrink",
+            is_flag=True,
+            help="Follow, this time, a snapshot that has lost more than half of what is here.",
+        ),
+        click.option(
+            "--accept-moved",
+            is_flag=True,
+            help="Update, this time, a mirror whose directory is gone, or is another one that is empty.",
         ),
         click.option(
             "--timeout",

@@ -13,6 +13,7 @@ from p2psync.daemon.announce import Announcer
 from p2psync.daemon.mirrors import Mirrors
 from p2psync.daemon.options import NodeOptions
 from p2psync.errors import P2psyncError
+from p2psync.format.url import archive_text
 from p2psync.network.seeds.find import Seeds
 from p2psync.state import State
 from p2psync.text import count
@@ -69,6 +70,13 @@ class Vitals:
         trees = self.state.trees.all()
         return {tree.archive for tree in trees if tree.archive is not None and tree.role != "fetch"}
 
+    def held_back(self) -> list[str]:
+        """The archives whose mirrors stay at an older snapshot, since the newest has lost too much of them.
+        Raises FileError.
+        """
+        trees = self.mirrors.held_back() if self.mirrors is not None else []
+        return sorted({archive_text(tree.archive) for tree in trees if tree.archive is not None})
+
     def report(self) -> dict[str, Any]:
         """The JSON object of ``/health``. Raises FileError."""
         contacts = self.look()
@@ -82,6 +90,7 @@ class Vitals:
             "alone_seconds": round(self.alone, 3),
             "records": len(self.dht.storage),
             "archives": len(self.archives()) if self.announcer is not None else 0,
+            "held_back": self.held_back(),
             "last_announcement": self.announcer.last_announced if self.announcer is not None else None,
         }
 
@@ -92,6 +101,10 @@ class Vitals:
         if self.announcer is not None:
             try:
                 parts.append(count(len(self.archives()), "archive"))
+                if held_back := self.held_back():
+                    parts.append(
+                        f"{count(len(held_back), 'archive')} held back: the newest snapshot lost too much"
+                    )
             except P2psyncError as error:
                 parts.append(f"the index cannot be read: {error}")
         return ", ".join(parts) + (

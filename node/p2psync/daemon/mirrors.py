@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Final
 
-from p2psync.errors import P2psyncError, UsageError
+from p2psync.errors import DeleteLimitError, P2psyncError, UsageError, show_path
 from p2psync.events import Teller, warnings_to
 from p2psync.fetch.destination import place_of, refuse_published
 from p2psync.fetch.engine import Host, run_fetch
@@ -47,6 +47,7 @@ class Mirrors:
         self._detail = detail
         self._due: dict[int, float] = {}
         self._failures: dict[int, int] = {}
+        self._refused: dict[int, tuple[int, int]] = {}
         self.updated: dict[int, float] = {}
         """When each mirror was last found or made up to date, in Unix seconds; by tree."""
 
@@ -64,20 +65,24 @@ class Mirrors:
         """Whether a newer head than the tree's is known, and the last attempt at it did not just fail."""
         if tree.archive is None or self._failures.get(tree.id):
             return False
+        at = max((tree.epoch, tree.seq), self._refused.get(tree.id, (0, 0)))
         if self._due.get(tree.id) == float("inf"):
             return False
         head = self._state.heads.newest(tree.archive)
-        return head is not None and (head.epoch, head.seq) > (tree.epoch, tree.seq)
+        return head is not None and (head.epoch, head.seq) > at
 
     async def _update(self, tree: Tree) -> None:
         interval = interval_of(tree)
         try:
             options = options_of(tree, self._bwlimit)
             summary = await run_fetch(options, self._state, Teller(warnings_to(self._warn)), self._host)
+        except DeleteLimitError as error:
+            self.note_refused(tree, error)
+            self._due[tree.id] = time.monotonic() + interval
         except P2psyncError as error:
             self._failed(tree, interval, error)
         else:
-            if summary.exit_code:
+            if not summary.complete:
                 self._failed(tree, interval, None)
                 return
             self.note_updated(tree)
@@ -90,7 +95,22 @@ class Mirrors:
     def note_updated(self, tree: Tree) -> None:
         """A mirror is up to date."""
         self._failures.pop(tree.id, None)
+        self._refused.pop(tree.id, None)
         self.updated[tree.id] = time.time()
+
+    def note_refused(self, tree: Tree, error: DeleteLimitError) -> None:
+        """A mirror stays as it is, since the newest snapshot has lost too much of it; told once for each."""
+        head = self._state.heads.newest(tree.archive) if tree.archive is not None else None
+        newest = (head.epoch, head.seq) if head is not None else (tree.epoch, tree.seq)
+        self._failures.pop(tree.id, None)
+        if self._refused.get(tree.id) != newest:
+            self._refused[tree.id] = newest
+            self._warn(f"mirror {show_path(tree.path)} was not updated: {error}")
+
+    def held_back(self) -> list[Tree]:
+        """Mirrors that stay at an older snapshot, since the newest has lost too much of them."""
+        trees = [tree for tree in self._state.trees.all() if tree.id in self._refused]
+        return [tree for tree in trees if (tree.epoch, tree.seq) < self._refused[tree.id]]
 
     def failures(self, tree: Tree) -> int:
         """Updates of a mirror that failed in a row."""

@@ -24,7 +24,7 @@ from p2psync.daemon.mirrors import Mirrors, neighbours, pause, register
 from p2psync.daemon.options import NodeOptions, Ready, Role
 from p2psync.daemon.supervisor import Supervisor
 from p2psync.daemon.upkeep import Upkeep, open_doors
-from p2psync.errors import NetworkError, P2psyncError
+from p2psync.errors import DeleteLimitError, NetworkError, P2psyncError
 from p2psync.events import Teller
 from p2psync.fetch.engine import Host, run_fetch
 from p2psync.fetch.options import FetchOptions, FetchSummary
@@ -107,7 +107,7 @@ async def run_mirror(
                         if not mirror.has_source:
                             await node.entry.entered()
                         summary = await run_fetch(mirror, state, tell, node.host)
-                        if not summary.exit_code:
+                        if summary.complete:
                             node.mirrors.note_updated(tree)
                         telling = group.create_task(node.nominate(mirror.url.archive))
                         await asyncio.wait([telling], timeout=NOMINATION)
@@ -115,7 +115,10 @@ async def run_mirror(
                     except P2psyncError as error:
                         if tree.snapshot is None:
                             raise  # Never fetched: most likely a mistake that its user should hear of now.
-                        tell.warn(f"{error}; serving what is there, and trying again")
+                        if isinstance(error, DeleteLimitError):
+                            node.mirrors.note_refused(tree, error)
+                        else:
+                            tell.warn(f"{error}; serving what is there, and trying again")
                         tell.idle()
         except BaseExceptionGroup as failures:
             raise _first_of(failures) from None

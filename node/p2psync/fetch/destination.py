@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from blake3 import blake3
 
 from p2psync.errors import SelectionError, UsageError, show_path
+from p2psync.fetch.guards import check_place, note_place
 from p2psync.fetch.options import FetchOptions
 from p2psync.fetch.recorded import to_record
 from p2psync.format.head import ArchiveHead
@@ -100,6 +101,7 @@ class Destination:
         if known is not None and role == "fetch":
             role = known.role
         tree = self._state.trees.ensure(self.path, role, None if self.single else head.archive)
+        check_place(self._state, tree, accept=self._options.accept_moved)
         for own in self.spared:
             # Versions before this one took what is in it for content.
             self._state.trees.drop_dir(tree.id, own)
@@ -134,6 +136,7 @@ class Destination:
         """DEST equals the snapshot now."""
         if self.single:
             return
+        note_place(tree)
         whole = not self._options.url.path
         tree.options["path"] = self._options.url.path
         tree.options["complete"] = head.snapshot.to_row()

@@ -17,16 +17,19 @@ from collections.abc import AsyncIterator, Callable
 from typing import Final, NamedTuple
 
 from p2psync.arena import Arena
-from p2psync.errors import PartialError
+from p2psync.errors import PartialError, show_path
 from p2psync.events import Teller
 from p2psync.fetch.adopt import ADOPT_BYTES_MAX, adopt
 from p2psync.fetch.destination import Destination, only_the_file
-from p2psync.fetch.options import FetchOptions, FetchSummary
+from p2psync.fetch.guards import begun, check_loss, note_begun, note_cleared
+from p2psync.fetch.options import Delete, FetchOptions, FetchSummary
 from p2psync.fetch.transfer import Context, Transfer, open_transfer
 from p2psync.fetch.wanted import Roots, Wanted
 from p2psync.format.coverage import Coverage
 from p2psync.format.head import ArchiveHead
 from p2psync.format.listing import Entry
+from p2psync.format.marks import unread_paths
+from p2psync.format.paths import join
 from p2psync.network.beside import open_network
 from p2psync.network.protocols import Network
 from p2psync.plan.changes import Plan
@@ -40,6 +43,7 @@ from p2psync.supply.control import Control
 from p2psync.supply.download import STALL_SECONDS
 from p2psync.supply.manifest import Manifest
 from p2psync.supply.placing import Nothing, Result, Share
+from p2psync.text import count
 from p2psync.tree.beneath import Beneath, file_error
 from p2psync.tree.worker import WriterKind
 
@@ -202,6 +206,39 @@ class Fetch:
         if len(missing) > MISSING_SHOWN:
             self._tell.warn(f"no source has {len(missing) - MISSING_SHOWN} more")
 
+    def _tell_unread(self, unread: int) -> None:
+        """Say that this snapshot is not all that its publisher has. Of a part of it that is not known."""
+        self._summary.unread = 0 if self._options.url.path else unread
+        if self._summary.unread:
+            self._tell.warn(
+                f"the archive's publisher could not read {count(unread, 'path')}; nothing is deleted that "
+                "may be there"
+            )
+
+    def _tell_guarded(self, plan: Plan) -> None:
+        """Say what stays since the snapshot may only lack it."""
+        guarded = [join(work.path, name) for work in plan.dirs for name in work.guarded]
+        self._summary.unread = max(self._summary.unread, len(guarded))
+        for path in guarded[:MISSING_SHOWN]:
+            self._tell.warn(f"kept {show_path(path)!r}: the archive's publisher could not read it")
+        if len(guarded) > MISSING_SHOWN:
+            self._tell.warn(f"kept {len(guarded) - MISSING_SHOWN} more that it could not read")
+
+    def _tell_kept(self, deletions: Deletions) -> None:
+        """Note what stays although the snapshot does not have it, and say of what that may surprise."""
+        self._summary.kept, self._summary.withheld = deletions.kept, deletions.withheld
+        for path in deletions.edited[:MISSING_SHOWN]:
+            self._tell.warn(
+                f"kept {show_path(path)!r}, which is gone from the archive: it was changed here since it came"
+            )
+        if len(deletions.edited) > MISSING_SHOWN:
+            self._tell.warn(f"{len(deletions.edited) - MISSING_SHOWN} more were changed here, and were kept")
+        if deletions.withheld:
+            self._tell.warn(
+                f"deletions stopped at --max-delete {self._options.max_delete}; "
+                f"{count(deletions.withheld, 'more name')} would have gone"
+            )
+
     async def _fetch_snapshot(self, head: ArchiveHead, manifest: Manifest, discovery: Discovery) -> bool:
         """Make DEST like one snapshot; True if a newer one should be taken instead."""
         self._summary.missing, self._summary.failed = [], []
@@ -210,6 +247,7 @@ class Fetch:
             self._summary.missing = [SNAPSHOT_PATH]
             return False
         snapshot = await manifest.snapshot(head.snapshot)
+        self._tell_unread(unread_paths(snapshot.extra))
         roots = Roots(self._state, manifest, self.dest, self._options.url)
         wanted = await roots.of(snapshot)
         root = wanted.root
@@ -224,13 +262,17 @@ class Fetch:
             async with open_transfer(self._context, self.dest, tree) as transfer:
                 known = await roots.known(previous)
                 plan = await self._compare(wanted, known, tree, manifest, beneath, transfer)
+                if plan.removes and self._options.delete != Delete.NONE and not self._options.accept_shrink:
+                    earlier = await roots.earlier([previous, *begun(tree)])
+                    await asyncio.to_thread(check_loss, plan, self._state, earlier, head, self.dest.path)
                 if plan.dirs:
                     beneath = beneath or self.dest.open(create=True)
                     assert beneath is not None  # noqa: S101 - created, or raised
-                    earlier = [] if wanted.single else await roots.earlier(snapshot, previous)
-                    deletions = Deletions(manifest, beneath, self._options.delete, earlier)
+                    deletions = Deletions(
+                        self._state, tree, beneath, self._options.delete, self._options.max_delete
+                    )
                     if await self._carry_out(
-                        plan, wanted, beneath, transfer, manifest, discovery, head, deletions
+                        plan, wanted, tree, beneath, transfer, manifest, discovery, head, deletions
                     ):
                         return True
                 else:
@@ -239,7 +281,9 @@ class Fetch:
             if beneath is not None:
                 beneath.close()
         self._summary.reused = min((self._kept or 0) + self._made_from_here, root.totals.bytes)
-        if not self._summary.exit_code:
+        if self._summary.complete:
+            if self._options.delete != Delete.NONE and not self._summary.withheld:
+                note_cleared(tree, head)
             await asyncio.to_thread(self.dest.remember, tree, head)
         return False
 
@@ -274,6 +318,7 @@ class Fetch:
             checkers=() if beneath is None or wanted.single else transfer.checkers(beneath),
         )
         plan = await compare.run(root, known)
+        self._tell_guarded(plan)
         if self._kept is None:  # A later look finds what the first one fetched, which is not reuse.
             self._kept = plan.kept_bytes
         if wanted.single:
@@ -286,6 +331,7 @@ class Fetch:
         self,
         plan: Plan,
         wanted: Wanted,
+        tree: Tree,
         beneath: Beneath,
         transfer: Transfer,
         manifest: Manifest,
@@ -295,7 +341,10 @@ class Fetch:
     ) -> bool:
         """Work through the plan; True if a newer snapshot should be taken instead."""
         try:
-            await transfer.prepare(plan, beneath, await deletions.make_way(plan))
+            way = await deletions.make_way(plan)
+            if not wanted.single:  # After that: what a link is going to replace is noted there too.
+                await asyncio.to_thread(note_begun, self._state, tree, head, plan, manifest)
+            await transfer.prepare(plan, beneath, way)
             self._tell.phase("fetching", plan.size, plan.files)
             async with self._background(discovery, head) as share:
                 if plan.files:
@@ -311,7 +360,7 @@ class Fetch:
             if complete:
                 self._tell.phase("finishing", None, None)
                 await deletions.decide(plan)
-                self._summary.kept = plan.kept
+                self._tell_kept(deletions)
             failed = await transfer.finish(plan, manifest, beneath, complete=complete)
         finally:
             self._made_from_here += transfer.result.reused

@@ -108,6 +108,7 @@ class Finish:
     def _forget(self, path: bytes, names: Iterable[bytes]) -> None:
         with self._state.transaction():
             for name in names:
+                self._state.made.forget(self._tree.id, join(path, name))
                 self._state.trees.drop_name(self._tree.id, path, name)
 
     # Modes and times.

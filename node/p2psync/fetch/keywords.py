@@ -37,7 +37,15 @@ class TransferOptions(Asking, total=False):
     check_dest: bool
     """Look at the directory even if the snapshot is the one that was fetched last (the default)."""
     delete: Delete
-    """What becomes of names that the archive does not have."""
+    """What becomes of names that the archive does not have: a fetch keeps them, a mirror removes what came
+    from the archive, unless this says otherwise.
+    """
+    max_delete: int | None
+    """Names that may be removed by one run; None for any number."""
+    accept_shrink: bool
+    """Follow a snapshot that has lost most of what is here."""
+    accept_moved: bool
+    """Update a mirror whose directory is gone, or is another one that is empty."""
     timeout: float | None
     """Seconds without a byte from anybody after which it gives up; None for the default, 0 for never."""
     contimeout: float | None
@@ -56,6 +64,7 @@ def options_for(
     given: dict[str, Any] = {**options}
     for several in ("sources", "bootstrap"):
         given[several] = tuple(given.get(several, ()))
+    given.setdefault("delete", Delete.OWN if mirror else Delete.NONE)
     return FetchOptions(
         source if isinstance(source, ArchiveUrl) else ArchiveUrl.parse(source),
         os.fsencode(dest),

@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from p2psync.errors import PartialError
+from p2psync.errors import DeleteLimitError, PartialError
 from p2psync.format.url import ArchiveUrl, archive_text
 from p2psync.plan.deletions import Delete
 from p2psync.sources.finders.search import Search
@@ -46,7 +46,13 @@ class FetchOptions:
     """Hash every file in DEST instead of trusting equal size and modification time."""
     check_dest: bool = True
     """Look at DEST even if the snapshot is the one that was fetched last."""
-    delete: Delete = Delete.OWN
+    delete: Delete = Delete.NONE
+    max_delete: int | None = None
+    """Names that may be removed by one run (rsync's --max-delete), None for any number."""
+    accept_shrink: bool = False
+    """Follow a snapshot that has lost most of what is in DEST."""
+    accept_moved: bool = False
+    """Update a mirror whose directory is gone, or is another one that is empty."""
     timeout: float | None = None
     """Seconds without a byte from anybody after which the fetch gives up (rsync's --timeout): None for the
     default, 0 for never."""
@@ -103,10 +109,25 @@ class FetchSummary:
     kept: list[PathBytes] = field(default_factory=list)
     """Names in DEST that are not in the archive, and were left alone."""
 
+    unread: int = 0
+    """Paths that the publisher could not read: the snapshot is in DEST, but is not all that the archive has.
+    """
+    withheld: int = 0
+    """Names that would have been removed if ``max_delete`` had let them."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of the snapshot is in DEST."""
+        return not (self.missing or self.failed)
+
     @property
     def exit_code(self) -> int:
-        """0, or rsync's 23 if something of the snapshot is not in DEST."""
-        return PartialError.exit_code if self.missing or self.failed else 0
+        """0, or as rsync: 23 if something of the snapshot is not in DEST or its publisher could not read
+        something, else 25 if the limit of removals was reached.
+        """
+        if not self.complete or self.unread:
+            return PartialError.exit_code
+        return DeleteLimitError.exit_code if self.withheld else 0
 
     def as_event(self) -> dict[str, Any]:
         """The last line of ``--json``; keys are stable."""

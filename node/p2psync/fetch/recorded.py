@@ -16,8 +16,12 @@ from p2psync.errors import UsageError
 from p2psync.fetch.options import Delete, FetchOptions
 from p2psync.format.url import ArchiveUrl
 
-OF_ONE_RUN: Final = frozenset({"url", "dest", "bootstrap", "share", "listen", "mirror"})
-"""Fields that are not recorded: the tree has the first two, the node that updates has the others."""
+OF_ONE_RUN: Final = frozenset(
+    {"url", "dest", "bootstrap", "share", "listen", "mirror", "accept_shrink", "accept_moved"}
+)
+"""Fields that are not recorded: the tree has the first two, the node that updates has the next, and consent
+is given once.
+"""
 INTERVAL: Final = "interval"
 _KEYS: Final = {"mirror_interval": INTERVAL}
 """Where a record has another name than the field."""
@@ -34,7 +38,7 @@ def from_record(dest: bytes, source: str, record: Mapping[str, Any]) -> FetchOpt
 
     Raises UsageError: something recorded is not what this version can follow.
     """
-    made: dict[str, Any] = {}
+    made: dict[str, Any] = {"delete": Delete.OWN}
     for name, key, kind in _recorded():
         if key in record:
             try:

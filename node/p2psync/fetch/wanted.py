@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from p2psync.chunking import cut_object
@@ -73,12 +74,7 @@ class Roots:
             return None if wanted.single else wanted.root
         return None
 
-    async def earlier(self, snapshot: Snapshot, previous: Ref | None) -> list[Entry]:
-        """The roots of snapshots before this one, as far as they can be had."""
-        roots: list[Entry] = []
-        refs = [parent.ref for parent in snapshot.parents]
-        for ref in dict.fromkeys([previous, *refs] if previous is not None else refs):
-            if not await self._manifest.load([ref]):
-                root = await self.known(ref)
-                roots += [root] if root is not None else []
-        return roots
+    async def earlier(self, refs: Iterable[Ref | None]) -> list[Entry]:
+        """The roots of these snapshots, as far as they are here."""
+        roots = [await self.known(ref) for ref in dict.fromkeys(refs)]
+        return [root for root in roots if root is not None]

@@ -111,13 +111,18 @@ class DirWork:
     """Directories on disk where a file or a link is wanted."""
     replaced: array[int] = field(default_factory=positions)
     """Those of ``content`` where an older file stands, whose chunks may serve again."""
+    guarded: list[bytes] = field(default_factory=list)
+    """Names on disk that the listing does not have, but may lack because its publisher could not read them:
+    they stay.
+    """
     stamped: bool = False
     """Whether the index has a stamp of it as it will be."""
 
     @property
     def changes(self) -> bool:
         """Whether anything in the directory is to be made, changed or looked at for removal."""
-        return bool(self.content or self.metadata or self.symlinks or self.extraneous) or not self.exists
+        wanted = self.content or self.metadata or self.symlinks
+        return bool(wanted or self.extraneous or self.guarded) or not self.exists
 
 
 @dataclass(slots=True)
@@ -131,8 +136,6 @@ class Plan:
     """What is removed when everything else is in place, inner directories first (``plan.deletions``)."""
     dress_root: bool = True
     """Whether DEST itself gets the mode and time of the root."""
-    kept: list[bytes] = field(default_factory=list)
-    """Names, at the highest level, that stay although the snapshot does not have them."""
     files: int = 0
     """Files whose content is to be got."""
     size: int = 0
@@ -152,6 +155,11 @@ class Plan:
     def has_old_content(self) -> bool:
         """Whether there is anything in DEST whose chunks might serve again."""
         return any(work.extraneous or work.conflicts or work.replaced for work in self.dirs)
+
+    @property
+    def removes(self) -> bool:
+        """Whether anything stands in DEST that the snapshot does not have, or has as something else."""
+        return any(work.extraneous or work.conflicts for work in self.dirs)
 
     def want(self, files: Iterable[Entry]) -> None:
         """Note files whose content is to be got."""

@@ -21,6 +21,7 @@ from p2psync.events import Teller
 from p2psync.format.ids import Ref
 from p2psync.format.limits import DEPTH_MAX, PATH_MAX
 from p2psync.format.listing import Entry
+from p2psync.format.marks import is_carried
 from p2psync.format.paths import join
 from p2psync.plan.changes import Plan
 from p2psync.plan.directory import DirectoryComparison, Item
@@ -155,7 +156,16 @@ class Comparison:
                 path = join(item.path, name)
                 _bounded(path, item.depth + 1)
                 made.append(
-                    Item(path, ref, None, True, item.depth + 1, (item.path, item.ref), rows.get(name))
+                    Item(
+                        path,
+                        ref,
+                        None,
+                        True,
+                        item.depth + 1,
+                        (item.path, item.ref),
+                        rows.get(name),
+                        item.carried or (item.entry is not None and is_carried(item.entry)),
+                    )
                 )
         self._tell.advance(0, max(files, 0))
         return made

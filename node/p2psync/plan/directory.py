@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from typing import NamedTuple
 
 from p2psync.errors import FormatError, UsageError
 from p2psync.format.ids import EMPTY, Ref
 from p2psync.format.limits import DEPTH_MAX, PATH_MAX
 from p2psync.format.listing import Entry, Kind, check_totals
+from p2psync.format.marks import is_carried, may_lack
 from p2psync.format.paths import join, split
 from p2psync.format.reserved import RESERVED_NAMES
 from p2psync.plan.changes import DirWork, Plan, Reason
 from p2psync.plan.listings import Listings
 from p2psync.state import State
+from p2psync.state.rows import was_put
 from p2psync.state.trees import DirRow, FileRow, Tree
 from p2psync.tree.beneath import Beneath, file_error
 from p2psync.tree.reading import Truncated, hash_file
@@ -37,6 +40,8 @@ class Item(NamedTuple):
     """Path and listing of the directory that it is in, where ``entry`` is None."""
     row: DirRow | None = None
     """What the index has of it."""
+    carried: bool = False
+    """Whether it, or a directory that it is in, stands as it did in an earlier snapshot."""
 
 
 class DirectoryComparison:
@@ -59,6 +64,7 @@ class DirectoryComparison:
         self._beneath = beneath
         self._checksum = checksum
         self._verify_unknown = verify_unknown
+        self._now_ns = time.time_ns()
         self._above: tuple[Ref, dict[bytes, Entry]] | None = None
         self.stopped = False
         """Set to end a comparison that is going on in another thread."""
@@ -117,6 +123,7 @@ class DirectoryComparison:
                 "the archive has a folder at its root that p2psync keeps for itself; nothing was fetched"
             )
         self._spare(path, entries)
+        carried = item.carried or is_carried(entry)
         work = DirWork(path, item.ref, entry.mode, entry.mtime_ns, item.exists, entry.totals)
         if not item.exists:
             self._all_is_missing(work, entries, item, plan, inner)
@@ -142,7 +149,16 @@ class DirectoryComparison:
                 # Its own mode and time are not in its stamp: where they differ, it is looked into.
                 row = rows_below.get(wanted.name) if dressed else None
                 inner.append(
-                    Item(join(path, wanted.name), wanted.ref, wanted, is_there, item.depth + 1, None, row)
+                    Item(
+                        join(path, wanted.name),
+                        wanted.ref,
+                        wanted,
+                        is_there,
+                        item.depth + 1,
+                        None,
+                        row,
+                        carried,
+                    )
                 )
                 continue
             if there is not None and stat.S_ISDIR(there.st_mode):
@@ -152,7 +168,8 @@ class DirectoryComparison:
                     work.symlinks.append(position)
             else:
                 self._compare_file(work, position, wanted, there, known.get(wanted.name), checked, plan)
-        work.extraneous = sorted(names)
+        work.guarded = sorted(name for name in names if carried or may_lack(entry, name))
+        work.extraneous = sorted(names.keys() - work.guarded)
         if work.changes or work.retouch or not settled:
             plan.dirs.append(work)
         if work.changes or not settled or self.stopped:
@@ -296,7 +313,9 @@ class DirectoryComparison:
             if read is None:
                 return Reason.CONTENT
             digest = read
-        checked.append(file_row(wanted.name, found, digest))
+        # What was found here stays somebody else's, unless it is what was put here.
+        put = row is not None and was_put(row) and row.digest == digest
+        checked.append(file_row(wanted.name, found, digest, 0 if put else self._now_ns))
         return None if digest == wanted.digest else Reason.CONTENT
 
     def _hash(self, path: bytes, name: bytes, size: int) -> bytes | None:
@@ -324,9 +343,9 @@ def same_attributes(found: os.stat_result, wanted: Entry) -> bool:
     return found.st_mtime_ns == wanted.mtime_ns and stat.S_IMODE(found.st_mode) == wanted.mode
 
 
-def file_row(name: bytes, found: os.stat_result, digest: bytes) -> FileRow:
+def file_row(name: bytes, found: os.stat_result, digest: bytes, hashed_ns: int) -> FileRow:
     """The index row of a file whose content is known."""
-    return FileRow(name, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, digest)
+    return FileRow(name, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, digest, hashed_ns)
 
 
 def stamp_row(name: bytes, found: os.stat_result) -> Row:

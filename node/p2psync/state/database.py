@@ -18,7 +18,7 @@ from typing import Final
 
 from p2psync.errors import FileError
 from p2psync.state.connection import Connection, connect, index_at
-from p2psync.state.schema import SCHEMA_VERSION, create, upgrade_from_1
+from p2psync.state.schema import MADE, SCHEMA_VERSION, create, upgrade_from_1
 
 BUSY_SECONDS: Final = 60.0
 """The longest wait for another writer. Transactions take milliseconds, but an upgrade of a large index takes
@@ -46,6 +46,7 @@ class Database:
         connection = self.connection
         connection.execute("PRAGMA journal_mode = WAL")
         self._bring_up_to_date(connection)
+        connection.execute(MADE)
         self._watch = self._connect()
 
     @property

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, Final
 
 import msgpack
@@ -42,6 +42,7 @@ from p2psync.state.rows import (
 ROWS_AT_ONCE: Final = 1000  # rows of directories read in one query: about a megabyte
 PIECES: Final = 8
 """Pieces of a directory below which none are merged: each row is then rewritten half as often as without."""
+SAMPLED: Final = 16  # names of one directory in a sample: the others come from other directories
 _DIR: Final = "stamp, size, digest, files, dirs, symlinks, bytes, ino, inner"
 _WHERE: Final = "tree = ? AND parent = ? AND name = ?"
 
@@ -185,6 +186,32 @@ class Directories:
             for row in rows:
                 yield b"/".join(part for part in row[9:] if part), _dir(row)
             last = rows[-1][9:]
+
+    def some_files(self, tree_id: int, limit: int) -> list[bytes]:
+        """Paths of up to `limit` files of a tree: a sample of what was there."""
+        rows = self._db.connection.execute(
+            "SELECT d.parent, d.name, p.names FROM dirs d JOIN pieces p ON p.id = d.id << 16 "
+            "WHERE d.tree = ? LIMIT ?",
+            (tree_id, limit),
+        )
+        paths = (
+            join(join(parent, name), each)
+            for parent, name, names in rows
+            for each in names[1:-1].split(b"\0", SAMPLED)[:SAMPLED]
+        )
+        return list(islice(paths, limit))
+
+    def knows_below(self, tree_id: int, directory: bytes) -> bool:
+        """Whether there is a row of a directory, or of anything below it."""
+        return any(
+            self._db.connection.execute(f"SELECT 1 FROM dirs WHERE {where} LIMIT 1", values).fetchone()  # noqa: S608
+            for where, values in (
+                (_WHERE, (tree_id, *split(directory))),
+                ("tree = ? AND parent = ?", (tree_id, directory)),
+                # '0' is the byte after '/'.
+                ("tree = ? AND parent > ? AND parent < ?", (tree_id, directory + b"/", directory + b"0")),
+            )
+        )
 
     def dir_by_inode(self, tree_id: int, ino: int) -> bytes | None:
         """The path under which a directory with this inode has a row: where it was before it was renamed."""

@@ -85,6 +85,11 @@ _digest_of: Final = itemgetter(5)
 _make_row: Final = partial(tuple.__new__, FileRow)  # what FileRow(...) calls, without a function in between
 
 
+def was_put(row: FileRow) -> bool:
+    """Whether a file was put there by us, and not found there. Says nothing of what stands there now."""
+    return not row.hashed_ns
+
+
 def gone(name: bytes) -> FileRow:
     """A row that says that there is no file of this name any more."""
     return _GONE._replace(name=name)

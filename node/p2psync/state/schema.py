@@ -100,6 +100,18 @@ CREATE TABLE holders (
 CREATE INDEX holders_expires ON holders (expires);
 """
 
+MADE: Final = """
+CREATE TABLE IF NOT EXISTS made (
+    tree INTEGER NOT NULL REFERENCES trees (id) ON DELETE CASCADE,
+    path BLOB NOT NULL,
+    target BLOB,
+    PRIMARY KEY (tree, path)
+) WITHOUT ROWID
+"""
+"""Directories (target NULL) and links that were made in a tree. Versions that do not know it can use the
+index as well, so it came without a new number.
+"""
+
 
 def statements(script: str) -> Iterator[str]:
     """The statements of a script. `executescript` would commit the transaction that they belong to."""

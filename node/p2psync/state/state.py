@@ -26,6 +26,7 @@ from p2psync.state.heads import HeadStore
 from p2psync.state.holders import HolderStore
 from p2psync.state.keys import KeyStore, own_key, to_pem
 from p2psync.state.locks import WRITABLE, is_held, lock
+from p2psync.state.made import MadeStore
 from p2psync.state.meta import MetaStore
 from p2psync.state.trees import Trees
 from p2psync_dht import Identity
@@ -55,6 +56,7 @@ class State:
         self.path = path
         self._db = database
         self.trees = Trees(database)
+        self.made = MadeStore(database)
         self.meta = MetaStore(database)
         self.heads = HeadStore(database)
         self.holders = HolderStore(database)

@@ -56,6 +56,7 @@ class Ledger:
         self._tree = tree
         self._thread = thread
         self._rows: dict[bytes, list[FileRow]] = {}
+        self._touched: dict[bytes, list[FileRow]] = {}
         self._complete: list[tuple[bytes, DirRow, list[FileRow]]] = []
         self._gone: list[bytes] = []
         self._afterwards: list[Callable[[], None]] = []
@@ -80,7 +81,7 @@ class Ledger:
             self._close(filling)
 
     def files(self, targets: Sequence[Target], stamps: Sequence[Stamp | None]) -> None:
-        """Files were made, or got their attributes; None where that failed."""
+        """Files were made; None where that failed."""
         directory: bytes | None = None
         rows: list[FileRow] = []
         filling: _Filling | None = None
@@ -124,6 +125,15 @@ class Ledger:
                 self._spill(filling)
             if not filling.left:
                 self._close(filling)
+        self._perhaps_write()
+
+    def attributes(self, targets: Sequence[Target], stamps: Sequence[Stamp | None]) -> None:
+        """Files got their mode and time; None where that failed. Who put them there stays as it was known."""
+        for target, stamp in zip(targets, stamps, strict=True):
+            if stamp is not None:
+                row = FileRow(target.entry.name, *stamp, target.entry.digest)
+                self._touched.setdefault(target.directory, []).append(row)
+                self._waiting += 1
         self._perhaps_write()
 
     def links(self, targets: Sequence[Target], stamps: Sequence[Stamp | None]) -> None:
@@ -194,15 +204,16 @@ class Ledger:
     def write(self) -> None:
         """Have what is waiting written."""
         rows, self._rows = self._rows, {}
+        touched, self._touched = self._touched, {}
         complete, self._complete = self._complete, []
         gone, self._gone = self._gone, []
         afterwards, self._afterwards = self._afterwards, []
         self._waiting = 0
         self._since = time.monotonic()
-        if not (rows or complete or gone or afterwards):
+        if not (rows or touched or complete or gone or afterwards):
             return
         loop = asyncio.get_running_loop()
-        writing = loop.run_in_executor(self._thread, self._write, gone, rows, complete)
+        writing = loop.run_in_executor(self._thread, self._write, gone, rows, touched, complete)
         self._writing.add(writing)
 
         def written(done: asyncio.Future[None]) -> None:
@@ -229,6 +240,7 @@ class Ledger:
         self,
         gone: list[bytes],
         rows: dict[bytes, list[FileRow]],
+        touched: dict[bytes, list[FileRow]],
         complete: list[tuple[bytes, DirRow, list[FileRow]]],
     ) -> None:
         with self._state.transaction():
@@ -237,5 +249,11 @@ class Ledger:
             for directory, some in rows.items():
                 if some:
                     self._state.trees.put_files(self._tree.id, directory, some)
+            for directory, some in touched.items():
+                before = self._state.trees.files_in(self._tree.id, directory)
+                known = [
+                    row._replace(hashed_ns=before[row.name].hashed_ns) for row in some if row.name in before
+                ]
+                self._state.trees.put_files(self._tree.id, directory, known)
             for directory, row, files in complete:
                 self._state.trees.put_directory(self._tree.id, directory, row, files)

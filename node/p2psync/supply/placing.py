@@ -385,7 +385,7 @@ class Placing:
         elif isinstance(awaited, _Links):
             self._ledger.links(awaited.targets, self._without_failures(awaited.targets, fact.results))
         elif isinstance(awaited, _Attributes):
-            self._ledger.files(awaited.targets, self._without_failures(awaited.targets, fact.results))
+            self._ledger.attributes(awaited.targets, self._without_failures(awaited.targets, fact.results))
         elif isinstance(awaited, _Directory):
             self._directory(awaited.path, fact.results)
         self._change.tell()
