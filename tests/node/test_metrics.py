@@ -27,8 +27,9 @@ from p2psync.daemon.mirrors import Mirrors
 from p2psync.daemon.monitor import monitoring
 from p2psync.daemon.options import NodeOptions, Role
 from p2psync.daemon.supervisor import Supervisor
-from p2psync.errors import FileError, NetworkError
+from p2psync.errors import DeleteLimitError, FileError, NetworkError
 from p2psync.fetch.engine import Host
+from p2psync.format.url import archive_text
 from p2psync.network.over_dht import DhtNetwork
 from p2psync.network.seeds.find import Seeds
 from p2psync.network.seeds.query import seed_query
@@ -173,6 +174,19 @@ def test_promtool_accepts_the_rules_and_their_tests_pass(words: list[str]) -> No
 async def test_names_that_are_not_utf8_do_not_break_the_page(metrics: Metrics) -> None:
     (mirror,) = exported(metrics)["p2psync_mirror_failures"].samples
     assert mirror.labels["path"] == "/srv/mirror ?"
+
+
+async def test_a_mirror_that_does_not_follow_the_newest_snapshot_shows_in_metrics_health_and_status(
+    vitals: Vitals, metrics: Metrics
+) -> None:
+    (mirror,) = (tree for tree in vitals.state.trees.all() if tree.role == "mirror")
+    assert [sample.value for sample in exported(metrics)["p2psync_mirror_held_back"].samples] == [0]
+    assert vitals.report()["held_back"] == []
+    assert vitals.mirrors is not None and mirror.archive is not None
+    vitals.mirrors.note_refused(mirror, DeleteLimitError("it lacks everything"))
+    assert [sample.value for sample in exported(metrics)["p2psync_mirror_held_back"].samples] == [1]
+    assert vitals.report()["held_back"] == [archive_text(mirror.archive)]
+    assert "1 archive held back" in vitals.status()
 
 
 async def test_the_probe_is_timed_and_tells_whether_anybody_answered(vitals: Vitals) -> None:

@@ -224,6 +224,12 @@ class _NodeCollector:
         behind = GaugeMetricFamily(
             "p2psync_mirror_behind", "1 while a newer head than a mirror's is known.", labels=labels
         )
+        held_back = GaugeMetricFamily(
+            "p2psync_mirror_held_back",
+            "1 while a mirror stays as it is, since the newest snapshot lacks most of it.",
+            labels=labels,
+        )
+        refused = {tree.id for tree in mirrors.held_back()}
         trees = [tree for tree in vitals.state.trees.all() if tree.role == "mirror" and tree.archive]
         for tree in trees[:ARCHIVES_MAX]:
             name = (
@@ -234,7 +240,8 @@ class _NodeCollector:
                 updated.add_metric(name, mirrors.updated[tree.id])
             failures.add_metric(name, mirrors.failures(tree))
             behind.add_metric(name, int(self._behind(tree)))
-        yield from (updated, failures, behind)
+            held_back.add_metric(name, int(tree.id in refused))
+        yield from (updated, failures, behind, held_back)
 
     def _behind(self, tree: Tree) -> bool:
         head = None if tree.archive is None else self._vitals.state.heads.newest(tree.archive)

@@ -30,7 +30,7 @@ ENDS_ALL: Final = frozenset(
 """No space, no quota, read-only, a broken or vanished disk, a machine at its limits: what is tried next would
 meet the same.
 """
-NOT_EMPTY: Final = "a directory that is not empty is in the way"
+NOT_EMPTY: Final = "a directory that is not empty is in the way; move it away, or give --delete"
 BUSY: Final = "another fetch is writing there; wait until it ends, or stop it, and run again"
 
 
