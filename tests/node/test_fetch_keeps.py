@@ -16,10 +16,12 @@ from tests.node.simulator import MTIME, Link, Tree
 
 from p2psync.chunking import cut_object
 from p2psync.errors import DeleteLimitError, FileError
+from p2psync.fetch import guards
 from p2psync.fetch.options import Delete, FetchSummary
 from p2psync.format.listing import Entry, decode_listing, dir_entry, encode_listing
 from p2psync.format.marks import UNREAD, carried, incomplete
 from p2psync.format.snapshot import Snapshot
+from p2psync.tree.place import mounts_below
 
 MANY: Tree = {b"many": {b"%03d" % n: b"%d" % n for n in range(150)}, b"few": {b"a": b"a"}}
 
@@ -430,6 +432,39 @@ def test_a_mirror_that_was_moved_to_another_disk_with_all_that_is_in_it_goes_on(
     shutil.copytree(world.folder / "old disk", world.dest, symlinks=True)
     assert mirror(world).changed == 0
     assert mirror(world).changed == 0
+
+
+def test_a_mirror_is_not_fetched_beneath_a_disk_that_was_mounted_in_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mounted = [b"notes", b"pool"]
+    monkeypatch.setattr(guards, "mounts_below", lambda _: mounted)
+    mirror(world)
+    mounted.remove(b"pool")
+    (world.dest / "pool").rename(world.folder / "unmounted")
+    (world.dest / "pool").mkdir()
+    with pytest.raises(FileError, match=r"nothing is mounted any more at \S+/pool in the mirror"):
+        mirror(world)
+    assert os.listdir(world.dest / "pool") == []
+    (world.dest / "pool").rmdir()
+    with pytest.raises(FileError):
+        mirror(world)
+    (world.folder / "unmounted").rename(world.dest / "pool")
+    assert mirror(world).changed == 0  # With the content in it, it need not be a mount point.
+    shutil.rmtree(world.dest / "pool")
+    assert mirror(world, accept_moved=True).changed == 100
+
+
+def test_what_is_mounted_below_a_directory_is_read_from_the_system(tmp_path: Path) -> None:
+    table = tmp_path / "mountinfo"
+    table.write_bytes(
+        b"22 1 254:0 / / rw - ext4 /dev/a rw\n31 22 0:29 / /srv/m rw,nosuid shared:2 - tmpfs t rw\n"
+        b"32 31 0:30 / /srv/m/a\\040b/c rw - tmpfs t rw\n33 31 0:31 / /srv/m/d rw - nfs x rw\n"
+        b"34 22 0:32 / /srv/mirror rw - nfs x rw\nbroken\n"
+    )
+    assert mounts_below(b"/srv/m", str(table)) == [b"a b/c", b"d"]
+    assert mounts_below(b"/", str(table)) == [b"srv/m", b"srv/m/a b/c", b"srv/m/d", b"srv/mirror"]
+    assert mounts_below(b"/srv/m", str(tmp_path / "none")) == []
 
 
 def test_a_mirror_that_was_emptied_where_it_is_is_filled_again(world: World) -> None:

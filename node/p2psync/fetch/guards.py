@@ -19,20 +19,23 @@ from p2psync.plan.shrink import Earlier
 from p2psync.state import State
 from p2psync.state.made import DIRECTORY
 from p2psync.state.trees import Tree
-from p2psync.tree.place import Place
+from p2psync.tree.place import Place, mounts_below
 
 LOOKED_FOR: Final = 64
 """Files that are looked for before a directory counts as emptied: more cost time, on a slow disk too."""
 BEGUN_MAX: Final = 8
 """Snapshots that are remembered: more pile up only where many are followed and nothing is removed."""
 PLACE: Final = "place"
+MOUNTS: Final = "mounts"
 BEGUN: Final = "begun"
-"""Keys in the options of a tree: where DEST was, and of which snapshots something may be in it."""
+"""Keys in the options of a tree: where DEST was, what was mounted in it, and of which snapshots something may
+be in it.
+"""
 
 
 def check_place(state: State, tree: Tree, *, accept: bool) -> None:
     """Refuse to update a mirror whose directory is gone, or another one that has nothing of what was put
-    there: its disk is most likely not mounted. Raises FileError.
+    there, or that has such a directory in it: a disk is most likely not mounted. Raises FileError.
     """
     if tree.role != "mirror" or accept:
         return
@@ -50,13 +53,23 @@ def check_place(state: State, tree: Tree, *, accept: bool) -> None:
     except OSError:
         return  # Who opens it says what is wrong.
     before = Place.from_row(tree.options.get(PLACE))
-    if before is None or before.is_same(place):
-        return
-    if not any(os.path.lexists(os.path.join(tree.path, path)) for path in known):
+    if before is not None and not before.is_same(place) and not _any_there(tree, known):
         raise FileError(
             f"the mirror {where} is another directory than before, and nothing of the archive is in it; "
             "mount its disk, or give --accept-moved to fetch everything into this one"
         )
+    for inner in sorted({*tree.options.get(MOUNTS, [])}.difference(mounts_below(tree.path))):
+        known = state.trees.some_files(tree.id, LOOKED_FOR, inner)
+        if known and not _any_there(tree, known):
+            below = show_path(os.path.join(tree.path, inner))
+            raise FileError(
+                f"nothing is mounted any more at {below} in the mirror, and nothing of the archive "
+                "is there; mount it, or give --accept-moved to fetch what was there onto the disk beneath"
+            )
+
+
+def _any_there(tree: Tree, paths: list[bytes]) -> bool:
+    return any(os.path.lexists(os.path.join(tree.path, path)) for path in paths)
 
 
 def check_loss(plan: Plan, state: State, earlier: list[Entry], head: ArchiveHead, dest: bytes) -> None:
@@ -95,8 +108,10 @@ def note_begun(state: State, tree: Tree, head: ArchiveHead, plan: Plan, listings
 
 
 def note_place(tree: Tree) -> None:
-    """Note where DEST is."""
+    """Note where DEST is, and what is mounted in it."""
     tree.options[PLACE] = list(Place.of(tree.path))
+    if tree.role == "mirror":
+        tree.options[MOUNTS] = mounts_below(tree.path)
 
 
 def _made(plan: Plan, listings: Listings) -> Iterator[tuple[bytes, bytes | None]]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator
-from itertools import chain, islice
+from itertools import chain
 from typing import Any, Final
 
 import msgpack
@@ -42,9 +42,9 @@ from p2psync.state.rows import (
 ROWS_AT_ONCE: Final = 1000  # rows of directories read in one query: about a megabyte
 PIECES: Final = 8
 """Pieces of a directory below which none are merged: each row is then rewritten half as often as without."""
-SAMPLED: Final = 16  # names of one directory in a sample: the others come from other directories
 _DIR: Final = "stamp, size, digest, files, dirs, symlinks, bytes, ino, inner"
 _WHERE: Final = "tree = ? AND parent = ? AND name = ?"
+AT_OR_BELOW: Final = f"{_WHERE} OR tree = ? AND parent = ? OR tree = ? AND parent > ? AND parent < ?"
 
 
 def span(number: int) -> tuple[int, int]:
@@ -187,31 +187,13 @@ class Directories:
                 yield b"/".join(part for part in row[9:] if part), _dir(row)
             last = rows[-1][9:]
 
-    def some_files(self, tree_id: int, limit: int) -> list[bytes]:
-        """Paths of up to `limit` files of a tree: a sample of what was there."""
-        rows = self._db.connection.execute(
-            "SELECT d.parent, d.name, p.names FROM dirs d JOIN pieces p ON p.id = d.id << 16 "
-            "WHERE d.tree = ? LIMIT ?",
-            (tree_id, limit),
-        )
-        paths = (
-            join(join(parent, name), each)
-            for parent, name, names in rows
-            for each in names[1:-1].split(b"\0", SAMPLED)[:SAMPLED]
-        )
-        return list(islice(paths, limit))
-
     def knows_below(self, tree_id: int, directory: bytes) -> bool:
         """Whether there is a row of a directory, or of anything below it."""
-        return any(
-            self._db.connection.execute(f"SELECT 1 FROM dirs WHERE {where} LIMIT 1", values).fetchone()  # noqa: S608
-            for where, values in (
-                (_WHERE, (tree_id, *split(directory))),
-                ("tree = ? AND parent = ?", (tree_id, directory)),
-                # '0' is the byte after '/'.
-                ("tree = ? AND parent > ? AND parent < ?", (tree_id, directory + b"/", directory + b"0")),
-            )
+        found = self._db.connection.execute(
+            f"SELECT 1 FROM dirs WHERE {AT_OR_BELOW} LIMIT 1",  # noqa: S608
+            at_or_below(tree_id, directory),
         )
+        return found.fetchone() is not None
 
     def dir_by_inode(self, tree_id: int, ino: int) -> bytes | None:
         """The path under which a directory with this inode has a row: where it was before it was renamed."""
@@ -227,18 +209,20 @@ class Directories:
             if not directory:
                 _forget(connection, "tree = ?", (tree_id,))
                 return
-            # What lies below has a path from "directory/" to "directory0": '0' is the byte after '/'.
-            _forget(
-                connection,
-                f"{_WHERE} OR tree = ? AND parent = ? OR tree = ? AND parent > ? AND parent < ?",
-                (tree_id, *split(directory), tree_id, directory, tree_id, directory + b"/", directory + b"0"),
-            )
+            _forget(connection, AT_OR_BELOW, at_or_below(tree_id, directory))
 
     def drop_name(self, tree_id: int, directory: bytes, name: bytes) -> None:
         """Drop the rows of a name that is gone, whatever it was, and of all that is below."""
         with self._db.transaction():
             self.drop_files(tree_id, directory, [name])
             self.drop_dir(tree_id, join(directory, name))
+
+
+def at_or_below(tree_id: int, directory: bytes) -> tuple[int | bytes, ...]:
+    """The values of `AT_OR_BELOW`. What lies below has a path from "directory/" to "directory0": '0' is the
+    byte after '/'.
+    """
+    return tree_id, *split(directory), tree_id, directory, tree_id, directory + b"/", directory + b"0"
 
 
 def _number(connection: sqlite3.Connection, tree_id: int, directory: bytes) -> int:

@@ -8,22 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Final, Literal
 
 import msgpack
 
 from p2psync.errors import UsageError, show_path
 from p2psync.format.ids import Ref
+from p2psync.format.paths import join
 from p2psync.state.connection import decoding
 from p2psync.state.contents import Contents
 from p2psync.state.database import Database
-from p2psync.state.directories import Directories
+from p2psync.state.directories import AT_OR_BELOW, Directories, at_or_below
 from p2psync.state.rows import DirRow, FileRow, Located
 
 __all__ = ["DirRow", "FileRow", "Located", "Role", "Tree", "Trees"]
 
 Role = Literal["publish", "mirror", "fetch"]
 
+SAMPLED: Final = 16
+"""Names of one directory in a sample: the others come from other directories."""
 _TREE: Final = "id, path, archive, role, epoch, seq, snapshot_size, snapshot, source, options"
 
 
@@ -139,6 +143,25 @@ class Trees(Directories):
             (tree.id,),
         ).fetchone()
         return row is None
+
+    def some_files(self, tree_id: int, limit: int, directory: bytes = b"") -> list[bytes]:
+        """Paths of up to `limit` files of a tree, at any depth in a directory: a sample of what was there."""
+        where = "dirs.tree = ?"
+        values: tuple[int | bytes, ...] = (tree_id,)
+        if directory:
+            where = f"dirs.id IN (SELECT id FROM dirs WHERE {AT_OR_BELOW})"  # noqa: S608
+            values = at_or_below(tree_id, directory)
+        rows = self._db.connection.execute(
+            "SELECT parent, name, names FROM dirs JOIN pieces ON pieces.id = dirs.id << 16 "  # noqa: S608
+            f"WHERE {where} LIMIT ?",
+            (*values, limit),
+        )
+        paths = (
+            join(join(parent, name), each)
+            for parent, name, names in rows
+            for each in names[1:-1].split(b"\0", SAMPLED)[:SAMPLED]
+        )
+        return list(islice(paths, limit))
 
     def find(self, digest: bytes, limit: int = 8, *, public: bool = False) -> list[Located]:
         """Up to `limit` places where the content named `digest` was when it was hashed.

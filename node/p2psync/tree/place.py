@@ -10,12 +10,18 @@ should take that as a reason for doubt only where the content is gone as well.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from p2psync.format.limits import INT64_MAX
 
 _FIELDS: Final = 3
+MOUNTS: Final = "/proc/self/mountinfo"
+"""Where Linux says what is mounted (proc_pid_mountinfo(5)); the fifth field is the place."""
+MOUNTS_MAX: Final = 256
+"""Places below one directory that are remembered: more have only containers, which have none in a mirror."""
+_ESCAPED: Final = re.compile(rb"\\([0-7]{3})")
 
 
 class Place(NamedTuple):
@@ -43,3 +49,23 @@ class Place(NamedTuple):
         """Whether both may be the same directory."""
         same_filesystem = bool(self.filesystem) and self.filesystem == other.filesystem
         return self.inode == other.inode and (self.device == other.device or same_filesystem)
+
+
+def mounts_below(path: bytes, table: str = MOUNTS) -> list[bytes]:
+    """The directories below ``path`` (absolute, real) at which something is mounted, relative to it; none
+    where the system does not say.
+    """
+    try:
+        with open(table, "rb") as file:
+            fields = [line.split(b" ") for line in file]
+    except OSError:
+        return []
+    places = {_ESCAPED.sub(_unescaped, line[4]) for line in fields if len(line) > 4}
+    below = path.rstrip(b"/") + b"/"
+    return sorted(
+        place.removeprefix(below) for place in places if place.startswith(below) and place != below
+    )[:MOUNTS_MAX]
+
+
+def _unescaped(found: re.Match[bytes]) -> bytes:
+    return bytes([int(found[1], 8) & 0xFF])
