@@ -355,6 +355,14 @@ def test_what_a_fetch_kept_is_not_lost_by_the_next_update_of_a_mirror(world: Wor
     assert mirror(world).deleted == 0
 
 
+def test_another_part_of_the_archive_is_no_reason_to_delete_all_that_was_here(world: World) -> None:
+    world.publisher.publish(MANY)
+    mirror(world)
+    with pytest.raises(DeleteLimitError):
+        world.fetch(None, b"few/", mirror=True, delete=Delete.OWN)
+    assert len(names(world.dest)) == 153
+
+
 def test_who_deletes_nothing_follows_every_snapshot(world: World) -> None:
     world.publisher.publish(MANY)
     world.fetch()

@@ -21,7 +21,7 @@ from p2psync.errors import PartialError, show_path
 from p2psync.events import Teller
 from p2psync.fetch.adopt import ADOPT_BYTES_MAX, adopt
 from p2psync.fetch.destination import Destination, only_the_file
-from p2psync.fetch.guards import begun, check_loss, note_begun, note_cleared
+from p2psync.fetch.guards import check_loss, note_begun, note_cleared
 from p2psync.fetch.options import Delete, FetchOptions, FetchSummary
 from p2psync.fetch.transfer import Context, Transfer, open_transfer
 from p2psync.fetch.wanted import Roots, Wanted
@@ -263,8 +263,7 @@ class Fetch:
                 known = await roots.known(previous)
                 plan = await self._compare(wanted, known, tree, manifest, beneath, transfer)
                 if plan.removes and self._options.delete != Delete.NONE and not self._options.accept_shrink:
-                    earlier = await roots.earlier([previous, *begun(tree)])
-                    await asyncio.to_thread(check_loss, plan, self._state, earlier, head, self.dest.path)
+                    await asyncio.to_thread(check_loss, self._state, tree, plan, head)
                 if plan.dirs:
                     beneath = beneath or self.dest.open(create=True)
                     assert beneath is not None  # noqa: S101 - created, or raised
@@ -283,7 +282,7 @@ class Fetch:
         self._summary.reused = min((self._kept or 0) + self._made_from_here, root.totals.bytes)
         if self._summary.complete:
             if self._options.delete != Delete.NONE and not self._summary.withheld:
-                note_cleared(tree, head)
+                note_cleared(tree, head, wanted.path)
             await asyncio.to_thread(self.dest.remember, tree, head)
         return False
 
@@ -343,7 +342,7 @@ class Fetch:
         try:
             way = await deletions.make_way(plan)
             if not wanted.single:  # After that: what a link is going to replace is noted there too.
-                await asyncio.to_thread(note_begun, self._state, tree, head, plan, manifest)
+                await asyncio.to_thread(note_begun, self._state, tree, head, wanted.path, plan, manifest)
             await transfer.prepare(plan, beneath, way)
             self._tell.phase("fetching", plan.size, plan.files)
             async with self._background(discovery, head) as share:

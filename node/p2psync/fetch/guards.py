@@ -6,16 +6,15 @@ so that both are known the next time, even if it is killed.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from p2psync.errors import DeleteLimitError, FileError, show_path
 from p2psync.format.head import ArchiveHead
 from p2psync.format.ids import Ref
-from p2psync.format.listing import Entry
 from p2psync.plan.changes import Plan
 from p2psync.plan.listings import Listings
-from p2psync.plan.shrink import Earlier
+from p2psync.plan.shrink import Earlier, Part
 from p2psync.state import State
 from p2psync.state.made import DIRECTORY
 from p2psync.state.trees import Tree
@@ -72,35 +71,48 @@ def _any_there(tree: Tree, paths: list[bytes]) -> bool:
     return any(os.path.lexists(os.path.join(tree.path, path)) for path in paths)
 
 
-def check_loss(plan: Plan, state: State, earlier: list[Entry], head: ArchiveHead, dest: bytes) -> None:
-    """Refuse a snapshot that has lost more than half of what DEST has, where it would be deleted. Raises
-    DeleteLimitError.
+def check_loss(state: State, tree: Tree, plan: Plan, head: ArchiveHead) -> None:
+    """Refuse a snapshot that has lost more than half of what DEST has, where it would be deleted.
+
+    Raises DeleteLimitError.
     """
-    loss = Earlier(state, earlier).loss(plan)
+    loss = Earlier(state, _begun(tree)).loss(plan)
     if loss.is_suspicious:
         raise DeleteLimitError(
             f"snapshot {head.seq} lacks {loss.lost:,} of the {loss.lost + loss.present:,} files that "
-            f"{show_path(dest)} has, as if they had been lost where it was published; nothing was changed "
-            "here; give --accept-shrink if they are meant to go"
+            f"{show_path(tree.path)} has, as if they had been lost where it was published; nothing was "
+            "changed here; give --accept-shrink if they are meant to go"
         )
 
 
-def begun(tree: Tree) -> list[Ref]:
-    """The snapshots of which something may be in DEST, beside the one that it equalled last; oldest first."""
-    return [Ref(*row) for row in tree.options.get(BEGUN, [])]
+def _begun(tree: Tree) -> list[Part]:
+    """Of what something may be in DEST, oldest first."""
+    rows = tree.options.get(BEGUN)
+    if rows is None and (complete := tree.options.get("complete")):
+        rows = [[*complete, tree.options.get("path", b"")]]  # An earlier version noted no more.
+    return [Part(Ref(size, digest), path) for size, digest, path in rows or []]
 
 
-def note_cleared(tree: Tree, head: ArchiveHead) -> None:
+def _rows(parts: Iterable[Part]) -> list[list[int | bytes]]:
+    return [[part.snapshot.size, part.snapshot.digest, part.path] for part in parts]
+
+
+def note_cleared(tree: Tree, head: ArchiveHead, path: bytes) -> None:
     """Of what earlier snapshots had, nothing is in DEST any more that might be removed."""
-    tree.options[BEGUN] = [head.snapshot.to_row()]
+    tree.options[BEGUN] = _rows([Part(head.snapshot, path)])
 
 
-def note_begun(state: State, tree: Tree, head: ArchiveHead, plan: Plan, listings: Listings) -> None:
-    """Note which snapshot is begun, and the directories and links that are going to be made. DEST exists."""
+def note_begun(
+    state: State, tree: Tree, head: ArchiveHead, path: bytes, plan: Plan, listings: Listings
+) -> None:
+    """Note what is begun (``path`` of what ``head`` names), and the directories and links that are going to
+    be made. DEST exists.
+    """
     note_place(tree)
-    refs = [*(ref for ref in begun(tree) if ref != head.snapshot), head.snapshot]
+    part = Part(head.snapshot, path)
+    parts = [*(each for each in _begun(tree) if each != part), part]
     # The first of them is of the time when nothing was kept: it has most of what there is to lose.
-    tree.options[BEGUN] = [ref.to_row() for ref in (*refs[:1], *refs[1:][1 - BEGUN_MAX :])]
+    tree.options[BEGUN] = _rows([*parts[:1], *parts[1:][1 - BEGUN_MAX :]])
     with state.transaction():
         state.trees.update(tree)
         state.meta.add_snapshot(head.archive, head.epoch, head.seq, head.snapshot)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
 from typing import NamedTuple
 
 from p2psync.chunking import cut_object
@@ -73,8 +72,3 @@ class Roots:
             wanted = await self.of(snapshot)
             return None if wanted.single else wanted.root
         return None
-
-    async def earlier(self, refs: Iterable[Ref | None]) -> list[Entry]:
-        """The roots of these snapshots, as far as they are here."""
-        roots = [await self.known(ref) for ref in dict.fromkeys(refs)]
-        return [root for root in roots if root is not None]

@@ -4,12 +4,13 @@ that was not mounted when the archive was published, or a wrong directory. Reads
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from p2psync.errors import FormatError
 from p2psync.format.ids import Ref
 from p2psync.format.listing import Entry, Kind, decode_listing
+from p2psync.format.snapshot import Snapshot
 from p2psync.plan.changes import Plan, content_key
 from p2psync.state import State
 
@@ -35,13 +36,29 @@ class Loss(NamedTuple):
         return self.lost > LOST_MIN and self.lost > self.present
 
 
-class Earlier:
-    """Earlier snapshots of what DEST is to get, as far as their listings are here."""
+class Part(NamedTuple):
+    """What was fetched once: a directory of a snapshot."""
 
-    def __init__(self, state: State, roots: Sequence[Entry]) -> None:
+    snapshot: Ref
+    path: bytes
+
+
+class Earlier:
+    """What was fetched into DEST before, as far as snapshots and listings are here."""
+
+    def __init__(self, state: State, parts: Iterable[Part]) -> None:
         self._state = state
-        self._roots = roots
         self._read: dict[Ref, Names] = {}
+        self._roots = [root for part in parts if (root := self._root(part)) is not None]
+
+    def _root(self, part: Part) -> Entry | None:
+        raw = self._state.meta.get(part.snapshot.digest)
+        if raw is None:
+            return None
+        entry: Entry | None = Snapshot.decode(raw).root
+        for name in part.path.split(b"/") if part.path else []:
+            entry = self._inside(entry).get(name)
+        return entry
 
     def loss(self, plan: Plan) -> Loss:
         """What would be lost by removing what the plan finds extraneous. Content that only got another name
