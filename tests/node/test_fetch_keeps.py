@@ -219,6 +219,37 @@ def test_max_delete_stops_where_rsync_stops(world: World, beside: Path, limit: i
     assert summary.complete
 
 
+@pytest.mark.parametrize(
+    "patterns", [["b/2"], ["/b"], ["[0-9]"], ["c/"], ["*e/***"], ["link", "z"], ["hollow/"], ["/1", "b/*/4"]]
+)
+@pytest.mark.parametrize("limit", [None, 3])
+def test_what_is_protected_stays_as_with_rsync(
+    world: World, beside: Path, patterns: list[str], limit: int | None
+) -> None:
+    options = [f"--filter=P {pattern}" for pattern in patterns]
+    code = rsync(
+        world.folder / "source", beside, "--delete", *options, *([f"--max-delete={limit}"] if limit else [])
+    )
+    summary = world.fetch(delete=Delete.ALL, max_delete=limit, protect=tuple(patterns))
+    assert names(world.dest) == names(beside)
+    assert summary.exit_code == code
+
+
+def test_what_came_from_the_archive_can_be_protected_too(world: World) -> None:
+    mirror(world)
+    world.publisher.publish(without(b"notes"))
+    assert mirror(world, protect=("a",)).kept == [b"notes"]
+    assert names(world.dest / "notes") == {"a"}
+
+
+def test_a_directory_with_something_protected_in_it_does_not_make_way(world: World) -> None:
+    mirror(world)
+    world.publisher.publish(changed(notes=b"a file now"))
+    assert mirror(world, delete=Delete.ALL, protect=("b",)).exit_code == 23
+    assert names(world.dest / "notes") == {"a", "b"}
+    assert mirror(world, delete=Delete.ALL, protect=("c",)).exit_code == 0
+
+
 def test_without_delete_nothing_goes_as_with_rsync(world: World, beside: Path) -> None:
     assert rsync(world.folder / "source", beside) == 0
     assert world.fetch().exit_code == 0

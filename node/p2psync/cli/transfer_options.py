@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from p2psync.cli.options import Network, stack
-from p2psync.cli.types import RATE, SECONDS
+from p2psync.cli.types import RATE, RULE, SECONDS
 
 if TYPE_CHECKING:
     from p2psync.fetch.keywords import TransferOptions
@@ -24,6 +24,7 @@ class Transfer(NamedTuple):
     checksum: bool
     delete: bool | None
     max_delete: int | None
+    protect: tuple[str, ...]
     accept_shrink: bool
     accept_moved: bool
     timeout: int | None
@@ -43,6 +44,7 @@ class Transfer(NamedTuple):
             "require_fresh": self.require_fresh,
             "checksum": self.checksum,
             "max_delete": None if self.max_delete is None else max(self.max_delete, 0),
+            "protect": self.protect,
             "accept_shrink": self.accept_shrink,
             "accept_moved": self.accept_moved,
             "check_dest": not self.no_check_dest,
@@ -88,6 +90,13 @@ def transfer_options(function: Callable[..., Any]) -> Callable[..., Any]:
             metavar="N",
             help="Delete no more than N names in one run, and end with 25 if more would go (-1 is 0, as in "
             "rsync).",
+        ),
+        click.option(
+            "--protect",
+            type=RULE,
+            multiple=True,
+            metavar="PATTERN",
+            help="Never delete what matches, as rsync's --filter 'P PATTERN'; may be repeated.",
         ),
         click.option(
             "--accept-shrink",

@@ -35,6 +35,7 @@ from p2psync.network.protocols import Network
 from p2psync.plan.changes import Plan
 from p2psync.plan.compare import Comparison
 from p2psync.plan.deletions import Deletions
+from p2psync.rules.filter import Filter
 from p2psync.sources.finders.discovery import Discovery
 from p2psync.sources.swarm import Swarm
 from p2psync.state import State
@@ -120,6 +121,7 @@ class Fetch:
         self._control = control
         self._arena = arena
         self.dest = Destination(options, state)
+        self._protect = Filter.parse(b"P " + os.fsencode(pattern) for pattern in options.protect)
         self._kept: int | None = None
         self._made_from_here = 0
         self._summary = FetchSummary(options.url.archive)
@@ -268,7 +270,12 @@ class Fetch:
                     beneath = beneath or self.dest.open(create=True)
                     assert beneath is not None  # noqa: S101 - created, or raised
                     deletions = Deletions(
-                        self._state, tree, beneath, self._options.delete, self._options.max_delete
+                        self._state,
+                        tree,
+                        beneath,
+                        self._options.delete,
+                        self._options.max_delete,
+                        self._protect,
                     )
                     if await self._carry_out(
                         plan, wanted, tree, beneath, transfer, manifest, discovery, head, deletions

@@ -42,6 +42,8 @@ class TransferOptions(Asking, total=False):
     """
     max_delete: int | None
     """Names that may be removed by one run; None for any number."""
+    protect: Sequence[str]
+    """Patterns of names that are never removed, as in rsync's ``--filter 'P PATTERN'``."""
     accept_shrink: bool
     """Follow a snapshot that has lost most of what is here."""
     accept_moved: bool
@@ -62,7 +64,7 @@ def options_for(
 ) -> FetchOptions:
     """What a fetch is asked to do, as values. Raises UsageError: `source` is no URL of an archive."""
     given: dict[str, Any] = {**options}
-    for several in ("sources", "bootstrap"):
+    for several in ("sources", "bootstrap", "protect"):
         given[several] = tuple(given.get(several, ()))
     given.setdefault("delete", Delete.OWN if mirror else Delete.NONE)
     return FetchOptions(

@@ -49,6 +49,8 @@ class FetchOptions:
     delete: Delete = Delete.NONE
     max_delete: int | None = None
     """Names that may be removed by one run (rsync's --max-delete), None for any number."""
+    protect: tuple[str, ...] = ()
+    """Patterns of names that are never removed (rsync's ``--filter 'P PATTERN'``)."""
     accept_shrink: bool = False
     """Follow a snapshot that has lost most of what is in DEST."""
     accept_moved: bool = False

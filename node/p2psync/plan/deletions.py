@@ -14,11 +14,12 @@ import os
 import stat
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, StrEnum
-from typing import NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from p2psync.format.paths import join, split
 from p2psync.format.reserved import TEMPORARY_PREFIX
 from p2psync.plan.changes import Deletion, Plan
+from p2psync.rules.filter import Filter
 from p2psync.state import State
 from p2psync.state.made import DIRECTORY
 from p2psync.state.rows import was_put
@@ -29,6 +30,7 @@ from p2psync.tree.stamp import Stamp
 from p2psync.tree.survey import survey
 
 T = TypeVar("T")
+NO_RULES: Final = Filter()
 
 
 class Delete(StrEnum):
@@ -84,10 +86,16 @@ class Deletions:
     """
 
     def __init__(
-        self, state: State, tree: Tree, beneath: Beneath, policy: Delete, limit: int | None = None
+        self,
+        state: State,
+        tree: Tree,
+        beneath: Beneath,
+        policy: Delete,
+        limit: int | None = None,
+        rules: Filter = NO_RULES,
     ) -> None:
         """``limit``: names that may go (rsync's --max-delete), None for any number; directories that make way
-        do not count, as in rsync.
+        do not count, as in rsync. ``rules``: what is protected whatever the policy.
         """
         self._state = state
         self._tree = tree
@@ -95,6 +103,7 @@ class Deletions:
         self._policy = policy
         self._limit = limit
         self._left = limit
+        self._rules = rules
         self._made: list[Deletion] = []
         self._stopped = False
         self.kept: list[bytes] = []
@@ -140,7 +149,7 @@ class Deletions:
                 path = join(work.path, name)
                 if self._stopped or self._beneath.spares(path):
                     continue
-                if self._policy == Delete.ALL:
+                if self._policy == Delete.ALL and not self._rules.rules:
                     may_go[path] = None
                     continue
                 try:
@@ -152,7 +161,9 @@ class Deletions:
         return may_go
 
     def _is_ours(self, path: bytes, name: bytes) -> bool:
-        """Whether a directory and all below it were put here, and are as they were then."""
+        """Whether a directory and all below it may go: were put here and are as they were then, unless all is
+        to go that is not protected.
+        """
         made, limit = self._made, self._left
         self._made, self._left = [], None
         try:
@@ -216,9 +227,12 @@ class Deletions:
         where = join(path, name)
         if self._policy == Delete.NONE or where in self._beneath.spared or self._stopped:
             return _Verdict.STAYS
-        if stat.S_ISDIR(found.st_mode):
+        is_directory = stat.S_ISDIR(found.st_mode)
+        if self._rules.rules and self._rules.protected(where, is_directory):
+            return _Verdict.STAYS
+        if is_directory:
             if self._policy == Delete.ALL:
-                plain = self._left is None and not self._beneath.spares(where)
+                plain = self._left is None and not self._rules.rules and not self._beneath.spares(where)
                 return _Verdict.WHOLE if plain else _Verdict.INSIDE
             known = name in evidence.made or self._state.trees.knows_below(self._tree.id, where)
             return _Verdict.INSIDE if known else _Verdict.STAYS
