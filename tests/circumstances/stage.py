@@ -1,0 +1,205 @@
+"""One circumstance on one file system for one program: a source, a destination, and what came of it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from tests.circumstances.places import command
+from tests.help.places import own_host
+
+PLAIN_USER: Final = 65534
+"""nobody: has no rights that others have not."""
+SAID_LINES: Final = 3
+"""Lines of what a program said that are kept for the table."""
+RSYNC_PORT: Final = 8873
+DEADLINE: Final = 120.0
+"""Seconds after which a program that hangs is ended."""
+
+
+@dataclass
+class Outcome:
+    """What a program left and said."""
+
+    code: int
+    said: list[str]
+    wrong: list[str] = field(default_factory=list)
+    """Paths that are not as in the source, as rsync itemizes them."""
+
+
+class Stage:
+    """Where a circumstance is set up."""
+
+    def __init__(self, folder: Path, place: Path, *, plain: bool) -> None:
+        self.source = folder / "source"
+        self.work = place
+        """The file system that DEST is on."""
+        self.dest = place / "dest"
+        self.plain = plain
+        """Whether the program runs as a plain user."""
+        self.delete = False
+        self.limit = 0
+        """Bytes that a file may have at most (setrlimit(2)); 0: as many as the file system allows."""
+        self.stack = contextlib.ExitStack()
+        """What is to be undone in the end."""
+        self.mark = os.fsencode(f" {os.path.basename(folder)}")
+        self.source.mkdir()
+        self.dest.mkdir()
+        self.own(self.dest)
+
+    def own(self, path: Path) -> None:
+        """Give what the program is to own to the user that it runs as."""
+        if self.plain:
+            with contextlib.suppress(OSError):
+                os.chown(path, PLAIN_USER, PLAIN_USER, follow_symlinks=False)
+
+    def write(self, name: str, text: str | bytes = "text", *, mode: int = 0o644) -> Path:
+        """A file of the source."""
+        return self._file(self.source / name, text, mode)
+
+    def there(self, name: str, text: str | bytes = "text", *, mode: int = 0o644, foreign: bool = False) -> Path:
+        """A file of DEST; ``foreign``: it is root's."""
+        path = self._file(self.dest / name, text, mode)
+        if not foreign:
+            for each in (path, *path.relative_to(self.dest).parents[:-1]):
+                self.own(self.dest / each)
+        return path
+
+    def _file(self, path: Path, text: str | bytes, mode: int) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = text.encode() if isinstance(text, str) else text
+        path.write_bytes(content + self.mark)  # Nobody else's content: who has it can be asked for it.
+        with contextlib.suppress(OSError):
+            path.chmod(mode)
+        return path
+
+    def flag(self, path: Path, letter: str) -> None:
+        """Set an attribute as chattr(1) does, until the end."""
+        command("chattr", f"+{letter}", path)
+        self.stack.callback(subprocess.run, ["chattr", f"-{letter}", str(path)], capture_output=True)
+
+    def mount(self, path: Path) -> None:
+        """Mount an empty file system there, until the end."""
+        path.mkdir(parents=True, exist_ok=True)
+        command("mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", path)
+        self.stack.callback(subprocess.run, ["umount", "-l", str(path)], capture_output=True)
+        self.own(path)
+
+    def wrong(self) -> list[str]:
+        """What is in DEST other than in the source, as rsync sees it."""
+        options = ["-rlptn", "--delete", "--out-format=%i %n"]
+        done = subprocess.run(
+            ["rsync", *options, f"{self.source}/", f"{self.dest}/"], capture_output=True, check=False
+        )
+        lines = done.stdout.decode("utf-8", "backslashreplace").splitlines()
+        return [line for line in lines if not line.endswith(".p2psync.partial/")]
+
+
+class Program:
+    """What is run in each circumstance."""
+
+    name = ""
+
+    def run(self, stage: Stage) -> Outcome:
+        raise NotImplementedError
+
+    def _run(self, argv: Sequence[str], stage: Stage, **env: str) -> Outcome:
+        words = list(argv)
+        if stage.plain:
+            ids = (f"--reuid={PLAIN_USER}", f"--regid={PLAIN_USER}", "--clear-groups")
+            words = ["setpriv", *ids, *words]
+        if stage.limit:
+            words = ["prlimit", f"--fsize={stage.limit}", *words]
+        try:
+            done = subprocess.run(
+                words, capture_output=True, env={**os.environ, **env}, timeout=DEADLINE, check=False, cwd="/"
+            )
+        except subprocess.TimeoutExpired:
+            return Outcome(-1, ["it hung"])
+        text = (done.stderr or b"").decode("utf-8", "backslashreplace")
+        return Outcome(done.returncode, text.strip().splitlines())
+
+
+class Rsync(Program):
+    """rsync, from a daemon that reads as root."""
+
+    name = "rsync"
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._address = own_host()  # where nobody else listens, so that any port is free
+        self._config = folder / "rsyncd.conf"
+        self._config.write_text(
+            f"uid = 0\ngid = 0\nuse chroot = no\nport = {RSYNC_PORT}\naddress = {self._address}\n"
+            f"[all]\npath = {folder}\nread only = yes\n"
+        )
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[Rsync]:
+        argv = ["rsync", "--daemon", "--no-detach", f"--config={self._config}"]
+        with subprocess.Popen(argv, stdin=subprocess.DEVNULL) as daemon:
+            try:
+                yield self
+            finally:
+                daemon.terminate()
+
+    def run(self, stage: Stage) -> Outcome:
+        inside = stage.source.relative_to(self._folder)
+        url = f"rsync://{self._address}:{RSYNC_PORT}/all/{inside}/"
+        options = ["-rlpt", *(["--delete"] if stage.delete else [])]
+        return self._run(["rsync", *options, url, f"{stage.dest}/"], stage)
+
+
+class P2psync(Program):
+    """p2psync: published by root and served by one node; each circumstance has a state directory of its own."""
+
+    name = "p2psync"
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._program = [sys.executable, "-m", "p2psync"]
+        self._address = ""
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[P2psync]:
+        argv = [*self._program, "node", "--state", str(self._folder / "origin"), "--listen", "127.0.0.1:0"]
+        with subprocess.Popen(
+            [*argv, "--json"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        ) as node:
+            assert node.stdout is not None
+            ready = next(event for line in node.stdout if (event := json.loads(line))["event"] == "ready")
+            self._address = ready["listen"]
+            try:
+                yield self
+            finally:
+                node.terminate()
+
+    def run(self, stage: Stage) -> Outcome:
+        state = self._folder / "origin"
+        published = subprocess.run(
+            [*self._program, "publish", str(stage.source), "--state", str(state), "-q", "--json"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        url = next(word for word in published.stdout.split('"') if word.startswith("p2psync://"))
+        own = stage.source.parent / "state"
+        own.mkdir(exist_ok=True)
+        stage.own(own)
+        argv = ["fetch", url.split("?")[0], str(stage.dest), "--source", self._address, "--state", str(own)]
+        options = ["-q", "--no-share", *(["--delete"] if stage.delete else [])]
+        return self._run([*self._program, *argv, *options], stage)
+
+
+def clean(path: Path) -> None:
+    """Remove what a circumstance left."""
+    shutil.rmtree(path, ignore_errors=True)
+    subprocess.run(["rm", "-rf", str(path)], capture_output=True, check=False)
