@@ -1,6 +1,6 @@
 """Run the circumstances and print what came of them, as a table.
 
-    python -m tests.circumstances [--only WORD ...] [--places NAME ...] [--write FILE] [-v]
+python -m tests.circumstances [--only WORD ...] [--places NAME ...] [--write FILE] [-v]
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.circumstances.cases import CIRCUMSTANCES, Circumstance
-from tests.circumstances.places import FILE_SYSTEMS, Unavailable
+from tests.circumstances.places import FILE_SYSTEMS, WITHOUT_MODES, Unavailable
 from tests.circumstances.stage import Outcome, P2psync, Program, Rsync, Stage, clean
 from tests.circumstances.table import Row, page
 
@@ -70,6 +70,7 @@ def _outcome(circumstance: Circumstance, place: str, plain: bool, folder: Path, 
         with FILE_SYSTEMS[place](own) as mounted:
             mounted.chmod(0o755)
             stage = Stage(own, mounted, plain=plain)
+            stage.no_modes = place in WITHOUT_MODES
             with stage.stack:
                 for _ in circumstance.run(stage):
                     outcome = program.run(stage)

@@ -88,7 +88,9 @@ def _layers(folder: Path) -> str:
 @contextlib.contextmanager
 def overlay(folder: Path) -> Iterator[Path]:
     layers = _layers(folder)
-    with _mounted(folder / "mount", "mount", "-t", "overlay", "-o", layers, "overlay", folder / "mount") as at:
+    with _mounted(
+        folder / "mount", "mount", "-t", "overlay", "-o", layers, "overlay", folder / "mount"
+    ) as at:
         yield at
 
 
@@ -129,3 +131,5 @@ FILE_SYSTEMS: Final[dict[str, Callable[[Path], contextlib.AbstractContextManager
     "ntfs": ntfs,
 }
 """By name, each a context manager: given an empty folder, where it is mounted."""
+WITHOUT_MODES: Final = frozenset({"exfat", "ntfs"})
+"""Those that take a mode and forget it."""

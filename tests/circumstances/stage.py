@@ -45,6 +45,8 @@ class Stage:
         self.dest = place / "dest"
         self.plain = plain
         """Whether the program runs as a plain user."""
+        self.no_modes = False
+        """Whether the file system has no modes."""
         self.delete = False
         self.limit = 0
         """Bytes that a file may have at most (setrlimit(2)); 0: as many as the file system allows."""
@@ -65,7 +67,9 @@ class Stage:
         """A file of the source."""
         return self._file(self.source / name, text, mode)
 
-    def there(self, name: str, text: str | bytes = "text", *, mode: int = 0o644, foreign: bool = False) -> Path:
+    def there(
+        self, name: str, text: str | bytes = "text", *, mode: int = 0o644, foreign: bool = False
+    ) -> Path:
         """A file of DEST; ``foreign``: it is root's."""
         path = self._file(self.dest / name, text, mode)
         if not foreign:
@@ -95,12 +99,13 @@ class Stage:
 
     def wrong(self) -> list[str]:
         """What is in DEST other than in the source, as rsync sees it."""
-        options = ["-rlptn", "--delete", "--out-format=%i %n"]
+        attributes = "-rltn" if self.no_modes else "-rlptn"
+        options = [attributes, "--modify-window=2", "--delete", "--exclude=/.p2psync.partial"]
+        options.append("--out-format=%i %n")
         done = subprocess.run(
             ["rsync", *options, f"{self.source}/", f"{self.dest}/"], capture_output=True, check=False
         )
-        lines = done.stdout.decode("utf-8", "backslashreplace").splitlines()
-        return [line for line in lines if not line.endswith(".p2psync.partial/")]
+        return done.stdout.decode("utf-8", "backslashreplace").splitlines()
 
 
 class Program:
@@ -159,7 +164,7 @@ class Rsync(Program):
 
 
 class P2psync(Program):
-    """p2psync: published by root and served by one node; each circumstance has a state directory of its own."""
+    """p2psync: published by root, served by one node; each circumstance has a state directory of its own."""
 
     name = "p2psync"
 

@@ -25,7 +25,11 @@ class Row(NamedTuple):
     def worse(self) -> bool:
         """Whether p2psync left more undone than rsync, or did not say so."""
         more = not {_path(line) for line in self.ours.wrong} <= {_path(line) for line in self.theirs.wrong}
-        return more or (not self.ours.code and bool(self.ours.wrong)) or (self.ours.code > 0 and not self.ours.said)
+        return (
+            more
+            or (not self.ours.code and bool(self.ours.wrong))
+            or (self.ours.code > 0 and not self.ours.said)
+        )
 
     def line(self) -> str:
         """For a terminal."""
@@ -33,16 +37,24 @@ class Row(NamedTuple):
         mark = "WORSE" if self.worse else "ok"
         return (
             f"{mark:5} {self.circumstance.name:38} {self.place:12} {who}  p2psync {self.ours.code:3} "
-            f"({len(self.ours.wrong)} not as in the source)  rsync {self.theirs.code:3} ({len(self.theirs.wrong)})"
+            f"({len(self.ours.wrong)} not as in the source)  "
+            f"rsync {self.theirs.code:3} ({len(self.theirs.wrong)})"
         )
 
     def details(self) -> str:
         """What the programs left and said."""
         lines: list[str] = []
         for name, outcome in (("p2psync", self.ours), ("rsync", self.theirs)):
-            lines += [f"      {name} left {_path(line)[:60]!r} ({line.split()[0]})" for line in outcome.wrong[:12]]
+            lines += [
+                f"      {name} left {_path(line)[:60]!r} ({line.split()[0]})" for line in outcome.wrong[:12]
+            ]
             lines += [f"      {name}: {text[:230]}" for text in outcome.said[:12]]
         return "\n".join(lines)
+
+
+def _undone(outcome: Outcome) -> set[str]:
+    """What should be otherwise. Of a mount point rsync removes what it can, which is no merit."""
+    return {_path(line) for line in outcome.wrong if not line.startswith("*deleting")}
 
 
 def _path(line: str) -> str:

@@ -416,7 +416,7 @@ class Arena:
                     archive_path=lambda target: target.path,
                 )
                 complete = not (result.missing or result.failed or result.superseded)
-                await work.finish(plan, self.manifest, beneath, complete=complete)
+                await work.finish(plan, self.manifest, beneath, removes=True, complete=complete)
                 return result
         finally:
             beneath.close()

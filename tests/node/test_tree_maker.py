@@ -28,7 +28,7 @@ from p2psync.tree.orders import (
     SetAttributes,
     WriteObject,
 )
-from p2psync.tree.trouble import NOT_EMPTY, explain
+from p2psync.tree.trouble import FULL_MAX, NOT_EMPTY, explain
 
 BEFORE_1970 = -86_400_000_000_001
 
@@ -589,3 +589,56 @@ def die(writing: WriterBench) -> None:
         with contextlib.suppress(OSError):
             if Path(f"/proc/self/fd/{fd}").readlink().is_relative_to(writing.dest):
                 os.close(fd)
+
+
+def test_one_refused_write_does_not_end_the_work(
+    writing: WriterBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A quota of one directory, or a file larger than what is free: the next one may fit."""
+    write = os.write
+
+    def full(fd: int, data: Any) -> int:
+        if len(data) > 100 and bytes(data[:1]) == b"x":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(fd, data)
+
+    monkeypatch.setattr(os, "write", full)
+    assert writing.make(b"large", b"x" * 200) == os.strerror(errno.ENOSPC)
+    assert isinstance(writing.make(b"small", b"x"), tuple)
+
+
+def test_a_disk_that_takes_small_files_only_ends_the_work_in_the_end(
+    writing: WriterBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a whole archive would be fetched for nothing."""
+    write = os.write
+
+    def full(fd: int, data: Any) -> int:
+        if bytes(data[:1]) == b"x":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(fd, data)
+
+    monkeypatch.setattr(os, "write", full)
+    for number in range(FULL_MAX):
+        assert writing.make(b"%d" % number, b"x") == os.strerror(errno.ENOSPC)
+    assert writing.broken(writing.small(b"last", b"x")).errno == errno.ENOSPC
+
+
+def test_a_file_keeps_its_place_without_a_mode_that_it_cannot_have(
+    writing: WriterBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a file system without modes every file is root's, and chmod(2) is refused to everybody else."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "fchmod", refuse)
+    monkeypatch.setattr(os, "utime", refuse)
+    told = "it is there, but without its mode and time (Operation not permitted)"
+    assert writing.make(b"small", b"new") == told
+    assert writing.link(b"link", b"target") == told
+    writing.write_new()
+    assert writing.finish_new(target(b"large"), target(b"copy")).results == [told, told]
+    assert writing.place(b"small").read_bytes() == b"new"
+    assert os.readlink(writing.place(b"link")) == "target"
+    assert writing.place(b"large").read_bytes() == writing.place(b"copy").read_bytes() == NEW

@@ -159,23 +159,49 @@ def test_a_directory_that_cannot_be_moved_stays(
     assert writing.place(b"x").read_bytes() == NEW
 
 
-def test_one_on_another_file_system_stays(writing: WriterBench, monkeypatch: pytest.MonkeyPatch) -> None:
-    hold(writing, b"mounted/x")
+def across(patched: pytest.MonkeyPatch) -> None:
+    """Let no name go from one directory to another, as where file systems meet, or layers of an overlay."""
     real = os.rename
 
-    def across(source: Any, name: Any, *, src_dir_fd: int, dst_dir_fd: int) -> None:
+    def rename(source: Any, name: Any, *, src_dir_fd: int, dst_dir_fd: int) -> None:
         if os.fstat(src_dir_fd).st_ino != os.fstat(dst_dir_fd).st_ino:
             raise OSError(errno.EXDEV, "Invalid cross-device link")
         real(source, name, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
 
-    monkeypatch.setattr(os, "rename", across)
+    patched.setattr(os, "rename", rename)
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_one_that_cannot_be_moved_is_removed(
+    writing: WriterBench, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    hold(writing, b"mounted/x")
+    across(monkeypatch)
     writing.may_replace(b"mounted/x")
-    for result in (writing.make(b"mounted/x", b"new"), writing.link(b"mounted/x", b"target")):
-        assert isinstance(result, str)
-        assert "cross-device" in result
-    assert held(writing, b"mounted/x")
+    made = writing.make if kind == "file" else writing.link
+    assert isinstance(made(b"mounted/x", b"new"), tuple)
     assert os.listdir(writing.place(b"mounted")) == ["x"]
+    assert not writing.place(b"mounted/x").is_dir()
     assert writing.partial == set()
+
+
+def test_one_that_can_be_neither_moved_nor_emptied_stays(
+    writing: WriterBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold(writing, b"mounted/x")
+    across(monkeypatch)
+    unlink = os.unlink
+
+    def keep_one(name: bytes, *, dir_fd: int) -> None:
+        if name == b"file":
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+        unlink(name, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "unlink", keep_one)
+    writing.may_replace(b"mounted/x")
+    result = writing.make(b"mounted/x", b"new")
+    assert result == "'x/sub/file' in it stays: Operation not permitted"
+    assert writing.place(b"mounted/x").is_dir()
 
 
 def test_what_cannot_be_removed_in_the_end_is_named(

@@ -208,6 +208,14 @@ class Fetch:
         if len(missing) > MISSING_SHOWN:
             self._tell.warn(f"no source has {len(missing) - MISSING_SHOWN} more")
 
+    def _tell_failed(self) -> None:
+        """Say what could not be put in place, removed or given its mode and time, and why."""
+        failed = self._summary.failed
+        for failure in failed[:MISSING_SHOWN]:
+            self._tell.warn(failure)
+        if len(failed) > MISSING_SHOWN:
+            self._tell.warn(f"{len(failed) - MISSING_SHOWN} more failed like these")
+
     def _tell_unread(self, unread: int) -> None:
         """Say that this snapshot is not all that its publisher has. Of a part of it that is not known."""
         self._summary.unread = 0 if self._options.url.path else unread
@@ -282,7 +290,8 @@ class Fetch:
                     ):
                         return True
                 else:
-                    self._summary.missing = list(plan.unread)
+                    self._summary.missing, self._summary.failed = list(plan.unread), list(plan.refused)
+                    self._tell_failed()
         finally:
             if beneath is not None:
                 beneath.close()
@@ -362,31 +371,30 @@ class Fetch:
                     look_again=lambda: discovery.look_again(head),
                     archive_path=wanted.archive_path,
                 )
-            complete = self._take_result(result, plan)
-            if complete:
+            self._take_result(result, plan)
+            # What this file system refuses keeps nothing else from going, as with rsync.
+            removes = not (self._summary.missing or result.superseded)
+            if removes:
                 self._tell.phase("finishing", None, None)
                 await deletions.decide(plan)
                 self._tell_kept(deletions)
-            failed = await transfer.finish(plan, manifest, beneath, complete=complete)
+            complete = removes and not (result.failed or plan.refused)
+            failed = await transfer.finish(plan, manifest, beneath, removes=removes, complete=complete)
         finally:
             self._made_from_here += transfer.result.reused
             self._summary.deleted += transfer.deleted
             transfer.forget_result()
-        for failure in failed:
-            self._tell.warn(failure)
-        self._summary.failed += failed
+        self._summary.failed += [*plan.refused, *deletions.refused, *failed]
+        self._tell_failed()
         return result.superseded
 
-    def _take_result(self, result: Result, plan: Plan) -> bool:
-        """Note what came of the download; True if everything is in place."""
+    def _take_result(self, result: Result, plan: Plan) -> None:
+        """Note what came of the download."""
         self._summary.changed += result.changed
         self._summary.missing = sorted(
             {*result.missing, *(path + b"/" if path else b"./" for path in plan.unread)}
         )
         self._summary.failed = list(result.failed)
-        for failure in result.failed:
-            self._tell.warn(failure)
-        return not (self._summary.missing or result.failed or result.superseded)
 
     @contextlib.asynccontextmanager
     async def _background(self, discovery: Discovery, head: ArchiveHead) -> AsyncIterator[Share]:

@@ -51,15 +51,15 @@ class Finish:
         self.removed = 0
         """Names that were removed."""
 
-    async def run(self, plan: Plan, listings: Listings, *, complete: bool) -> list[str]:
-        """What could not be done, each with its path and reason. ``complete``: all of the snapshot is in
-        place.
+    async def run(self, plan: Plan, listings: Listings, *, removes: bool, complete: bool) -> list[str]:
+        """What could not be done, each with its path and reason. ``removes``: what the plan says is removed.
+        ``complete``: all of the snapshot is in place.
 
         Raises FileError: the disk refuses. What was done is kept.
         """
         self._writer.on_fact = self._take
         failed: list[str] = []
-        if complete:
+        if removes:
             failed += await self._remove(plan.deletions)
         tidied = await self._order(orders.Tidy(next(self._tokens), everything=complete))
         failed += [

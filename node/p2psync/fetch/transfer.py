@@ -206,14 +206,16 @@ class Transfer:
         rows = self._context.state.trees.files_in(self._tree.id, directory)
         return {name: (row.size, row.mtime_ns, row.ctime_ns, row.ino) for name, row in rows.items()}
 
-    async def finish(self, plan: Plan, manifest: Manifest, beneath: Beneath, *, complete: bool) -> list[str]:
+    async def finish(
+        self, plan: Plan, manifest: Manifest, beneath: Beneath, *, removes: bool, complete: bool
+    ) -> list[str]:
         """Remove what the plan says, set modes and times of directories, tidy up; what failed, each with
-        its reason.
+        its reason (``fetch.finish``).
         """
         writer = self._writer
         assert writer is not None  # noqa: S101 - opened by ``prepare``
         finish = Finish(self._context.state, self._tree, writer, self._index, beneath)
-        failed = await finish.run(plan, manifest, complete=complete)
+        failed = await finish.run(plan, manifest, removes=removes, complete=complete)
         self._removed += finish.removed
         return failed
 

@@ -144,6 +144,10 @@ class Plan:
     """Bytes of the files whose content is right already, as far as they are known."""
     unread: list[bytes] = field(default_factory=list)
     """Directories whose listing no source had; what is below them is not in this plan."""
+    refused: list[str] = field(default_factory=list)
+    """Directories of DEST that could not be read, each with the reason; nothing below them is in this plan,
+    either.
+    """
     unread_bytes: int = 0
     """Bytes of the files below these, as far as they are known."""
     contents: array[int] = field(default_factory=lambda: array("q"))

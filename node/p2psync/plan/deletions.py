@@ -24,7 +24,7 @@ from p2psync.state import State
 from p2psync.state.made import DIRECTORY
 from p2psync.state.rows import was_put
 from p2psync.state.trees import FileRow, Tree
-from p2psync.tree.beneath import Beneath, file_error
+from p2psync.tree.beneath import Beneath
 from p2psync.tree.reading import Truncated, hash_file
 from p2psync.tree.stamp import Stamp
 from p2psync.tree.survey import survey
@@ -112,6 +112,8 @@ class Deletions:
         """Files among them that were put here and were changed since."""
         self.withheld = 0
         """Names that stay because of the limit."""
+        self.refused: list[str] = []
+        """Directories that stay since they cannot be read, each with the reason."""
 
     async def make_way(self, plan: Plan) -> dict[bytes, bytes | None]:
         """Which of the directories that stand where the snapshot has a file or a link may go when that is
@@ -122,9 +124,9 @@ class Deletions:
         return await self._beside(lambda: self._make_way(plan))
 
     async def decide(self, plan: Plan) -> None:
-        """Fill in ``plan.deletions``, and what is kept. Raises FileError where DEST cannot be read."""
+        """Fill in ``plan.deletions``, and what is kept."""
         self._made, self._left = [], self._limit
-        self.kept, self.edited, self.withheld = [], [], 0
+        self.kept, self.edited, self.withheld, self.refused = [], [], 0, []
         self.kept += [join(work.path, name) for work in plan.dirs for name in work.guarded]
         if any(work.extraneous for work in plan.dirs):
             await self._beside(lambda: self._decide(plan))
@@ -181,7 +183,11 @@ class Deletions:
                 self._in_directory(work.path, work.extraneous)
 
     def _in_directory(self, path: bytes, names: Sequence[bytes]) -> None:
-        found = {name: status for name, status in self._look(path).items() if name in names}
+        try:
+            found = {name: status for name, status in self._look(path).items() if name in names}
+        except OSError as error:
+            self.refused.append(f"{os.fsdecode(path)!r}: the directory cannot be read ({error.strerror})")
+            return
         evidence = self._evidence(path, found)
         for name in _in_order(found):
             if name.startswith(TEMPORARY_PREFIX) and not stat.S_ISDIR(found[name].st_mode):
@@ -241,7 +247,11 @@ class Deletions:
 
     def _inside(self, path: bytes, name: bytes, evidence: _Evidence) -> _Directory:
         where = join(path, name)
-        found = self._look(where)
+        try:
+            found = self._look(where)
+        except OSError as error:
+            self.refused.append(f"{os.fsdecode(where)!r}: the directory cannot be read ({error.strerror})")
+            return _Directory(where, {}, _Evidence({}, {}), may_go=False)
         made = self._policy == Delete.ALL or evidence.made.get(name, b"") is DIRECTORY
         may_go = made and not self._beneath.spares(where)  # What is spared does not show.
         return _Directory(where, found, self._evidence(where, found), may_go)
@@ -302,13 +312,11 @@ class Deletions:
             os.close(fd)
 
     def _look(self, path: bytes) -> dict[bytes, os.stat_result]:
-        """What is in a directory of DEST now."""
+        """What is in a directory of DEST now. Raises OSError."""
         try:
             return self._beneath.scan(path)
         except FileNotFoundError:
             return {}
-        except OSError as error:
-            raise file_error(error, join(self._beneath.root, path), "reading the directory") from None
 
 
 def _in_order(found: Mapping[bytes, os.stat_result]) -> list[bytes]:

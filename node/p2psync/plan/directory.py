@@ -110,28 +110,22 @@ class DirectoryComparison:
         everything in it is as it should be (then the rows are those of all its files).
         """
         path = item.path
-        if item.depth > DEPTH_MAX or len(path) > PATH_MAX:
-            raise FormatError(
-                f"the archive nests directories deeper than {DEPTH_MAX}, or has paths over {PATH_MAX} bytes"
-            )
-        entry = item.entry if item.entry is not None else self._look_up(item)
-        entries = self._listings.listing(item.ref)
-        # Also what bounds the walk: a bomb of repeated directories would have to declare its true size.
-        check_totals(entry, entries)
-        if not path and any(each.name in RESERVED_NAMES for each in entries):
-            raise FormatError(
-                "the archive has a folder at its root that p2psync keeps for itself; nothing was fetched"
-            )
-        self._spare(path, entries)
+        entry, entries = self._accept(item)
         carried = item.carried or is_carried(entry)
         work = DirWork(path, item.ref, entry.mode, entry.mtime_ns, item.exists, entry.totals)
         if not item.exists:
             self._all_is_missing(work, entries, item, plan, inner)
             plan.dirs.append(work)
             return entries, [], None
-        found = self._scan(path)
-        own = found.pop(b"", None)
-        work.retouch = own is None or not same_attributes(own, entry)
+        try:
+            found, own = self._scan(path)
+        except OSError as error:
+            if not path and self._beneath is not None:
+                raise file_error(error, self._beneath.root, "reading the directory") from None
+            plan.refused.append(f"{os.fsdecode(path)!r}: the directory cannot be read ({error.strerror})")
+            plan.unread_bytes += entry.totals.bytes
+            return entries, [], None
+        work.retouch = own != (entry.mode, entry.mtime_ns)
         names = dict(found)
         known = self._state.trees.files_in(self._tree.id, path) if names else {}
         rows_below = self._state.trees.dirs_in(self._tree.id, path) if with_rows else {}
@@ -175,6 +169,23 @@ class DirectoryComparison:
         if work.changes or not settled or self.stopped:
             return entries, checked, None
         return entries, *self._row(item, entry, entries, found, known, checked)
+
+    def _accept(self, item: Item) -> tuple[Entry, list[Entry]]:
+        """The entry of a directory and its listing, within what any archive may have. Raises FormatError."""
+        if item.depth > DEPTH_MAX or len(item.path) > PATH_MAX:
+            raise FormatError(
+                f"the archive nests directories deeper than {DEPTH_MAX}, or has paths over {PATH_MAX} bytes"
+            )
+        entry = item.entry if item.entry is not None else self._look_up(item)
+        entries = self._listings.listing(item.ref)
+        # Also what bounds the walk: a bomb of repeated directories would have to declare its true size.
+        check_totals(entry, entries)
+        if not item.path and any(each.name in RESERVED_NAMES for each in entries):
+            raise FormatError(
+                "the archive has a folder at its root that p2psync keeps for itself; nothing was fetched"
+            )
+        self._spare(item.path, entries)
+        return entry, entries
 
     def _row(
         self,
@@ -247,14 +258,12 @@ class DirectoryComparison:
             if ref is not None:
                 older[join(item.path, entry.name)] = ref
 
-    def _scan(self, path: bytes) -> Scan:
-        """What is in a directory of DEST; under the name b"" the directory itself."""
+    def _scan(self, path: bytes) -> tuple[Scan, tuple[int, int]]:
+        """What is in a directory of DEST, and its own mode and time. Raises OSError."""
         if self._beneath is None:
-            return {}
-        try:
-            return {b"": os.fstat(self._beneath.dir(path)), **self._beneath.scan(path)}
-        except OSError as error:
-            raise file_error(error, join(self._beneath.root, path), "reading the directory") from None
+            return {}, (-1, -1)
+        own = self._beneath.mode(path), os.fstat(self._beneath.dir(path)).st_mtime_ns
+        return self._beneath.scan(path), own
 
     def _same_symlink(self, path: bytes, wanted: Entry, found: os.stat_result | None) -> bool:
         if found is None or not stat.S_ISLNK(found.st_mode) or self._beneath is None:

@@ -104,18 +104,21 @@ class LocalChunks:
                 yield from self._regular_below(join(work.path, name))
 
     def _regular_below(self, path: bytes) -> Iterator[bytes]:
-        parent, name = split(path)
-        if path in self._beneath.spared:
-            return
-        try:
-            found = os.stat(name, dir_fd=self._beneath.dir(parent), follow_symlinks=False)
-            if stat.S_ISREG(found.st_mode):
-                yield path
-            elif stat.S_ISDIR(found.st_mode):
-                for inner in sorted(os.fsencode(n) for n in os.listdir(self._beneath.dir(path))):
-                    yield from self._regular_below(join(path, inner))
-        except OSError:
-            return  # Unreadable here means only that nothing of it can serve again.
+        waiting = [path]
+        while waiting:
+            path = waiting.pop()
+            if path in self._beneath.spared:
+                continue
+            parent, name = split(path)
+            try:
+                found = os.stat(name, dir_fd=self._beneath.dir(parent), follow_symlinks=False)
+                if stat.S_ISREG(found.st_mode):
+                    yield path
+                elif stat.S_ISDIR(found.st_mode):
+                    names = sorted(map(os.fsencode, os.listdir(self._beneath.dir(path))), reverse=True)
+                    waiting += [join(path, inner) for inner in names]
+            except OSError:
+                continue  # Unreadable here means only that nothing of it can serve again.
 
     def _chunks_of(self, path: bytes) -> list[tuple[bytes, int, int]]:
         """(chunk id, file, offset) of one file, read unless the index knows its content."""

@@ -3,6 +3,9 @@
 A manifest cannot lead out of DEST by its names (the format refuses them); this keeps links that stand in
 DEST, or are put there while a fetch runs, from doing so: each component is opened with O_NOFOLLOW from the
 one above (openat(2)).
+
+A directory of our own whose mode keeps us out is opened all the same, as rsync does: it lends us the
+permission while it is open, and has its mode back afterwards.
 """
 
 from __future__ import annotations
@@ -12,11 +15,12 @@ import errno
 import os
 import stat
 from collections import OrderedDict
-from typing import Final
+from typing import Final, NamedTuple
 
 from p2psync.errors import FileError
 from p2psync.format.paths import join, split
 from p2psync.format.reserved import RESERVED_NAMES
+from p2psync.tree.removal import remove_tree
 
 OPEN_DIRS_MAX: Final = 64
 """Directories kept open: deep trees are walked in order, so the next file is nearly always in one of
@@ -24,10 +28,34 @@ these.
 """
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+NAME_ONLY: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_NOFOLLOW | os.O_CLOEXEC
+"""For a descriptor that only names what it was opened as: no permission is needed for that."""
+_ENTERED: Final = stat.S_IRUSR | stat.S_IXUSR
 
 
 class ChangedMeanwhile(OSError):
     """Something in DEST is not any more what it was when DEST was compared."""
+
+
+class Lent(NamedTuple):
+    """A directory that we may enter for a while, and what it was before."""
+
+    mode: int
+    ctime_ns: int
+    """Of the loan: who changes anything in the directory afterwards, or its mode, ends it."""
+
+    @classmethod
+    def of(cls, fd: int, place: int | bytes) -> Lent:
+        """Make the directory ``place``, open as ``fd``, one that we may enter. Raises OSError."""
+        mode = stat.S_IMODE(os.fstat(fd).st_mode)
+        os.chmod(place, mode | _ENTERED)
+        return cls(mode, os.fstat(fd).st_ctime_ns)
+
+    def give_back(self, fd: int) -> None:
+        """Let it have its mode again, unless it was given another one."""
+        with contextlib.suppress(OSError):
+            if os.fstat(fd).st_ctime_ns == self.ctime_ns:
+                os.fchmod(fd, self.mode)
 
 
 class Beneath:
@@ -40,6 +68,11 @@ class Beneath:
         self.root = root
         self.spared = spared
         self._open: OrderedDict[bytes, int] = OrderedDict()
+        self._lent: dict[bytes, Lent] = {}
+        self._owed: dict[bytes, int] = {}
+        """Directories that are writable for us now, and the mode that they had."""
+        self._root = os.geteuid() == 0
+        """Who is root may enter every directory."""
         self._root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     @classmethod
@@ -49,6 +82,8 @@ class Beneath:
         return cls(root, spared)
 
     def close(self) -> None:
+        for path in list(self._owed):
+            self.give_back(path)
         self.forget(b"")
         os.close(self._root_fd)
 
@@ -57,7 +92,45 @@ class Beneath:
         below = path + b"/"
         for known in list(self._open):
             if not path or known == path or known.startswith(below):
-                os.close(self._open.pop(known))
+                self._close(known, self._open.pop(known))
+
+    def _close(self, path: bytes, fd: int) -> None:
+        lent = self._lent.pop(path, None)
+        if lent is not None:
+            lent.give_back(fd)
+        os.close(fd)
+
+    def mode(self, path: bytes) -> int:
+        """The mode of the directory ``path``: the one that it has when nobody works in it. Raises OSError."""
+        found = stat.S_IMODE(os.fstat(self.dir(path)).st_mode)
+        lent = self._lent.get(path)
+        return self._owed.get(path, found if lent is None else lent.mode)
+
+    def make_writable(self, path: bytes) -> bool:
+        """Make sure that we may work in the directory ``path`` until it gets its own mode (``keep_mode``) or
+        the one that it had (``give_back``); whether that changed anything. Raises OSError if it cannot be.
+        """
+        fd = self.dir(path)
+        if self._root or stat.S_IMODE(os.fstat(fd).st_mode) & stat.S_IRWXU == stat.S_IRWXU:
+            return False
+        mode = self.mode(path)
+        os.fchmod(fd, mode | stat.S_IRWXU)
+        self._owed[path] = mode
+        self._lent.pop(path, None)
+        return True
+
+    def give_back(self, path: bytes) -> None:
+        """Let the directory ``path`` have the mode that it had, unless it was given another one."""
+        mode = self._owed.pop(path)
+        with contextlib.suppress(OSError):
+            fd = self.dir(path)
+            if stat.S_IMODE(os.fstat(fd).st_mode) == mode | stat.S_IRWXU:
+                os.fchmod(fd, mode)
+
+    def keep_mode(self, path: bytes) -> None:
+        """The directory ``path`` has the mode that it is to have from now on."""
+        self._lent.pop(path, None)
+        self._owed.pop(path, None)
 
     def spares(self, path: bytes) -> bool:
         """Whether ``path`` is, or has below it, something that is spared."""
@@ -95,11 +168,34 @@ class Beneath:
         except OSError as error:
             if error.errno == errno.ELOOP:
                 raise NotADirectoryError(errno.ENOTDIR, "a symbolic link stands in the way", path) from None
-            raise
+            if error.errno != errno.EACCES:
+                raise
+            made = self._enter_lent(parent, path, name)
+        else:
+            if not self._root and os.fstat(made).st_mode & _ENTERED != _ENTERED:
+                self._lend(path, made)
         self._open[path] = made
         while len(self._open) > OPEN_DIRS_MAX:
-            os.close(self._open.popitem(last=False)[1])
+            self._close(*self._open.popitem(last=False))
         return made
+
+    def _enter_lent(self, parent: int, path: bytes, name: bytes) -> int:
+        """Open a directory that may not be read. Raises PermissionError if it is not ours."""
+        named = os.open(name, NAME_ONLY | os.O_DIRECTORY, dir_fd=parent)
+        try:
+            lent = Lent.of(named, b"/proc/self/fd/%d" % named)
+            made = os.open(b"/proc/self/fd/%d" % named, _FLAGS & ~os.O_NOFOLLOW)
+        except FileNotFoundError:  # Without /proc there is no way to it.
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path) from None
+        finally:
+            os.close(named)
+        self._lent[path] = lent
+        return made
+
+    def _lend(self, path: bytes, fd: int) -> None:
+        """Let an open directory be searched, if it is ours; else whoever opens what is in it meets that."""
+        with contextlib.suppress(OSError):
+            self._lent[path] = Lent.of(fd, fd)
 
     def open_file(self, path: bytes, name: bytes) -> int:
         """A descriptor for reading of ``name`` in the directory ``path``; the caller closes it. Never blocks,
@@ -133,15 +229,25 @@ class Beneath:
             pass
         except NotADirectoryError:
             self._clear_way(path)
-        parent, name = split(path)
-        parent_fd = self.make_dir(parent)
-        try:
-            # Writable for us until its own mode is set, when all that is in it is in place.
-            os.mkdir(name, 0o700, dir_fd=parent_fd)
-        except FileExistsError:
-            self.remove(parent, name)
-            os.mkdir(name, 0o700, dir_fd=self.dir(parent))
+        missing = [path]
+        while (above := split(missing[-1])[0]) and not self._is_there(above):
+            missing.append(above)
+        for each in reversed(missing):
+            parent, name = split(each)
+            try:
+                # Writable for us until its own mode is set, when all that is in it is in place.
+                os.mkdir(name, 0o700, dir_fd=self.dir(parent))
+            except FileExistsError:
+                self.remove(parent, name)
+                os.mkdir(name, 0o700, dir_fd=self.dir(parent))
         return self.dir(path)
+
+    def _is_there(self, path: bytes) -> bool:
+        try:
+            self.dir(path)
+        except FileNotFoundError:
+            return False
+        return True
 
     def _clear_way(self, path: bytes) -> None:
         """Remove the first component of ``path`` that is not a directory."""
@@ -163,40 +269,8 @@ class Beneath:
         top = join(parent, name)
         if self.spares(top):
             raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), top)
-        found = os.stat(name, dir_fd=self.dir(parent), follow_symlinks=False)
-        if not stat.S_ISDIR(found.st_mode):
-            os.unlink(name, dir_fd=self.dir(parent))
-            return 1
-        count = 0
-        waiting = [(top, False)]
-        while waiting:
-            path, emptied = waiting.pop()
-            if emptied:
-                self.forget(path)
-                above, own = split(path)
-                os.rmdir(own, dir_fd=self.dir(above))
-                count += 1
-            else:
-                gone, inner = self._empty_of_files(self.dir(path))
-                count += gone
-                waiting.append((path, True))
-                waiting += [(join(path, each), False) for each in inner]
-        return count
-
-    def _empty_of_files(self, directory: int) -> tuple[int, list[bytes]]:
-        """Remove everything from an open directory except the directories in it; returns how many names were
-        removed, and those directories.
-        """
-        mode = os.fstat(directory).st_mode
-        if not mode & stat.S_IWUSR or not mode & stat.S_IXUSR:
-            os.fchmod(directory, stat.S_IMODE(mode) | stat.S_IRWXU)
-        with os.scandir(directory) as entries:
-            found = [(os.fsencode(each.name), each.is_dir(follow_symlinks=False)) for each in entries]
-        for name, is_dir in found:
-            if not is_dir:
-                os.unlink(name, dir_fd=directory)
-        inner = [name for name, is_dir in found if is_dir]
-        return len(found) - len(inner), inner
+        self.forget(top)
+        return remove_tree(self.dir(parent), name)
 
 
 def file_error(error: OSError, path: bytes, doing: str) -> FileError:

@@ -2,47 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
-import stat
 
 from p2psync.format.paths import join
 from p2psync.tree import attributes
 from p2psync.tree.beneath import Beneath
 from p2psync.tree.files import result_of
 from p2psync.tree.orders import DressDirectories, MakeDirectory, Remove, Result
-from p2psync.tree.trouble import reason
+from p2psync.tree.trouble import Trouble
 
 
-def make_directory(beneath: Beneath, order: MakeDirectory) -> Result:
+def make_directory(beneath: Beneath, trouble: Trouble, order: MakeDirectory) -> Result:
     """Make a directory, or make it writable until its own mode is set at the end. Raises Stopped."""
     try:
         fd = beneath.make_dir(order.path)
-        _writable(fd)
-        return result_of(os.fstat(fd))
     except OSError as error:
-        return reason(error, order.path, "making the directory")
+        return trouble.reason(error, order.path, "making the directory")
+    # Where it is somebody else's it may be writable all the same; if not, each file says so.
+    with contextlib.suppress(OSError):
+        beneath.make_writable(order.path)
+    return result_of(os.fstat(fd))
 
 
-def _writable(fd: int) -> int | None:
-    """Make sure that we may work in a directory; returns the mode that it had, if that had to be changed."""
-    mode = stat.S_IMODE(os.fstat(fd).st_mode)
-    if not os.geteuid() or mode & stat.S_IRWXU == stat.S_IRWXU:
-        return None
-    os.fchmod(fd, mode | stat.S_IRWXU)
-    return mode
-
-
-def remove(beneath: Beneath, order: Remove) -> list[Result]:
+def remove(beneath: Beneath, trouble: Trouble, order: Remove) -> list[Result]:
     """Remove names; the size in each result is how many names were removed. A directory that was made
     writable for this has its own mode again afterwards. Raises Stopped.
     """
     try:
-        mode = _writable(beneath.dir(order.directory))
+        beneath.dir(order.directory)
+        opened = False
+        with contextlib.suppress(OSError):
+            opened = beneath.make_writable(order.directory)
     except FileNotFoundError:
         return [(0, 0, 0, 0) for _ in order.names]
     except OSError as error:
-        return [reason(error, order.directory, "removing from")] * len(order.names)
+        return [trouble.reason(error, order.directory, "removing from")] * len(order.names)
     results: list[Result] = []
     for name, all_below in order.names:
         try:
@@ -50,9 +46,9 @@ def remove(beneath: Beneath, order: Remove) -> list[Result]:
         except FileNotFoundError:
             results.append((0, 0, 0, 0))
         except OSError as error:
-            results.append(reason(error, join(order.directory, name), "removing"))
-    if mode is not None:
-        os.fchmod(beneath.dir(order.directory), mode)
+            results.append(trouble.reason(error, join(order.directory, name), "removing"))
+    if opened:
+        beneath.give_back(order.directory)
     return results
 
 
@@ -74,12 +70,14 @@ def _remove(beneath: Beneath, directory: bytes, name: bytes, all_below: bool) ->
     return 1
 
 
-def dress(beneath: Beneath, order: DressDirectories) -> list[Result]:
+def dress(beneath: Beneath, trouble: Trouble, order: DressDirectories) -> list[Result]:
     """Set mode and time of directories, in the order given. Raises Stopped."""
     results: list[Result] = []
     for path, mode, mtime_ns in order.directories:
         try:
-            results.append(result_of(attributes.apply(beneath.dir(path), mode, mtime_ns)))
+            wanted = beneath.mode(path) if mode is None else mode
+            results.append(result_of(attributes.apply(beneath.dir(path), wanted, mtime_ns)))
+            beneath.keep_mode(path)
         except OSError as error:
-            results.append(reason(error, path, "setting mode and time of"))
+            results.append(trouble.reason(error, path, "setting mode and time of"))
     return results

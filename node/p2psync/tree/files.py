@@ -11,15 +11,14 @@ from typing import Final
 
 from p2psync.format.paths import join
 from p2psync.tree import attributes
-from p2psync.tree.beneath import Beneath, ChangedMeanwhile
+from p2psync.tree.beneath import NAME_ONLY, Beneath, ChangedMeanwhile
 from p2psync.tree.folder import CREATE, Folder
 from p2psync.tree.orders import Attributes, File, Link, MakeFiles, MakeLinks, Result, SetAttributes
 from p2psync.tree.placing import Placing, write_at
-from p2psync.tree.trouble import reason
+from p2psync.tree.trouble import Trouble
 from p2psync.tree.way import Way
 
 _OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # never waits, should it be a pipe
-_NAME_ONLY: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_NOFOLLOW | os.O_CLOEXEC
 _SPECIAL: Final = 0o7000
 """Bits that open(2) does not set, or that a write takes away again."""
 
@@ -32,9 +31,16 @@ class Files:
     """Makes files whose bytes lie in the arena, and links, in their places."""
 
     def __init__(
-        self, beneath: Beneath, folder: Folder, way: Way, placing: Placing, arena: memoryview
+        self,
+        beneath: Beneath,
+        folder: Folder,
+        trouble: Trouble,
+        way: Way,
+        placing: Placing,
+        arena: memoryview,
     ) -> None:
         self._beneath = beneath
+        self._trouble = trouble
         self._folder = folder.fd
         self._temporary = folder.temporary
         self._refused_bits = 0o777 & ~folder.bits | _SPECIAL
@@ -50,7 +56,7 @@ class Files:
             try:
                 results.append(result_of(self._make_file(order.directory, file, now)))
             except OSError as error:
-                results.append(reason(error, join(order.directory, file.name), "writing"))
+                results.append(self._trouble.reason(error, join(order.directory, file.name), "writing"))
         return results
 
     def _make_file(self, directory: bytes, file: File, now: int) -> os.stat_result:
@@ -62,12 +68,19 @@ class Files:
                 written = os.write(fd, data)
                 if written != length:  # The disk is nearly full, or a signal came.
                     write_at(fd, data[written:], written)
-            if mode & self._refused_bits:
-                os.fchmod(fd, mode)
-            os.utime(fd, ns=(now, mtime_ns))
+            refused: attributes.NotDressed | None = None
+            try:
+                if mode & self._refused_bits:
+                    os.fchmod(fd, mode)
+                os.utime(fd, ns=(now, mtime_ns))
+            except OSError as error:
+                refused = attributes.not_granted(error)
             if replaces:
                 self._way.keep_file(directory, name)
-            return self._placing.put_file(self._temporary, fd, directory, name, mode, mtime_ns)
+            made = self._placing.put_file(self._temporary, fd, directory, name, mode, mtime_ns)
+            if refused is not None:
+                raise refused
+            return made
         except OSError:
             self._drop()
             raise
@@ -81,14 +94,21 @@ class Files:
             try:
                 results.append(result_of(self._make_link(order.directory, link)))
             except OSError as error:
-                results.append(reason(error, join(order.directory, link.name), "writing"))
+                results.append(self._trouble.reason(error, join(order.directory, link.name), "writing"))
         return results
 
     def _make_link(self, directory: bytes, link: Link) -> os.stat_result:
         os.symlink(link.target, self._temporary, dir_fd=self._folder)
         try:
-            attributes.apply_to_link(self._folder, self._temporary, link.mtime_ns)
-            return self._placing.put_link(self._temporary, directory, link.name, link.target, link.mtime_ns)
+            refused: attributes.NotDressed | None = None
+            try:
+                attributes.apply_to_link(self._folder, self._temporary, link.mtime_ns)
+            except OSError as error:
+                refused = attributes.not_granted(error)
+            made = self._placing.put_link(self._temporary, directory, link.name, link.target, link.mtime_ns)
+            if refused is not None:
+                raise refused
+            return made
         except OSError:
             self._drop()
             raise
@@ -98,14 +118,15 @@ class Files:
             os.unlink(self._temporary, dir_fd=self._folder)
 
 
-def set_attributes(beneath: Beneath, order: SetAttributes) -> list[Result]:
+def set_attributes(beneath: Beneath, trouble: Trouble, order: SetAttributes) -> list[Result]:
     """Set mode and time of files that still are what the order says they were. Raises Stopped."""
     results: list[Result] = []
     for file in order.files:
         try:
             results.append(result_of(_set_one(beneath.dir(order.directory), file)))
         except OSError as error:
-            results.append(reason(error, join(order.directory, file.name), "setting mode and time of"))
+            path = join(order.directory, file.name)
+            results.append(trouble.reason(error, path, "setting mode and time of"))
     return results
 
 
@@ -114,7 +135,7 @@ def _set_one(directory: int, file: Attributes) -> os.stat_result:
         fd = os.open(file.name, _OPEN, dir_fd=directory)
     except PermissionError:
         # Ours, but unreadable: made readable through a descriptor that only names it, not through its name.
-        fd = os.open(file.name, _NAME_ONLY, dir_fd=directory)
+        fd = os.open(file.name, NAME_ONLY, dir_fd=directory)
         try:
             _check(fd, file)
             os.chmod(b"/proc/self/fd/%d" % fd, file.mode | stat.S_IRUSR)

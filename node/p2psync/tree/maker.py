@@ -39,7 +39,7 @@ from p2psync.tree.orders import (
     WriteObject,
 )
 from p2psync.tree.placing import Placing
-from p2psync.tree.trouble import Stopped
+from p2psync.tree.trouble import Stopped, Trouble
 from p2psync.tree.way import Way, clear
 
 LOCK_SECONDS: Final = 5.0
@@ -105,13 +105,13 @@ class TreeWriter:
             case MakeLinks():
                 return self._begun().files.make_links(order)
             case SetAttributes():
-                return set_attributes(self._open_root(), order)
+                return set_attributes(self._open_root(), self._trouble, order)
             case MakeDirectory():
-                return [make_directory(self._open_root(make=True), order)]
+                return [make_directory(self._open_root(make=True), self._trouble, order)]
             case Remove():
-                return remove(self._open_root(), order)
+                return remove(self._open_root(), self._trouble, order)
             case DressDirectories():
-                return dress(self._open_root(), order)
+                return dress(self._open_root(), self._trouble, order)
             case Tidy():
                 return [self._tidy(order.everything)]
         raise TypeError(f"{type(order).__name__} is no order")
@@ -130,6 +130,7 @@ class TreeWriter:
                     with contextlib.suppress(FileExistsError):
                         os.mkdir(self._root, 0o700)
                 self._beneath = Beneath(self._root, self._spared)
+                self._trouble = Trouble(self._beneath)
             except OSError as error:
                 raise Stopped(error.errno or 0, b"", "opening the directory") from error
         return self._beneath
@@ -141,7 +142,7 @@ class TreeWriter:
                 folder = Folder(beneath, self._wait)
             except OSError as error:
                 raise Stopped(error.errno or 0, b"", "making the folder of unfinished files in") from error
-            self._workplace = _Workplace(beneath, folder, self._may_go, self._arena)
+            self._workplace = _Workplace(beneath, folder, self._trouble, self._may_go, self._arena)
         return self._workplace
 
     def _tidy(self, everything: bool) -> Result:
@@ -188,10 +189,15 @@ class _Workplace:
     """All that making files needs, from the first one on: the folder, locked."""
 
     def __init__(
-        self, beneath: Beneath, folder: Folder, may_go: dict[bytes, bytes | None], arena: memoryview
+        self,
+        beneath: Beneath,
+        folder: Folder,
+        trouble: Trouble,
+        may_go: dict[bytes, bytes | None],
+        arena: memoryview,
     ) -> None:
         self.folder = folder
         self.way = Way(beneath, folder, may_go)
         placing = Placing(beneath, folder, self.way)
-        self.files = Files(beneath, folder, self.way, placing, arena)
-        self.objects = Objects(folder, self.way, placing, arena)
+        self.files = Files(beneath, folder, trouble, self.way, placing, arena)
+        self.objects = Objects(folder, trouble, self.way, placing, arena)

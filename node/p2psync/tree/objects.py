@@ -7,6 +7,7 @@ What an unfinished file holds was verified by whoever orders it to be written; h
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from typing import Final
@@ -18,7 +19,7 @@ from p2psync.tree.files import result_of
 from p2psync.tree.folder import CREATE, Folder
 from p2psync.tree.orders import FinishObject, OpenObject, Result, Target, WriteObject
 from p2psync.tree.placing import Placing, copy, write_at
-from p2psync.tree.trouble import reason
+from p2psync.tree.trouble import Trouble
 from p2psync.tree.way import Way
 
 NOT_OPEN: Final = "its unfinished file could not be opened"
@@ -30,8 +31,11 @@ _OURS: Final = 0o600
 class Objects:
     """The unfinished files that are open. Who orders them to be opened bounds their number."""
 
-    def __init__(self, folder: Folder, way: Way, placing: Placing, arena: memoryview) -> None:
+    def __init__(
+        self, folder: Folder, trouble: Trouble, way: Way, placing: Placing, arena: memoryview
+    ) -> None:
         self._folder = folder.fd
+        self._trouble = trouble
         self._temporary = folder.temporary
         self._way = way
         self._placing = placing
@@ -57,10 +61,14 @@ class Objects:
                 os.ftruncate(fd, order.size)
             return result_of(os.fstat(fd))
         except OSError as error:
-            return self._refuse(order.digest, reason(error, join(PARTIAL, name), "making"))
+            why = self._trouble.reason(error, join(PARTIAL, name), "making")
+            return self._refuse(order.digest, why, drop=error.errno == errno.EFBIG)
 
-    def _refuse(self, digest: bytes, why: str) -> str:
-        """Close an unfinished file that can never be whole in this run."""
+    def _refuse(self, digest: bytes, why: str, *, drop: bool) -> str:
+        """Close an unfinished file that can never be whole in this run; ``drop``: in no later one either."""
+        if drop:
+            with contextlib.suppress(OSError):
+                os.unlink(digest.hex().encode(), dir_fd=self._folder)
         fd = self._open.pop(digest, None)
         if fd is not None:
             os.close(fd)
@@ -95,7 +103,8 @@ class Objects:
             return result_of(os.fstat(fd))
         except OSError as error:
             path = join(PARTIAL, order.digest.hex().encode())
-            return self._refuse(order.digest, reason(error, path, "writing"))
+            why = self._trouble.reason(error, path, "writing")
+            return self._refuse(order.digest, why, drop=error.errno == errno.EFBIG)
 
     def finish(self, order: FinishObject) -> list[Result]:
         """Put an object into its places and close it. Raises Stopped."""
@@ -110,13 +119,13 @@ class Objects:
                     found = self._put(order.digest, fd, target) if last else self._put_copy(fd, target)
                     results.append(result_of(found))
                 except OSError as error:
-                    results.append(reason(error, join(target.directory, target.name), "writing"))
+                    path = join(target.directory, target.name)
+                    results.append(self._trouble.reason(error, path, "writing"))
         finally:
             os.close(fd)
         return results
 
     def _put(self, digest: bytes, fd: int, target: Target) -> os.stat_result:
-        attributes.apply(fd, target.mode, target.mtime_ns)
         return self._place(digest.hex().encode(), fd, target)
 
     def _put_copy(self, source: int, target: Target) -> os.stat_result:
@@ -124,7 +133,6 @@ class Objects:
         fd = os.open(self._temporary, CREATE, target.mode & 0o700, dir_fd=self._folder)
         try:
             copy(source, fd)
-            attributes.apply(fd, target.mode, target.mtime_ns)
             return self._place(self._temporary, fd, target)
         except OSError:
             with contextlib.suppress(OSError):
@@ -134,6 +142,14 @@ class Objects:
             os.close(fd)
 
     def _place(self, name: bytes, fd: int, target: Target) -> os.stat_result:
+        refused: attributes.NotDressed | None = None
+        try:
+            attributes.apply(fd, target.mode, target.mtime_ns)
+        except OSError as error:
+            refused = attributes.not_granted(error)
         if target.replaces:
             self._way.keep_file(target.directory, target.name)
-        return self._placing.put_file(name, fd, target.directory, target.name, target.mode, target.mtime_ns)
+        made = self._placing.put_file(name, fd, target.directory, target.name, target.mode, target.mtime_ns)
+        if refused is not None:
+            raise refused
+        return made

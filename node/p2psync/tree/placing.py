@@ -16,7 +16,7 @@ from p2psync.format.reserved import TEMPORARY_PREFIX
 from p2psync.tree import attributes
 from p2psync.tree.beneath import Beneath
 from p2psync.tree.folder import CREATE, Folder
-from p2psync.tree.way import InTheWay, Way
+from p2psync.tree.way import Way
 
 COPY_BUFFER: Final = 1 << 20
 copy_range: Final = getattr(os, "copy_file_range", None)
@@ -61,12 +61,18 @@ class Placing:
             there = self._sweep(directory)
             os.symlink(target, self._beside, dir_fd=there)
             try:
-                attributes.apply_to_link(there, self._beside, mtime_ns)
-                _rename_beside(self._beside, there, own_name)
+                refused: attributes.NotDressed | None = None
+                try:
+                    attributes.apply_to_link(there, self._beside, mtime_ns)
+                except OSError as error:
+                    refused = attributes.not_granted(error)
+                self._rename_beside(there, directory, own_name)
             except OSError:
                 os.unlink(self._beside, dir_fd=there)
                 raise
             os.unlink(name, dir_fd=self._folder)
+            if refused is not None:
+                raise refused from None
         return os.stat(own_name, dir_fd=self._beneath.dir(directory), follow_symlinks=False)
 
     def _move(self, name: bytes, directory: bytes, own_name: bytes) -> None:
@@ -82,8 +88,12 @@ class Placing:
         made = os.open(self._beside, CREATE, mode & 0o700, dir_fd=there)
         try:
             copy(fd, made)
-            attributes.apply(made, mode, mtime_ns)
-            _rename_beside(self._beside, there, own_name)
+            refused: attributes.NotDressed | None = None
+            try:
+                attributes.apply(made, mode, mtime_ns)
+            except OSError as error:
+                refused = attributes.not_granted(error)
+            self._rename_beside(there, directory, own_name)
             found = os.fstat(made)
         except OSError:
             with contextlib.suppress(OSError):
@@ -92,7 +102,18 @@ class Placing:
         finally:
             os.close(made)
         os.unlink(name, dir_fd=self._folder)
+        if refused is not None:
+            raise refused
         return found
+
+    def _rename_beside(self, there: int, directory: bytes, name: bytes) -> None:
+        """The last step on another file system within DEST."""
+        try:
+            os.rename(self._beside, name, src_dir_fd=there, dst_dir_fd=there)
+        except IsADirectoryError:
+            self._way.clear_place(directory, name)
+            there = self._beneath.dir(directory)
+            os.rename(self._beside, name, src_dir_fd=there, dst_dir_fd=there)
 
     def _sweep(self, directory: bytes) -> int:
         """A descriptor of ``directory``, without what killed runs left there: only one run writes to DEST."""
@@ -103,18 +124,6 @@ class Placing:
                 if name.startswith(TEMPORARY_PREFIX):
                     os.unlink(name, dir_fd=there)
         return there
-
-
-def _rename_beside(beside: bytes, directory: int, name: bytes) -> None:
-    """The last step on another file system within DEST."""
-    try:
-        os.rename(beside, name, src_dir_fd=directory, dst_dir_fd=directory)
-    except IsADirectoryError:
-        try:
-            os.rmdir(name, dir_fd=directory)
-        except OSError:
-            raise InTheWay(os.strerror(errno.EXDEV)) from None
-        os.rename(beside, name, src_dir_fd=directory, dst_dir_fd=directory)
 
 
 def copy(source: int, to: int) -> None:

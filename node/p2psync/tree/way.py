@@ -92,19 +92,13 @@ class Way:
             OSError: ENOTEMPTY if it may not go; ``ChangedMeanwhile``; ``InTheWay``. Both are where they were.
         """
         path = join(directory, own_name)
-        if path not in self._may_go:
+        if not self._check(path):
             self._beneath.forget(path)
             fd = self._beneath.dir(directory)
             os.rmdir(own_name, dir_fd=fd)
             os.rename(name, own_name, src_dir_fd=self._folder, dst_dir_fd=fd)
             return
-        if self._beneath.spares(path):
-            raise InTheWay("the state directory is in it")
         found = survey(self._beneath, path)
-        if self._may_go[path] not in (None, found.seal):
-            raise ChangedMeanwhile(
-                errno.EBUSY, "the directory in its place was changed while the fetch went on; run again"
-            )
         mode = self._make_writable(path)
         self._beneath.forget(path)
         try:
@@ -112,9 +106,43 @@ class Way:
         except OSError as error:
             if mode is not None:
                 os.fchmod(self._beneath.dir(path), mode)
-            raise InTheWay(error.strerror or str(error)) from error
+            if error.errno != errno.EXDEV:
+                raise InTheWay(error.strerror or str(error)) from error
+            fd = self._beneath.dir(directory)
+            if os.fstat(fd).st_dev != os.fstat(self._folder).st_dev:
+                raise  # What replaces it is copied to beside it first, and then it goes (``clear_place``).
+            # It cannot be moved (it lies in a lower layer of an overlay), but it can be removed.
+            self._removed += self._beneath.remove(directory, own_name)
+            os.rename(name, own_name, src_dir_fd=self._folder, dst_dir_fd=fd)
+            return
         self._displaced.append((path, join(PARTIAL, aside)))
         self._removed += found.names
+
+    def clear_place(self, directory: bytes, own_name: bytes) -> None:
+        """Remove the directory ``own_name`` in ``directory``, which cannot be put aside: what replaces it
+        lies ready beside it, on another file system than the folder. An empty one always goes, any other only
+        if it may. Raises OSError.
+        """
+        path = join(directory, own_name)
+        if self._check(path):
+            self._removed += self._beneath.remove(directory, own_name)
+            return
+        self._beneath.forget(path)
+        os.rmdir(own_name, dir_fd=self._beneath.dir(directory))
+
+    def _check(self, path: bytes) -> bool:
+        """Whether the directory ``path`` may go with what is in it. Raises OSError: it should not any
+        more.
+        """
+        if path not in self._may_go:
+            return False
+        if self._beneath.spares(path):
+            raise InTheWay("the state directory is in it")
+        if self._may_go[path] not in (None, survey(self._beneath, path).seal):
+            raise ChangedMeanwhile(
+                errno.EBUSY, "the directory in its place was changed while the fetch went on; run again"
+            )
+        return True
 
     def _make_writable(self, path: bytes) -> int | None:
         """Make sure that a directory can be moved, which is a change to it (rename(2), EACCES); returns the
