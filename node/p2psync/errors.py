@@ -9,7 +9,8 @@ Exit codes are rsync's (rsync(1), EXIT VALUES), since cron jobs already know the
     │   ├── TransferTimeout 30  a connection fell silent
     │   └── ConnectTimeout  35  a connection did not come about in time
     ├── FileError          11   a local file or directory could not be read or written
-    │   └── SelectionError  3   SRC and DEST do not fit together
+    │   ├── SelectionError  3   SRC and DEST do not fit together
+    │   └── BusyError      75   another process is at work on the same
     ├── FormatError        12   damaged or hostile bytes
     ├── InterruptedFetch   20   the user or a signal stopped it
     ├── PartialError       23   some of the work could not be done
@@ -121,3 +122,9 @@ class DeleteLimitError(P2psyncError):
     """More would have been deleted than was allowed."""
 
     exit_code = 25
+
+
+class BusyError(FileError):
+    """Another process is at work on the same: try again later (sysexits.h, EX_TEMPFAIL; rsync has none)."""
+
+    exit_code = 75

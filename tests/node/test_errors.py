@@ -26,8 +26,9 @@ RSYNC_EXIT_VALUES = {
     "DeleteLimitError": 25,
     "TransferTimeout": 30,
     "ConnectTimeout": 35,
+    "BusyError": 75,
 }
-"""rsync(1), EXIT VALUES: they are promised to scripts, so none may change."""
+"""rsync(1), EXIT VALUES, and one of sysexits.h: they are promised to scripts, so none may change."""
 
 
 def all_errors() -> dict[str, type[P2psyncError]]:

@@ -27,7 +27,7 @@ async def run_bootstrap(
     """
     supervisor = Supervisor(warn)
     async with AsyncExitStack() as stack:
-        stack.enter_context(state.lock(NODE_LOCK))
+        stack.enter_context(state.lock(NODE_LOCK, on=f"the state directory {str(state.path)!r}"))
         host, port = options.listen
         seeds = Seeds(state.path, split(options.bootstrap)[1])
         opened = start_dht(

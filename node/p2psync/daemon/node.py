@@ -216,7 +216,7 @@ async def _running(
     identity = state.identity()
     supervisor = Supervisor(warn)
     async with AsyncExitStack() as stack:
-        stack.enter_context(state.lock(NODE_LOCK))
+        stack.enter_context(state.lock(NODE_LOCK, on=f"the state directory {str(state.path)!r}"))
         partial = PartialObjects()
         library = StateLibrary(state, partial)
         stack.callback(library.close)

@@ -10,8 +10,6 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-from blake3 import blake3
-
 from p2psync.errors import SelectionError, UsageError, show_path
 from p2psync.fetch.guards import check_place, note_place
 from p2psync.fetch.options import FetchOptions
@@ -50,7 +48,7 @@ class Destination:
     @contextlib.contextmanager
     def holding(self) -> Iterator[None]:
         """Keep every other fetch out of DEST until the end of the block, from now on or, where it is not yet
-        known which directory that is, from `settle` on. Raises FileError: another one is at work there.
+        known which directory that is, from `settle` on. Raises BusyError: another one is at work there.
         """
         with self._locks:
             if not self._options.url.name:
@@ -59,8 +57,7 @@ class Destination:
 
     def _hold(self, place: bytes) -> None:
         if place not in self._held:
-            name = "dest-" + blake3(place).hexdigest(length=8)
-            self._locks.enter_context(self._state.lock(name))
+            self._locks.enter_context(self._state.lock_place(place))
             self._held.add(place)
 
     def settle(self, *, single: bool) -> None:

@@ -20,10 +20,10 @@ from p2psync.plan.directory import same_attributes, stamp_row
 from p2psync.plan.listings import Listings
 from p2psync.state import State
 from p2psync.state.trees import DirRow, Tree
-from p2psync.supply.placing import broken
 from p2psync.tree import orders
 from p2psync.tree.beneath import Beneath
 from p2psync.tree.stamp import Row, directory_stamp
+from p2psync.tree.trouble import explain
 from p2psync.tree.worker import Writer
 
 AT_ONCE: Final = 1000
@@ -80,7 +80,7 @@ class Finish:
         if isinstance(fact, orders.Broken):
             for answer in self._answers.values():
                 if not answer.done():
-                    answer.set_exception(broken(fact))
+                    answer.set_exception(explain(fact))
         elif isinstance(fact, orders.Done) and (waiting := self._answers.pop(fact.token, None)) is not None:
             waiting.set_result(fact)
 

@@ -18,8 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from blake3 import blake3
-
 from p2psync.chunking import cut_object
 from p2psync.errors import TrustError, UsageError, show_path
 from p2psync.events import SILENT, Teller
@@ -93,18 +91,19 @@ def publish(
     totals are known; otherwise those of the last snapshot are told.
 
     Raises UsageError (not a directory, no key), TrustError (the key may not sign what comes next),
-    FileError (the directory or the state cannot be read or written; another publisher is at work).
+    FileError (the directory or the state cannot be read or written), BusyError (somebody else publishes it,
+    or fetches into it).
     """
     moment = time.time() if now is None else now
     path = os.fsencode(os.path.realpath(directory))
     if not os.path.isdir(path):
         raise UsageError(f"{show_path(path)} is not a directory")
     hidden = state.within(path)
-    with state.lock("publish-" + blake3(path).hexdigest(length=16)):
+    with state.lock_place(path):  # Nor is it fetched into meanwhile.
         tree, signer = _claim(state, path, archive)
         # A second directory with the same archive must wait as well: both would take the same sequence
         # number.
-        with state.lock("publish-" + archive_text(signer.archive)):
+        with state.lock("publish-" + archive_text(signer.archive), on=archive_text(signer.archive)):
             return _publish(
                 state, tree, signer, rules, tell, moment, known_heads, freshness, hidden, count_first
             )

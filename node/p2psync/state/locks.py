@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from p2psync.errors import FileError
+from p2psync.holder import busy, describe, holder_of
 
 PROBES_LAST: Final = 0.2
 """Seconds for which a lock is tried: who only looks whether it is held has it for a moment."""
@@ -23,11 +24,12 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 @contextmanager
-def lock(folder: Path, name: str, *, wait: bool = False) -> Iterator[None]:
-    """Hold the lock `name` in `folder` for the length of the block.
+def lock(folder: Path, name: str, *, on: str = "", wait: bool = False) -> Iterator[None]:
+    """Hold the lock `name` in `folder` for the length of the block. `on`: what it is about, for people.
 
-    Two holders exclude each other also within one process. Raises FileError if it is held and `wait` is
-    off, naming the process that holds it; ValueError for a name that is no plain file name.
+    Two holders exclude each other also within one process. Raises BusyError if it is held and `wait` is
+    off, naming the process that holds it; FileError if it cannot be opened; ValueError for a name that is no
+    plain file name.
     """
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} cannot name a lock")
@@ -38,11 +40,9 @@ def lock(folder: Path, name: str, *, wait: bool = False) -> Iterator[None]:
         raise FileError(f"the lock {path} cannot be opened ({error.strerror}): {WRITABLE}") from error
     try:
         if not _taken(fd, wait):
-            holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
-            raise FileError(
-                f"another p2psync (process {holder}) is at work on this: wait until it ends, or stop it "
-                f"(lock {path})"
-            )
+            holder = os.pread(fd, 32, 0).strip()
+            who = describe(int(holder)) if holder.isdigit() else holder_of(fd)
+            raise busy(who, on or f"this (lock {path})")
         os.ftruncate(fd, 0)
         os.pwrite(fd, b"%d\n" % os.getpid(), 0)
         # The file stays: removing it would let a third process lock a file that nobody else sees.

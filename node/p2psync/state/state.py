@@ -19,6 +19,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
+from blake3 import blake3
+
 from p2psync.errors import FileError, UsageError, show_path
 from p2psync.state.database import Database
 from p2psync.state.files import leave_to_owner, read_private, write_private
@@ -160,9 +162,17 @@ class State:
         """A number that changes whenever this or another process has committed something."""
         return self._db.data_version()
 
-    def lock(self, name: str) -> AbstractContextManager[None]:
-        """Hold a named lock against other processes and threads. Raises FileError if it is held."""
-        return lock(self.path / "locks", name)
+    def lock(self, name: str, on: str = "") -> AbstractContextManager[None]:
+        """Hold a named lock against other processes and threads. Raises BusyError if it is held; `on` says
+        what it is about.
+        """
+        return lock(self.path / "locks", name, on=on)
+
+    def lock_place(self, place: bytes) -> AbstractContextManager[None]:
+        """Hold the lock of a directory, or of a single file, that is going to be changed or published. Raises
+        BusyError.
+        """
+        return self.lock("dest-" + blake3(place).hexdigest(length=8), on=repr(show_path(place)))
 
     def close(self) -> None:
         self._db.close()

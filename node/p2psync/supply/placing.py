@@ -13,7 +13,6 @@ from itertools import count
 from typing import Final, NamedTuple, Protocol, TypeVar
 
 from p2psync.arena import Arena, Extent
-from p2psync.errors import FileError
 from p2psync.events import Teller
 from p2psync.format.listing import Entry
 from p2psync.plan.changes import content_key
@@ -22,7 +21,7 @@ from p2psync.supply.change import Change
 from p2psync.supply.jobs import Job, Target
 from p2psync.supply.ledger import Ledger
 from p2psync.tree import orders
-from p2psync.tree.beneath import file_error
+from p2psync.tree.trouble import explain
 
 T = TypeVar("T")
 
@@ -361,7 +360,7 @@ class Placing:
     def take(self, fact: orders.Fact) -> None:
         """Draw the consequences of what the writer did. Called in the event loop."""
         if isinstance(fact, orders.Broken):
-            self._change.fail(broken(fact._replace(path=self._place_of(fact))))
+            self._change.fail(explain(fact._replace(path=self._place_of(fact))))
             return
         awaited = self._awaited.pop(fact.token, None)
         if awaited is None or not isinstance(fact, orders.Done):
@@ -472,15 +471,6 @@ class Placing:
         else:
             self._placed(targets, results)
             self._share.withdraw(job)
-
-
-def broken(fact: orders.Broken) -> FileError:
-    """The error that a person reads when the writer cannot go on."""
-    if not fact.errno:
-        return FileError(
-            "the process that writes files ended before its work was done; what is there is kept, run again"
-        )
-    return file_error(OSError(fact.errno, ""), fact.path, fact.doing)
 
 
 def _file(target: Target, position: int) -> orders.File:

@@ -9,6 +9,7 @@ directories: nobody else makes files in this DEST, and what a killed run left be
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import stat
@@ -16,12 +17,21 @@ import time
 from typing import Final
 
 from p2psync.format.reserved import PARTIAL
+from p2psync.holder import holder_of
 from p2psync.tree.beneath import Beneath
 
 CREATE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 LOCK_LOOK: Final = 0.01
 """Seconds between tries to lock the folder: the writer of a run that was killed is at its last order."""
 _ALL: Final = stat.S_IRWXU | stat.S_IRWXG | stat.S_IRWXO
+
+
+class FolderBusy(OSError):
+    """Another process makes files in this DEST."""
+
+    def __init__(self, holder: str) -> None:
+        super().__init__(errno.EWOULDBLOCK, f"{holder} is at work there")
+        self.holder = holder
 
 
 class Folder:
@@ -31,7 +41,7 @@ class Folder:
         """``wait``: seconds to wait while another process has it.
 
         Raises:
-            OSError: BlockingIOError if another process has it; what the file system refuses.
+            OSError: FolderBusy if another process has it; what the file system refuses.
         """
         self._beneath = beneath
         self.temporary: Final = b"tmp-%d" % os.getpid()
@@ -51,9 +61,10 @@ class Folder:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
+                busy = FolderBusy(holder_of(fd)) if time.monotonic() >= until else None
                 os.close(fd)
-                if time.monotonic() >= until:
-                    raise
+                if busy is not None:
+                    raise busy from None
                 time.sleep(LOCK_LOOK)
                 continue
             except OSError:

@@ -8,6 +8,7 @@ thread, in this process or in one of its own.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ from p2psync.tree.beneath import Beneath
 from p2psync.tree.checker import is_as_it_was
 from p2psync.tree.directories import dress, make_directory, remove
 from p2psync.tree.files import Files, set_attributes
-from p2psync.tree.folder import Folder
+from p2psync.tree.folder import Folder, FolderBusy
 from p2psync.tree.objects import Objects
 from p2psync.tree.orders import (
     Broken,
@@ -140,8 +141,11 @@ class TreeWriter:
             beneath = self._open_root()
             try:
                 folder = Folder(beneath, self._wait)
+            except FolderBusy as error:
+                raise Stopped(errno.EWOULDBLOCK, os.path.abspath(self._root), error.holder) from error
             except OSError as error:
-                raise Stopped(error.errno or 0, b"", "making the folder of unfinished files in") from error
+                doing = "making the folder of unfinished files in"
+                raise Stopped(error.errno or 0, os.path.abspath(self._root), doing) from error
             self._workplace = _Workplace(beneath, folder, self._trouble, self._may_go, self._arena)
         return self._workplace
 

@@ -12,8 +12,9 @@ import errno
 import os
 from typing import Final
 
-from p2psync.errors import FileError
+from p2psync.errors import FileError, P2psyncError, show_path
 from p2psync.format.reserved import TEMPORARY_PREFIX
+from p2psync.holder import busy
 from p2psync.tree.beneath import Beneath, file_error
 from p2psync.tree.orders import Broken
 
@@ -40,7 +41,6 @@ PROBE_BYTES: Final = 4096
 """What is written, twice, to see whether anything can be: a block."""
 _NO_NAME: Final = frozenset({errno.EILSEQ, errno.EINVAL})
 NOT_EMPTY: Final = "a directory that is not empty is in the way; move it away, or give --delete"
-BUSY: Final = "another fetch is writing there; wait until it ends, or stop it, and run again"
 
 
 class Stopped(Exception):
@@ -94,13 +94,12 @@ class Trouble:
             return error.errno not in _OF_ALL
 
 
-def explain(broken: Broken, root: bytes) -> FileError:
-    """The error that a person reads when the writer cannot go on. ``root`` is DEST."""
+def explain(broken: Broken) -> P2psyncError:
+    """The error that a person reads when the writer cannot go on."""
     if not broken.errno:
         return FileError(
-            f"the process that writes files in {os.fsdecode(root)!r} ended; what is done is kept, run again"
+            "the process that writes files ended before its work was done; what is there is kept, run again"
         )
-    path = os.path.join(root, broken.path) if broken.path else root
     if broken.errno == errno.EWOULDBLOCK:
-        return FileError(f"{broken.doing} {os.fsdecode(path)!r} failed: {BUSY}")
-    return file_error(OSError(broken.errno, os.strerror(broken.errno)), path, broken.doing)
+        return busy(broken.doing, repr(show_path(broken.path)))
+    return file_error(OSError(broken.errno, os.strerror(broken.errno)), broken.path, broken.doing)
