@@ -24,12 +24,9 @@ class Row(NamedTuple):
     @property
     def worse(self) -> bool:
         """Whether p2psync left more undone than rsync, or did not say so."""
-        more = not {_path(line) for line in self.ours.wrong} <= {_path(line) for line in self.theirs.wrong}
-        return (
-            more
-            or (not self.ours.code and bool(self.ours.wrong))
-            or (self.ours.code > 0 and not self.ours.said)
-        )
+        if _undone(self.ours) - _undone(self.theirs) or (self.ours.code > 0 and not self.ours.said):
+            return True
+        return not self.ours.code and bool(_undone(self.ours))
 
     def line(self) -> str:
         """For a terminal."""

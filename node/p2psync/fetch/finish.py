@@ -17,6 +17,7 @@ from p2psync.format.paths import join
 from p2psync.format.reserved import TEMPORARY_PREFIX
 from p2psync.plan.changes import Deletion, DirWork, Plan
 from p2psync.plan.directory import same_attributes, stamp_row
+from p2psync.plan.folding import folded, told
 from p2psync.plan.listings import Listings
 from p2psync.state import State
 from p2psync.state.trees import DirRow, Tree
@@ -48,6 +49,8 @@ class Finish:
         self._beneath = beneath
         self._tokens = count(1)
         self._answers: dict[int, asyncio.Future[orders.Done]] = {}
+        self._folded: list[str] = []
+        """Names that the file system took for others of the snapshot."""
         self.removed = 0
         """Names that were removed."""
 
@@ -68,7 +71,7 @@ class Finish:
         failed += await self._dress(plan, complete=complete)
         if complete and not failed:
             await self._note(plan, listings)
-        return failed
+        return failed + self._folded
 
     async def _order(self, order: orders.Remove | orders.DressDirectories | orders.Tidy) -> orders.Done:
         answer: asyncio.Future[orders.Done] = asyncio.get_running_loop().create_future()
@@ -141,7 +144,7 @@ class Finish:
     # What is as it should be.
 
     async def _note(self, plan: Plan, listings: Listings) -> None:
-        works = [work for work in plan.dirs if not work.stamped]
+        works = [work for work in plan.dirs if not work.stamped or work.twins]
         for some in _some(works):
             await self._in_thread(self._stamp, some, listings)
 
@@ -158,7 +161,14 @@ class Finish:
         named: list[Row] = []
         try:
             directory = self._beneath.dir(work.path)
-            for name, found in self._beneath.scan(work.path).items():
+            there = self._beneath.scan(work.path)
+            if missing := entries.keys() - there.keys():
+                others = folded(self._beneath, work.path, sorted(missing), there)
+                self._folded += [
+                    told(work.path, name, other) for name, other in others.items() if other in entries
+                ]
+                return None
+            for name, found in there.items():
                 entry = entries.pop(name, None)
                 if entry is None or not self._is_right(work.path, entry, found):
                     return None
@@ -173,8 +183,6 @@ class Finish:
             ino = os.fstat(directory).st_ino
         except OSError:
             return None  # Gone, or changed, since; the next run looks at it.
-        if entries:
-            return None
         inner = tuple(
             (each.name, each.ref) for each in listings.listing(work.listing) if each.kind is Kind.DIR
         )

@@ -115,6 +115,8 @@ class DirWork:
     """Names on disk that the listing does not have, but may lack because its publisher could not read them:
     they stay.
     """
+    twins: bool = False
+    """Whether some of its names, all of which are new, differ in case only."""
     stamped: bool = False
     """Whether the index has a stamp of it as it will be."""
 

@@ -15,6 +15,7 @@ from p2psync.format.marks import is_carried, may_lack
 from p2psync.format.paths import join, split
 from p2psync.format.reserved import RESERVED_NAMES
 from p2psync.plan.changes import DirWork, Plan, Reason
+from p2psync.plan.folding import folded, told
 from p2psync.plan.listings import Listings
 from p2psync.state import State
 from p2psync.state.rows import was_put
@@ -120,48 +121,38 @@ class DirectoryComparison:
         try:
             found, own = self._scan(path)
         except OSError as error:
-            if not path and self._beneath is not None:
-                raise file_error(error, self._beneath.root, "reading the directory") from None
-            plan.refused.append(f"{os.fsdecode(path)!r}: the directory cannot be read ({error.strerror})")
-            plan.unread_bytes += entry.totals.bytes
+            self._refused(path, entry, error, plan)
             return entries, [], None
         work.retouch = own != (entry.mode, entry.mtime_ns)
         names = dict(found)
         known = self._state.trees.files_in(self._tree.id, path) if names else {}
         rows_below = self._state.trees.dirs_in(self._tree.id, path) if with_rows else {}
         checked: list[FileRow] = []
-        settled = True
+        same_name = self._folded(path, entries, found)
+        listed = {each.name for each in entries} if same_name else ()
+        settled = not same_name
         for position, wanted in enumerate(entries):
             if self.stopped:
                 break
             there = names.pop(wanted.name, None)
+            if wanted.name in same_name:
+                there = None if same_name[wanted.name] in listed else names.pop(same_name[wanted.name], None)
+                if there is None:  # That is another one of the listing, which keeps its place.
+                    plan.refused.append(told(path, wanted.name, same_name[wanted.name]))
+                    plan.unread_bytes += wanted.below.bytes
+                    continue
             if wanted.kind is Kind.DIR:
-                is_there = there is not None and stat.S_ISDIR(there.st_mode)
-                work.retouch = work.retouch or not is_there
-                dressed = is_there and there is not None and same_attributes(there, wanted)
+                below, dressed = self._inside(item, wanted, there, rows_below, carried)
+                work.retouch = work.retouch or not below.exists
                 settled = settled and dressed
-                # Its own mode and time are not in its stamp: where they differ, it is looked into.
-                row = rows_below.get(wanted.name) if dressed else None
-                inner.append(
-                    Item(
-                        join(path, wanted.name),
-                        wanted.ref,
-                        wanted,
-                        is_there,
-                        item.depth + 1,
-                        None,
-                        row,
-                        carried,
-                    )
-                )
+                inner.append(below)
                 continue
             if there is not None and stat.S_ISDIR(there.st_mode):
                 work.conflicts.append(wanted.name)
-            if wanted.kind is Kind.SYMLINK:
-                if not self._same_symlink(path, wanted, there):
-                    work.symlinks.append(position)
-            else:
+            if wanted.kind is not Kind.SYMLINK:
                 self._compare_file(work, position, wanted, there, known.get(wanted.name), checked, plan)
+            elif not self._same_symlink(path, wanted, there):
+                work.symlinks.append(position)
         work.guarded = sorted(name for name in names if carried or may_lack(entry, name))
         work.extraneous = sorted(names.keys() - work.guarded)
         if work.changes or work.retouch or not settled:
@@ -169,6 +160,31 @@ class DirectoryComparison:
         if work.changes or not settled or self.stopped:
             return entries, checked, None
         return entries, *self._row(item, entry, entries, found, known, checked)
+
+    def _inside(
+        self,
+        item: Item,
+        wanted: Entry,
+        there: os.stat_result | None,
+        rows: dict[bytes, DirRow],
+        carried: bool,
+    ) -> tuple[Item, bool]:
+        """The directory ``wanted`` in the one of ``item``, to be compared, and whether it has its own mode
+        and time.
+        """
+        is_there = there is not None and stat.S_ISDIR(there.st_mode)
+        dressed = is_there and there is not None and same_attributes(there, wanted)
+        # Its own mode and time are not in its stamp: where they differ, it is looked into.
+        row = rows.get(wanted.name) if dressed else None
+        path = join(item.path, wanted.name)
+        return Item(path, wanted.ref, wanted, is_there, item.depth + 1, None, row, carried), dressed
+
+    def _refused(self, path: bytes, entry: Entry, error: OSError, plan: Plan) -> None:
+        """A directory of DEST cannot be read. Raises FileError if it is DEST itself."""
+        if not path and self._beneath is not None:
+            raise file_error(error, self._beneath.root, "reading the directory") from None
+        plan.refused.append(f"{os.fsdecode(path)!r}: the directory cannot be read ({error.strerror})")
+        plan.unread_bytes += entry.totals.bytes
 
     def _accept(self, item: Item) -> tuple[Entry, list[Entry]]:
         """The entry of a directory and its listing, within what any archive may have. Raises FormatError."""
@@ -214,6 +230,7 @@ class DirectoryComparison:
         work.content.extend(files)
         work.reasons.frombytes(bytes([Reason.MISSING]) * len(files))
         work.retouch = True
+        work.twins = len({each.name.lower() for each in entries}) < len(entries)
         plan.want(entries[position] for position in files)
         if len(files) == len(entries):
             return
@@ -257,6 +274,12 @@ class DirectoryComparison:
             ref = before.get(entry.name) if entry.kind is Kind.DIR else None
             if ref is not None:
                 older[join(item.path, entry.name)] = ref
+
+    def _folded(self, path: bytes, entries: list[Entry], found: Scan) -> dict[bytes, bytes]:
+        """Names of the listing that stand in DEST under others, which may be names of the listing too."""
+        if self._beneath is None or not found:
+            return {}
+        return folded(self._beneath, path, (each.name for each in entries if each.name not in found), found)
 
     def _scan(self, path: bytes) -> tuple[Scan, tuple[int, int]]:
         """What is in a directory of DEST, and its own mode and time. Raises OSError."""

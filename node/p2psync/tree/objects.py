@@ -85,7 +85,8 @@ class Objects:
         found = os.fstat(fd)
         if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
             if stat.S_IMODE(found.st_mode) != _OURS:
-                os.fchmod(fd, _OURS)
+                with contextlib.suppress(PermissionError):  # There are file systems without modes.
+                    os.fchmod(fd, _OURS)
             return fd
         # Not one that we made: what is written here must not be written elsewhere too.
         os.close(fd)
