@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Unpack
@@ -96,13 +97,15 @@ class Client:
         rules: Filter | Iterable[str] | None = None,
         bootstrap: Sequence[str] | None = None,
         count_first: bool = False,
+        accept_shrink: bool = False,
         on_event: OnEvent = None,
     ) -> Published:
         """Publish a directory, or a new snapshot of it, and announce it where `bootstrap` leads to a network.
 
         `archive`: the id or URL to publish as; by default the one that the directory had, or a new one.
         `rules`: what is left out, as rsync's --filter has it; by default those of the last time.
-        `count_first`: walk a new tree once more, so that progress has totals.
+        `count_first`: walk a new tree once more, so that progress has totals. `accept_shrink`: publish also a
+        directory that has lost most of its files, or is another disk than it was.
         """
         from p2psync.publish.publisher import publish
         from p2psync.rules.filter import Filter
@@ -112,12 +115,14 @@ class Client:
         chosen = rules
         if chosen is not None and not isinstance(chosen, Filter):
             chosen = Filter.parse(map(os.fsencode, chosen))
-        known: list[ArchiveHead] = []
-        if asked and (signed := which or self._published_as(directory)) is not None:
+        loop = asyncio.get_running_loop()
+        asks = bool(asked) or (self.state.contacts_path.exists() and not self.state.node_runs())
+
+        def ask(signed: bytes) -> Future[list[ArchiveHead]]:
+            # Others may have signed since: another machine, or this one before a backup was put back.
             from p2psync.network.once import known_heads
 
-            # Others may have signed since, for example another machine with a delegated key.
-            known = await known_heads(self.state, signed, asked)
+            return asyncio.run_coroutine_threadsafe(known_heads(self.state, signed, asked), loop)
 
         def make(tell: Teller) -> Published:
             return publish(
@@ -126,8 +131,9 @@ class Client:
                 archive=which,
                 rules=chosen,
                 tell=tell,
-                known_heads=known,
+                ask=ask if asks else None,
                 count_first=count_first,
+                accept_shrink=accept_shrink,
             )
 
         async with relayed(on_event) as tell:
@@ -282,10 +288,6 @@ class Client:
 
         async with relayed(on_event, files=files) as tell:
             return await run_fetch(asked, self.state, tell, None, control)
-
-    def _published_as(self, directory: PathLike) -> bytes | None:
-        tree = self.state.trees.get(os.fsencode(os.path.realpath(directory)))
-        return None if tree is None else tree.archive
 
     def _with_bootstrap(self, options: TransferOptions) -> TransferOptions:
         return options if "bootstrap" in options else {**options, "bootstrap": self._bootstrap}

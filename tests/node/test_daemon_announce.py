@@ -94,6 +94,21 @@ async def test_a_new_snapshot_is_announced_at_once(bench: Bench) -> None:
     assert bench.said[-1] == (HolderRole.ORIGIN, Coverage(True, 0, 2))
 
 
+async def test_a_publisher_whose_old_state_was_put_back_hears_of_it(bench: Bench) -> None:
+    bench.tree("publish", bench.publish())
+    bench.dht.newest[bench.publisher.archive] = bench.publisher.publish({b"f": b"newer"}).raw
+    await bench.announcer.round()
+    (said,) = (text for text in bench.warnings if "others have snapshot 2" in text)
+    assert "here it is 1" in said and "publish it again" in said
+
+
+async def test_a_mirror_that_hears_of_a_newer_head_has_nothing_to_warn_of(bench: Bench) -> None:
+    bench.tree("mirror", bench.publish())
+    bench.dht.newest[bench.publisher.archive] = bench.publisher.publish({b"f": b"newer"}).raw
+    await bench.announcer.round()
+    assert not [text for text in bench.warnings if "others have" in text]
+
+
 async def test_a_newer_head_in_the_dht_is_adopted_and_not_fought(bench: Bench) -> None:
     ours = bench.publish()
     newer = bench.publisher.publish({b"f": b"newer"})

@@ -24,11 +24,21 @@ if TYPE_CHECKING:
     metavar="ID",
     help="Publish under this archive's key. Default: the one DIR had, or a new one.",
 )
+@click.option(
+    "--accept-shrink",
+    is_flag=True,
+    help="Publish DIR though most of its files are gone, or it is not the disk that it was.",
+)
 @filter_options
 @network_options(sources=False)
 @common_options
 def command(
-    common: Common, network: Network, directory: str, archive: bytes | None, rules: list[tuple[str, str]]
+    common: Common,
+    network: Network,
+    directory: str,
+    archive: bytes | None,
+    accept_shrink: bool,
+    rules: list[tuple[str, str]],
 ) -> int:
     """Publish a directory, or a new snapshot of it, and print its URL.
 
@@ -40,6 +50,12 @@ def command(
 
     What cannot be read stays as it was in the last snapshot, or is marked as missing, so that nobody deletes
     it; the first such paths are named, and the exit code is 23. It is 24 where something vanished.
+
+    Where all files are gone, or more than 100 names and half of them, nothing is published and the exit code
+    is 25: that is what a disk looks like that is not mounted. --accept-shrink says that it is meant.
+
+    A directory that was moved, or is named through a link that leads elsewhere now, goes on as the same
+    archive.
     """
     from p2psync.cli.rules import build_filter
     from p2psync.cli.signals import run_async
@@ -57,6 +73,7 @@ def command(
                 rules=build_filter(rules) if rules else None,
                 bootstrap=network.asking()["bootstrap"],
                 count_first=sys.stderr.isatty() and not out.quiet,  # Nobody else looks at the totals.
+                accept_shrink=accept_shrink,
                 on_event=tell,
             )
             return done, client.url_of(done.archive)

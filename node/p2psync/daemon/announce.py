@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 
 from p2psync.daemon.gossip import Gossip
 from p2psync.daemon.mirrors import peers_of
+from p2psync.errors import show_path
 from p2psync.format.coverage import Coverage
 from p2psync.format.head import ArchiveHead
 from p2psync.network.protocols import Network
@@ -158,6 +159,7 @@ class Announcer:
             best = judge(head.archive, [found.raw], head, time.time()).head
             if best is not None and best.order > head.order:
                 await off_loop(partial(self._state.heads.put, best, "DHT"))
+                self._warn_publisher(best, head)
                 said.head_at = time.monotonic() + RETRY
                 return
         if new or said.head_alone:
@@ -171,6 +173,16 @@ class Announcer:
             await self._gossip.tell(head.archive, head.raw, None)
         pause = min(RETRY * said.head_alone, HEAD_ROUND) or HEAD_ROUND * self._random.uniform(0.9, 1.1)
         said.head_at = time.monotonic() + pause
+
+    def _warn_publisher(self, newer: ArchiveHead, ours: ArchiveHead) -> None:
+        """A publisher that is behind has been put back to an earlier state, or is not the only one."""
+        for tree in self._archives().get(newer.archive, []):
+            if tree.role == "publish":
+                self._warn(
+                    f"others have snapshot {newer.seq} of what is published from {show_path(tree.path)}, and "
+                    f"here it is {ours.seq}: it was published elsewhere, or an old state directory was put "
+                    "back; publish it again to go on after that"
+                )
 
     async def _announce_holders(self, due: list[_Due]) -> None:
         """Say what is here, of several archives."""

@@ -14,7 +14,6 @@ import os
 from collections import deque
 from collections.abc import Collection
 from functools import partial
-from typing import Final
 
 from p2psync.errors import FileError, show_path
 from p2psync.events import Teller
@@ -33,9 +32,6 @@ from p2psync.state import DirRow, FileRow, State
 from p2psync.tree.report import Report
 from p2psync.tree.scan import DIRECTORY_FLAGS, Found, TooManyEntries, list_directory, why_not_read
 from p2psync.tree.stamp import NO_STAMP
-
-MOUNTS_MAX: Final = 256
-"""Mount points within a tree that are remembered: more than a machine has disks."""
 
 
 class _RootFailed(Exception):
@@ -56,10 +52,11 @@ class Builder:
         tell: Teller,
         hidden: frozenset[bytes] = frozenset(),
         last: Entry | None = None,
-        mounts: Collection[bytes] = (),
+        unmounted: Collection[bytes] = (),
     ) -> None:
-        """`last` is the root of the last snapshot: what cannot be read now stays as it is there. `mounts` are
-        directories at which another file system was mounted then.
+        """`last` is the root of the last snapshot: what cannot be read now stays as it is there. `unmounted`
+        are directories at which something was mounted then and is not now; `missing` will be those of which
+        nothing is there.
         """
         self._trees = state.trees
         self._tree = tree_id
@@ -71,8 +68,8 @@ class Builder:
         self._earlier = Earlier(last, state.meta.get, self._writer.add_listing, rules, hidden)
         self._unread = Unread(self._earlier, self._writer, report, tell)
         self._files = Files(self._writer, self._unread, tell, self._arrive)
-        self._were_mounts = frozenset(mounts)
-        self.mounts: list[bytes] = []
+        self._unmounted = frozenset(unmounted)
+        self.missing: list[bytes] = []
         self._stack: list[tuple[Node, deque[Found]]] = []
         self._open: set[Node] = set()
         self._root: Entry | None = None
@@ -107,6 +104,10 @@ class Builder:
         assert self._root is not None  # noqa: S101 - its turn came last
         return self._root
 
+    def accept(self) -> None:
+        """The snapshot is to be published: what is not in the tree any more is forgotten."""
+        self._writer.drop_gone()
+
     def _close(self) -> None:
         self._files.close()
         for node in self._open:
@@ -115,7 +116,7 @@ class Builder:
 
     def _enter(self, parent: Node | None, name: bytes, path: bytes, fd: int) -> None:
         """List a directory and put it on the stack."""
-        node = Node(parent, name, path, fd, os.fstat(fd))
+        node = Node(parent, name, path, fd, Found.of(name, os.fstat(fd)))
         self._open.add(node)
         try:
             node.listed = list_directory(
@@ -127,11 +128,8 @@ class Builder:
         except TooManyEntries:
             self._leave_out(node, "has more names than a listing may hold")
             return
-        if parent is not None and node.device != parent.device:
-            if len(self.mounts) < MOUNTS_MAX:
-                self.mounts.append(path)
-        elif path in self._were_mounts and self._lost_all(node):
-            self.mounts.append(path)
+        if path in self._unmounted and self._lost_all(node):
+            self.missing.append(path)
             self._leave_out(node, "is no mount point any more, and all that was there is gone")
             return
         inner = deque([Found._make(row) for row in node.listed if row[1] & 0o170000 == 0o040000])

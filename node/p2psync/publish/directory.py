@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from p2psync.format.ids import Ref
 from p2psync.format.listing import Entry, Kind
 from p2psync.state import DirRow, FileRow
@@ -31,7 +29,6 @@ class Node:
         "begun",
         "carried",
         "depth",
-        "device",
         "done",
         "entries",
         "fd",
@@ -51,15 +48,12 @@ class Node:
         "waiting",
     )
 
-    def __init__(
-        self, parent: Node | None, name: bytes, path: bytes, fd: int, status: os.stat_result
-    ) -> None:
+    def __init__(self, parent: Node | None, name: bytes, path: bytes, fd: int, found: Found) -> None:
         self.parent = parent
         self.name = name
         self.path = path
         self.fd = fd
-        self.found = Found.of(name, status)
-        self.device = status.st_dev
+        self.found = found
         self.depth: int = 0 if parent is None else parent.depth + 1
         self.listed: list[Row] = []
         self.waiting = 0  # directories and files in it that are not done

@@ -13,30 +13,42 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from p2psync.chunking import cut_object
-from p2psync.errors import TrustError, UsageError, show_path
+from p2psync.errors import UsageError, show_path
 from p2psync.events import SILENT, Teller
 from p2psync.format.head import ArchiveHead, sign_head
 from p2psync.format.ids import Ref
-from p2psync.format.listing import Entry
+from p2psync.format.listing import Entry, decode_listing
 from p2psync.format.marks import UNREAD
 from p2psync.format.snapshot import ParentSnapshot, Snapshot
 from p2psync.format.url import archive_text
 from p2psync.publish.builder import Builder
+from p2psync.publish.claim import NAMED, PLACE, Signer, claim
+from p2psync.publish.guards import check_loss, check_place
 from p2psync.rules.filter import Filter
-from p2psync.state import State, Tree
+from p2psync.state import Note, State, Tree
+from p2psync.tree.place import Place, mounts_below
 from p2psync.tree.report import Report
 from p2psync.tree.scan import count_tree
-from p2psync_dht import Delegation, Identity
+from p2psync.trust import CLOCK_SKEW
 
 FRESHNESS: Final = 7 * 24 * 3600  # seconds for which a publisher vouches: a weekly cron job keeps it up
 PARENTS: Final = 2  # with the new one these are the three snapshots that are kept
 RULES_OPTION: Final = "rules"  # the filter rules of a tree, among its options
+
+
+IS_MOUNT: Final = "is_mount"
+"""Among a tree's options: whether its root is a mount point."""
+MOUNTS: Final = "mounts"
+"""Among a tree's options: the directories in it at which other file systems are mounted."""
+Ask = Callable[[bytes], "Future[list[ArchiveHead]]"]
+"""Begins to ask others for the heads of an archive; what was found must verify."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +72,6 @@ class Published:
     exit_code: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Signer:
-    """Who signs heads of an archive."""
-
-    archive: bytes
-    identity: Identity
-    delegation: Delegation | None
-
-
 def publish(
     state: State,
     directory: str | bytes | Path,
@@ -78,76 +81,153 @@ def publish(
     tell: Teller = SILENT,
     now: float | None = None,
     known_heads: Iterable[ArchiveHead] = (),
+    ask: Ask | None = None,
     freshness: int = FRESHNESS,
     count_first: bool = False,
+    accept_shrink: bool = False,
 ) -> Published:
     """Make a snapshot of a directory and sign it.
 
     `archive` is the id to publish as; None stands for the one that this directory was published as before,
     or a new one. `rules` are kept with the tree; None stands for those of the last time, so that what was
     once left out is not published by a shorter command. `now` is Unix time in s. `known_heads` are verified
-    heads that were seen elsewhere: the new one comes after them. `freshness` is in s.
-    `count_first` walks a tree that was never published once more beforehand, so that the
-    totals are known; otherwise those of the last snapshot are told.
+    heads that were seen elsewhere: the new one comes after them, and after those that `ask` finds while the
+    tree is read. `freshness` is in s. `accept_shrink`: publish also what looks like a disk that is not
+    mounted. `count_first` walks a tree that was never published once more beforehand, so that the totals
+    are known; otherwise those of the last snapshot are told.
 
-    Raises UsageError (not a directory, no key), TrustError (the key may not sign what comes next),
-    FileError (the directory or the state cannot be read or written), BusyError (somebody else publishes it,
-    or fetches into it).
+    Raises UsageError (not a directory, no key, or it cannot be told which archive is meant), TrustError
+    (the key may not sign what comes next), FileError (the directory or the state cannot be read or written;
+    another XX
     """
     moment = time.time() if now is None else now
-    path = os.fsencode(os.path.realpath(directory))
+    given = os.fsencode(os.path.abspath(directory))
+    path = os.path.realpath(given)
     if not os.path.isdir(path):
         raise UsageError(f"{show_path(path)} is not a directory")
     hidden = state.within(path)
     with state.lock_place(path):  # Nor is it fetched into meanwhile.
-        tree, signer = _claim(state, path, archive)
+        tree, signer = claim(state, given, path, archive)
         # A second directory with the same archive must wait as well: both would take the same sequence
         # number.
         with state.lock("publish-" + archive_text(signer.archive), on=archive_text(signer.archive)):
-            return _publish(
-                state, tree, signer, rules, tell, moment, known_heads, freshness, hidden, count_first
+            for head in known_heads:
+                _keep(state, signer, head)
+            return _Run(state, tree, signer, tell, moment, freshness).publish(
+                rules,
+                hidden,
+                ask,
+                count_first=count_first,
+                # Who says that this directory is the archive from now on has seen what is in it.
+                accept_shrink=accept_shrink or (archive is not None and tree.snapshot is None),
             )
 
 
-def _publish(
-    state: State,
-    tree: Tree,
-    signer: _Signer,
-    rules: Filter | None,
-    tell: Teller,
-    now: float,
-    known_heads: Iterable[ArchiveHead],
-    freshness: int,
-    hidden: frozenset[bytes],
-    count_first: bool,
-) -> Published:
-    newest = _newest(state, signer.archive, known_heads)
-    epoch, seq = _next_place(signer, newest, now)
-    applied = Filter.parse(tree.options.get(RULES_OPTION, [])) if rules is None else rules
-    previous = _snapshot(state, newest)
-    if previous is not None:
-        tell.phase("publishing", previous.root.totals.bytes, previous.root.totals.files)
-    elif count_first:
-        tell.phase("counting")
-        tell.phase("publishing", *count_tree(tree.path, applied, hidden))
-    else:
-        tell.phase("publishing")
-    report = Report(tell)
-    builder = Builder(
-        state, tree.id, applied, report, tell, hidden, last=None if previous is None else previous.root
-    )
-    root = builder.build(tree.path)
-    report.finish()
+def _keep(state: State, signer: Signer, head: ArchiveHead) -> None:
+    if head.archive == signer.archive:
+        state.heads.put(head, "known before publishing")
 
-    changed = newest is None or previous is None or previous.root != root
-    with state.transaction(durable=True):
-        if changed:
-            ref = _put_snapshot(state, signer.archive, root, newest, now, report.unread)
-        elif newest is not None:
+
+class _Run:
+    """One publishing of one tree."""
+
+    def __init__(
+        self, state: State, tree: Tree, signer: Signer, tell: Teller, now: float, freshness: int
+    ) -> None:
+        self._state = state
+        self._tree = tree
+        self._signer = signer
+        self._tell = tell
+        self._now = now
+        self._freshness = freshness
+
+    def publish(
+        self,
+        rules: Filter | None,
+        hidden: frozenset[bytes],
+        ask: Ask | None,
+        *,
+        count_first: bool,
+        accept_shrink: bool,
+    ) -> Published:
+        state, tree, tell, archive = self._state, self._tree, self._tell, self._signer.archive
+        newest = state.heads.newest(archive)
+        self._signer.next_place(self._last(newest), self._now)  # or why not, before the tree is read
+        applied = Filter.parse(tree.options.get(RULES_OPTION, [])) if rules is None else rules
+        last = _root(state, None if newest is None else newest.snapshot) or _root(state, tree.snapshot)
+        if last is not None:
+            tell.phase("publishing", last.totals.bytes, last.totals.files)
+        elif count_first:
+            tell.phase("counting")
+            tell.phase("publishing", *count_tree(tree.path, applied, hidden))
+        else:
+            tell.phase("publishing")
+        report = Report(tell)
+        mounts = mounts_below(tree.path)
+        lost = [] if accept_shrink else [path for path in tree.options.get(MOUNTS, ()) if path not in mounts]
+        builder = Builder(state, tree.id, applied, report, tell, hidden, last=last, unmounted=lost)
+        asked = ask(archive) if ask is not None and self._last(newest) > (0, 0) else None
+        try:
+            root = builder.build(tree.path)
+            report.finish()
+            place, is_mount = Place.of(tree.path), os.path.ismount(tree.path)
+            if last is not None and not accept_shrink:
+                before = Place.from_row(tree.options.get(PLACE))
+                unmounted = bool(tree.options.get(IS_MOUNT)) and not is_mount
+                had, has = _names(state, last), _names(state, root)
+                check_place(tree.path, before, place, had, has, unmounted=unmounted)
+                check_loss(tree.path, last.totals, root.totals)
+            for head in () if asked is None else asked.result():
+                _keep(state, self._signer, head)
+        finally:
+            if asked is not None:
+                asked.cancel()
+        builder.accept()
+        tree.options[RULES_OPTION] = applied.texts()
+        tree.options[PLACE] = list(place)
+        tree.options[IS_MOUNT] = is_mount
+        tree.options[MOUNTS] = [*mounts, *builder.missing]
+        with state.transaction(durable=True):
+            head, changed = self._sign(root, report.unread)
+        named = tree.options.get(NAMED, tree.path)
+        state.keys.put_note(archive, Note(tree.path, named, head.epoch, head.seq))
+        return Published(
+            archive=archive,
+            head=head,
+            root=root.digest.hex(),
+            files=root.totals.files,
+            bytes=root.totals.bytes,
+            read_bytes=builder.read_bytes,
+            changed=changed,
+            warnings=tuple(report.warnings),
+            vanished=report.vanished,
+            unread=report.unread,
+            exit_code=report.exit_code,
+        )
+
+    def _last(self, newest: ArchiveHead | None) -> tuple[int, int]:
+        """The place of the newest head, which may have been in an index that is lost."""
+        note = self._state.keys.note(self._signer.archive)
+        noted = (0, 0) if note is None else (note.epoch, note.seq)
+        return noted if newest is None else max(noted, (newest.epoch, newest.seq))
+
+    def _sign(self, root: Entry, unread: int) -> tuple[ArchiveHead, bool]:
+        """The newest head, signed now unless it stands, and whether it has a new snapshot; within the
+        caller's transaction.
+        """
+        state, tree, signer, now = self._state, self._tree, self._signer, self._now
+        newest = state.heads.newest(signer.archive)
+        previous = _root(state, None if newest is None else newest.snapshot)
+        changed = previous != root
+        if newest is None or changed:
+            ref = _put_snapshot(state, signer.archive, root, newest, now, unread)
+        else:
             ref = newest.snapshot
-        fresh = newest is not None and newest.fresh_until - now >= freshness / 2
+        last = self._last(newest)
+        epoch, seq = signer.next_place(last, now)
         # A new epoch outranks who signed in the old one only once there is a head of it.
-        if newest is not None and not changed and fresh and newest.epoch == epoch:
+        stands = newest is not None and not changed and last == (newest.epoch, newest.seq) == (epoch, seq - 1)
+        if newest is not None and stands and self._is_current(newest):
             head = newest
         else:
             head = sign_head(
@@ -157,81 +237,36 @@ def _publish(
                 seq=seq,
                 snapshot=ref,
                 signed_at=int(now),
-                fresh_until=int(now) + freshness,
+                fresh_until=int(now) + self._freshness,
                 delegation=signer.delegation,
             )
-            if not state.heads.put(head, "published here"):
-                raise TrustError(
-                    f"a newer head of {archive_text(signer.archive)} arrived while this one was made: "
-                    "publish again"
-                )
+            state.heads.put(head, "published here")
         state.meta.add_snapshot(signer.archive, head.epoch, head.seq, head.snapshot)
         tree.epoch, tree.seq, tree.snapshot = head.epoch, head.seq, head.snapshot
-        tree.options[RULES_OPTION] = applied.texts()
         state.trees.update(tree)
-    return Published(
-        archive=signer.archive,
-        head=head,
-        root=root.digest.hex(),
-        files=root.totals.files,
-        bytes=root.totals.bytes,
-        read_bytes=builder.read_bytes,
-        changed=changed,
-        warnings=tuple(report.warnings),
-        vanished=report.vanished,
-        unread=report.unread,
-        exit_code=report.exit_code,
-    )
+        return head, changed
+
+    def _is_current(self, head: ArchiveHead) -> bool:
+        """Whether a head is good for a while. One from the future is believed by nobody."""
+        if head.signed_at > self._now + CLOCK_SKEW:
+            self._tell.warn(
+                "the last snapshot was signed with a clock that was ahead of this one, and others refuse it: "
+                "it is signed again"
+            )
+            return False
+        return head.fresh_until - self._now >= self._freshness / 2
 
 
-def _claim(state: State, path: bytes, archive: bytes | None) -> tuple[Tree, _Signer]:
-    """The tree at `path` as a published one, and who signs for it."""
-    known = state.trees.get(path)
-    if archive is None:
-        archive = (
-            known.archive if known is not None and known.archive is not None else state.keys.create_root()
-        )
-    signing = state.keys.signing(archive)
-    if signing is None:
-        raise UsageError(
-            f"there is no key here to sign {archive_text(archive)} with: import its root key, or a "
-            "signing key and its delegation"
-        )
-    return state.trees.ensure(path, "publish", archive), _Signer(archive, *signing)
+def _root(state: State, snapshot: Ref | None) -> Entry | None:
+    """The root of a snapshot, if that is here."""
+    raw = None if snapshot is None else state.meta.get(snapshot.digest)
+    return None if raw is None else Snapshot.decode(raw).root
 
 
-def _newest(state: State, archive: bytes, known_heads: Iterable[ArchiveHead]) -> ArchiveHead | None:
-    for head in known_heads:
-        if head.archive == archive:
-            state.heads.put(head, "known before publishing")
-    return state.heads.newest(archive)
-
-
-def _next_place(signer: _Signer, newest: ArchiveHead | None, now: float) -> tuple[int, int]:
-    """Epoch and sequence number of the next head. Raises TrustError if this key cannot sign one that is
-    newer.
-    """
-    last_epoch, last_seq = (0, 0) if newest is None else (newest.epoch, newest.seq)
-    given = signer.delegation
-    if given is None:
-        return last_epoch, last_seq + 1
-    name = archive_text(signer.archive)
-    if given.epoch < last_epoch:
-        raise TrustError(
-            f"the signing key of {name} is delegated for epoch {given.epoch}, but the archive is at epoch "
-            f"{last_epoch}: delegate to it again with the root key"
-        )
-    if not given.not_before <= now <= given.not_after:
-        raise TrustError(
-            f"the delegation of the signing key of {name} does not cover today: renew it with the root key"
-        )
-    return given.epoch, last_seq + 1
-
-
-def _snapshot(state: State, head: ArchiveHead | None) -> Snapshot | None:
-    """The snapshot that a head names, if it is here."""
-    raw = None if head is None else state.meta.get(head.snapshot.digest)
-    return None if raw is None else Snapshot.decode(raw)
+def _names(state: State, directory: Entry) -> frozenset[bytes]:
+    """The names in a directory, if its listing is here."""
+    raw = state.meta.get(directory.digest)
+    return frozenset(() if raw is None else (entry.name for entry in decode_listing(raw)))
 
 
 def _put_snapshot(

@@ -13,6 +13,7 @@ from p2psync.chunking import cut_object
 from p2psync.format.ids import Ref
 from p2psync.format.listing import Entry, encode_listing
 from p2psync.state import DirRow, FileRow, State
+from p2psync.tree.stamp import NO_STAMP
 
 FLUSH_ROWS: Final = 5000  # rows in one transaction: tens of milliseconds, so that other writers hardly wait
 FLUSH_BYTES: Final = 4 << 20  # bytes of listings and recipes that wait in memory
@@ -27,6 +28,7 @@ class Writer:
         self._writes: list[Callable[[], None]] = []
         self._objects: list[tuple[Ref, bytes]] = []
         self._recipes: list[tuple[bytes, bytes]] = []
+        self._gone: list[tuple[bytes, bytes, list[bytes]]] = []
         self._rows = 0
         self._bytes = 0
 
@@ -49,20 +51,31 @@ class Writer:
         self, directory: bytes, row: DirRow, files: list[FileRow], dropped_dirs: Iterable[bytes]
     ) -> None:
         """A directory that was read: its row, those of all files in it, and the directories that are gone
-        from it.
+        from it: those are forgotten by `drop_gone`, and until then the directory is to be looked at again.
         """
         trees, tree = self._state.trees, self._tree
-        below = list(dropped_dirs)
-
-        def write() -> None:
-            for path in below:
-                trees.drop_dir(tree, path)
-            trees.put_directory(tree, directory, row, files)
-
-        self._writes.append(write)
-        self._rows += 1 + len(files) + len(below)
+        gone = list(dropped_dirs)
+        if gone:
+            self._gone.append((directory, row.stamp, gone))
+            row = row._replace(stamp=NO_STAMP)
+        self._writes.append(lambda: trees.put_directory(tree, directory, row, files))
+        self._rows += 1 + len(files)
         if self._rows >= FLUSH_ROWS or self._bytes >= FLUSH_BYTES:
             self.flush()
+
+    def drop_gone(self) -> None:
+        """Forget what is gone, once that is published: of a disk that was merely not mounted, all is known as
+        soon as it is back.
+        """
+        trees, tree = self._state.trees, self._tree
+        for directory, stamp, gone in self._gone:
+            with self._state.transaction():
+                for path in gone:
+                    trees.drop_dir(tree, path)
+                row = trees.dir_row(tree, directory)
+                if row is not None:
+                    trees.put_dir(tree, directory, row._replace(stamp=stamp))
+        self._gone = []
 
     def flush(self) -> None:
         """Write what is buffered, in one transaction."""

@@ -8,7 +8,7 @@ one state directory at the same time. What is trusted is decided elsewhere: stor
 from p2psync.state.database import Database
 from p2psync.state.heads import HeadStore
 from p2psync.state.holders import MAX_HOLDERS_PER_ARCHIVE, HolderStore
-from p2psync.state.keys import KeyStore
+from p2psync.state.keys import KeyStore, Note
 from p2psync.state.meta import MetaStore
 from p2psync.state.state import NODE_LOCK, State, default_path
 from p2psync.state.trees import DirRow, FileRow, Located, Tree, Trees
@@ -24,6 +24,7 @@ __all__ = [
     "KeyStore",
     "Located",
     "MetaStore",
+    "Note",
     "State",
     "Tree",
     "Trees",

@@ -1,7 +1,8 @@
 """Keys of archives as files: `keys/<archive>.root.pem`, `.signing.pem` and `.delegation`.
 
-PEM PKCS#8 (RFC 5958, RFC 8410), mode 0600, written whole. The root key may be taken away and kept offline: a
-machine that has the signing key and a delegation publishes without it.
+PEM PKCS#8 (RFC 5958, RFC 8410), mode 0600, written whole. The root key may be taken away and kept offline:
+a machine that has the signing key and a delegation publishes without it. `keys/<archive>.published` says
+what was last published with it (`Note`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import binascii
 import os
 from pathlib import Path
 from typing import Final, NamedTuple
+
+import msgpack
 
 from p2psync.errors import FileError, P2psyncError, UsageError
 from p2psync.format.url import archive_text, parse_archive_text
@@ -34,6 +37,32 @@ class KeyInfo(NamedTuple):
     has_root: bool
     has_signing: bool
     delegation: Delegation | None
+
+
+class Note(NamedTuple):
+    """What was last published of an archive, and from where: kept beside its key, so that an index that is
+    lost costs time and no address.
+    """
+
+    path: bytes
+    named: bytes
+    """The path by which the publisher named it."""
+    epoch: int
+    seq: int
+
+    def encode(self) -> bytes:
+        made: bytes = msgpack.packb(tuple(self))
+        return made
+
+    @classmethod
+    def decode(cls, raw: bytes) -> Note | None:
+        """None for what is no note: it is a help, and nothing depends on it."""
+        try:
+            path, named, epoch, seq = msgpack.unpackb(raw)
+        except (ValueError, TypeError, msgpack.UnpackException):
+            return None
+        made = cls(path, named, epoch, seq)
+        return made if [type(field) for field in made] == [bytes, bytes, int, int] else None
 
 
 def to_pem(identity: Identity) -> bytes:
@@ -185,6 +214,16 @@ class KeyStore:
             )
             for archive in sorted(archives)
         ]
+
+    def note(self, archive: bytes) -> Note | None:
+        """What was last published of an archive here, as far as it was noted."""
+        raw = read_private(self._path(archive, "published"))
+        return None if raw is None else Note.decode(raw)
+
+    def put_note(self, archive: bytes, note: Note) -> None:
+        """Note what is published, unless that is noted already. Raises FileError."""
+        if self.note(archive) != note:
+            write_private(self._path(archive, "published"), note.encode(), replace=True)
 
     def _signing_key(self, archive: bytes) -> Identity | None:
         path = self._path(archive, "signing.pem")

@@ -125,6 +125,12 @@ class Trees(Directories):
                 ),
             )
 
+    def move(self, tree: Tree, path: bytes) -> None:
+        """Note that a tree lies elsewhere now, where there is none yet; all that is known of it holds."""
+        with self._db.transaction() as connection:
+            connection.execute("UPDATE trees SET path = ? WHERE id = ?", (path, tree.id))
+        tree.path = path
+
     def remove(self, tree: Tree) -> None:
         """Forget a tree and all rows of its files; nothing on disk is touched."""
         with self._db.transaction() as connection:

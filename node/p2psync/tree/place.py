@@ -50,6 +50,12 @@ class Place(NamedTuple):
         same_filesystem = bool(self.filesystem) and self.filesystem == other.filesystem
         return self.inode == other.inode and (self.device == other.device or same_filesystem)
 
+    def is_on_same_filesystem(self, other: Place) -> bool:
+        """As far as it can be told: numbers of devices are given out anew."""
+        if self.filesystem and other.filesystem:
+            return self.filesystem == other.filesystem
+        return self.device == other.device
+
 
 def mounts_below(path: bytes, table: str = MOUNTS) -> list[bytes]:
     """The directories below ``path`` (absolute, real) at which something is mounted, relative to it; none
