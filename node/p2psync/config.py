@@ -14,6 +14,7 @@ knowledge and is passed in.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -44,8 +45,22 @@ Schema = Mapping[str, Mapping[str, Setting]]
 
 def default_files(environ: Mapping[str, str] = os.environ) -> list[Path]:
     """Where configuration is looked for, the weaker first. XDG Base Directory Specification."""
-    base = environ.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config")
-    return [SYSTEM_FILE, Path(base) / "p2psync" / "p2psync.toml"]
+    home = home_directory(environ)
+    base = environ.get("XDG_CONFIG_HOME") or (home and os.path.join(home, ".config"))
+    return [SYSTEM_FILE, *([Path(base) / "p2psync" / "p2psync.toml"] if base else [])]
+
+
+def home_directory(environ: Mapping[str, str] = os.environ) -> str | None:
+    """``$HOME``, else what the system's list of users says; None where neither names a directory, as for a
+    user id that has no entry.
+    """
+    home = environ.get("HOME", "")
+    if not home:
+        import pwd  # noqa: PLC0415 - seldom needed
+
+        with contextlib.suppress(KeyError):
+            home = pwd.getpwuid(os.getuid()).pw_dir
+    return home if home.startswith("/") else None
 
 
 def load(files: Iterable[Path], schema: Schema) -> dict[str, dict[str, Any]]:

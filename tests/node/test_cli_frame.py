@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -205,7 +207,7 @@ def test_a_reader_that_goes_away_is_no_error_to_talk_about() -> None:
     assert said == b""
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("body", ["run_async(asyncio.sleep(60))", "time.sleep(60)"])
 def test_signals_end_with_20_after_cleaning_up(number: signal.Signals, body: str, tmp_path: Path) -> None:
     program = tmp_path / "program.py"
@@ -246,3 +248,82 @@ def test_shell_completion_knows_commands_and_options() -> None:
 
     assert "plain,publish" in complete("p2psync pub", 1)
     assert "plain,--bwlimit" in complete("p2psync fetch --bw", 2)
+
+
+def program_with(redirection: str, *argv: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The program, started by a shell with its streams redirected."""
+    words = " ".join([shlex.quote(sys.executable), "-m", "p2psync", *map(shlex.quote, argv), redirection])
+    plain = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.run(
+        ["sh", "-c", words], capture_output=True, text=True, check=False, env=plain | environment
+    )
+
+
+def a_tree(folder: Path) -> list[str]:
+    (folder / "tree").mkdir()
+    (folder / "tree" / "file").write_text("content")
+    return ["publish", str(folder / "tree"), "--state", str(folder / "state")]
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_as_good_as_dev_null(closed: str, tmp_path: Path) -> None:
+    done = program_with(closed, *a_tree(tmp_path))
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert (done.stdout.startswith("published")) == (">&-" not in closed.split())
+    done = program_with(closed, "verify", str(tmp_path / "tree"), "--state", str(tmp_path / "state"))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("argv", [[], ["--json"], ["--help"]], ids="".join)
+def test_a_full_standard_output_is_a_file_error_that_says_so(argv: list[str], tmp_path: Path) -> None:
+    done = program_with(">/dev/full", *a_tree(tmp_path), *argv)
+    assert done.returncode == 11
+    assert done.stderr.startswith("p2psync: standard output cannot be written to: No space left on device")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_full_standard_error_stops_nothing(tmp_path: Path) -> None:
+    command = a_tree(tmp_path)
+    os.mkfifo(tmp_path / "tree" / "pipe")
+    done = program_with("2>/dev/full", *command)
+    assert done.returncode == 0
+    assert "published 1 file" in done.stdout
+
+
+def test_a_user_without_a_home_is_told_to_name_a_state_directory(tmp_path: Path) -> None:
+    tree = a_tree(tmp_path)[:2]
+    for home in ({}, {"HOME": ""}, {"HOME": "relative"}):
+        script = "import os; os.getuid = lambda: 4_000_000_000; import sys; from p2psync.cli.app import run; "
+        done = subprocess.run(
+            [sys.executable, "-c", script + "sys.exit(run(sys.argv[1:]))", *tree],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=tmp_path,
+            env={"PYTHONPATH": os.pathsep.join(sys.path)} | home,
+        )
+        assert done.returncode == 11
+        assert done.stderr.startswith("p2psync: there is no home directory")
+        assert "--state" in done.stderr
+        assert done.stderr.count("\n") == 1
+    assert sorted(os.listdir(tmp_path)) == ["tree"]
+
+
+def test_a_hangup_that_nohup_has_it_ignore_stays_ignored(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text("""
+import asyncio, os, signal, sys
+from p2psync.cli import app as frame
+from p2psync.cli.signals import run_async
+async def work():
+    os.kill(os.getpid(), signal.SIGHUP)
+    await asyncio.sleep(0.1)
+def main(**_):
+    os.kill(os.getpid(), signal.SIGHUP)
+    run_async(work())
+frame.program.main = main
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+sys.exit(frame.run([]))
+""")
+    assert subprocess.run([sys.executable, program], check=False).returncode == 0

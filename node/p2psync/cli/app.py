@@ -8,8 +8,8 @@ stays instant.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-import io
 import os
 import sys
 from collections.abc import Iterator, MutableMapping, Sequence
@@ -20,7 +20,8 @@ import click
 from p2psync import __version__
 from p2psync.cli.journal import ERROR, say
 from p2psync.cli.output import print_json
-from p2psync.cli.signals import Stopped, stop_on_sigterm
+from p2psync.cli.signals import Stopped, stop_on_signals
+from p2psync.cli.streams import give_up, is_of_output, open_streams
 from p2psync.errors import FileError, InterruptedFetch, P2psyncError, UsageError, show_path
 from p2psync.text import clean_text
 
@@ -111,10 +112,8 @@ def run(argv: Sequence[str]) -> int:
     """Run one command line in this process and return its exit code (docs/exit-codes.md). Never raises for
     what a command met.
     """
-    stop_on_sigterm()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # No name may break a terminal that is not UTF-8.
+    open_streams()
+    stop_on_signals()
     try:
         result = program.main(args=list(argv), prog_name="p2psync", standalone_mode=False)
         sys.stdout.flush()
@@ -123,18 +122,27 @@ def run(argv: Sequence[str]) -> int:
         return exit_.exit_code
     except BrokenPipeError:
         # Whoever read our output went away (`p2psync ls ... | head`): nobody is left to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        give_up(sys.stdout)
         return UsageError.exit_code
     except (Exception, KeyboardInterrupt, Stopped) as error:
         if _verbose(argv) and not isinstance(error, click.ClickException):
             import traceback
 
-            traceback.print_exc()
-        explained = explain(error)
-        if _wants_json(argv):
+            with contextlib.suppress(OSError):
+                traceback.print_exc()
+        return _tell(error, _wants_json(argv))
+
+
+def _tell(error: BaseException, json: bool) -> int:
+    """Say what ended the command, wherever that is still possible; the exit code."""
+    explained = explain(error)
+    if json:
+        with contextlib.suppress(OSError):
             print_json(explained.as_event())
-        say(ERROR, clean_text(str(explained)))
-        return explained.exit_code
+    if is_of_output(error):
+        give_up(sys.stdout)
+    say(ERROR, clean_text(str(explained)))
+    return explained.exit_code
 
 
 def explain(error: BaseException) -> P2psyncError:
@@ -150,9 +158,15 @@ def explain(error: BaseException) -> P2psyncError:
     if isinstance(error, KeyboardInterrupt | click.Abort | Stopped):
         return InterruptedFetch("stopped by a signal; run the same command again to go on from here")
     if isinstance(error, OSError):
-        where = f" ('{show_path(error.filename)}')" if isinstance(error.filename, str | bytes) else ""
-        return FileError(f"{error.strerror or error}{where}")
+        return FileError(_system_sentence(error))
     return P2psyncError(f"unexpected {type(error).__name__}: {error or 'no details'}; {REPORT_HINT}")
+
+
+def _system_sentence(error: OSError) -> str:
+    if is_of_output(error):
+        return f"standard output cannot be written to: {error.strerror}; what was done without it is kept"
+    where = f" ('{show_path(error.filename)}')" if isinstance(error.filename, str | bytes) else ""
+    return f"{error.strerror or error}{where}"
 
 
 def _usage_sentence(error: click.ClickException) -> str:

@@ -10,6 +10,8 @@ import os
 import sys
 from typing import Final, TextIO
 
+from p2psync.cli.streams import give_up
+
 ERROR: Final = 3
 WARNING: Final = 4
 INFO: Final = 6
@@ -29,6 +31,9 @@ def is_journal(stream: TextIO) -> bool:
 
 
 def say(priority: int, text: str) -> None:
-    """Write one line to standard error."""
+    """Write one line to standard error. Where that is full or gone, nobody is left to tell; work goes on."""
     prefix = f"<{priority}>" if is_journal(sys.stderr) else ""
-    print(f"{prefix}p2psync: {text}", file=sys.stderr, flush=True)
+    try:
+        print(f"{prefix}p2psync: {text}", file=sys.stderr, flush=True)
+    except OSError:
+        give_up(sys.stderr)

@@ -21,6 +21,7 @@ from typing import Final
 
 from blake3 import blake3
 
+from p2psync.config import home_directory
 from p2psync.errors import FileError, UsageError, show_path
 from p2psync.state.database import Database
 from p2psync.state.files import leave_to_owner, read_private, write_private
@@ -40,13 +41,22 @@ TIDY_EVERY: Final = 24 * 3600
 
 
 def default_path() -> Path:
-    """`$STATE_DIRECTORY` (systemd.exec(5); its first part), else `p2psync` in the XDG state home."""
+    """`$STATE_DIRECTORY` (systemd.exec(5); its first part), else `p2psync` in the XDG state home.
+
+    Raises FileError: whoever runs this has no home.
+    """
     given = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
     if given:
         return Path(given)
     home = os.environ.get("XDG_STATE_HOME", "")
-    base = Path(home) if home.startswith("/") else Path.home() / ".local" / "state"
-    return base / "p2psync"
+    if home.startswith("/"):
+        return Path(home) / "p2psync"
+    own = home_directory()
+    if own is None:
+        raise FileError(
+            "there is no home directory to keep the state in: name a directory with --state, or set HOME"
+        )
+    return Path(own) / ".local" / "state" / "p2psync"
 
 
 class State:

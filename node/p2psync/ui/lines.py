@@ -42,7 +42,7 @@ class Ticker:
                 continue
             try:
                 self._show(now)
-            except (BrokenPipeError, ValueError):  # The reader is gone; the work is not.
+            except (OSError, ValueError):  # The reader is gone, or the disk full; the work is not.
                 return
 
 
