@@ -6,6 +6,7 @@
 #   make bench   publishing and fetching beside rsync, aria2c, libtorrent: an hour (ARGS="small nochange": these rows)
 #   make bench-dht  the DHT beside its targets, half an hour (quick: make bench-dht DHT_NODES=100 DHT_READS=60)
 #   make fuzz    coverage-guided fuzzing of the DHT, a minute each of four targets (FUZZ_SECONDS=600 make fuzz: longer)
+#   make circumstances  one path's trouble, beside rsync, on seven file systems; as root, who can mount them
 #   make man     man pages into build/man, shell completion into build/completion
 #   make dist    wheel and source distribution into dist/
 
@@ -17,7 +18,7 @@ BIN := $(VENV)/bin
 PROGRAMS := rsync:rsync nginx:nginx curl:curl chromium:chromium ip:iproute2 nft:nftables \
   openssl:openssl systemd-analyze:systemd promtool:prometheus
 
-.PHONY: demo test lint format bench bench-dht fuzz man dist clean programs
+.PHONY: demo test lint format bench bench-dht fuzz circumstances man dist clean programs
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -88,6 +89,12 @@ $(VENV)/.installed-fuzz: pyproject.toml | $(BIN)/python
 fuzz: $(VENV)/.installed-fuzz
 	@for target in $(FUZZ_TARGETS); do \
 	  $(BIN)/python -m fuzz $$target -max_total_time=$(FUZZ_SECONDS) -timeout=10 -print_final_stats=1 || exit 1; done
+
+# docs/circumstances.md. Prints its table and writes it there; ARGS="--only case --places exfat": these rows.
+circumstances: PROGRAMS := rsync:rsync mkfs.ext4:e2fsprogs mkfs.btrfs:btrfs-progs fuse-overlayfs:fuse-overlayfs \
+  mkfs.exfat:exfatprogs mount.exfat-fuse:exfat-fuse mkntfs:ntfs-3g lowntfs-3g:ntfs-3g
+circumstances: $(VENV)/.installed-dev programs
+	$(BIN)/python -m tests.circumstances --write docs/circumstances.md $(ARGS)
 
 man: $(VENV)/.installed-dev
 	@rm -rf build/man build/completion; mkdir -p build/man build/completion

@@ -9,19 +9,17 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
 from tests.circumstances.stage import Stage
 
 Case = Callable[[Stage], Iterator[None]]
-LINUX: Final = ("ext4", "tmpfs", "overlay")
 ALL: Final = ("ext4", "tmpfs", "btrfs", "overlay", "fuse-overlay", "exfat", "ntfs")
 LOWER: Final = ("overlay", "fuse-overlay")
 BOTH: Final = (False, True)
 ROOT: Final = (False,)
 PLAIN: Final = (True,)
-OPTIONS_OF_FOREIGN: Final = ("exfat", "ntfs")
 
 
 class Circumstance(NamedTuple):
@@ -33,19 +31,28 @@ class Circumstance(NamedTuple):
     places: tuple[str, ...]
     plain: tuple[bool, ...]
     """As whom the program runs: a plain user, or root."""
+    quick: bool
+    """Whether it needs no file system of its own, and a moment."""
+    left: frozenset[str]
+    """What rsync makes right there and p2psync does not."""
 
 
 CIRCUMSTANCES: Final[list[Circumstance]] = []
 
 
 def circumstance(
-    places: tuple[str, ...] = ("ext4", "tmpfs"), plain: tuple[bool, ...] = BOTH
+    places: tuple[str, ...] = ("ext4", "tmpfs"),
+    plain: tuple[bool, ...] = BOTH,
+    *,
+    quick: bool = True,
+    left: Iterable[str] = (),
 ) -> Callable[[Case], Case]:
     """Note a circumstance."""
 
     def note(case: Case) -> Case:
         what = (case.__doc__ or "").strip().rstrip(".")
-        CIRCUMSTANCES.append(Circumstance(case.__name__.replace("_", "-"), what, case, places, plain))
+        name = case.__name__.replace("_", "-")
+        CIRCUMSTANCES.append(Circumstance(name, what, case, places, plain, quick, frozenset(left)))
         return case
 
     return note
@@ -109,7 +116,7 @@ def names_of_different_case(stage: Stage) -> Iterator[None]:
     yield
 
 
-@circumstance(plain=BOTH)
+@circumstance(plain=BOTH, quick=False)
 def file_size_limit(stage: Stage) -> Iterator[None]:
     """A file over the limit of the file system or the process (EFBIG)."""
     others(stage)
@@ -118,7 +125,7 @@ def file_size_limit(stage: Stage) -> Iterator[None]:
     yield
 
 
-@circumstance(places=("ext4", "tmpfs", "exfat", "ntfs"), plain=ROOT)
+@circumstance(places=("ext4", "tmpfs", "exfat", "ntfs"), plain=ROOT, quick=False)
 def larger_than_the_disk(stage: Stage) -> Iterator[None]:
     """A file that is larger than what is free."""
     others(stage)
@@ -154,7 +161,7 @@ def writable_directory_of_another(stage: Stage) -> Iterator[None]:
     yield
 
 
-@circumstance(plain=PLAIN)
+@circumstance(plain=PLAIN, left=["mid/same"])
 def file_of_another(stage: Stage) -> Iterator[None]:
     """A file in DEST that is somebody else's: right in content, wrong in mode and time."""
     others(stage)
@@ -205,7 +212,7 @@ def dest_without_permission(stage: Stage) -> Iterator[None]:
     yield
 
 
-@circumstance(plain=ROOT)
+@circumstance(plain=ROOT, quick=False)
 def read_only_file_system(stage: Stage) -> Iterator[None]:
     """A directory below DEST on a file system that is mounted read-only."""
     others(stage)
@@ -215,7 +222,7 @@ def read_only_file_system(stage: Stage) -> Iterator[None]:
     yield
 
 
-@circumstance(plain=ROOT)
+@circumstance(plain=ROOT, quick=False)
 def read_only_dest(stage: Stage) -> Iterator[None]:
     """DEST is mounted read-only."""
     others(stage)
@@ -359,7 +366,7 @@ def specials_in_the_way(stage: Stage) -> Iterator[None]:
     yield
 
 
-@circumstance(plain=ROOT)
+@circumstance(plain=ROOT, quick=False)
 def mount_point_in_the_way(stage: Stage) -> Iterator[None]:
     """A mount point stands where a file is to be."""
     others(stage)
@@ -370,7 +377,7 @@ def mount_point_in_the_way(stage: Stage) -> Iterator[None]:
     yield
 
 
-@circumstance(plain=ROOT)
+@circumstance(plain=ROOT, quick=False)
 def mount_point_to_be_removed(stage: Stage) -> Iterator[None]:
     """A mount point that the archive does not have, with --delete."""
     others(stage)
@@ -381,7 +388,7 @@ def mount_point_to_be_removed(stage: Stage) -> Iterator[None]:
     yield
 
 
-@circumstance(plain=ROOT)
+@circumstance(plain=ROOT, quick=False)
 def mount_point_below(stage: Stage) -> Iterator[None]:
     """Another file system is mounted on a directory of the archive."""
     others(stage)
@@ -436,7 +443,7 @@ def nest(path: bytes, depth: int, name: bytes = b"d") -> None:
     os.close(at)
 
 
-@circumstance()
+@circumstance(quick=False)
 def deep_foreign_directories(stage: Stage) -> Iterator[None]:
     """5,000 nested directories in DEST that the archive does not have: kept."""
     others(stage)
@@ -444,7 +451,7 @@ def deep_foreign_directories(stage: Stage) -> Iterator[None]:
     yield
 
 
-@circumstance()
+@circumstance(quick=False)
 def deep_directories_to_be_removed(stage: Stage) -> Iterator[None]:
     """5,000 nested directories in DEST that the archive does not have: removed."""
     others(stage)

@@ -13,16 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from tests.circumstances.limits import DEADLINE, PLAIN_USER
 from tests.circumstances.places import command
 from tests.help.places import own_host
 
-PLAIN_USER: Final = 65534
-"""nobody: has no rights that others have not."""
 SAID_LINES: Final = 3
 """Lines of what a program said that are kept for the table."""
+PROJECT: Final = Path(__file__).parents[2]
 RSYNC_PORT: Final = 8873
-DEADLINE: Final = 120.0
-"""Seconds after which a program that hangs is ended."""
 
 
 @dataclass
@@ -33,6 +31,13 @@ class Outcome:
     said: list[str]
     wrong: list[str] = field(default_factory=list)
     """Paths that are not as in the source, as rsync itemizes them."""
+
+    @property
+    def undone(self) -> frozenset[str]:
+        """Those that should be there otherwise. What stays and should go is not among them: of a mount point
+        rsync removes what it can, which is no merit.
+        """
+        return frozenset(line.split(" ", 1)[1] for line in self.wrong if not line.startswith("*deleting"))
 
 
 class Stage:
@@ -112,25 +117,10 @@ class Program:
     """What is run in each circumstance."""
 
     name = ""
+    folder: Path
 
     def run(self, stage: Stage) -> Outcome:
         raise NotImplementedError
-
-    def _run(self, argv: Sequence[str], stage: Stage, **env: str) -> Outcome:
-        words = list(argv)
-        if stage.plain:
-            ids = (f"--reuid={PLAIN_USER}", f"--regid={PLAIN_USER}", "--clear-groups")
-            words = ["setpriv", *ids, *words]
-        if stage.limit:
-            words = ["prlimit", f"--fsize={stage.limit}", *words]
-        try:
-            done = subprocess.run(
-                words, capture_output=True, env={**os.environ, **env}, timeout=DEADLINE, check=False, cwd="/"
-            )
-        except subprocess.TimeoutExpired:
-            return Outcome(-1, ["it hung"])
-        text = (done.stderr or b"").decode("utf-8", "backslashreplace")
-        return Outcome(done.returncode, text.strip().splitlines())
 
 
 class Rsync(Program):
@@ -139,7 +129,7 @@ class Rsync(Program):
     name = "rsync"
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._address = own_host()  # where nobody else listens, so that any port is free
         self._config = folder / "rsyncd.conf"
         self._config.write_text(
@@ -156,52 +146,112 @@ class Rsync(Program):
             finally:
                 daemon.terminate()
 
+    def _run(self, argv: Sequence[str], stage: Stage) -> Outcome:
+        words = list(argv)
+        if stage.plain:
+            ids = (f"--reuid={PLAIN_USER}", f"--regid={PLAIN_USER}", "--clear-groups")
+            words = ["setpriv", *ids, *words]
+        if stage.limit:
+            words = ["prlimit", f"--fsize={stage.limit}", *words]
+        try:
+            done = subprocess.run(words, capture_output=True, timeout=DEADLINE, check=False, cwd="/")
+        except subprocess.TimeoutExpired:
+            return Outcome(-1, ["it hung"])
+        text = (done.stderr or b"").decode("utf-8", "backslashreplace")
+        return Outcome(done.returncode, text.strip().splitlines())
+
     def run(self, stage: Stage) -> Outcome:
-        inside = stage.source.relative_to(self._folder)
+        inside = stage.source.relative_to(self.folder)
         url = f"rsync://{self._address}:{RSYNC_PORT}/all/{inside}/"
         options = ["-rlpt", *(["--delete"] if stage.delete else [])]
         return self._run(["rsync", *options, url, f"{stage.dest}/"], stage)
 
 
 class P2psync(Program):
-    """p2psync: published by root, served by one node; each circumstance has a state directory of its own."""
+    """p2psync: published by root, served by one node; each circumstance has a state directory of its own.
+
+    Commands run in forks of one process that has the modules loaded, as starting Python would take most of
+    the time.
+    """
 
     name = "p2psync"
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._program = [sys.executable, "-m", "p2psync"]
+        self.folder = folder
+        self._origin = folder / "origin"
         self._address = ""
+        self._runner: subprocess.Popen[str] | None = None
+        self._known: set[Path] = set()
 
     @contextlib.contextmanager
     def running(self) -> Iterator[P2psync]:
-        argv = [*self._program, "node", "--state", str(self._folder / "origin"), "--listen", "127.0.0.1:0"]
-        with subprocess.Popen(
-            [*argv, "--json"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        ) as node:
-            assert node.stdout is not None
-            ready = next(event for line in node.stdout if (event := json.loads(line))["event"] == "ready")
-            self._address = ready["listen"]
+        node = [sys.executable, "-m", "p2psync", "node", "--state", str(self._origin)]
+        runner = [sys.executable, "-m", "tests.circumstances.runner"]
+        with (
+            subprocess.Popen(
+                [*node, "--listen", "127.0.0.1:0", "--json"],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+            ) as serving,
+            subprocess.Popen(
+                runner, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=PROJECT
+            ) as self._runner,
+        ):
             try:
+                assert serving.stdout is not None
+                lines = map(json.loads, serving.stdout)
+                self._address = next(event["listen"] for event in lines if event["event"] == "ready")
+                self._warm_up()
                 yield self
             finally:
-                node.terminate()
+                serving.terminate()
+                self._runner.kill()
+
+    def _command(self, *words: object, plain: bool = False, limit: int = 0) -> Outcome:
+        assert self._runner is not None
+        assert self._runner.stdin is not None
+        assert self._runner.stdout is not None
+        asked = {"argv": [str(word) for word in words], "plain": plain, "limit": limit}
+        self._runner.stdin.write(json.dumps(asked) + "\n")
+        self._runner.stdin.flush()
+        answer = json.loads(self._runner.stdout.readline())
+        return Outcome(answer["code"], answer["said"].strip().splitlines())
+
+    def _warm_up(self) -> None:
+        """Let the runner load what a fetch by root loads, with files of all kinds."""
+        folder = self.folder / "warm"
+        folder.mkdir()
+        stage = Stage(folder, folder, plain=False)
+        stage.write("small", "small")
+        stage.write("large", b"large" * 60_000)
+        (stage.source / "link").symlink_to("small")
+        stage.delete = True
+        for text in ("old", "new"):
+            stage.there("gone/file")
+            stage.write("small", text)
+            self.run(stage)
+
+    def _published(self, stage: Stage) -> Outcome:
+        """Publish a stage's tree, the first time under a new key: trees of one kind look like each other, and
+        one that looks like another which is gone is taken for that one, moved.
+        """
+        key = []
+        if stage.source not in self._known:
+            made = self._command("key", "new", "--state", self._origin, "--json")
+            key = ["--archive", json.loads(made.said[-1])["archive"]]
+            self._known.add(stage.source)
+        return self._command("publish", stage.source, *key, "--state", self._origin, "-q", "--json")
 
     def run(self, stage: Stage) -> Outcome:
-        state = self._folder / "origin"
-        published = subprocess.run(
-            [*self._program, "publish", str(stage.source), "--state", str(state), "-q", "--json"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        url = next(word for word in published.stdout.split('"') if word.startswith("p2psync://"))
-        own = stage.source.parent / "state"
-        own.mkdir(exist_ok=True)
-        stage.own(own)
-        argv = ["fetch", url.split("?")[0], str(stage.dest), "--source", self._address, "--state", str(own)]
+        published = self._published(stage)
+        url = json.loads(published.said[-1])["archive"]
+        state = stage.source.parent / "state"
+        state.mkdir(exist_ok=True)
+        stage.own(state)
         options = ["-q", "--no-share", *(["--delete"] if stage.delete else [])]
-        return self._run([*self._program, *argv, *options], stage)
+        where = [url.split("?")[0], stage.dest, "--source", self._address, "--state", state]
+        return self._command("fetch", *where, *options, plain=stage.plain, limit=stage.limit)
 
 
 def clean(path: Path) -> None:

@@ -24,9 +24,11 @@ class Row(NamedTuple):
     @property
     def worse(self) -> bool:
         """Whether p2psync left more undone than rsync, or did not say so."""
-        if _undone(self.ours) - _undone(self.theirs) or (self.ours.code > 0 and not self.ours.said):
+        if self.ours.undone - self.theirs.undone - self.circumstance.left or (
+            self.ours.code > 0 and not self.ours.said
+        ):
             return True
-        return not self.ours.code and bool(_undone(self.ours))
+        return not self.ours.code and bool(self.theirs.code) and bool(self.ours.undone)
 
     def line(self) -> str:
         """For a terminal."""
@@ -47,11 +49,6 @@ class Row(NamedTuple):
             ]
             lines += [f"      {name}: {text[:230]}" for text in outcome.said[:12]]
         return "\n".join(lines)
-
-
-def _undone(outcome: Outcome) -> set[str]:
-    """What should be otherwise. Of a mount point rsync removes what it can, which is no merit."""
-    return {_path(line) for line in outcome.wrong if not line.startswith("*deleting")}
 
 
 def _path(line: str) -> str:

@@ -2,8 +2,10 @@
 
 It holds objects of several chunks under their ids, with their full size and holes where chunks are missing,
 so that a later run finds them; what made way, under ``old-*``, until the end of the run; and small files
-under ``tmp-*`` for a moment. While it is open it is locked (flock(2)), also for processes under other state
-directories: nobody else makes files in this DEST, and what a killed run left belongs to nobody.
+under ``tmp-*`` for a moment. Where DEST itself may not be written to, a directory of the run's own in
+TMPDIR takes its place, and nothing of it stays. While it is open it is locked (flock(2)), also for
+processes under other state directories: nobody else makes files in this DEST, and what a killed run left
+belongs to nobody.
 """
 
 from __future__ import annotations
@@ -19,10 +21,12 @@ from typing import Final
 from p2psync.format.reserved import PARTIAL
 from p2psync.holder import holder_of
 from p2psync.tree.beneath import Beneath
+from p2psync.tree.removal import remove_tree
 
 CREATE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 LOCK_LOOK: Final = 0.01
 """Seconds between tries to lock the folder: the writer of a run that was killed is at its last order."""
+_NOT_OURS: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _ALL: Final = stat.S_IRWXU | stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -46,7 +50,17 @@ class Folder:
         self._beneath = beneath
         self.temporary: Final = b"tmp-%d" % os.getpid()
         """A name in it for one file at a time."""
-        self.fd = self._lock(time.monotonic() + wait)
+        self._elsewhere: str | None = None
+        try:
+            self.fd = self._lock(time.monotonic() + wait)
+        except OSError as error:
+            if error.errno not in _NOT_OURS:
+                raise
+            # DEST is not ours, but what is in it may be: files are made elsewhere, and copied to there.
+            import tempfile  # noqa: PLC0415 - seldom needed, and slow to load
+
+            self._elsewhere = tempfile.mkdtemp(prefix="p2psync-")
+            self.fd = os.open(self._elsewhere, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         for name in map(os.fsencode, os.listdir(self.fd)):
             if name.startswith(b"tmp-"):
                 self._beneath.remove(PARTIAL, name)
@@ -90,6 +104,13 @@ class Folder:
 
     def close(self) -> None:
         """Unlock it, and remove it if it is empty. Where that fails, a later run will use it."""
+        if self._elsewhere is not None:
+            parent = os.open(os.path.dirname(self._elsewhere), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            with contextlib.suppress(OSError):
+                remove_tree(parent, os.fsencode(os.path.basename(self._elsewhere)))
+            os.close(parent)
+            os.close(self.fd)
+            return
         with contextlib.suppress(OSError):
             os.rmdir(PARTIAL, dir_fd=self._beneath.dir(b""))
         os.close(self.fd)
