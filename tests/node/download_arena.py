@@ -12,7 +12,7 @@ from tests.node.simulator import Link, Publisher, Tree, content
 from tests.node.swarm_sim import Arena, Clock, SimSource, virtual
 
 from p2psync.chunking import cut_object
-from p2psync.supply.placing import Result
+from p2psync.supply.result import Result
 
 RATE = 6.25e6
 """50 Mbit/s, in bytes."""

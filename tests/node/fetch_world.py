@@ -22,7 +22,7 @@ from p2psync.sources.finders import discovery
 from p2psync.sources.opening import SourceSettings
 from p2psync.state import State
 from p2psync.supply.control import Control
-from p2psync.supply.placing import Nothing
+from p2psync.supply.share import Nothing
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 BIG = content("big", 400_000)

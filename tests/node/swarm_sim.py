@@ -37,7 +37,8 @@ from p2psync.supply import download, ledger, manifest
 from p2psync.supply.control import Control
 from p2psync.supply.download import STALL_SECONDS
 from p2psync.supply.manifest import Manifest
-from p2psync.supply.placing import Nothing, Result
+from p2psync.supply.result import Result
+from p2psync.supply.share import Nothing
 from p2psync.tree.beneath import Beneath
 
 T = TypeVar("T")

@@ -24,7 +24,7 @@ from p2psync.format.snapshot import Snapshot
 from p2psync.format.url import ArchiveUrl
 from p2psync.network.protocols import Network
 from p2psync.supply.jobs import Job
-from p2psync.supply.placing import Nothing
+from p2psync.supply.share import Nothing
 
 CHANGING = ("unlink", "rmdir", "rename", "replace", "link", "symlink", "mkdir", "chmod", "fchmod", "utime")
 """Calls that change a directory tree."""

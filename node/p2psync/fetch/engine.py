@@ -43,7 +43,8 @@ from p2psync.state.trees import Tree
 from p2psync.supply.control import Control
 from p2psync.supply.download import STALL_SECONDS
 from p2psync.supply.manifest import Manifest
-from p2psync.supply.placing import Nothing, Result, Share
+from p2psync.supply.result import Result
+from p2psync.supply.share import Nothing, Share
 from p2psync.text import count
 from p2psync.tree.beneath import Beneath, file_error
 from p2psync.tree.worker import WriterKind

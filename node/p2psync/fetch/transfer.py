@@ -31,9 +31,11 @@ from p2psync.supply.jobs import Target
 from p2psync.supply.ledger import Ledger
 from p2psync.supply.local import LocalChunks, leftovers
 from p2psync.supply.manifest import Manifest
-from p2psync.supply.placing import Placing, Result, Share
+from p2psync.supply.placing import Placing
 from p2psync.supply.producer import Producer
 from p2psync.supply.reader import LocalReader
+from p2psync.supply.result import Result
+from p2psync.supply.share import Share
 from p2psync.tree.beneath import Beneath
 from p2psync.tree.worker import Writer, WriterKind, open_writer
 

@@ -27,9 +27,12 @@ from p2psync.supply.change import Change
 from p2psync.supply.control import Control
 from p2psync.supply.holdings import keep_asking
 from p2psync.supply.jobs import Job, Target
-from p2psync.supply.placing import Lease, Piece, Placing, Result, Share
+from p2psync.supply.lease import Lease, Piece
+from p2psync.supply.placing import Placing
 from p2psync.supply.producer import Producer
 from p2psync.supply.queue import Queue, Request
+from p2psync.supply.result import Result
+from p2psync.supply.share import Share
 
 _new: Final = tuple.__new__  # what a named tuple's own constructor calls, without a call of its own
 DEPTH: Final = 3

@@ -19,7 +19,10 @@ from p2psync.plan.changes import content_key
 from p2psync.supply.bundles import Bundle
 from p2psync.supply.change import Change
 from p2psync.supply.jobs import Job, Target
+from p2psync.supply.lease import Lease, Piece
 from p2psync.supply.ledger import Ledger
+from p2psync.supply.result import Result
+from p2psync.supply.share import Share
 from p2psync.tree import orders
 from p2psync.tree.trouble import explain
 
@@ -34,77 +37,6 @@ class Writing(Protocol):
     """The writer, as the event loop sees it (``p2psync.tree.worker``)."""
 
     def send(self, order: orders.Order) -> None: ...
-
-
-class Share(Protocol):
-    """Who offers the chunks of unfinished objects to others while the fetch runs."""
-
-    def offer(self, job: Job) -> None:
-        """Its unfinished file holds the chunks of ``job.written``."""
-
-    def complete(self, job: Job, path: bytes) -> None:
-        """It is whole, and lies at ``path`` below DEST until the index knows it."""
-
-    def withdraw(self, job: Job) -> None:
-        """The index knows it, or it was given up."""
-
-
-class Nothing:
-    """The share of a fetch that does not share."""
-
-    def offer(self, job: Job) -> None:
-        return
-
-    def complete(self, job: Job, path: bytes) -> None:
-        return
-
-    def withdraw(self, job: Job) -> None:
-        return
-
-
-class Result:
-    """What a download leaves."""
-
-    def __init__(self) -> None:
-        self.missing: list[bytes] = []
-        """Paths that nobody had."""
-        self.failed: list[str] = []
-        """Paths that could not be put in place, each with its reason."""
-        self.changed = 0
-        """Files that were made or replaced."""
-        self.reused = 0
-        """Bytes that were taken from this machine instead of the network."""
-        self.deleted = 0
-        """Names that went with directories that were replaced."""
-        self.superseded = False
-        """Stopped early, because a newer snapshot has come while something of this one is missing."""
-
-
-class Lease:
-    """An extent with bytes that some orders still need."""
-
-    __slots__ = ("_back", "extent", "uses")
-
-    def __init__(self, extent: Extent, back: Callable[[Extent], None]) -> None:
-        self.extent = extent
-        self.uses = 1
-        """Orders that need it, and one for who filled it, until ``done`` is called for it."""
-        self._back = back
-
-    def done(self) -> None:
-        """One use is over."""
-        self.uses -= 1
-        if not self.uses:
-            self._back(self.extent)
-
-
-class Piece(NamedTuple):
-    """Verified bytes of one chunk: ``length`` bytes at ``position`` of the arena."""
-
-    job: Job
-    number: int
-    position: int
-    length: int
 
 
 _Sent = (

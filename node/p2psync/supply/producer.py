@@ -22,10 +22,11 @@ from p2psync.format.recipe import Recipe
 from p2psync.plan.changes import DirWork, Plan, content_key
 from p2psync.supply.bundles import Bundle, Stamp, fits
 from p2psync.supply.jobs import Job, Target
+from p2psync.supply.lease import Lease
 from p2psync.supply.ledger import Ledger
 from p2psync.supply.local import LocalChunks
 from p2psync.supply.manifest import Manifest
-from p2psync.supply.placing import Lease, Placing
+from p2psync.supply.placing import Placing
 from p2psync.supply.reader import LocalReader, Wanted
 
 BATCH_FILES: Final = 1024

@@ -13,8 +13,8 @@ from typing import Final, NamedTuple
 from p2psync.format.ids import chunk_id
 from p2psync.format.reserved import PARTIAL
 from p2psync.supply.jobs import Job
+from p2psync.supply.lease import Piece
 from p2psync.supply.local import LocalChunks
-from p2psync.supply.placing import Piece
 from p2psync.tree.beneath import Beneath
 
 CHUNKS_AT_ONCE: Final = 8192
