@@ -212,9 +212,10 @@ def test_a_reader_that_goes_away_is_no_error_to_talk_about() -> None:
 def test_signals_end_with_20_after_cleaning_up(number: signal.Signals, body: str, tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(f"""
-import asyncio, sys, time
+import asyncio, signal, sys, time
 from p2psync.cli import app as frame
 from p2psync.cli.signals import run_async
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # It may be ignored by whoever runs the tests.
 def main(**_):
     try:
         print("started", flush=True)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import stat
+import tempfile
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -353,18 +356,36 @@ def test_two_fetches_into_one_directory_do_not_meet(world: World) -> None:
     assert world.differs() == []
 
 
-def test_a_dest_that_refuses_is_an_error_for_people(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    world.dest.mkdir()
+def refuse_the_folder(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Let the folder of unfinished files be refused with this error."""
     real = os.mkdir
 
     def refuse(path: Any, *rest: Any, **more: Any) -> None:
         if path == b".p2psync.partial":
-            raise PermissionError(13, "Permission denied")
+            raise OSError(number, os.strerror(number))
         real(path, *rest, **more)
 
     monkeypatch.setattr(os, "mkdir", refuse)
-    with pytest.raises(FileError, match="Permission denied"):
+
+
+def test_a_dest_that_refuses_is_an_error_for_people(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.dest.mkdir()
+    refuse_the_folder(monkeypatch, errno.EIO)
+    with pytest.raises(FileError, match="Input/output error"):
         world.fetch()
+
+
+def test_where_dest_may_not_have_our_folder_files_are_made_elsewhere_and_nothing_stays_there(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    world.dest.mkdir()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(elsewhere))
+    refuse_the_folder(monkeypatch, errno.EACCES)
+    world.fetch()
+    assert world.differs() == []
+    assert list(elsewhere.iterdir()) == []
 
 
 def test_directories_that_belong_to_others_are_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
