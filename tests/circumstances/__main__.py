@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.circumstances.cases import CIRCUMSTANCES, Circumstance
 from tests.circumstances.places import FILE_SYSTEMS, WITHOUT_MODES, Unavailable
-from tests.circumstances.stage import Outcome, P2psync, Program, Rsync, Stage, clean
+from tests.circumstances.stage import Outcome, P2psync, Program, Rsync, clean
 from tests.circumstances.table import Row, page
 
 
@@ -65,19 +65,12 @@ def _run(
 def _outcome(circumstance: Circumstance, place: str, plain: bool, folder: Path, program: Program) -> Outcome:
     own = Path(tempfile.mkdtemp(dir=folder))
     own.chmod(0o755)
-    outcome = Outcome(0, [])
     try:
         with FILE_SYSTEMS[place](own) as mounted:
             mounted.chmod(0o755)
-            stage = Stage(own, mounted, plain=plain)
-            stage.no_modes = place in WITHOUT_MODES
-            with stage.stack:
-                for _ in circumstance.run(stage):
-                    outcome = program.run(stage)
-                outcome.wrong = stage.wrong()
+            return circumstance.outcome(program, own, mounted, plain=plain, no_modes=place in WITHOUT_MODES)
     finally:
         clean(own)
-    return outcome
 
 
 if __name__ == "__main__":

@@ -10,9 +10,10 @@ import os
 import socket
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Final, NamedTuple
 
-from tests.circumstances.stage import Stage
+from tests.circumstances.stage import Outcome, Program, Stage
 
 Case = Callable[[Stage], Iterator[None]]
 ALL: Final = ("ext4", "tmpfs", "btrfs", "overlay", "fuse-overlay", "exfat", "ntfs")
@@ -35,6 +36,19 @@ class Circumstance(NamedTuple):
     """Whether it needs no file system of its own, and a moment."""
     left: frozenset[str]
     """What rsync makes right there and p2psync does not."""
+
+    def outcome(
+        self, program: Program, folder: Path, place: Path, *, plain: bool, no_modes: bool = False
+    ) -> Outcome:
+        """Set it up in ``folder``, with DEST in ``place``, run the program, and say what came of it."""
+        came = Outcome(-1, ["it was not run"])
+        stage = Stage(folder, place, plain=plain)
+        stage.no_modes = no_modes
+        with stage.stack:
+            for _ in self.run(stage):
+                came = program.run(stage)
+            came.wrong = stage.wrong()
+        return came
 
 
 CIRCUMSTANCES: Final[list[Circumstance]] = []

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from tests.circumstances.limits import DEADLINE, PLAIN_USER
 from tests.circumstances.places import command
@@ -113,17 +113,16 @@ class Stage:
         return done.stdout.decode("utf-8", "backslashreplace").splitlines()
 
 
-class Program:
+class Program(Protocol):
     """What is run in each circumstance."""
 
-    name = ""
+    name: str
     folder: Path
 
-    def run(self, stage: Stage) -> Outcome:
-        raise NotImplementedError
+    def run(self, stage: Stage) -> Outcome: ...
 
 
-class Rsync(Program):
+class Rsync:
     """rsync, from a daemon that reads as root."""
 
     name = "rsync"
@@ -167,7 +166,7 @@ class Rsync(Program):
         return self._run(["rsync", *options, url, f"{stage.dest}/"], stage)
 
 
-class P2psync(Program):
+class P2psync:
     """p2psync: published by root, served by one node; each circumstance has a state directory of its own.
 
     Commands run in forks of one process that has the modules loaded, as starting Python would take most of

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from tests.circumstances.cases import CIRCUMSTANCES, Circumstance
-from tests.circumstances.stage import Outcome, P2psync, Program, Rsync, Stage, clean
+from tests.circumstances.stage import Outcome, P2psync, Program, Rsync, clean
 from tests.e2e.harness import need
 
 CHOSEN = [
@@ -45,16 +45,10 @@ def outcome(circumstance: Circumstance, program: Program, plain: bool) -> Outcom
     folder = Path(tempfile.mkdtemp(dir=program.folder))
     folder.chmod(0o755)
     (folder / "place").mkdir()
-    made = Outcome(-1, [])
     try:
-        stage = Stage(folder, folder / "place", plain=plain)
-        with stage.stack:
-            for _ in circumstance.run(stage):
-                made = program.run(stage)
-            made.wrong = stage.wrong()
+        return circumstance.outcome(program, folder, folder / "place", plain=plain)
     finally:
         clean(folder)
-    return made
 
 
 @pytest.mark.parametrize(("circumstance", "plain"), CHOSEN)

@@ -12,6 +12,7 @@ import click
 import pytest
 
 from p2psync.cli.app import program, run
+from p2psync.cli.environment import check_environment
 from p2psync.cli.options import (
     Command,
     Common,
@@ -22,7 +23,7 @@ from p2psync.cli.options import (
     schema_of,
 )
 from p2psync.cli.transfer_options import Transfer, transfer_options
-from p2psync.cli.types import Address
+from p2psync.cli.types import Address, Consent
 from p2psync.config import Setting, default_files, line_of, load
 from p2psync.errors import UsageError
 
@@ -246,3 +247,20 @@ def test_every_option_has_a_key_in_the_configuration() -> None:
     assert schema["fetch"]["source"].multiple
     assert schema["fetch"]["delete"].switch
     assert "config" not in schema["fetch"]
+
+
+@pytest.mark.parametrize("command", ["publish", "fetch", "mirror"])
+def test_what_says_yes_to_one_run_is_no_setting(command: str, tmp_path: Path) -> None:
+    context = click.Context(program)
+    found = program.get_command(context, command)
+    assert found is not None
+    consents = {param.name for param in found.params if isinstance(param, Consent)}
+    assert "accept_shrink" in consents
+    assert not consents & {key.replace("-", "_") for key in schema_of(program, context)[command]}
+    environ = {f"P2PSYNC_{command.upper()}_ACCEPT_SHRINK": "1"}
+    with pytest.raises(UsageError, match="is no setting"):
+        check_environment(click.Context(found, info_name=command, parent=context), environ)
+    file = tmp_path / "p2psync.toml"
+    file.write_text(f"[{command}]\naccept-shrink = true\n")
+    with pytest.raises(UsageError, match="unknown key 'accept-shrink'"):
+        load([file], schema_of(program, context))

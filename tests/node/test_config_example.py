@@ -12,6 +12,7 @@ import pytest
 
 from p2psync.cli.app import program
 from p2psync.cli.options import schema_of
+from p2psync.cli.types import is_setting
 from p2psync.config import load
 from p2psync.errors import UsageError
 
@@ -51,7 +52,7 @@ def test_every_key_is_in_it_with_a_value_that_its_option_takes(tmp_path: Path) -
             assert found is not None
             command = found
         for param in command.params:
-            if not isinstance(param, click.Option) or param.name in ("config", "help", "yes"):
+            if not is_setting(param) or param.name in ("config", "help"):
                 continue
             value = values[path][max(param.opts, key=len).lstrip("-")]
             exists = isinstance(param.type, click.Path) and param.type.exists

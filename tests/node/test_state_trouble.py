@@ -121,8 +121,11 @@ def test_no_damage_of_the_index_is_called_a_defect(
         for name in ("index.sqlite-wal", "index.sqlite-shm"):
             (state / name).unlink(missing_ok=True)
         (state / "index.sqlite").write_bytes(harmed)
-        run([*filled, "--state", str(state)])
-        assert "defect" not in capsys.readouterr().err
+        code = run([*filled, "--state", str(state)])
+        said = capsys.readouterr().err
+        assert "defect" not in said
+        # 1: the row that says whose tree it is was what was harmed.
+        assert code in (0, 1, 11, 12, 23), said
         shutil.rmtree(tmp_path / "new", ignore_errors=True)
 
 

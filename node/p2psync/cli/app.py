@@ -90,7 +90,7 @@ class LazyGroup(click.Group):
     commands=LazyCommands(),
     no_args_is_help=False,
     context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "P2PSYNC"},
-    epilog="Every option can also stand in p2psync.toml or in P2PSYNC_<COMMAND>_<OPTION>.",
+    epilog="Every option but --accept-... can also stand in p2psync.toml or in P2PSYNC_<COMMAND>_<OPTION>.",
 )
 @click.version_option(
     __version__,

@@ -13,6 +13,7 @@ from typing import Final
 
 import click
 
+from p2psync.cli.types import is_setting
 from p2psync.errors import UsageError
 
 PREFIX: Final = "P2PSYNC_"
@@ -71,5 +72,5 @@ def _of_group(group: click.Group, ctx: click.Context, prefix: str, beginning: st
 
 def _of_command(command: click.Command, prefix: str) -> Iterator[str]:
     for param in command.params:
-        if isinstance(param, click.Option) and param.name is not None:
+        if is_setting(param) and param.name is not None:
             yield f"{prefix}_{param.name.upper()}"

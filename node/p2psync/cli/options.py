@@ -29,6 +29,7 @@ from p2psync.cli.types import (
     SOURCE,
     Address,
     BareHost,
+    is_setting,
 )
 from p2psync.config import DEFAULT_PORT
 
@@ -268,7 +269,7 @@ def settings_of(command: click.Command) -> dict[str, Setting]:
 
     settings = {}
     for param in command.params:
-        if isinstance(param, click.Option) and param.name not in ("config", "help", "yes"):
+        if is_setting(param) and param.name not in ("config", "help"):
             key = max(param.opts, key=len).lstrip("-")
             settings[key] = Setting(key, param.multiple, param.is_flag)
     return settings

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from p2psync.cli.options import Command, Common, Network, common_options, filter_options, network_options
-from p2psync.cli.types import ARCHIVE, DIRECTORY, url_of
+from p2psync.cli.types import ARCHIVE, DIRECTORY, Consent, url_of
 
 if TYPE_CHECKING:
     from p2psync.events import Teller
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--accept-shrink",
+    cls=Consent,
     is_flag=True,
     help="Publish DIR though most of its files are gone, or it is not the disk that it was.",
 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from p2psync.cli.options import Network, stack
-from p2psync.cli.types import RATE, RULE, SECONDS
+from p2psync.cli.types import RATE, RULE, SECONDS, Consent
 
 if TYPE_CHECKING:
     from p2psync.fetch.keywords import TransferOptions
@@ -100,11 +100,13 @@ def transfer_options(function: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--accept-shrink",
+            cls=Consent,
             is_flag=True,
             help="Follow, this time, a snapshot that has lost more than half of what is here.",
         ),
         click.option(
             "--accept-moved",
+            cls=Consent,
             is_flag=True,
             help="Update, this time, a mirror whose directory is gone, or is another one that is empty.",
         ),

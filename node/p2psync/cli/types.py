@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 import click
 
@@ -205,3 +205,17 @@ DEST = Local(path_type=str)
 DEST_DIRECTORY = Local(file_okay=False, path_type=str)
 DIRECTORY = Local(exists=True, file_okay=False, path_type=str)
 RULE = RuleText()
+
+
+class Consent(click.Option):
+    """A switch that says yes to one run, and so is read from the command line alone: in a file or a variable
+    it would say yes to every run, also to the one that nobody looked at.
+    """
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        return None
+
+
+def is_setting(param: click.Parameter) -> TypeGuard[click.Option]:
+    """Whether it is an option that the configuration and the environment may set."""
+    return isinstance(param, click.Option) and not isinstance(param, Consent)
