@@ -61,23 +61,46 @@ def test_only_the_writer_changes_what_is_in_dest(world: World, monkeypatch: pyte
     assert threading.main_thread().name not in by
 
 
-def test_nothing_is_looked_for_in_a_dest_that_was_removed(
-    world: World, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("where", ["dest", "other"])
+@pytest.mark.parametrize("what", ["root", "directories"])
+def test_what_was_removed_is_not_looked_for_file_by_file(
+    world: World, monkeypatch: pytest.MonkeyPatch, where: str, what: str
 ) -> None:
-    world.fetch()
-    shutil.rmtree(world.dest)
+    """It would take longer than to fetch it."""
+    world.publisher.publish(
+        {b"d%d" % d: {b"f%d" % f: content(f"{d} {f}", 3_000) for f in range(40)} for d in range(3)}
+    )
+    removed = world.folder / where
+    world.fetch(removed)
+    for each in [removed] if what == "root" else list(removed.iterdir()):
+        shutil.rmtree(each)
     looked: list[bytes] = []
-    trees = type(world.state.trees)
-    find = trees.find
+    for name in ("open", "stat", "lstat"):
+        original = getattr(os, name)
 
-    def noted(self: Any, digest: bytes, *arguments: Any, **options: Any) -> Any:
-        looked.append(digest)
-        return find(self, digest, *arguments, **options)
+        def call(path: Any, *arguments: Any, _original: Any = original, **options: Any) -> Any:
+            if isinstance(path, bytes) and path.startswith(bytes(removed) + b"/"):
+                looked.append(path)
+            return _original(path, *arguments, **options)
 
-    monkeypatch.setattr(trees, "find", noted)
+        monkeypatch.setattr(os, name, call)
     assert world.fetch().exit_code == 0
     assert world.differs() == []
-    assert looked == []
+    directories = 3 if (where, what) == ("other", "directories") else 0
+    assert len(looked) == directories
+
+
+def test_the_index_forgets_directories_that_are_gone_from_dest(world: World) -> None:
+    world.publisher.publish({b"d": {b"e": {b"f": content("f", 3_000)}}, b"kept": {b"g": content("g", 3_000)}})
+    world.fetch()
+    shutil.rmtree(world.dest / "d")
+    for source in world.sources.values():
+        source.lacks = lambda digest: True
+    assert world.fetch().missing == [b"d/e/f"]
+    (tree,) = world.state.trees.all()
+    assert b"d/e" not in dict(world.state.trees.directories(tree.id))
+    assert world.state.trees.files_in(tree.id, b"d/e") == {}
+    assert world.state.trees.files_in(tree.id, b"kept").keys() == {b"g"}
 
 
 @pytest.mark.parametrize("mtime_ns", [-1, 0, -86_400_000_000_000, -1_000_000_001])

@@ -5,6 +5,7 @@ written, and content is found exactly where it is.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -191,6 +192,39 @@ def test_only_what_was_published_or_mirrored_is_found_for_others(state: State) -
     (place,) = state.trees.find(DIGESTS[1], public=True)
     assert (place.tree_path, place.dir, place.archive) == (b"/m", b"d", b"m" * 32)
     assert state.trees.find_many(DIGESTS, public=True) == {DIGESTS[1]: place}
+
+
+def test_content_is_found_although_others_have_the_same_key_in_many_directories(state: State) -> None:
+    """Half a digest as long as that can be searched for by whoever publishes."""
+    tree = state.trees.ensure(b"/t", "publish", None)
+    wanted = b"same key" + b"wanted".ljust(24)
+    for number in range(20):
+        other = b"same key" + b"%024d" % number
+        state.trees.put_files(tree.id, b"d%02d" % number, [row(b"f", other), row(b"g", DIGESTS[1])])
+    state.trees.put_files(tree.id, b"last", [row(b"f", wanted)])
+    assert state.trees.find_many([wanted])[wanted].dir == b"last"
+    assert state.trees.find_many([wanted], public=True)[wanted].dir == b"last"
+
+
+@pytest.mark.parametrize("asked", [1, 100])
+def test_of_several_places_one_is_found_that_whoever_asks_accepts(state: State, asked: int) -> None:
+    trees = [state.trees.ensure(b"/t%d" % number, "fetch", None) for number in range(3)]
+    digests = [b"%08d" % number * 4 for number in range(100)]
+    for tree in trees:
+        state.trees.put_files(tree.id, b"d", [row(b"%d" % n, digest) for n, digest in enumerate(digests)])
+
+    def found(*refused: bytes, without: Collection[int] = ()) -> set[bytes]:
+        places = state.trees.find_many(
+            digests[:asked], is_there=lambda place: place.tree_path not in refused, without=without
+        )
+        assert len(places) in (0, asked)
+        return {place.tree_path for place in places.values()}
+
+    assert found(b"/t0", b"/t1") == {b"/t2"}
+    assert found(b"/t0", without=[trees[2].id]) == {b"/t1"}
+    assert found(without=[trees[0].id, trees[2].id]) == {b"/t1"}
+    assert found(b"/t0", b"/t1", b"/t2") == set()
+    assert found(without=[tree.id for tree in trees]) == set()
 
 
 def test_directories_come_in_order_with_what_is_in_them(state: State) -> None:

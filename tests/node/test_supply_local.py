@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from tests.node.simulator import MTIME, content
 
 from p2psync.chunking import cut_object
-from p2psync.format.ids import Ref
+from p2psync.format.ids import Ref, chunk_id
 from p2psync.format.listing import Totals, dir_entry, encode_listing, file_entry
 from p2psync.format.reserved import PARTIAL
 from p2psync.plan.changes import DirWork, Plan
@@ -41,6 +42,11 @@ class Bench:
         root = dir_entry(b"", 0o755, MTIME, listing, Totals(1, 0, 0, 5))
         self.work = DirWork(b"", listing, 0o755, MTIME, exists=True)
         self.plan = Plan(root, [self.work], files=1, size=5)
+
+    def begin_anew(self) -> None:
+        """As a run begins with what the index has by now."""
+        self.local.close()
+        self.local = LocalChunks(self.state, self.tree, self.beneath)
 
     def close(self) -> None:
         self.local.close()
@@ -165,24 +171,78 @@ def test_a_dest_full_of_other_things_is_read_within_a_budget(
 
 
 def test_the_same_object_in_any_tree(bench: Bench, tmp_path: Path) -> None:
-    other = tmp_path / "other"
-    other.mkdir()
-    (other / "copy").write_bytes(DATA)
-    tree = bench.state.trees.ensure(bytes(other), "publish", b"p" * 32)
-    bench.state.trees.put_files(tree.id, b"", [bench.row(other / "copy")])
+    copy = _copy_of_data(bench, tmp_path / "other")
+    bench.begin_anew()
+
+    def found() -> bytes | None:
+        bench.local.expect([REF.digest])
+        fd = bench.local.whole(REF)
+        assert (fd is not None) == (REF.digest in bench.local.knows([REF.digest]))
+        if fd is None:
+            return None
+        try:
+            return os.pread(fd, REF.size, 0)
+        finally:
+            os.close(fd)
+
+    assert found() == DATA
+    copy.touch()
+    assert found() is None
+    copy.unlink()
+    assert found() is None
+    os.mkfifo(copy)  # opened without waiting for somebody to write into it
+    assert found() is None
+    copy.unlink()
+    copy.symlink_to("elsewhere")
+    assert found() is None
+
+
+def test_an_object_that_was_removed_after_it_was_expected(bench: Bench, tmp_path: Path) -> None:
+    copy = _copy_of_data(bench, tmp_path / "other")
+    bench.begin_anew()
+    bench.local.expect([REF.digest])
+    copy.unlink()
+    assert bench.local.whole(REF) is None
+    os.mkfifo(copy)
+    assert bench.local.whole(REF) is None
+
+
+def test_a_copy_serves_where_others_of_it_are_gone(bench: Bench, tmp_path: Path) -> None:
+    for name in ("unmounted", "emptied", "replaced"):
+        _copy_of_data(bench, tmp_path / name)
+    (tmp_path / "unmounted").rename(tmp_path / "elsewhere")
+    (tmp_path / "emptied" / "copy").unlink()
+    (tmp_path / "replaced" / "copy").write_bytes(b"other")
+    for number in range(9):  # more trees than are looked into for one object
+        _copy_of_data(bench, tmp_path / f"gone {number}")
+        shutil.rmtree(tmp_path / f"gone {number}")
+    copy = _copy_of_data(bench, tmp_path / "there")
+    bench.begin_anew()
+    bench.local.expect([REF.digest])
     fd = bench.local.whole(REF)
     assert fd is not None
-    assert os.pread(fd, REF.size, 0) == DATA
+    assert os.fstat(fd).st_ino == copy.stat().st_ino
     os.close(fd)
-    (other / "copy").touch()
-    assert bench.local.whole(REF) is None
-    (other / "copy").unlink()
-    assert bench.local.whole(REF) is None
-    os.mkfifo(other / "copy")  # opened without waiting for somebody to write into it
-    assert bench.local.whole(REF) is None
-    (other / "copy").unlink()
-    (other / "copy").symlink_to("elsewhere")
-    assert bench.local.whole(REF) is None
+
+
+def test_only_what_is_among_old_chunks_counts_as_being_here(bench: Bench) -> None:
+    small = content("small", 5_000)
+    (bench.dest / "replaced").write_bytes(small)
+    bench.work.replaced.append(0)
+    bench.local.scan(bench.plan)
+    assert bench.local.has_chunks
+    own, other = chunk_id(small), chunk_id(b"other")
+    bench.local.expect([other, own])
+    assert set(bench.local.knows([own, other])) == {own}
+
+
+def _copy_of_data(bench: Bench, folder: Path) -> Path:
+    """A file with DATA in a tree of its own, which the index knows."""
+    folder.mkdir()
+    (folder / "copy").write_bytes(DATA)
+    tree = bench.state.trees.ensure(bytes(folder), "publish", os.urandom(32))
+    bench.state.trees.put_files(tree.id, b"", [bench.row(folder / "copy")])
+    return folder / "copy"
 
 
 def test_a_scan_that_is_stopped_ends(bench: Bench) -> None:

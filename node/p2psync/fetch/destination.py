@@ -102,9 +102,6 @@ class Destination:
         for own in self.spared:
             # Versions before this one took what is in it for content.
             self._state.trees.drop_dir(tree.id, own)
-        if not self.single and known is not None and not os.path.lexists(self.path):
-            # It was removed. To look for each file where it was would take longer than to fetch it.
-            self._state.trees.drop_dir(tree.id, b"")
         before = tree.options.get("complete")
         same_path = tree.options.get("path", b"") == self._options.url.path
         return tree, Ref(*before) if before and same_path and not self.single else None

@@ -92,7 +92,9 @@ class Comparison:
             )
         plan = Plan(root)
         older = {} if previous is None else {b"": previous.ref}
-        waiting = [Item(b"", root.ref, root, self._beneath is not None, 0, row=self._row_of_root(root))]
+        exists = self._beneath is not None
+        row = self._row_of_root(root)
+        waiting = [Item(b"", root.ref, root, exists, 0, row=row, is_gone=not exists)]
         while waiting:
             batch = waiting[-ITEMS_AT_ONCE:]
             del waiting[-ITEMS_AT_ONCE:]

@@ -43,6 +43,8 @@ class Item(NamedTuple):
     """What the index has of it."""
     carried: bool = False
     """Whether it, or a directory that it is in, stands as it did in an earlier snapshot."""
+    is_gone: bool = False
+    """Whether it does not exist, but the directory that it would be in does, or it is DEST itself."""
 
 
 class DirectoryComparison:
@@ -67,6 +69,7 @@ class DirectoryComparison:
         self._verify_unknown = verify_unknown
         self._now_ns = time.time_ns()
         self._above: tuple[Ref, dict[bytes, Entry]] | None = None
+        self._is_indexed = not state.trees.is_empty(tree)
         self.stopped = False
         """Set to end a comparison that is going on in another thread."""
 
@@ -86,17 +89,23 @@ class DirectoryComparison:
         inner: list[Item] = []
         files = 0
         checked: list[tuple[bytes, list[FileRow], DirRow | None]] = []
+        gone: list[bytes] = []
         for item in batch:
             if self.stopped:
                 break
+            if item.is_gone and self._is_indexed:
+                gone.append(item.path)
             entries, rows, row = self._compare_one(item, plan, inner, with_rows)
             files += sum(each.kind is Kind.FILE for each in entries)
             self._note_predecessors(item, entries, older)
             if rows or row is not None:
                 checked.append((item.path, rows, row))
-        if checked:
+        if checked or gone:
             # Only now, so that no other writer waits while files are hashed.
             with self._state.transaction():
+                for path in gone:
+                    # Or each file that was in it would be looked for where it was, when it is fetched again.
+                    self._state.trees.drop_dir(self._tree.id, path)
                 for path, rows, row in checked:
                     if row is None:
                         self._state.trees.put_files(self._tree.id, path, rows)
@@ -177,7 +186,8 @@ class DirectoryComparison:
         # Its own mode and time are not in its stamp: where they differ, it is looked into.
         row = rows.get(wanted.name) if dressed else None
         path = join(item.path, wanted.name)
-        return Item(path, wanted.ref, wanted, is_there, item.depth + 1, None, row, carried), dressed
+        inside = Item(path, wanted.ref, wanted, is_there, item.depth + 1, None, row, carried, not is_there)
+        return inside, dressed
 
     def _refused(self, path: bytes, entry: Entry, error: OSError, plan: Plan) -> None:
         """A directory of DEST cannot be read. Raises FileError if it is DEST itself."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
 from itertools import islice, repeat
 from typing import Final, NamedTuple
@@ -29,8 +29,31 @@ READ_MAX: Final = 4
 """Rows of a directory that are read at once for each that is likely to be wanted: finding one by itself takes
 ten times as long as reading one among others."""
 
+PLACES: Final = 4
+"""Directories in which a content is looked for that may be gone from some of them: some content is in very
+many.
+"""
+IsThere = Callable[[Located], bool]
+"""Whether a file still is as it was."""
+
 _PLACE: Final = "d.id, d.version, d.tree, t.path, d.parent, d.name, t.archive"
+_OF_TREES: Final = "contents c JOIN dirs d ON d.id = c.dir JOIN trees t ON t.id = d.tree"
 _PUBLIC: Final = {True: " AND t.role != 'fetch'", False: ""}
+
+
+class _Trees(NamedTuple):
+    """The trees in which is looked."""
+
+    public: bool
+    """Not in those that were merely fetched."""
+    without: tuple[int, ...]
+
+    def condition(self) -> tuple[str, str]:
+        """What a statement over `contents` asks beside the key, and the tables that it needs for that."""
+        if not self.public and not self.without:
+            return "", "contents c"
+        others = f" AND d.tree NOT IN ({','.join(map(str, self.without))})" if self.without else ""
+        return _PUBLIC[self.public] + others, _OF_TREES
 
 
 class _Place(NamedTuple):
@@ -79,63 +102,86 @@ class Contents:
         """Up to `limit` places where the content was when it was hashed; without `public` also in trees that
         were merely fetched.
         """
-        connection = self._db.connection
-        places = connection.execute(
-            f"SELECT {_PLACE} FROM contents c JOIN dirs d ON d.id = c.dir JOIN trees t ON t.id = d.tree "  # noqa: S608
-            f"WHERE c.key = ?{_PUBLIC[public]}",
-            (content_key(digest),),
-        )
-        return list(islice(self._located(connection, map(_Place._make, places), digest), limit))
+        return list(islice(self._everywhere(digest, _Trees(public, ())), limit))
 
-    def find_many(self, digests: Iterable[bytes], public: bool) -> dict[bytes, Located]:
-        """One place for each of the digests that is known; as `find`."""
+    def find_many(
+        self,
+        digests: Iterable[bytes],
+        public: bool,
+        is_there: IsThere | None = None,
+        without: Collection[int] = (),
+    ) -> dict[bytes, Located]:
+        """One place for each of the digests that is known; as `find`. Places that `is_there` refuses do not
+        count, nor do those in the trees `without`.
+        """
         wanted = list(dict.fromkeys(digests))
         found: dict[bytes, Located] = {}
+        trees = _Trees(public, tuple(without))
         for start in range(0, len(wanted), AT_ONCE):
             some = wanted[start : start + AT_ONCE]
-            near = self._near(some, public)
-            found.update({digest: near[digest] for digest in some if digest in near})
+            near, barren = self._near(some, trees, is_there)
+            found |= near
             rest = [digest for digest in some if digest not in near]
             for first in range(0, len(rest), MAX_VARIABLES):
-                found.update(self._find_each(rest[first : first + MAX_VARIABLES], public))
+                found.update(self._find_each(rest[first : first + MAX_VARIABLES], trees, is_there, barren))
         return found
 
-    def _near(self, digests: list[bytes], public: bool) -> dict[bytes, Located]:
-        """All content of the directories that have many of these digests: who asks for a file usually
-        asks for its neighbours too.
+    def _near(
+        self, digests: list[bytes], trees: _Trees, is_there: IsThere | None
+    ) -> tuple[dict[bytes, Located], set[int]]:
+        """What is in the directories that have many of these digests: who asks for a file usually asks for
+        its neighbours too. Also those of the directories in which nothing was there any more.
         """
         connection = self._db.connection
         sample = [content_key(digest) for digest in digests[::SAMPLE]]
-        hits = Counter(_directories_of(connection, sample, public).values())
+        hits = Counter(each[0] for each in _directories_of(connection, sample, trees, 1).values())
+        wanted = set(digests) - {NO_DIGEST}
         near: dict[bytes, Located] = {}
+        barren: set[int] = set()
         for number, place in _places(connection, set(hits)).items():
             packed = self._packed(connection, place)
             if packed.size() <= hits[number] * SAMPLE * READ_MAX:
-                near.update(place.all_located(packed))
-        near.pop(NO_DIGEST, None)
-        return near
+                here = [each for each in place.all_located(packed) if each[0] in wanted]
+                right = here if is_there is None else [each for each in here if is_there(each[1])]
+                near.update(right)
+                if here and not right:
+                    barren.add(number)
+        return near, barren
 
-    def _find_each(self, digests: list[bytes], public: bool) -> Iterator[tuple[bytes, Located]]:
-        """One by one, as many as fit into one statement."""
+    def _find_each(
+        self, digests: list[bytes], trees: _Trees, is_there: IsThere | None, barren: set[int]
+    ) -> Iterator[tuple[bytes, Located]]:
+        """One by one, as many as fit into one statement; nothing in the directories `barren`."""
         connection = self._db.connection
         keys = [content_key(digest) for digest in digests]
-        directory_of = _directories_of(connection, keys, public)
-        places = _places(connection, set(directory_of.values()))
+        limit = 1 if is_there is None else PLACES
+        directories_of = _directories_of(connection, keys, trees, limit)
+        numbers = {number for each in directories_of.values() for number in each}.difference(barren)
+        places = _places(connection, numbers)
         packed = {number: self._packed(connection, place) for number, place in places.items()}
         for digest, key in zip(digests, keys, strict=True):
-            number = directory_of.get(key)
-            if number is None or number not in places:
-                continue
-            if rows := packed[number].find(digest):
-                yield digest, places[number].located(rows[0])
-            # Else it is another content with the same key, or one that is gone from there.
-            elif others := self.find(digest, 1, public):
-                yield digest, others[0]
+            candidates = directories_of.get(key, ())
+            rows = [
+                places[number].located(row)
+                for number in candidates
+                if number in packed
+                for row in packed[number].find(digest)[:PLACES]
+            ]
+            if not rows and len(candidates) == limit and barren.isdisjoint(candidates):
+                # These have other contents with the same key, which somebody may have searched for.
+                rows = list(islice(self._everywhere(digest, trees), PLACES))
+            place = next(filter(is_there, rows), None)
+            if place is not None:
+                yield digest, place
 
-    def _located(
-        self, connection: sqlite3.Connection, places: Iterable[_Place], digest: bytes
-    ) -> Iterator[Located]:
-        for place in places:
+    def _everywhere(self, digest: bytes, trees: _Trees) -> Iterator[Located]:
+        """All places where the content was."""
+        connection = self._db.connection
+        places = connection.execute(
+            f"SELECT {_PLACE} FROM {_OF_TREES} WHERE c.key = ?{trees.condition()[0]}",  # noqa: S608
+            (content_key(digest),),
+        )
+        for place in map(_Place._make, places):
             for row in self._packed(connection, place).find(digest):
                 yield place.located(row)
 
@@ -171,20 +217,24 @@ def _size(packed: Packed) -> int:
     return sum(len(names) + len(records) for names, records in packed.pieces)
 
 
-def _directories_of(connection: sqlite3.Connection, keys: list[int], public: bool) -> dict[int, int]:
-    """For each key that is known, one directory that may have its content: looked up one by one, within one
-    statement, since some content is in very many directories.
+def _directories_of(
+    connection: sqlite3.Connection, keys: list[int], trees: _Trees, limit: int
+) -> dict[int, tuple[int, ...]]:
+    """For each key that is known, up to `limit` directories that may have its content: looked up one by
+    one, within one statement, since some content is in very many directories.
     """
-    if public:
-        joined = "contents c JOIN dirs d ON d.id = c.dir JOIN trees t ON t.id = d.tree"
-    else:
-        joined = "contents c"
+    where, joined = trees.condition()
+    those = f"SELECT c.dir AS dir FROM {joined} WHERE c.key = column1{where} LIMIT {limit}"  # noqa: S608
+    if limit > 1:
+        those = f"SELECT group_concat(dir) FROM ({those})"  # noqa: S608
     rows = connection.execute(
-        f"SELECT column1, (SELECT c.dir FROM {joined} WHERE c.key = column1{_PUBLIC[public]} LIMIT 1) "  # noqa: S608
-        f"FROM (VALUES {','.join(['(?)'] * len(keys))})",
+        f"SELECT column1, ({those}) FROM (VALUES {','.join(['(?)'] * len(keys))})",  # noqa: S608
         keys,
     )
-    return {key: directory for key, directory in rows if directory is not None}
+    known = ((key, found) for key, found in rows if found is not None)
+    if limit == 1:
+        return {key: (number,) for key, number in known}
+    return {key: tuple(map(int, numbers.split(","))) for key, numbers in known}
 
 
 def _places(connection: sqlite3.Connection, numbers: set[int]) -> dict[int, _Place]:

@@ -6,7 +6,7 @@ What is known of the directories and files in them is `p2psync.state.directories
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final, Literal
@@ -176,11 +176,18 @@ class Trees(Directories):
         """
         return self._contents.find(digest, limit, public)
 
-    def find_many(self, digests: Iterable[bytes], *, public: bool = False) -> dict[bytes, Located]:
+    def find_many(
+        self,
+        digests: Iterable[bytes],
+        *,
+        public: bool = False,
+        is_there: Callable[[Located], bool] | None = None,
+        without: Collection[int] = (),
+    ) -> dict[bytes, Located]:
         """One place for each of the digests that is known anywhere; the others are absent. `public` as in
-        `find`.
+        `find`. Places that `is_there` refuses do not count, nor do those in the trees with the ids `without`.
         """
-        return self._contents.find_many(digests, public)
+        return self._contents.find_many(digests, public, is_there, without)
 
 
 def _tree(row: tuple[Any, ...]) -> Tree:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Final
 
@@ -23,7 +23,8 @@ from p2psync.format.reserved import PARTIAL
 from p2psync.plan.changes import Plan
 from p2psync.state import State
 from p2psync.state.connection import connect
-from p2psync.state.trees import FileRow, Tree
+from p2psync.state.database import MAX_VARIABLES
+from p2psync.state.trees import FileRow, Located, Tree
 from p2psync.tree.beneath import Beneath
 from p2psync.tree.reading import Truncated, hash_file
 
@@ -33,8 +34,6 @@ SCAN_FACTOR: Final = 8
 """Old content is read up to this many times the bytes that are wanted: DEST may hold terabytes of other
 things."""
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # never waits, should it be a pipe
-LOCATIONS_TRIED: Final = 4
-"""Places looked at for one object before it is asked of the network."""
 
 
 class LocalChunks:
@@ -53,10 +52,12 @@ class LocalChunks:
         self._empty = True
         self._budget = 0
         self._moved: dict[bytes, bytes] = {}
-        self._expected: set[bytes] = set()
-        self._placed: Collection[bytes] = ()
+        self._placed: dict[bytes, Located] = {}
+        self._here: set[bytes] = set()
         self._made: dict[bytes, bytes] = {}
         self._index_is_empty = state.trees.knows_nothing()
+        self._absent: list[int] | None = None
+        self._looked_into: tuple[bytes, bytes, bool] = (b"", b"", False)
         self._rows_of: bytes | None = None
         self._rows: dict[bytes, FileRow] = {}
 
@@ -220,15 +221,54 @@ class LocalChunks:
         finally:
             os.close(fd)
 
-    def knows(self, digests: Collection[bytes]) -> bool:
-        """Whether old content, or anything in the index, may serve for one of these chunks or objects."""
-        return not self._empty or any(digest in self._made for digest in digests) or bool(self._placed)
+    @property
+    def has_chunks(self) -> bool:
+        """Whether there are chunks of old content, which may serve for parts of larger objects."""
+        return not self._empty
 
-    def expect(self, digests: Iterable[bytes]) -> None:
-        """Look up in one query which of these the index knows: ``whole`` will be asked for them next."""
-        self._expected = set(digests)
-        if not self._index_is_empty:
-            self._placed = self._state.trees.find_many(self._expected).keys()
+    def knows(self, digests: Iterable[bytes]) -> Collection[bytes]:
+        """Of the objects that were expected last, those that seem to be on this machine as a whole."""
+        if not self._made and not self._here:
+            return ()
+        return {digest for digest in digests if digest in self._made or digest in self._here}
+
+    def expect(self, digests: Sequence[bytes]) -> None:
+        """Look up together which of these are on this machine: ``whole`` will be asked for them next.
+
+        What the index knows may have been removed since, files or whole trees (or their disk is not mounted):
+        a directory that is gone is looked for once, and not each file that was in it.
+        """
+        self._here = set() if self._empty else self._old(digests)
+        if self._index_is_empty:
+            return
+        if self._absent is None:
+            trees = self._state.trees.all()
+            self._absent = [tree.id for tree in trees if not os.path.lexists(tree.path)]
+        self._looked_into = b"", b"", False
+        self._placed = self._state.trees.find_many(digests, is_there=self._is_there, without=self._absent)
+        self._here |= self._placed.keys()
+
+    def _old(self, digests: Sequence[bytes]) -> set[bytes]:
+        """Those that are a chunk of old content."""
+        found: set[bytes] = set()
+        for start in range(0, len(digests), MAX_VARIABLES):
+            some = digests[start : start + MAX_VARIABLES]
+            asked = f"SELECT id FROM chunk WHERE id IN ({','.join('?' * len(some))})"  # noqa: S608
+            found.update(row[0] for row in self._db.execute(asked, some))
+        return found
+
+    def _is_there(self, place: Located) -> bool:
+        """Whether a file has the size and the times that the index knows."""
+        tree, directory, there = self._looked_into
+        if directory != place.dir or tree != place.tree_path:
+            there = os.path.isdir(join(place.tree_path, place.dir))
+            self._looked_into = place.tree_path, place.dir, there
+        if not there:
+            return False
+        try:
+            return _is_as_it_was(os.stat(_path(place), follow_symlinks=False), place)
+        except OSError:
+            return False
 
     def made(self, digest: bytes, path: bytes) -> None:
         """This run put the object in its place at ``path``, and it is wanted elsewhere too."""
@@ -239,23 +279,29 @@ class LocalChunks:
         made = self._made.get(ref.digest)
         if made is not None:
             return self._open(made)
-        if ref.digest in self._expected and ref.digest not in self._placed:
+        place = self._placed.get(ref.digest)
+        if place is None:
             return None
-        for place in self._state.trees.find(ref.digest, limit=LOCATIONS_TRIED):
-            path = join(place.tree_path, join(place.dir, place.name))
-            try:
-                fd = os.open(path, _READ)
-            except OSError:
-                continue
-            found = os.fstat(fd)
-            if stat.S_ISREG(found.st_mode) and (found.st_size, found.st_mtime_ns, found.st_ctime_ns) == (
-                place.size,
-                place.mtime_ns,
-                place.ctime_ns,
-            ):
-                return fd
-            os.close(fd)
+        try:
+            fd = os.open(_path(place), _READ)
+        except OSError:
+            return None
+        if _is_as_it_was(os.fstat(fd), place):
+            return fd
+        os.close(fd)
         return None
+
+
+def _path(place: Located) -> bytes:
+    return join(place.tree_path, join(place.dir, place.name))
+
+
+def _is_as_it_was(found: os.stat_result, place: Located) -> bool:
+    return stat.S_ISREG(found.st_mode) and (found.st_size, found.st_mtime_ns, found.st_ctime_ns) == (
+        place.size,
+        place.mtime_ns,
+        place.ctime_ns,
+    )
 
 
 def leftovers(root: bytes) -> frozenset[bytes]:

@@ -207,21 +207,21 @@ class Producer:
         digests = [entry.digest for some in batch for entry in some.entries if entry.size]
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._disk, self._local.expect, digests)
-        bundles, single = self._sort(batch, apart=self._local.knows(digests))
+        bundles, single = self._sort(batch, self._local.knows(digests))
         for some in bundles:
             if not await self._window.room():
                 return False
             self._window.add_bundles([some])
         return not single or await self._begin_jobs(single)
 
-    def _sort(self, batch: list[_Files], *, apart: bool) -> tuple[list[Bundle], list[Target]]:
-        """Which files travel in bundles, and which one by one; all, if ``apart``: some may be here."""
-        if apart:
-            return [], [target for some in batch for target in some.targets()]
+    def _sort(self, batch: list[_Files], here: Collection[bytes]) -> tuple[list[Bundle], list[Target]]:
+        """Which files travel in bundles, and which one by one: also those that may be ``here``."""
         bundles: list[Bundle] = []
         single: list[Target] = []
         for some in batch:
             alone = [not fits(entry) for entry in some.entries]
+            if here:
+                alone = list(map(or_, alone, [entry.digest in here for entry in some.entries]))
             if self._repeated:
                 several = [content_key(entry.digest) in self._repeated for entry in some.entries]
                 alone = list(map(or_, alone, several))
@@ -280,10 +280,8 @@ class Producer:
         self._window.jobs[entry.digest] = job
         return job
 
-    async def _fill(self, jobs: list[Job], here: bool) -> None:
-        """Take what is on this machine; ``here``: there may be more than what earlier runs left
-        unfinished.
-        """
+    async def _fill(self, jobs: list[Job], here: Collection[bytes]) -> None:
+        """Take what is on this machine; ``here``: digests of objects that seem to be."""
         loop = asyncio.get_running_loop()
         before = self._placing.result.reused
         for job in jobs:
@@ -291,12 +289,13 @@ class Producer:
                 self._placing.open_object(job)
                 found = await loop.run_in_executor(self._disk, self._reader.leftovers, job)
                 self._placing.in_place(job, found)
-        if here:
-            wanted = [Wanted(job, index) for job in jobs for index in job.missing()]
-            while wanted:
-                # What made way for something new is known only when the writer has said so.
-                await self._placing.settled()
-                wanted = await self._read(wanted, await self._placing.wait_for_lease(READ_BYTES))
+        parts = self._local.has_chunks
+        known = [job for job in jobs if job.digest in here or (parts and job.size > SINGLE_CHUNK_MAX)]
+        wanted = [Wanted(job, index) for job in known for index in job.missing()]
+        while wanted:
+            # What made way for something new is known only when the writer has said so.
+            await self._placing.settled()
+            wanted = await self._read(wanted, await self._placing.wait_for_lease(READ_BYTES))
         if self._placing.result.reused != before:
             self._tell.advance(self._placing.result.reused - before, 0)
 
