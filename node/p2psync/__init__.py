@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from p2psync.fetch.verify import Difference, Finding
     from p2psync.fetch.view import Holder, Holders, Listed, View
     from p2psync.format.url import ArchiveUrl
+    from p2psync.inventory.holdings import Holding, Holdings
     from p2psync.progress import Progress, SourceProgress
     from p2psync.publish.publisher import Published
     from p2psync.relay import ClientEvent
@@ -55,6 +56,8 @@ __all__ = [
     "FormatError",
     "Holder",
     "Holders",
+    "Holding",
+    "Holdings",
     "InterruptedFetch",
     "Listed",
     "Listing",
@@ -98,6 +101,7 @@ _MODULES: Final = {
     "fetch.verify": ("Difference", "Finding"),
     "fetch.view": ("Holder", "Holders", "Listed", "View"),
     "format.url": ("ArchiveUrl",),
+    "inventory.holdings": ("Holding", "Holdings"),
     "progress": ("Progress", "SourceProgress"),
     "publish.publisher": ("Published",),
     "relay": ("ClientEvent",),

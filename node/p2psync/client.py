@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from p2psync.fetch.verify import Finding
     from p2psync.fetch.view import Holders, Listed, View
     from p2psync.format.head import ArchiveHead
+    from p2psync.inventory.holdings import Holdings
     from p2psync.publish.publisher import Published
     from p2psync.rules.filter import Filter
     from p2psync.supply.control import Control
@@ -239,6 +240,13 @@ class Client:
 
         async with relayed(on_event) as tell:
             return await find_holders(_url(source), self.state, tell.warn, **self._whom(asking))
+
+    async def holdings(self, *, on_event: OnEvent = None) -> Holdings:
+        """What is published, mirrored and fetched here, by directory, and whether a node serves it."""
+        from p2psync.inventory.holdings import list_all
+
+        async with relayed(on_event) as tell:
+            return await in_thread(lambda teller: list_all(self.state, teller), tell)
 
     async def verify(
         self,

@@ -1,4 +1,6 @@
-"""Text for people: names that cannot harm a terminal, sizes, rates and durations. Pure; knows no terminal."""
+"""Text for people: names that cannot harm a terminal, sizes, rates and durations; and names as JSON has them.
+Pure; knows no terminal.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,24 @@ UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 def clean_text(text: str) -> str:
     """A message that may quote hostile names: one line, nothing that a terminal would obey."""
     return show_path(text.replace("\n", " "))
+
+
+def name_fields(name: bytes, field_name: str = "name") -> dict[str, str]:
+    """A byte string as JSON fields: always the text, and ``<field>_b64`` with the exact bytes when it is not
+    UTF-8.
+
+    >>> name_fields(b"caf\\xc3\\xa9")
+    {'name': 'café'}
+    >>> name_fields(b"caf\\xe9") == {'name': 'caf\\ufffd', 'name_b64': 'Y2Fm6Q=='}
+    True
+    """
+    try:
+        return {field_name: name.decode()}
+    except UnicodeDecodeError:
+        import base64  # noqa: PLC0415 - seldom needed
+
+        exact = base64.b64encode(name).decode()
+        return {field_name: name.decode(errors="replace"), f"{field_name}_b64": exact}
 
 
 def size(count: float) -> str:

@@ -44,13 +44,21 @@ def reader(net: Network, tmp_path: Path) -> Reader:
 
 
 def test_every_program_of_the_page_is_run_here() -> None:
-    assert len(PROGRAMS) == PAGE.count("```python") == 6
+    assert len(PROGRAMS) == PAGE.count("```python") == 7
 
 
 def test_fetching(reader: Reader) -> None:
     (said,) = reader.run("Fetching", reader.url, reader.folder / "copy")
     assert said.startswith("snapshot 1: ")
     assert_same_tree(reader.tree, reader.folder / "copy")
+
+
+def test_what_is_here(reader: Reader) -> None:
+    reader.run("Fetching", reader.url, reader.folder / "copy")
+    said = reader.run("What is here")
+    assert said[0] == "a node listens at None"
+    assert said[1].startswith("copy ")
+    assert said[1].endswith(" complete")
 
 
 def test_stopped_half_way_there_are_old_files_and_new_ones_and_the_next_run_completes(reader: Reader) -> None:

@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from p2psync.daemon import ask as asking
 from p2psync.daemon import control
-from p2psync.daemon.ask import MAX_RESPONSE, SOCKET_NAME, ask
 from p2psync.daemon.control import MAX_CONNECTIONS, MAX_REQUEST, control_server
 from p2psync.errors import FileError, FormatError, NetworkError, TransferTimeout
+from p2psync.state import ask as asking
+from p2psync.state.ask import MAX_RESPONSE, SOCKET_NAME, ask
 
 ANSWER = {"a number": 7, "a name": "ünï", "rows": [1, 2, 3]}
 COMMANDS: dict[str, control.Command] = {"status": lambda: ANSWER}

@@ -26,6 +26,8 @@ PROMISED = [
     "FormatError",
     "Holder",
     "Holders",
+    "Holding",
+    "Holdings",
     "InterruptedFetch",
     "Listed",
     "Listing",

@@ -9,18 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import p2psync.cli.armor
-import p2psync.cli.output
 import p2psync.cli.units
 import p2psync.errors
 import p2psync.text
-from p2psync.cli.output import name_fields
 from p2psync.errors import show_path
-from p2psync.text import clean_text, size
+from p2psync.text import clean_text, name_fields, size
 
 
 @pytest.mark.parametrize(
     "module",
-    [p2psync.errors, p2psync.text, p2psync.cli.output, p2psync.cli.armor, p2psync.cli.units],
+    [p2psync.errors, p2psync.text, p2psync.cli.armor, p2psync.cli.units],
     ids=lambda m: m.__name__,
 )
 def test_the_examples_in_the_documentation_hold(module: object) -> None:

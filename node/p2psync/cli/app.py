@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "fetch": ("fetch_cmd", "Make a directory equal to an archive."),
     "mirror": ("mirror_cmd", "Fetch an archive, keep it up to date, serve it and announce it."),
     "node": ("node_cmd", "Run the daemon: serve and announce everything in the state directory."),
+    "list": ("list_cmd", "Show what is published, mirrored and fetched here."),
     "ls": ("ls_cmd", "List an archive without fetching it."),
     "mirrors": ("mirrors_cmd", "Show who holds an archive, how much of it and how fresh."),
     "verify": ("verify_cmd", "Check a directory against its manifest."),

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from p2psync.cli.options import Common, Network, common_options, network_options
-from p2psync.cli.output import name_fields
 from p2psync.cli.types import URL, url_of
 from p2psync.errors import show_path
+from p2psync.text import name_fields
 
 if TYPE_CHECKING:
     from p2psync.fetch.view import Listed

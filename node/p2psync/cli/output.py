@@ -11,29 +11,11 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from p2psync.cli.journal import DEBUG, WARNING, say
-from p2psync.text import clean_text
+from p2psync.text import clean_text, name_fields
 
 if TYPE_CHECKING:
     from p2psync.events import FileDone, Teller
     from p2psync.progress import Progress
-
-
-def name_fields(name: bytes, field_name: str = "name") -> dict[str, str]:
-    """A byte string as JSON fields: always the text, and ``<field>_b64`` with the exact bytes when it is not
-    UTF-8.
-
-    >>> name_fields(b"caf\\xc3\\xa9")
-    {'name': 'café'}
-    >>> name_fields(b"caf\\xe9") == {'name': 'caf\\ufffd', 'name_b64': 'Y2Fm6Q=='}
-    True
-    """
-    try:
-        return {field_name: name.decode()}
-    except UnicodeDecodeError:
-        import base64
-
-        exact = base64.b64encode(name).decode()
-        return {field_name: name.decode(errors="replace"), f"{field_name}_b64": exact}
 
 
 def print_json(event: dict[str, Any]) -> None:

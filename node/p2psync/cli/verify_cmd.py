@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import click
 
 from p2psync.cli.options import Common, common_options
-from p2psync.cli.output import Output, name_fields
+from p2psync.cli.output import Output
 from p2psync.cli.types import ARCHIVE, DIRECTORY, url_of
 from p2psync.errors import PartialError, show_path
-from p2psync.text import count, duration, size
+from p2psync.text import count, duration, name_fields, size
 
 if TYPE_CHECKING:
     from p2psync.client import Verified

@@ -7,26 +7,32 @@ HTTP/1.1 on a Unix socket in the state directory, mode 0600: whoever may read th
 ``GET /NAME`` is answered by one JSON object, that of the command NAME; what is refused, by ``{"error":
 "..."}`` and a status that says so. Commands only read; nothing here changes the node. The lock of the state
 directory keeps a second node away, so a socket that is already there is one that a crash left behind. Who
-asks is ``ask``.
+asks is ``p2psync.state.ask``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import json
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from p2psync import __version__
 from p2psync.content.request import END, NOT_PLAIN, parse_request
-from p2psync.daemon.ask import SOCKET_NAME, short_path
-from p2psync.errors import FileError
+from p2psync.daemon.mirrors import Mirrors
+from p2psync.errors import FileError, P2psyncError
+from p2psync.format.url import ArchiveUrl
+from p2psync.state import State, Tree
+from p2psync.state.ask import SOCKET_NAME, short_path
+from p2psync.state.off_loop import off_loop
+from p2psync.text import name_fields
 from p2psync_dht import DhtNode
 from p2psync_dht.status import describe
 
@@ -37,10 +43,11 @@ MAX_CONNECTIONS: Final = 8
 IDLE: Final = 10.0
 """Seconds that a connection may say nothing, or not take its answer."""
 
-Command = Callable[[], Mapping[str, Any]]
+Command = Callable[[], Mapping[str, Any] | Awaitable[Mapping[str, Any]]]
+"""Its answer, or what will be: a command that reads the index does so in another thread."""
 
 
-def status_command(dht: DhtNode, listen: str) -> Command:
+def status_command(dht: DhtNode, listen: str) -> Callable[[], Mapping[str, Any]]:
     """What ``status`` answers: the process, and its DHT node as `p2psync_dht.status.describe` has it."""
     began = time.monotonic()
 
@@ -54,6 +61,30 @@ def status_command(dht: DhtNode, listen: str) -> Command:
         }
 
     return status
+
+
+def archives_command(state: State, mirrors: Mirrors | None, listen: str) -> Command:
+    """What ``archives`` answers: each directory that the node serves, and how its updates go. ``mirrors``:
+    None for a node that serves nothing.
+    """
+
+    async def archives() -> dict[str, Any]:
+        trees = [] if mirrors is None else await off_loop(state.trees.all)
+        served = (tree for tree in trees if tree.archive is not None and tree.role != "fetch")
+        return {"listen": listen, "archives": [_archive(tree, mirrors) for tree in served]}
+
+    return archives
+
+
+def _archive(tree: Tree, mirrors: Mirrors | None) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "archive": str(ArchiveUrl(tree.archive or b"")),
+        **name_fields(tree.path, "directory"),
+        "role": tree.role,
+    }
+    if mirrors is not None and tree.role == "mirror":
+        told |= {"updated": mirrors.updated.get(tree.id), "failures": mirrors.failures(tree)}
+    return told
 
 
 @contextlib.asynccontextmanager
@@ -133,7 +164,7 @@ class _Server:
             while True:
                 async with asyncio.timeout(IDLE):
                     head = await reader.readuntil(END)
-                answer = self._answer(head.removesuffix(END))
+                answer = await self._answer(head.removesuffix(END))
                 await _write(writer, answer)
                 if not answer.keep_alive:
                     return
@@ -145,7 +176,7 @@ class _Server:
         finally:
             writer.close()
 
-    def _answer(self, head: bytes) -> _Answer:
+    async def _answer(self, head: bytes) -> _Answer:
         request = parse_request(head)
         if request is NOT_PLAIN or request.length:
             return _refusal(400, "a request is GET /NAME of HTTP/1.1, without a body")
@@ -155,7 +186,12 @@ class _Server:
         if command is None:
             known = ", ".join(sorted(self._commands))
             return _refusal(404, f"this node does not know that command; it knows: {known}")
-        return _Answer(200, command(), request.keep_alive)
+        try:
+            told = command()
+            content = await told if inspect.isawaitable(told) else told
+        except P2psyncError as error:
+            return _refusal(500, str(error))
+        return _Answer(200, content, request.keep_alive)
 
 
 class _Answer(NamedTuple):

@@ -23,7 +23,7 @@ from p2psync.format.listing import Entry, Kind, decode_listing
 from p2psync.format.paths import join
 from p2psync.format.recipe import Recipe
 from p2psync.format.snapshot import Snapshot
-from p2psync.publish.publisher import RULES_OPTION
+from p2psync.publish.claim import RULES
 from p2psync.rules.filter import Filter
 from p2psync.state import State, Tree
 from p2psync.tree import reading
@@ -93,7 +93,7 @@ def verify(
 
 
 def _rules_of(tree: Tree | None) -> Filter:
-    return Filter() if tree is None else Filter.parse(tree.options.get(RULES_OPTION, []))
+    return Filter() if tree is None else Filter.parse(tree.options.get(RULES, []))
 
 
 def _object(state: State, ref: Ref) -> bytes:

@@ -23,6 +23,8 @@ NAMED: Final = "named"
 """Among a tree's options: the path that it was last published by, where that is not its own."""
 PLACE: Final = "place"
 """Among a tree's options: `Place`, as a list."""
+RULES: Final = "rules"
+"""Among a tree's options: the filter rules that it was last published with, as texts."""
 NEW_ONE: Final = "for a new archive, make its key with 'p2psync key new', and say its id with --archive"
 
 SHOWN: Final = 3

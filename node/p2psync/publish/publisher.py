@@ -29,7 +29,7 @@ from p2psync.format.marks import UNREAD
 from p2psync.format.snapshot import ParentSnapshot, Snapshot
 from p2psync.format.url import archive_text
 from p2psync.publish.builder import Builder
-from p2psync.publish.claim import NAMED, PLACE, Signer, claim
+from p2psync.publish.claim import NAMED, PLACE, RULES, Signer, claim
 from p2psync.publish.guards import check_loss, check_place
 from p2psync.rules.filter import Filter
 from p2psync.state import Note, State, Tree
@@ -40,8 +40,6 @@ from p2psync.trust import CLOCK_SKEW
 
 FRESHNESS: Final = 7 * 24 * 3600  # seconds for which a publisher vouches: a weekly cron job keeps it up
 PARENTS: Final = 2  # with the new one these are the three snapshots that are kept
-RULES_OPTION: Final = "rules"  # the filter rules of a tree, among its options
-
 
 IS_MOUNT: Final = "is_mount"
 """Among a tree's options: whether its root is a mount point."""
@@ -153,7 +151,7 @@ class _Run:
         state, tree, tell, archive = self._state, self._tree, self._tell, self._signer.archive
         newest = state.heads.newest(archive)
         self._signer.next_place(self._last(newest), self._now)  # or why not, before the tree is read
-        applied = Filter.parse(tree.options.get(RULES_OPTION, [])) if rules is None else rules
+        applied = Filter.parse(tree.options.get(RULES, [])) if rules is None else rules
         last = _root(state, None if newest is None else newest.snapshot) or _root(state, tree.snapshot)
         if last is not None:
             tell.phase("publishing", last.totals.bytes, last.totals.files)
@@ -183,7 +181,7 @@ class _Run:
             if asked is not None:
                 asked.cancel()
         builder.accept()
-        tree.options[RULES_OPTION] = applied.texts()
+        tree.options[RULES] = applied.texts()
         tree.options[PLACE] = list(place)
         tree.options[IS_MOUNT] = is_mount
         tree.options[MOUNTS] = [*mounts, *builder.missing]

@@ -182,7 +182,11 @@ class State:
         """Hold the lock of a directory, or of a single file, that is going to be changed or published. Raises
         BusyError.
         """
-        return self.lock("dest-" + blake3(place).hexdigest(length=8), on=repr(show_path(place)))
+        return self.lock(_lock_of(place), on=repr(show_path(place)))
+
+    def place_is_held(self, place: bytes) -> bool:
+        """Whether somebody is at work in a directory now, as `lock_place` would find."""
+        return is_held(self.path / "locks", _lock_of(place))
 
     def close(self) -> None:
         self._db.close()
@@ -195,3 +199,8 @@ class State:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _lock_of(place: bytes) -> str:
+    """The name of the lock of a directory, or of a single file."""
+    return "dest-" + blake3(place).hexdigest(length=8)

@@ -50,7 +50,7 @@ async def outside(
 def running_node(state: State) -> Sequence[str]:
     """HOST:PORT of the node that runs on a state directory, as seen from this machine; empty if none does."""
     from p2psync.cli.types import Address, parse_address
-    from p2psync.daemon.ask import ask
+    from p2psync.state.ask import ask
 
     try:
         host, port = parse_address(str(ask(state.path, "status")["listen"]))

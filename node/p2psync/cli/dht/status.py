@@ -19,8 +19,8 @@ def command(common: Common) -> None:
     Its id and addresses, whether it serves others or is a client, its contacts by bucket, the records that it
     keeps for others, its traffic since it started, and what it dropped and why.
     """
-    from p2psync.daemon.ask import ask
     from p2psync.errors import FormatError
+    from p2psync.state.ask import ask
     from p2psync.state.state import default_path
 
     path = (common.state_path or default_path()).absolute()

@@ -1,4 +1,6 @@
-"""Asking the node that runs on a state directory what it is doing, by its control socket (``control``)."""
+"""Asking the node that runs on a state directory what it is doing, by its control socket
+(``p2psync.daemon.control``).
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,8 @@ from p2psync.errors import FileError, FormatError, NetworkError, TransferTimeout
 
 SOCKET_NAME: Final = "control.sock"
 """In the state directory."""
-MAX_RESPONSE: Final = 1 << 20
-"""Bytes of a response that are read: a status has some 10 KB."""
+MAX_RESPONSE: Final = 1 << 24
+"""Bytes of a response that are read: a status has some 10 KB, 10,000 archives have 2 MB."""
 TIMEOUT: Final = 10.0
 """Seconds of silence: the node may be busy."""
 PATH_MAX: Final = 100
