@@ -9,15 +9,18 @@ of a million chunks costs 36 MiB and no more.
 from __future__ import annotations
 
 import struct
+import sys
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate, islice
+from itertools import accumulate
 from typing import Final
 
+import msgpack
+
 from p2psync.errors import FormatError
-from p2psync.format.canonical import encode, integer, octets
+from p2psync.format.canonical import integer, octets
 from p2psync.format.ids import EMPTY, Ref, object_id
 from p2psync.format.limits import (
     CHUNK_MAX,
@@ -34,6 +37,8 @@ FASTCDC_2020: Final = 1
 
 ROW_SIZE: Final = 36
 _ROW: Final = struct.Struct(">32sI")
+_ROW_WORDS: Final = 9  # of 32 bits
+_LENGTH_WORD: Final = 8
 CHUNKER_MAX: Final = 127
 """Greatest number of a chunker: those that take one byte."""
 RECIPE_BYTES_MAX: Final = RECIPE_CHUNKS_MAX * ROW_SIZE + 7
@@ -73,10 +78,18 @@ class Recipe:
     def __iter__(self) -> Iterator[tuple[bytes, int]]:
         return _ROW.iter_unpack(self.rows)
 
+    def lengths(self) -> array[int]:
+        """The length of each chunk, as numbers of 32 bits."""
+        words = array("I", self.rows)
+        lengths = words[_LENGTH_WORD::_ROW_WORDS]
+        if sys.byteorder == "little":
+            lengths.byteswap()
+        return lengths
+
     @cached_property
     def offsets(self) -> array[int]:
         """Where each chunk begins, and last the size of the object: ``len(self) + 1`` numbers of 64 bits."""
-        return array("Q", accumulate((length for _, length in self), initial=0))
+        return array("Q", accumulate(self.lengths(), initial=0))
 
     @property
     def size(self) -> int:
@@ -84,7 +97,9 @@ class Recipe:
         return self.offsets[-1]
 
     def encode(self) -> bytes:
-        return encode([self.chunker, self.rows])
+        # As ``canonical.encode`` would, without looking for maps.
+        made: bytes = msgpack.packb((self.chunker, self.rows))
+        return made
 
     def ref(self) -> Ref:
         """The reference that names this object."""
@@ -114,9 +129,9 @@ class Recipe:
             raise FormatError(f"{what} has a broken row")
         if made.encode() != raw:
             raise FormatError(f"{what} is not in canonical form")
-        shortest = min(length for _, length in islice(made, len(made) - 1))
-        longest = max(length for _, length in made)
-        if shortest < CHUNK_MIN or longest > CHUNK_MAX or not made.chunk(len(made) - 1)[1]:
+        lengths = made.lengths()
+        last = lengths.pop()  # it may be shorter
+        if not last or last > CHUNK_MAX or min(lengths) < CHUNK_MIN or max(lengths) > CHUNK_MAX:
             raise FormatError(
                 f"{what} has a chunk shorter than {CHUNK_MIN} bytes, or longer than {CHUNK_MAX}"
             )

@@ -115,6 +115,20 @@ class MetaStore:
         row = self._db.connection.execute("SELECT data FROM recipes WHERE digest = ?", (digest,)).fetchone()
         return None if row is None else bytes(row[0])
 
+    def get_recipes(self, digests: Iterable[bytes]) -> dict[bytes, bytes]:
+        """The encoded recipes that are here of several objects, by the objects' digests."""
+        wanted = list(digests)
+        found: dict[bytes, bytes] = {}
+        for start in range(0, len(wanted), MAX_VARIABLES):
+            some = wanted[start : start + MAX_VARIABLES]
+            marks = ",".join("?" * len(some))
+            rows = self._db.connection.execute(
+                f"SELECT digest, data FROM recipes WHERE digest IN ({marks})",  # noqa: S608
+                some,
+            )
+            found.update(rows.fetchall())
+        return found
+
     def put_recipe(self, digest: bytes, raw: bytes, *, now: float | None = None) -> None:
         self.put_recipes([(digest, raw)], now=now)
 

@@ -95,22 +95,20 @@ class Manifest:
     async def recipes(self, refs: Iterable[Ref]) -> dict[Ref, Recipe]:
         """The recipes of content objects of several chunks; those that no source has are left out."""
         wanted = list(dict.fromkeys(refs))
-        made = {ref: recipe for ref in wanted if (recipe := self._stored_recipe(ref)) is not None}
+        made = await asyncio.to_thread(self._stored_recipes, wanted)
         lacking = [ref for ref in wanted if ref not in made]
         if lacking:
             await self._need_sources()
             for start in range(0, len(lacking), RECIPES_AT_ONCE):
-                fresh = await self._load_recipes(lacking[start : start + RECIPES_AT_ONCE])
-                rows = [(ref.digest, recipe.encode()) for ref, recipe in fresh.items()]
-                await asyncio.to_thread(self._state.meta.put_recipes, rows)
-                made |= fresh
+                made |= await self._load_recipes(lacking[start : start + RECIPES_AT_ONCE])
         return made
 
-    def _stored_recipe(self, ref: Ref) -> Recipe | None:
-        raw = self._state.meta.get_recipe(ref.digest)
-        return None if raw is None else Recipe.decode(raw, ref)
+    def _stored_recipes(self, refs: Sequence[Ref]) -> dict[Ref, Recipe]:
+        stored = self._state.meta.get_recipes([ref.digest for ref in refs])
+        return {ref: Recipe.decode(raw, ref) for ref in refs if (raw := stored.get(ref.digest)) is not None}
 
     async def _load_recipes(self, refs: Sequence[Ref]) -> dict[Ref, Recipe]:
+        """Ask for recipes, and keep them."""
         made: dict[Ref, Recipe] = {}
         async for good in self._ask_for(
             refs,
@@ -119,7 +117,12 @@ class Manifest:
             NO_CHUNK,
         ):
             # What is wrong with one now is the archive's fault, not the source's.
-            made |= {ref: Recipe.decode(raw, ref) for ref, raw in good.items()}
+            made |= await asyncio.to_thread(self._keep_recipes, good)
+        return made
+
+    def _keep_recipes(self, good: dict[Ref, bytes]) -> dict[Ref, Recipe]:
+        made = {ref: Recipe.decode(raw, ref) for ref, raw in good.items()}
+        self._state.meta.put_recipes([(ref.digest, raw) for ref, raw in good.items()])
         return made
 
     async def _askable(self, digest: bytes) -> AsyncIterator[Member]:
