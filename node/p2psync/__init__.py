@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from p2psync.client import Client, Listing, Verified
+    from p2psync.client import Client, Listing
     from p2psync.errors import (
         ConnectTimeout,
         DeleteLimitError,
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from p2psync.events import FileDone, Phase, SourceState, Warned
     from p2psync.fetch.keywords import Asking, TransferOptions
     from p2psync.fetch.options import Delete, FetchSummary
+    from p2psync.fetch.verified import Verified
     from p2psync.fetch.verify import Difference, Finding
     from p2psync.fetch.view import Holder, Holders, Listed, View
     from p2psync.format.url import ArchiveUrl
@@ -80,7 +81,7 @@ __all__ = [
 ]
 
 _MODULES: Final = {
-    "client": ("Client", "Listing", "Verified"),
+    "client": ("Client", "Listing"),
     "errors": (
         "ConnectTimeout",
         "DeleteLimitError",
@@ -98,6 +99,7 @@ _MODULES: Final = {
     "events": ("FileDone", "Phase", "SourceState", "Warned"),
     "fetch.keywords": ("Asking", "TransferOptions"),
     "fetch.options": ("Delete", "FetchSummary"),
+    "fetch.verified": ("Verified",),
     "fetch.verify": ("Difference", "Finding"),
     "fetch.view": ("Holder", "Holders", "Listed", "View"),
     "format.url": ("ArchiveUrl",),

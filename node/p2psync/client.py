@@ -21,13 +21,14 @@ from typing import TYPE_CHECKING, NamedTuple, Unpack
 
 from p2psync.errors import NetworkError, UsageError
 from p2psync.events import Teller
-from p2psync.format.url import ArchiveUrl, archive_text, parse_archive_text
+from p2psync.format.url import ArchiveUrl, parse_archive_text
 from p2psync.relay import ClientEvent, in_thread, relayed
 from p2psync.state import State
 
 if TYPE_CHECKING:
     from p2psync.fetch.keywords import Asking, PathLike, TransferOptions
     from p2psync.fetch.options import FetchOptions, FetchSummary
+    from p2psync.fetch.verified import Verified
     from p2psync.fetch.verify import Finding
     from p2psync.fetch.view import Holders, Listed, View
     from p2psync.format.head import ArchiveHead
@@ -45,16 +46,6 @@ class Listing(NamedTuple):
 
     head: ArchiveHead
     entries: list[Listed]
-
-
-class Verified(NamedTuple):
-    """What a directory was held against, and how it differs. `files` and `bytes` are the snapshot's."""
-
-    archive: bytes
-    seq: int
-    files: int
-    bytes: int
-    differences: list[Finding]
 
 
 class Client:
@@ -109,13 +100,10 @@ class Client:
         directory that has lost most of its files, or is another disk than it was.
         """
         from p2psync.publish.publisher import publish
-        from p2psync.rules.filter import Filter
 
         asked = self._bootstrap if bootstrap is None else tuple(bootstrap)
         which = _archive_id(archive)
-        chosen = rules
-        if chosen is not None and not isinstance(chosen, Filter):
-            chosen = Filter.parse(map(os.fsencode, chosen))
+        chosen = _filter(rules)
         loop = asyncio.get_running_loop()
         asks = bool(asked) or (self.state.contacts_path.exists() and not self.state.node_runs())
 
@@ -250,44 +238,38 @@ class Client:
 
     async def verify(
         self,
-        directory: PathLike,
+        path: PathLike,
         *,
-        archive: str | bytes | None = None,
+        archive: str | bytes | ArchiveUrl | None = None,
+        rules: Filter | Iterable[str] | None = None,
         quick: bool = False,
         on_difference: Callable[[Finding], None] | None = None,
         on_event: OnEvent = None,
     ) -> Verified:
-        """Hold a directory against the snapshot that it was published as or fetched from: read every file.
+        """Hold a directory, a part of one or a single file against what was published or fetched there: read
+        every file.
 
-        `archive`: against the newest snapshot that is known of this one. `quick`: names, types, sizes, modes
-        and times only. `on_difference`: told of each as it is found, in the loop's thread.
+        `archive`: against the newest snapshot that is known of this archive, or of the part of it that a URL
+        names; `path` is then what `fetch` would call `dest`. `rules`: what is left out, as with `publish`; by
+        default what was left out there. `quick`: names, types, sizes, modes and times only.
+        `on_difference`: told of each as it is found, in the loop's thread.
         """
-        from p2psync.fetch.verify import verify
-        from p2psync.format.snapshot import Snapshot
+        from p2psync.fetch.verified import verify
 
-        which = _archive_id(archive)
-        state = self.state
-        tree = state.trees.get(os.fsencode(os.path.realpath(directory)))
-        head = None if which is None else state.heads.newest(which)
-        if which is not None and head is None:
-            raise UsageError(
-                f"nothing is known here of p2psync://{archive_text(which)}; fetch or list it first"
-            )
-        differences: list[Finding] = []
+        which = _archive_id(archive) if isinstance(archive, str) and "://" not in archive else archive
+        src = ArchiveUrl(which) if isinstance(which, bytes) else which if which is None else _url(which)
+        chosen = _filter(rules)
         loop = asyncio.get_running_loop()
 
-        def check(tell: Teller) -> None:
-            for found in verify(state, os.fsencode(directory), head=head, full=not quick, tell=tell):
-                differences.append(found)
-                if on_difference is not None:
-                    loop.call_soon_threadsafe(on_difference, found)
+        def heard(finding: Finding) -> None:
+            if on_difference is not None:
+                loop.call_soon_threadsafe(on_difference, finding)
+
+        def check(tell: Teller) -> Verified:
+            return verify(self.state, path, src, chosen, full=not quick, tell=tell, found=heard)
 
         async with relayed(on_event) as tell:
-            await in_thread(check, tell)
-        checked = head or tree
-        assert checked is not None and checked.snapshot is not None  # noqa: S101 - else verify had refused
-        totals = Snapshot.decode(state.meta.get(checked.snapshot.digest) or b"").root.below
-        return Verified(checked.archive or b"", checked.seq, totals.files, totals.bytes, differences)
+            return await in_thread(check, tell)
 
     async def _fetch(
         self, asked: FetchOptions, control: Control | None, files: bool, on_event: OnEvent
@@ -306,6 +288,12 @@ class Client:
 
 def _url(source: str | ArchiveUrl) -> ArchiveUrl:
     return source if isinstance(source, ArchiveUrl) else ArchiveUrl.parse(source)
+
+
+def _filter(rules: Filter | Iterable[str] | None) -> Filter | None:
+    from p2psync.rules.filter import Filter
+
+    return rules if rules is None or isinstance(rules, Filter) else Filter.parse(map(os.fsencode, rules))
 
 
 def _archive_id(archive: str | bytes | None) -> bytes | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ from tests.node.publishing import OLD
 
 from p2psync.errors import FileError, UsageError
 from p2psync.events import Advanced, Event, Phase, Teller
-from p2psync.fetch.verify import Difference, verify
+from p2psync.fetch.verified import verify
+from p2psync.fetch.verify import Difference
+from p2psync.format.url import ArchiveUrl
 from p2psync.publish import publish
 from p2psync.rules.filter import Filter
 from p2psync.state import State
@@ -35,7 +38,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def found(state: State, tree: Path, *, full: bool = True) -> set[tuple[bytes, str]]:
-    return {(path, str(difference)) for path, difference, _ in verify(state, tree, full=full)}
+    return {(path, str(difference)) for path, difference, _ in verify(state, tree, full=full).differences}
 
 
 def keep_times(path: Path, change: bytes, at: int = 0) -> None:
@@ -80,12 +83,12 @@ def test_every_kind_of_difference_is_named(state: State, tree: Path) -> None:
 def test_the_wrong_chunk_of_a_large_file_is_located(state: State, tree: Path) -> None:
     publish(state, tree)
     keep_times(tree / "d" / "e" / "big", b"!", 499_999)
-    (finding,) = verify(state, tree)
+    (finding,) = verify(state, tree).differences
     assert finding.path == b"d/e/big" and finding.difference == Difference.CONTENT
     assert finding.detail.startswith("1 of ")
     row = state.trees.files_in(1, b"d/e")[b"big"]
     state._db.connection.execute("DELETE FROM recipes WHERE digest = ?", (row.digest,))
-    (finding,) = verify(state, tree)
+    (finding,) = verify(state, tree).differences
     assert finding.detail == "other bytes"
 
 
@@ -106,21 +109,26 @@ def test_missing_directories_are_one_finding(state: State, tree: Path) -> None:
     assert (b"d/e/big", "missing") not in found(state, tree)
 
 
-def test_another_head_may_be_named(state: State, tree: Path) -> None:
-    first = publish(state, tree)
-    (tree / "f").write_bytes(b"other")
-    os.utime(tree / "f", ns=(OLD, OLD))
-    publish(state, tree)
+def test_an_archive_may_be_named(state: State, tree: Path, tmp_path: Path) -> None:
+    done = publish(state, tree)
+    copy = tmp_path / "copy"
+    shutil.copytree(tree, copy, symlinks=True)
+    (copy / "f").write_bytes(b"other")
+    os.utime(copy / "f", ns=(OLD, OLD))
+    os.utime(copy, ns=(tree.stat().st_mtime_ns,) * 2)
     assert found(state, tree) == set()
-    assert [finding.path for finding in verify(state, tree, head=first.head)] == [b"f"]
+    other = verify(state, copy, ArchiveUrl(done.archive))
+    assert [finding.path for finding in other.differences] == [b"f"]
+    assert (other.archive, other.seq, other.files) == (done.archive, 1, done.files)
 
 
 def test_what_the_rules_leave_out_is_not_compared(state: State, tree: Path) -> None:
     publish(state, tree, rules=Filter.parse([b"- /d/"]))
     assert found(state, tree) == set()
-    assert {one.path for one in verify(state, tree, rules=Filter())} == {b"d"}
+    assert {one.path for one in verify(state, tree, rules=Filter()).differences} == {b"d"}
     (tree / "f").unlink()
-    assert {one.path for one in verify(state, tree, rules=Filter.parse([b"- f", b"- /d/"]))} == {b""}
+    left = verify(state, tree, rules=Filter.parse([b"- f", b"- /d/"]))
+    assert {one.path for one in left.differences} == {b""}
 
 
 def test_what_cannot_be_verified_is_an_error(state: State, tree: Path) -> None:
@@ -129,7 +137,7 @@ def test_what_cannot_be_verified_is_an_error(state: State, tree: Path) -> None:
     done = publish(state, tree)
     state._db.connection.execute("DELETE FROM objects WHERE digest = ?", (bytes.fromhex(done.root),))
     with pytest.raises(FileError, match="not in the state directory"):
-        list(verify(state, tree))
+        verify(state, tree)
 
 
 def test_unreadable_files_are_findings(state: State, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,7 +161,7 @@ def test_progress_adds_up_and_goes_on_within_a_large_file(state: State, tree: Pa
     elif damage == "size":
         (tree / "d" / "e" / "big").write_bytes(b"short")
     events: list[Event] = []
-    assert bool(list(verify(state, tree, tell=Teller(events.append)))) == (damage != "none")
+    assert bool(verify(state, tree, tell=Teller(events.append)).differences) == (damage != "none")
     steps = [event for event in events if isinstance(event, Advanced)]
     assert events[0] == Phase("verifying", done.bytes, done.files)
     assert sum(step.bytes for step in steps) == done.bytes

@@ -135,6 +135,16 @@ def parse_archive(text: str) -> bytes:
     return ArchiveUrl.parse(text).archive if "://" in text else parse_archive_text(text)
 
 
+def parse_archive_part(text: str) -> ArchiveUrl:
+    """An archive, or a part of it: as ``parse_url``, also ``ID[/PATH]`` alone. Raises UsageError."""
+    from p2psync.format.url import ARCHIVE_TEXT_SIZE, SCHEME, ArchiveUrl, archive_text, parse_archive_text
+
+    name, slash, path = text.partition("/")
+    if "://" not in text and (not slash or len(name) == ARCHIVE_TEXT_SIZE):
+        text = f"{SCHEME}://{archive_text(parse_archive_text(name))}{slash}{path}"
+    return ArchiveUrl.parse(text)
+
+
 def parse_url(text: str) -> ArchiveUrl:
     """Where an archive is found: ``p2psync://ID[/PATH][?peer=HOST:PORT&web=URL]``. Raises UsageError."""
     from p2psync.format.url import ArchiveUrl
@@ -200,6 +210,7 @@ SOURCE = Parsed("host:port|url", parse_source)
 RATE = Parsed("rate", parse_rate)
 SECONDS = Parsed("seconds", parse_seconds)
 ARCHIVE = Parsed("archive", parse_archive)
+ARCHIVE_PART = Parsed("src", parse_archive_part)
 URL = Parsed("src", parse_url)
 DEST = Local(path_type=str)
 DEST_DIRECTORY = Local(file_okay=False, path_type=str)

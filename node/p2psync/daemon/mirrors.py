@@ -12,7 +12,7 @@ from typing import Final
 
 from p2psync.errors import DeleteLimitError, P2psyncError, UsageError, show_path
 from p2psync.events import Teller, warnings_to
-from p2psync.fetch.destination import place_of, refuse_published
+from p2psync.fetch.destination import placed, refuse_published
 from p2psync.fetch.engine import Host, run_fetch
 from p2psync.fetch.options import FetchOptions
 from p2psync.fetch.recorded import from_record, to_record
@@ -176,7 +176,7 @@ def register(state: State, options: FetchOptions) -> Tree:
 
     Raises UsageError: the directory holds something else.
     """
-    path = place_of(os.path.realpath(options.dest), options)
+    path = placed(options.dest, options.url, single=False)
     refuse_published(state, path)
     state.within(path)
     tree = state.trees.ensure(path, "mirror", options.url.archive)

@@ -9,18 +9,26 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from p2psync.errors import SelectionError, UsageError, show_path
-from p2psync.fetch.guards import check_place, note_place
+from p2psync.fetch import put
+from p2psync.fetch.guards import check_place, note_begun, note_place
 from p2psync.fetch.options import FetchOptions
 from p2psync.fetch.recorded import to_record
 from p2psync.format.head import ArchiveHead
 from p2psync.format.ids import Ref
+from p2psync.format.paths import split
 from p2psync.format.reserved import PARTIAL
+from p2psync.format.url import ArchiveUrl
 from p2psync.plan.changes import Plan
+from p2psync.plan.listings import Listings
 from p2psync.state import State
 from p2psync.state.trees import Role, Tree
 from p2psync.tree.beneath import Beneath, file_error
+
+if TYPE_CHECKING:
+    from p2psync.fetch.wanted import Wanted
 
 
 class Destination:
@@ -30,7 +38,7 @@ class Destination:
         self._options = options
         self._state = state
         self._place = os.path.realpath(options.dest)
-        self._as_directory = options.dest.endswith(b"/") or os.path.isdir(self._place)
+        self._as_directory = is_directory(options.dest)
         self._held: set[bytes] = set()
         self._locks = contextlib.ExitStack()
         state.within(self._place)  # Refuses the state directory before anything is looked at.
@@ -68,9 +76,9 @@ class Destination:
             what = "what is fetched is one" if not single else "the slash at its end says that it is one"
             raise SelectionError(f"DEST {show_path(self._place)!r} is no directory, and {what}")
         if single:
-            self.path = self._place if self._as_directory else os.path.dirname(self._place)
+            self.path = os.path.dirname(placed(self._options.dest, self._options.url, single=True))
         else:
-            self.path = place_of(self._place, self._options)
+            self.path = placed(self._options.dest, self._options.url, single=False)
         if not single and os.path.lexists(self.path) and not _is_plain_directory(self.path, self._place):
             raise SelectionError(
                 f"{show_path(self.path)!r} is in the way of the directory that is fetched; remove it, or end "
@@ -102,9 +110,8 @@ class Destination:
         for own in self.spared:
             # Versions before this one took what is in it for content.
             self._state.trees.drop_dir(tree.id, own)
-        before = tree.options.get("complete")
-        same_path = tree.options.get("path", b"") == self._options.url.path
-        return tree, Ref(*before) if before and same_path and not self.single else None
+        before = None if self.single else put.complete_of(tree, self._options.url.path)
+        return tree, before
 
     def open(self, *, create: bool) -> Beneath | None:
         """DEST, opened; None where it does not exist and ``create`` is off."""
@@ -126,19 +133,28 @@ class Destination:
         except OSError as error:
             raise file_error(error, self.path, "making the directory") from None
 
-    def remember(self, tree: Tree, head: ArchiveHead) -> None:
-        """DEST equals the snapshot now."""
-        if self.single:
-            return
-        note_place(tree)
-        whole = not self._options.url.path
-        tree.options["path"] = self._options.url.path
-        tree.options["complete"] = head.snapshot.to_row()
-        if self._options.mirror:
-            tree.source = str(self._options.url.inner)
-            tree.options |= to_record(self._options)
-        if whole:
-            tree.epoch, tree.seq, tree.snapshot = head.epoch, head.seq, head.snapshot
+    def begin(self, tree: Tree, head: ArchiveHead, wanted: Wanted, plan: Plan, listings: Listings) -> None:
+        """Note what is going to be in DEST, before anything is changed there."""
+        if wanted.file is None:
+            put.note_begun(tree, head, wanted.path)
+            note_begun(self._state, tree, head, wanted.path, plan, listings)
+        else:
+            put.note_file(tree, put.File(wanted.file, wanted.path, head.archive, head.epoch, head.seq, False))
+            self._state.trees.update(tree)
+
+    def remember(self, tree: Tree, head: ArchiveHead, wanted: Wanted, *, looked: bool = True) -> None:
+        """DEST equals the snapshot now. ``looked``: it was looked at, and not only taken to be as it was."""
+        if wanted.file is not None:
+            put.note_file(tree, put.File(wanted.file, wanted.path, head.archive, head.epoch, head.seq, True))
+        else:
+            if looked:
+                note_place(tree)
+            put.note_complete(tree, head, wanted.path)
+            if self._options.mirror:
+                tree.source = str(self._options.url.inner)
+                tree.options |= to_record(self._options)
+            if not wanted.path:
+                tree.epoch, tree.seq, tree.snapshot = head.epoch, head.seq, head.snapshot
         known = self._state.trees.get(self.path)
         if known != tree:
             with self._state.transaction():
@@ -147,10 +163,19 @@ class Destination:
             self._state.tidy()
 
 
-def place_of(dest: bytes, options: FetchOptions) -> bytes:
-    """Where the directory goes that ``options`` name, with ``dest`` as DEST."""
-    name = options.url.name
-    return os.path.join(dest, name) if name else dest
+def placed(dest: bytes, url: ArchiveUrl, *, single: bool) -> bytes:
+    """The real path of what ``url`` names, a directory or a ``single`` file or link, when it is fetched to
+    DEST.
+    """
+    place = os.path.realpath(dest)
+    if single:
+        return os.path.join(place, split(url.path)[1]) if is_directory(dest) else place
+    return os.path.join(place, url.name) if url.name else place
+
+
+def is_directory(dest: bytes) -> bool:
+    """Whether DEST is meant as the directory for a single file, and not as its new name."""
+    return dest.endswith(b"/") or os.path.isdir(dest)
 
 
 def refuse_published(state: State, path: bytes) -> None:

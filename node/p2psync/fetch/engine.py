@@ -21,7 +21,7 @@ from p2psync.errors import PartialError, show_path
 from p2psync.events import Teller
 from p2psync.fetch.adopt import ADOPT_BYTES_MAX, adopt
 from p2psync.fetch.destination import Destination, only_the_file
-from p2psync.fetch.guards import check_loss, note_begun, note_cleared
+from p2psync.fetch.guards import check_loss, note_cleared
 from p2psync.fetch.options import Delete, FetchOptions, FetchSummary
 from p2psync.fetch.transfer import Context, Transfer, open_transfer
 from p2psync.fetch.wanted import Roots, Wanted
@@ -267,6 +267,8 @@ class Fetch:
         self._summary.files, self._summary.bytes = root.totals.files, root.totals.bytes
         if previous == head.snapshot and not self._options.check_dest:
             self._summary.reused = root.totals.bytes
+            # The head may be newer though it names the same snapshot.
+            await asyncio.to_thread(self.dest.remember, tree, head, wanted, looked=False)
             return False
         beneath = self.dest.open(create=False)
         try:
@@ -300,7 +302,7 @@ class Fetch:
         if self._summary.complete:
             if self._options.delete != Delete.NONE and not self._summary.withheld:
                 note_cleared(tree, head, wanted.path)
-            await asyncio.to_thread(self.dest.remember, tree, head)
+            await asyncio.to_thread(self.dest.remember, tree, head, wanted)
         return False
 
     async def _compare(
@@ -358,8 +360,8 @@ class Fetch:
         """Work through the plan; True if a newer snapshot should be taken instead."""
         try:
             way = await deletions.make_way(plan)
-            if not wanted.single:  # After that: what a link is going to replace is noted there too.
-                await asyncio.to_thread(note_begun, self._state, tree, head, wanted.path, plan, manifest)
+            # After that: what a link is going to replace is noted there too.
+            await asyncio.to_thread(self.dest.begin, tree, head, wanted, plan, manifest)
             await transfer.prepare(plan, beneath, way)
             self._tell.phase("fetching", plan.size, plan.files)
             async with self._background(discovery, head) as share:

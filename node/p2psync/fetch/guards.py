@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from p2psync.errors import DeleteLimitError, FileError, show_path
+from p2psync.fetch import put
 from p2psync.format.head import ArchiveHead
 from p2psync.format.ids import Ref
 from p2psync.plan.changes import Plan
@@ -88,8 +89,8 @@ def check_loss(state: State, tree: Tree, plan: Plan, head: ArchiveHead) -> None:
 def _begun(tree: Tree) -> list[Part]:
     """Of what something may be in DEST, oldest first."""
     rows = tree.options.get(BEGUN)
-    if rows is None and (complete := tree.options.get("complete")):
-        rows = [[*complete, tree.options.get("path", b"")]]  # An earlier version noted no more.
+    if rows is None and (complete := tree.options.get(put.COMPLETE)):
+        rows = [[*complete, tree.options.get(put.PATH, b"")]]  # An earlier version noted no more.
     return [Part(Ref(size, digest), path) for size, digest, path in rows or []]
 
 

@@ -24,9 +24,15 @@ class Wanted(NamedTuple):
     """What is fetched: a directory of the archive, or a made one that holds the single file or link."""
 
     root: Entry
-    single: bool
     path: bytes
     """Where it, or the single file, is in the archive."""
+    file: Entry | None = None
+    """The single file or link, by the name that it gets in DEST."""
+
+    @property
+    def single(self) -> bool:
+        """Whether only one file or link is wanted."""
+        return self.file is not None
 
     def archive_path(self, target: Target) -> bytes:
         """The path in the archive of a place in DEST."""
@@ -57,17 +63,18 @@ class Roots:
                 "fetched"
             )
         if entry.kind == Kind.DIR:
-            return Wanted(entry._replace(name=b""), single=False, path=path)
-        raw = encode_listing([entry._replace(name=self._dest.name_for(entry.name))])
+            return Wanted(entry._replace(name=b""), path)
+        file = entry._replace(name=self._dest.name_for(entry.name))
+        raw = encode_listing([file])
         ref, _ = cut_object(raw)
         await asyncio.to_thread(self._state.meta.put, ref, raw)
-        return Wanted(dir_entry(b"", 0o755, 0, ref, entry.below), single=True, path=path)
+        return Wanted(dir_entry(b"", 0o755, 0, ref, entry.below), path, file)
 
     async def known(self, previous: Ref | None) -> Entry | None:
         """The root of an earlier snapshot; None where it is not all here, or not a directory."""
-        if previous is None or not self._state.meta.has(previous.digest):
+        snapshot = None if previous is None else self._state.meta.read(previous, Snapshot.decode)
+        if snapshot is None:
             return None
-        snapshot = Snapshot.decode(self._state.meta.get(previous.digest) or b"")
         with contextlib.suppress(PartialError):
             wanted = await self.of(snapshot)
             return None if wanted.single else wanted.root

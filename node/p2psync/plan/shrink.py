@@ -52,10 +52,10 @@ class Earlier:
         self._roots = [root for part in parts if (root := self._root(part)) is not None]
 
     def _root(self, part: Part) -> Entry | None:
-        raw = self._state.meta.get(part.snapshot.digest)
-        if raw is None:
+        snapshot = self._state.meta.read(part.snapshot, Snapshot.decode)
+        if snapshot is None:
             return None
-        entry: Entry | None = Snapshot.decode(raw).root
+        entry: Entry | None = snapshot.root
         for name in part.path.split(b"/") if part.path else []:
             entry = self._inside(entry).get(name)
         return entry

@@ -137,9 +137,9 @@ def _is_there(state: State, tree: Tree) -> bool:
 
 def _names(state: State, tree: Tree) -> frozenset[bytes]:
     """The names in the root of a tree, as it was published."""
-    snapshot = None if tree.snapshot is None else state.meta.get(tree.snapshot.digest)
-    listing = None if snapshot is None else state.meta.get(Snapshot.decode(snapshot).root.digest)
-    return frozenset(() if listing is None else (entry.name for entry in decode_listing(listing)))
+    snapshot = None if tree.snapshot is None else state.meta.read(tree.snapshot, Snapshot.decode)
+    entries = None if snapshot is None else state.meta.read(snapshot.root.ref, decode_listing)
+    return frozenset(entry.name for entry in entries or ())
 
 
 def _noted(state: State, given: bytes, path: bytes, published: list[Tree]) -> bytes | None:

@@ -257,14 +257,13 @@ class _Run:
 
 def _root(state: State, snapshot: Ref | None) -> Entry | None:
     """The root of a snapshot, if that is here."""
-    raw = None if snapshot is None else state.meta.get(snapshot.digest)
-    return None if raw is None else Snapshot.decode(raw).root
+    decoded = None if snapshot is None else state.meta.read(snapshot, Snapshot.decode)
+    return None if decoded is None else decoded.root
 
 
 def _names(state: State, directory: Entry) -> frozenset[bytes]:
     """The names in a directory, if its listing is here."""
-    raw = state.meta.get(directory.digest)
-    return frozenset(() if raw is None else (entry.name for entry in decode_listing(raw)))
+    return frozenset(entry.name for entry in state.meta.read(directory.ref, decode_listing) or ())
 
 
 def _put_snapshot(

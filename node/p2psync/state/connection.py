@@ -67,14 +67,19 @@ def explain(error: Exception, file: str) -> FileError:
     return FileError(f"{file} {what} ({error}): {remedy}")
 
 
+def damaged(path: Path, how: str) -> FileError:
+    """The sentence for an index at ``path`` in which something is that was not written there."""
+    what, remedy = _DAMAGED
+    return FileError(f"{index_at(path)} {what} ({how}): {remedy}")
+
+
 @contextmanager
 def decoding(path: Path) -> Iterator[None]:
     """Raise FileError where a row of the index at ``path`` cannot be what was written there."""
     try:
         yield
     except (ValueError, TypeError, struct.error, msgpack.UnpackException) as error:
-        what, remedy = _DAMAGED
-        raise FileError(f"{index_at(path)} {what} (a row cannot be decoded): {remedy}") from error
+        raise damaged(path, "a row cannot be decoded") from error
 
 
 @contextmanager

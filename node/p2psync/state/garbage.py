@@ -98,7 +98,10 @@ class Garbage:
         raw = self._get(digest)
         if raw is None:
             return
-        snapshot = Snapshot.decode(raw)
+        try:
+            snapshot = Snapshot.decode(raw)
+        except FormatError:
+            return  # As with a listing that is damaged.
         self._mark(snapshot.root.digest, self._inner_listings)
         if snapshot.attributes is not None:
             self._mark(snapshot.attributes.digest, _inner_attributes)

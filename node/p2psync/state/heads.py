@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+from p2psync.errors import FormatError, TrustError
 from p2psync.format.head import ArchiveHead, decode_head
+from p2psync.state.connection import damaged
 from p2psync.state.database import Database
 
 
@@ -16,9 +18,9 @@ class HeadStore:
         self._db = database
 
     def newest(self, archive: bytes) -> ArchiveHead | None:
-        """The newest accepted head. Raises FormatError or TrustError if the index was damaged."""
+        """The newest accepted head. Raises FileError if the index was damaged."""
         row = self._db.connection.execute("SELECT raw FROM heads WHERE archive = ?", (archive,)).fetchone()
-        return None if row is None else decode_head(row[0])
+        return None if row is None else self._decoded(row[0])
 
     def put(self, head: ArchiveHead, source: str = "") -> bool:
         """Keep a head if it is newer than the one that is here; whether it was. `source` says where it came
@@ -42,6 +44,12 @@ class HeadStore:
 
     def all(self) -> list[ArchiveHead]:
         return [
-            decode_head(row[0])
+            self._decoded(row[0])
             for row in self._db.connection.execute("SELECT raw FROM heads ORDER BY archive")
         ]
+
+    def _decoded(self, raw: bytes) -> ArchiveHead:
+        try:
+            return decode_head(raw)
+        except (FormatError, TrustError) as error:  # It was right when it was put in.
+            raise damaged(self._db.path, "a head in it is not what was signed") from error

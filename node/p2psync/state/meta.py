@@ -9,11 +9,15 @@ stays, so that a fetch or publish in progress does not lose what it has not yet 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Final, NamedTuple, TypeVar
 
-from p2psync.format.ids import Ref
-from p2psync.state.connection import explaining
+from p2psync.chunking import cut_object
+from p2psync.errors import FormatError
+from p2psync.format.ids import Ref, object_id
+from p2psync.format.recipe import Recipe
+from p2psync.state.connection import damaged, explaining
 from p2psync.state.database import MAX_VARIABLES, Database
 from p2psync.state.garbage import Garbage
 
@@ -25,6 +29,9 @@ PIECE: Final = 1 << 20  # bytes of an object in memory at once, where it is read
 KEEP_SNAPSHOTS: Final = (
     3  # clients that fetch while the archive is republished still find what they began with
 )
+
+
+T = TypeVar("T")
 
 
 class SnapshotRow(NamedTuple):
@@ -45,6 +52,46 @@ class MetaStore:
         """The bytes of an object, or None."""
         row = self._db.connection.execute("SELECT data FROM objects WHERE digest = ?", (digest,)).fetchone()
         return None if row is None else bytes(row[0])
+
+    def read(self, ref: Ref, decode: Callable[[bytes], T]) -> T | None:
+        """An object, decoded, or None if it is not here.
+
+        Raises FormatError where it cannot be decoded as its archive has it, and FileError where it is damaged
+        here: who asks the archive's publisher about the second would ask the wrong one.
+        """
+        raw = self.get(ref.digest)
+        return None if raw is None else self._decoded(raw, ref.digest, decode, _name_of)
+
+    def read_recipe(self, ref: Ref) -> Recipe | None:
+        """The recipe of an object of several chunks, or None. Raises as ``read`` does."""
+        return self.read_recipes([ref]).get(ref)
+
+    def read_recipes(self, refs: Iterable[Ref]) -> dict[Ref, Recipe]:
+        """The recipes that are here of several objects. Raises as ``read`` does."""
+        wanted = {ref.digest: ref for ref in refs}
+        digests = list(wanted)
+        found: dict[Ref, Recipe] = {}
+        for start in range(0, len(digests), MAX_VARIABLES):
+            some = digests[start : start + MAX_VARIABLES]
+            marks = ",".join("?" * len(some))
+            rows = self._db.connection.execute(
+                f"SELECT digest, data FROM recipes WHERE digest IN ({marks})",  # noqa: S608
+                some,
+            )
+            for digest, raw in rows.fetchall():
+                ref = wanted[digest]
+                found[ref] = self._decoded(raw, digest, partial(Recipe.decode, ref=ref), object_id)
+        return found
+
+    def _decoded(
+        self, raw: bytes, digest: bytes, decode: Callable[[bytes], T], name: Callable[[bytes], bytes]
+    ) -> T:
+        try:
+            return decode(raw)
+        except FormatError as error:
+            if name(raw) != digest:
+                raise damaged(self._db.path, "an object in it has other bytes than its name says") from error
+            raise
 
     def size(self, digest: bytes) -> int | None:
         """Length of an object, or None if it is not here."""
@@ -115,20 +162,6 @@ class MetaStore:
         row = self._db.connection.execute("SELECT data FROM recipes WHERE digest = ?", (digest,)).fetchone()
         return None if row is None else bytes(row[0])
 
-    def get_recipes(self, digests: Iterable[bytes]) -> dict[bytes, bytes]:
-        """The encoded recipes that are here of several objects, by the objects' digests."""
-        wanted = list(digests)
-        found: dict[bytes, bytes] = {}
-        for start in range(0, len(wanted), MAX_VARIABLES):
-            some = wanted[start : start + MAX_VARIABLES]
-            marks = ",".join("?" * len(some))
-            rows = self._db.connection.execute(
-                f"SELECT digest, data FROM recipes WHERE digest IN ({marks})",  # noqa: S608
-                some,
-            )
-            found.update(rows.fetchall())
-        return found
-
     def put_recipe(self, digest: bytes, raw: bytes, *, now: float | None = None) -> None:
         self.put_recipes([(digest, raw)], now=now)
 
@@ -172,3 +205,7 @@ class MetaStore:
         """
         horizon = int(time.time() if now is None else now) - GC_GRACE
         return Garbage(self._db, self.get).collect(keep_snapshots_per_archive, horizon)
+
+
+def _name_of(raw: bytes) -> bytes:
+    return cut_object(raw)[0].digest

@@ -51,12 +51,12 @@ class Manifest:
 
     def listing(self, ref: Ref) -> list[Entry]:
         """The entries of a directory object that ``load`` has seen to, or that is known from before."""
-        raw = self._state.meta.get(ref.digest)
-        if raw is None:
+        entries = self._state.meta.read(ref, decode_listing)
+        if entries is None:
             raise PartialError(
                 "a directory object is missing from the state directory; run again to fetch it"
             )
-        return decode_listing(raw)
+        return entries
 
     def listing_again(self, ref: Ref) -> list[Entry]:
         """Like ``listing``, of one that ``listing`` has read before in this run: it is not checked once
@@ -68,10 +68,10 @@ class Manifest:
     async def snapshot(self, ref: Ref) -> Snapshot:
         """The snapshot object that a head names."""
         await self.load([ref])
-        raw = self._state.meta.get(ref.digest)
-        if raw is None:
+        snapshot = self._state.meta.read(ref, Snapshot.decode)
+        if snapshot is None:
             raise PartialError("no source has the snapshot that the head names; try again later")
-        return Snapshot.decode(raw)
+        return snapshot
 
     async def load(self, refs: Iterable[Ref], predecessors: dict[Ref, Ref] | None = None) -> list[Ref]:
         """See to it that the objects are in the store; those that no source has are returned.
@@ -95,17 +95,13 @@ class Manifest:
     async def recipes(self, refs: Iterable[Ref]) -> dict[Ref, Recipe]:
         """The recipes of content objects of several chunks; those that no source has are left out."""
         wanted = list(dict.fromkeys(refs))
-        made = await asyncio.to_thread(self._stored_recipes, wanted)
+        made = await asyncio.to_thread(self._state.meta.read_recipes, wanted)
         lacking = [ref for ref in wanted if ref not in made]
         if lacking:
             await self._need_sources()
             for start in range(0, len(lacking), RECIPES_AT_ONCE):
                 made |= await self._load_recipes(lacking[start : start + RECIPES_AT_ONCE])
         return made
-
-    def _stored_recipes(self, refs: Sequence[Ref]) -> dict[Ref, Recipe]:
-        stored = self._state.meta.get_recipes([ref.digest for ref in refs])
-        return {ref: Recipe.decode(raw, ref) for ref in refs if (raw := stored.get(ref.digest)) is not None}
 
     async def _load_recipes(self, refs: Sequence[Ref]) -> dict[Ref, Recipe]:
         """Ask for recipes, and keep them."""
