@@ -35,7 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "list": ("list_cmd", "Show what is published, mirrored and fetched here."),
     "ls": ("ls_cmd", "List an archive without fetching it."),
     "mirrors": ("mirrors_cmd", "Show who holds an archive, how much of it and how fresh."),
-    "verify": ("verify_cmd", "Check a directory against its manifest."),
+    "verify": ("verify_cmd", "Check what was published or fetched, all of it or a part."),
     "key": ("key_cmd", "Make, show, move and delegate archive keys."),
     "dht": ("dht_cmd", "Look into the DHT: ping nodes, follow lookups, measure the network."),
     "seeds": ("seeds_cmd", "Make, sign and check lists of nodes to join a network by."),

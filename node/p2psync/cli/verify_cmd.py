@@ -61,11 +61,12 @@ def command(
     quick: bool,
     rules: list[tuple[str, str]],
 ) -> int:
-    """Check a directory, a part of one or a single file against what was published or fetched there.
+    """Check what was published or fetched, all of it or a part.
 
-    Reads every file and compares content, type, mode, time and symlink target. What was left out by choice,
-    since only a part of the archive was fetched, or since a filter rule says so, is not missed. Of a fetch
-    that did not come to its end, what is not there yet is told apart from what is damaged.
+    PATH is a directory, a part of one, or a single file, and is held against what was published or fetched
+    there. Reads every file and compares content, type, mode, time and symlink target. What was left out by
+    choice, since only a part of the archive was fetched, or since a filter rule says so, is not missed. Of
+    a fetch that did not come to its end, what is not there yet is told apart from what is damaged.
 
     With SRC, PATH is what it is for fetch, and is held against the newest snapshot that is known here:
     p2psync://ID and ID/DIR/ against PATH, ID/DIR against PATH/DIR, ID/FILE against PATH or PATH/FILE.

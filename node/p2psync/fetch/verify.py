@@ -239,7 +239,7 @@ class Verification:
         return known is not None and known[1:5] == (row.size, row.mtime_ns, row.ctime_ns, row.ino)
 
     def _known_in(self, directory: bytes) -> tuple[int, bytes, dict[bytes, FileRow]]:
-        """What the index knows of the files in a directory: the tree that it is in, the way from there, rows."""
+        """The tree that a directory is in, the way to it from there, and the index rows of its files."""
         place = self._expected.tree
         tree, inner = self._state.trees.get(place), directory
         if tree is None:  # Those in it are trees.
