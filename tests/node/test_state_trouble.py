@@ -55,6 +55,7 @@ def arguments(name: str, tmp_path: Path, archive: str) -> list[str]:
         "ls": ["ls", "-r", archive],
         "mirrors": ["mirrors", archive],
         "verify": ["verify", tree],
+        "list": ["list"],
         "key": ["key", "list"],
     }[name]
 
