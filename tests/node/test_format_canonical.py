@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import msgpack
@@ -40,10 +41,15 @@ def refused(raw: bytes, match: str | None = None) -> None:
 def sequence(raw: bytes) -> list[Any]:
     """All that is in ``raw``, as listings and attributes objects read it."""
     found = []
-    for value in decode_sequence(raw, 0, LIMIT, "it"):
+    for value in one_by_one(raw, 0, LIMIT):
         check_plain(value, "it")
         found.append(value)
     return found
+
+
+def one_by_one(raw: bytes, begin: int, limit: int) -> Iterator[Any]:
+    """All that is in ``raw`` from ``begin`` on, however it is handed over."""
+    return chain.from_iterable(decode_sequence(raw, begin, limit, "it"))
 
 
 @given(plain)
@@ -51,7 +57,7 @@ def test_every_value_reads_back_and_encodes_again_to_the_same_bytes(value: Any) 
     raw = encode(value)
     assert decode(raw, LIMIT, "it") == value
     assert encode(decode(raw, LIMIT, "it")) == raw
-    assert list(decode_sequence(raw * 3, 0, LIMIT, "it")) == [value] * 3
+    assert list(one_by_one(raw * 3, 0, LIMIT)) == [value] * 3
 
 
 @given(st.dictionaries(st.text(max_size=5), st.integers(0, 9), min_size=2, max_size=6))
@@ -126,15 +132,15 @@ def test_the_limit_is_the_last_length_that_is_read() -> None:
     assert decode(raw, len(raw), "it") == b"x" * 100
     with pytest.raises(FormatError, match="at most 101"):
         decode(raw, len(raw) - 1, "it")
-    assert list(decode_sequence(raw * 2, 0, len(raw), "it")) == [b"x" * 100] * 2
+    assert list(one_by_one(raw * 2, 0, len(raw))) == [b"x" * 100] * 2
     with pytest.raises(FormatError, match="at most 101"):
-        list(decode_sequence(raw * 2, 0, len(raw) - 1, "it"))
+        list(one_by_one(raw * 2, 0, len(raw) - 1))
 
 
 def test_a_sequence_that_ends_in_the_middle_of_an_item_gives_what_is_whole_and_then_an_error() -> None:
     found = []
     with pytest.raises(FormatError, match="damaged"):
-        for item in decode_sequence(b"\xff\x01\x02\x92\x03", 1, LIMIT, "it"):
+        for item in one_by_one(b"\xff\x01\x02\x92\x03", 1, LIMIT):
             found.append(item)  # noqa: PERF402 list() would lose what came before the error
     assert found == [1, 2]
 
@@ -164,7 +170,7 @@ def test_decoding_several_at_once_gives_what_decoding_each_by_itself_gives(
             raw[position % len(raw)] = byte
     some = bytes(raw[: len(raw) - cut])
     for limit in (40, LIMIT):
-        assert taken(decode_sequence(some, 0, limit, "it")) == taken(_decode_one_by_one(some, 0, limit, "it"))
+        assert taken(one_by_one(some, 0, limit)) == taken(_decode_one_by_one(some, 0, limit, "it"))
 
 
 def nested(levels: int) -> Any:

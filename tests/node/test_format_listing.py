@@ -87,6 +87,72 @@ def test_the_plain_rows_of_these_tests_are_accepted() -> None:
         assert entry.name == b"name"
 
 
+ODD_NAMES = st.sampled_from(
+    [b"", b".", b"..", b".a", b"a", b"a/", b"b\0", b"b", b"b.c", b"x" * NAME_MAX, b"x" * 256, "a", 1]
+)
+ODD_NUMBERS: st.SearchStrategy[Any] = st.sampled_from(
+    [
+        -1,
+        0,
+        1,
+        0o7777,
+        0o10000,
+        OBJECT_BYTES_MAX,
+        OBJECT_BYTES_MAX + 1,
+        INT64_MAX,
+        -INT64_MAX,
+        -INT64_MAX - 1,
+        True,
+        False,
+        1.0,
+        None,
+        b"",
+        "a",
+        [],
+    ]
+)
+ODD_DIGESTS = st.sampled_from([D, b"", D[:-1], D + b"d", "d" * 32, None, 7])
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([b"a", b"b", b"c", b"d"]),
+            st.integers(0, 5),
+            st.one_of(ODD_NAMES, ODD_NUMBERS, ODD_DIGESTS),
+        ),
+        min_size=1,
+        max_size=3,
+    ),
+)
+@settings(max_examples=400)
+def test_a_row_is_judged_alike_among_files_alone_and_beside_a_directory(
+    odd: list[tuple[bytes, int, Any]],
+) -> None:
+    """Files alone are read by columns, a listing with anything else in it row by row."""
+    rows = [
+        changed(changed(FILE, 0, name), index, value)
+        for name, index, value in sorted(odd, key=lambda row: row[0])
+    ]
+    last = [b"\xff" * NAME_MAX, 1, 0o755, MTIME, 5, D, [1, 2, 3, 4]]
+    assert judged(rows) == judged([*rows, last])
+
+
+def judged(rows: list[list[Any]]) -> list[Entry] | str:
+    try:
+        return [entry for entry in decode_listing(pack_rows(rows)) if entry.kind is Kind.FILE]
+    except FormatError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("index", range(6))
+def test_one_odd_field_among_many_files_is_found(index: int) -> None:
+    plain = [[b"%05d" % number, 0, 0o644, MTIME, 5, D] for number in range(1000)]
+    assert len(decode_listing(pack_rows(plain))) == 1000
+    odd: list[Any] = [b"00500/", 3, 0o10000, 1 << 63, -1, D[:-1]]
+    refused(pack_rows([*plain[:500], changed(plain[500], index, odd[index]), *plain[501:]]))
+
+
 def test_further_fields_of_newer_writers_are_kept() -> None:
     further = {"a": [1, {"b": None}], "z": b"\xff"}
     for item in (FILE, DIR, LINK):

@@ -17,6 +17,7 @@ What the keys mean is the business of those who write and apply them; unknown on
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import Any, Final, NamedTuple
 
 from p2psync.errors import FormatError
@@ -79,7 +80,7 @@ def decode_attributes(raw: bytes) -> list[Attributes]:
         raise FormatError(f"{_WHAT} is damaged, or of a version that this p2psync does not know; update it")
     rows: list[Attributes] = []
     values = 0
-    for item in decode_sequence(raw, len(_HEADER), ATTRIBUTES_ROW_MAX, _WHAT):
+    for item in chain.from_iterable(decode_sequence(raw, len(_HEADER), ATTRIBUTES_ROW_MAX, _WHAT)):
         made = _from_row(item)
         if rows and made.name <= rows[-1].name:
             raise FormatError(f"{_WHAT} is not sorted, or has a name twice")

@@ -71,9 +71,9 @@ def decode(raw: bytes | memoryview, limit: int, what: str) -> Value:
     return value
 
 
-def decode_sequence(raw: bytes, begin: int, item_limit: int, what: str) -> Iterator[Value]:
+def decode_sequence(raw: bytes, begin: int, item_limit: int, what: str) -> Iterator[list[Value]]:
     """The canonical values of at most ``item_limit`` bytes each that stand one after another in ``raw`` from
-    ``begin`` on.
+    ``begin`` on, several at a time, at least one.
 
     Their content is still to be checked with ``check_plain``. Items that take no more than
     ``WINDOW_BYTES`` together, or one item, are in memory beyond those that the caller keeps.
@@ -86,10 +86,11 @@ def decode_sequence(raw: bytes, begin: int, item_limit: int, what: str) -> Itera
         window = raw[begin : begin + min(item_limit, WINDOW_BYTES)]
         values, length = _decode_window(window, packer)
         if not length:
-            yield from _decode_one_by_one(raw, begin, item_limit, what)
+            for value in _decode_one_by_one(raw, begin, item_limit, what):
+                yield [value]
             return
         begin += length
-        yield from values
+        yield values
 
 
 def _decode_window(window: bytes, packer: msgpack.Packer) -> tuple[list[Value], int]:

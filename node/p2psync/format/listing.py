@@ -17,6 +17,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
 from functools import partial
+from itertools import islice, repeat
+from operator import lt
 from typing import Any, Final, NamedTuple
 
 import msgpack
@@ -60,6 +62,8 @@ class Totals(NamedTuple):
     bytes: int = 0
 
 
+READ_AT_ONCE: Final = 1024
+"""Entries that are read together: some 100 KiB."""
 NO_EXTRA: Final[Mapping[str, Any]] = {}
 NO_TOTALS: Final = Totals()
 
@@ -215,21 +219,20 @@ def decode_listing(raw: bytes) -> list[Entry]:
     if not raw.startswith(_HEADER):  # compared as bytes: to Python, the numbers 1 and 1.0 and true are equal
         raise FormatError(f"{_WHAT} is damaged, or of a version that this p2psync does not know; update it")
     entries: list[Entry] = []
-    last = b""
     values = 0
-    for item in decode_sequence(raw, len(_HEADER), ENTRY_BYTES_MAX, _WHAT):
-        entry = _plain_file(item) or _from_row(item)
-        name = entry.name
-        if name <= last:
-            raise FormatError(f"{_WHAT} is not sorted, or has a name twice")
-        last = name
-        if len(entries) == LISTING_ENTRIES_MAX:
-            raise FormatError(f"{_WHAT} has more than {LISTING_ENTRIES_MAX} entries")
-        if entry.extra:
-            values += check_plain(entry.extra, _FURTHER)
+    for items in decode_sequence(raw, len(_HEADER), ENTRY_BYTES_MAX, _WHAT):
+        some = _plain_files(items)
+        if some is None:
+            some = [_plain_file(item) or _from_row(item) for item in items]
+            values += sum([check_plain(entry.extra, _FURTHER) for entry in some if entry.extra])
             if values > EXTRA_VALUES_MAX:
                 raise FormatError(f"{_WHAT} has more than {EXTRA_VALUES_MAX} values in further fields")
-        entries.append(entry)
+        names = [entry.name for entry in (*entries[-1:], *some)]
+        if not all(map(lt, names, names[1:])):
+            raise FormatError(f"{_WHAT} is not sorted, or has a name twice")
+        entries += some
+        if len(entries) > LISTING_ENTRIES_MAX:
+            raise FormatError(f"{_WHAT} has more than {LISTING_ENTRIES_MAX} entries")
     return entries
 
 
@@ -241,22 +244,31 @@ def read_listing(raw: bytes) -> list[Entry]:
     rows.feed(raw)
     rows.skip()  # the header
     entries: list[Entry] = []
-    for row in rows:
-        number = row[1]
-        if number == Kind.FILE:
-            name, _, mode, mtime_ns, size, digest, *extra = row
-            made = (name, Kind.FILE, mode, mtime_ns, size, digest, b"", NO_TOTALS)
-        elif number == Kind.DIR:
-            name, _, mode, mtime_ns, size, digest, totals, *extra = row
-            made = (name, Kind.DIR, mode, mtime_ns, size, digest, b"", Totals(*totals))
+    while some := list(islice(rows, READ_AT_ONCE)):
+        columns = list(zip(*some, strict=False))
+        if len(columns) == _FIELDS[_FILE] and not any(columns[1]) and len(max(some, key=len)) == len(columns):
+            name, _, *further = columns
+            entries += _files(name, *further)
         else:
-            name, _, mode, mtime_ns, target, *extra = row
-            made = (name, Kind.SYMLINK, mode, mtime_ns, 0, b"", target, NO_TOTALS)
-        entries.append(_new(Entry, (*made, extra[0] if extra else NO_EXTRA)))
+            entries += map(_read_row, some)
     return entries
 
 
-_new: Final = tuple.__new__  # what a named tuple's own constructor calls, without a call of its own
+def _read_row(row: list[Any]) -> Entry:
+    """The entry in an item of a listing that was accepted before."""
+    number = row[1]
+    if number == Kind.FILE:
+        name, _, mode, mtime_ns, size, digest, *extra = row
+        made = (name, Kind.FILE, mode, mtime_ns, size, digest, b"", NO_TOTALS)
+    elif number == Kind.DIR:
+        name, _, mode, mtime_ns, size, digest, totals, *extra = row
+        made = (name, Kind.DIR, mode, mtime_ns, size, digest, b"", Totals(*totals))
+    else:
+        name, _, mode, mtime_ns, target, *extra = row
+        made = (name, Kind.SYMLINK, mode, mtime_ns, 0, b"", target, NO_TOTALS)
+    return _make_entry((*made, extra[0] if extra else NO_EXTRA))
+
+
 _WHAT: Final = "a directory object"
 _FURTHER: Final = "the further fields of an entry"
 _HEADER: Final = encode([VERSION])
@@ -267,11 +279,54 @@ _KINDS: Final = {int(kind): kind for kind in Kind}
 _FIELDS: Final = {Kind.FILE: 6, Kind.DIR: 7, Kind.SYMLINK: 5}
 
 
-def _plain_file(item: Value) -> Entry | None:
-    """The entry of a regular file as nearly all are; None for any other item: that is for ``_from_row``.
+def _files(
+    names: Iterable[bytes],
+    modes: Iterable[int],
+    mtimes: Iterable[int],
+    sizes: Iterable[int],
+    digests: Iterable[bytes],
+) -> Iterable[Entry]:
+    """The entries of regular files, by columns."""
+    columns = (names, repeat(_FILE), modes, mtimes, sizes, digests)
+    return map(_make_entry, zip(*columns, repeat(b""), repeat(NO_TOTALS), repeat(NO_EXTRA), strict=False))
 
-    Called for every entry of every directory that is compared: it halves the time of reading a listing.
+
+def _plain_files(items: list[Value]) -> list[Entry] | None:
+    """The entries of items that are all regular files as nearly all are; None where one is anything else.
+
+    It asks of whole columns what ``_plain_file`` asks of one item, in half of the time: every entry of every
+    directory that is compared comes through here.
     """
+    try:
+        names, numbers, modes, mtimes, sizes, digests = zip(*items, strict=True)
+    except (TypeError, ValueError):
+        return None
+    if {*map(type, names), *map(type, digests)} != {bytes}:
+        return None
+    if {*map(type, numbers), *map(type, modes), *map(type, mtimes), *map(type, sizes)} != {int}:
+        return None
+    joined = b"\0".join([b"", *names])
+    if (
+        any(numbers)
+        or b"/" in joined
+        or b"\0." in joined  # "." and "..", and all names that p2psync uses itself
+        or joined.count(b"\0") > len(names)
+        or not all(names)
+        or len(max(names, key=len)) > NAME_MAX
+        or min(modes) < 0
+        or max(modes) > MODE_MAX
+        or min(mtimes) < -INT64_MAX
+        or max(mtimes) > INT64_MAX
+        or min(sizes) < 1
+        or max(sizes) > OBJECT_BYTES_MAX
+        or {*map(len, digests)} != {DIGEST_SIZE}
+    ):
+        return None
+    return list(_files(names, modes, mtimes, sizes, digests))
+
+
+def _plain_file(item: Value) -> Entry | None:
+    """The entry of a regular file as nearly all are; None for any other item: that is for ``_from_row``."""
     try:
         name, number, mode, mtime_ns, size, digest = item
     except (TypeError, ValueError):
