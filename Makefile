@@ -7,7 +7,7 @@
 #   make bench-dht  the DHT beside its targets, half an hour (quick: make bench-dht DHT_NODES=100 DHT_READS=60)
 #   make fuzz    coverage-guided fuzzing of the DHT, a minute each of four targets (FUZZ_SECONDS=600 make fuzz: longer)
 #   make circumstances  one path's trouble, beside rsync, on seven file systems; as root, who can mount them
-#   make man     man pages into build/man, shell completion into build/completion
+#   make man     man pages into build/man (the wheel has them too), shell completion into build/completion
 #   make dist    wheel and source distribution into dist/
 
 PYTHON ?= python3
@@ -16,7 +16,7 @@ ARGS ?=
 BIN := $(VENV)/bin
 # program:Debian package. Tests compare with these programs; without one, the tests that need it fail and name the package.
 PROGRAMS := rsync:rsync nginx:nginx curl:curl chromium:chromium ip:iproute2 nft:nftables \
-  openssl:openssl systemd-analyze:systemd promtool:prometheus
+  openssl:openssl systemd-analyze:systemd promtool:prometheus mandoc:mandoc man:man-db lexgrog:man-db
 
 .PHONY: demo test lint format bench bench-dht fuzz circumstances man dist clean programs
 .DEFAULT_GOAL := help
@@ -97,8 +97,8 @@ circumstances: $(VENV)/.installed-dev programs
 	$(BIN)/python -m tests.circumstances --write docs/circumstances.md $(ARGS)
 
 man: $(VENV)/.installed-dev
-	@rm -rf build/man build/completion; mkdir -p build/man build/completion
-	$(BIN)/click-man p2psync --target build/man
+	@rm -rf build/man build/completion; mkdir -p build/completion
+	$(BIN)/python -m p2psync.cli.manual build/man
 	@for shell in bash zsh fish; do \
 	  _P2PSYNC_COMPLETE=$${shell}_source $(BIN)/p2psync > build/completion/p2psync.$$shell || exit 1; done
 	@ls build/man build/completion

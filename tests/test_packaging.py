@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import click
 import pytest
 
 from p2psync.cli.app import COMMANDS, program
+from p2psync.cli.manual.files import write_pages
 
 ROOT = Path(__file__).parent.parent
 DOCS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(
@@ -47,12 +49,25 @@ def test_the_wheel_holds_both_packages_whole(wheel: Path) -> None:
     assert any(name.endswith("entry_points.txt") for name in names)
 
 
-def test_every_command_has_a_man_page(tmp_path: Path) -> None:
-    script = Path(sys.executable).with_name("click-man")
-    subprocess.run([script, "p2psync", "--target", tmp_path], check=True, capture_output=True)
-    pages = {path.name for path in tmp_path.iterdir()}
-    assert {"p2psync.1", *(f"p2psync-{command}.1" for command in COMMANDS)} <= pages
-    assert "\\-\\-bwlimit" in (tmp_path / "p2psync-fetch.1").read_text()
+def test_the_wheel_installs_the_man_pages_where_man_looks_beside_the_program(
+    wheel: Path, tmp_path: Path
+) -> None:
+    archive = zipfile.ZipFile(wheel)
+    place = re.compile(r"p2psync-[^/]+\.data/data/share/man/man1/([^/]+)")
+    found = {match[1]: archive.read(name) for name in archive.namelist() if (match := place.fullmatch(name))}
+    assert found == {path.name: path.read_bytes() for path in write_pages(tmp_path)}
+    assert {"p2psync.1", "p2psync-fetch.1", "p2psync-key-export.1"} <= found.keys()
+
+
+def test_the_source_distribution_has_the_same_man_pages(wheel: Path, tmp_path: Path) -> None:
+    (source,) = wheel.parent.glob("*.tar.gz")
+    with tarfile.open(source) as archive:
+        found = {
+            Path(member.name).name: stream.read()
+            for member in archive
+            if Path(member.name).parts[1] == "man" and (stream := archive.extractfile(member))
+        }
+    assert found == {path.name: path.read_bytes() for path in write_pages(tmp_path)}
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -32,6 +32,8 @@ DEBIAN_PACKAGES = {
     "nft": "nftables",
     "systemd-analyze": "systemd",
     "promtool": "prometheus",
+    "man": "man-db",
+    "lexgrog": "man-db",
 }
 """Debian package of a program, where it has another name."""
 

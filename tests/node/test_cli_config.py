@@ -12,9 +12,9 @@ import click
 import pytest
 
 from p2psync.cli.app import program, run
+from p2psync.cli.command import Command
 from p2psync.cli.environment import check_environment
 from p2psync.cli.options import (
-    Command,
     Common,
     Network,
     common_options,

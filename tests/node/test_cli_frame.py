@@ -90,7 +90,7 @@ def test_the_table_of_commands_says_what_the_commands_say() -> None:
         assert str(find(name).help).splitlines()[0] == line
 
 
-@pytest.mark.parametrize("path", command_paths())
+@pytest.mark.parametrize("path", [path for path in command_paths() if path != "help"])
 def test_every_command_has_the_common_options(path: str) -> None:
     command = find(path)
     if not isinstance(command, click.Group):
@@ -244,7 +244,11 @@ def test_shell_completion_knows_commands_and_options() -> None:
             "COMP_CWORD": str(index),
             "PATH": "",
         }
-        program = [sys.executable, "-c", "from p2psync.cli import program; program.main(prog_name='p2psync')"]
+        program = [
+            sys.executable,
+            "-c",
+            "from p2psync.cli.app import program; program.main(prog_name='p2psync')",
+        ]
         return subprocess.run(program, env=env, capture_output=True, text=True, check=False).stdout
 
     assert "plain,publish" in complete("p2psync pub", 1)

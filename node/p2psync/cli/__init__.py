@@ -4,7 +4,7 @@ below.
 
 import gc
 import sys
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
 COLLECT_AFTER: Final = 10_000
 """New objects after which Python looks for cycles among them, in place of 700: a program that is loaded is
@@ -22,16 +22,3 @@ def main() -> NoReturn:
     # Python looks for cycles once more at its end, among all objects: a tenth of a small fetch, for nothing.
     gc.freeze()
     sys.exit(code)
-
-
-def __getattr__(name: str) -> Any:
-    """``program``, the click command, is imported when asked for: click-man looks for it beside ``main``."""
-    if name != "program":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from p2psync.cli.app import program
-
-    return program
-
-
-def __dir__() -> list[str]:
-    return ["main", "program"]

@@ -18,6 +18,7 @@ from typing import Any
 import click
 
 from p2psync import __version__
+from p2psync.cli.command import Group
 from p2psync.cli.journal import ERROR, say
 from p2psync.cli.output import print_json
 from p2psync.cli.signals import Stopped, stop_on_signals
@@ -40,6 +41,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "dht": ("dht_cmd", "Look into the DHT: ping nodes, follow lookups, measure the network."),
     "seeds": ("seeds_cmd", "Make, sign and check lists of nodes to join a network by."),
     "demo": ("demo_cmd", "Run a whole network on this machine and lose its origin."),
+    "help": ("help_cmd", "Show the manual page of a command."),
 }
 
 REPORT_HINT = "this is a defect in p2psync: please report it with the output of the same command and -v"
@@ -69,7 +71,7 @@ class LazyCommands(MutableMapping[str, click.Command]):
         raise TypeError("commands stand in COMMANDS")
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Group):
     """A group of LazyCommands that shows its help without importing them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import click
 
+from p2psync.cli.command import Command
 from p2psync.cli.options import Common, common_options
 
 
-@click.command("demo")
+@click.command("demo", cls=Command)
 @click.option(
     "--tree",
     type=click.Path(exists=True, file_okay=False, path_type=Path),

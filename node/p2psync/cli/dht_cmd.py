@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import click
 
+from p2psync.cli.command import Group
 from p2psync.cli.dht import crawl, lookup, ping, status
 
 
-@click.group("dht", no_args_is_help=False)
+@click.group("dht", cls=Group, no_args_is_help=False)
 def command() -> None:
     """Look into the DHT: ping nodes, follow lookups, measure the network."""
 

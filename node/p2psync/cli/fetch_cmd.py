@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from p2psync.cli.command import Command
 from p2psync.cli.options import (
     FETCH_LISTEN,
     Common,
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from p2psync.format.url import ArchiveUrl
 
 
-@click.command("fetch")
+@click.command("fetch", cls=Command)
 @click.argument("src", type=URL)
 @click.argument("dest", type=DEST)
 @transfer_options

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from p2psync.cli.armor import armor, unarmor
+from p2psync.cli.command import Group
 from p2psync.cli.options import Common, common_options
 from p2psync.cli.types import ARCHIVE, url_of
 from p2psync.errors import FileError, UsageError
@@ -28,7 +29,7 @@ ROLES = {"heads": 1, "mirrors": 2}
 KEY_FILE_MAX = 64 << 10  # A PEM key has some 120 bytes; a larger file is something else.
 
 
-@click.group("key", no_args_is_help=False)
+@click.group("key", cls=Group, no_args_is_help=False)
 def command() -> None:
     """Make, show, move and delegate archive keys."""
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from p2psync.cli.command import Command
 from p2psync.cli.options import Common, common_options
 from p2psync.cli.types import url_of
 from p2psync.text import count, duration, name_fields, size
@@ -18,7 +19,7 @@ HEADINGS = ("ROLE", "SNAPSHOT", "AGE", "FILES", "SIZE", "STATE", "SERVED", "DIRE
 RIGHT = frozenset({1, 2, 3, 4})
 
 
-@click.command("list")
+@click.command("list", cls=Command)
 @common_options
 def command(common: Common) -> None:
     """Show what is published, mirrored and fetched here.

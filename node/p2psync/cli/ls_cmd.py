@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from p2psync.cli.command import Command
 from p2psync.cli.options import Common, Network, common_options, network_options
 from p2psync.cli.types import URL, url_of
 from p2psync.errors import show_path
@@ -22,7 +23,7 @@ DIRECTORY, SYMLINK = 1, 2
 TYPES = {0: "file", DIRECTORY: "directory", SYMLINK: "symlink"}
 
 
-@click.command("ls")
+@click.command("ls", cls=Command)
 @click.argument("src", type=URL)
 @click.option("-r", "--recursive", is_flag=True, help="List everything below, not only one directory.")
 @click.option("--require-fresh", is_flag=True, help="Refuse an archive whose publisher is overdue.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
+from p2psync.cli.command import Command
 from p2psync.cli.options import (
     NODE_LISTEN,
     Common,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 INTERVAL = 3600
 
 
-@click.command("mirror")
+@click.command("mirror", cls=Command)
 @click.argument("src", type=URL)
 @click.argument("directory", metavar="DIR", type=DEST_DIRECTORY)
 @click.option(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from p2psync.cli.command import Command
 from p2psync.cli.options import Common, Network, common_options, network_options
 from p2psync.cli.types import URL, url_of
 from p2psync.text import duration
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 HEADINGS = ("ADDRESS", "ROLE", "HOLDS", "SNAPSHOT", "EXPIRES IN")
 
 
-@click.command("mirrors")
+@click.command("mirrors", cls=Command)
 @click.argument("src", type=URL)
 @network_options()
 @common_options

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from p2psync.cli.command import Command
 from p2psync.cli.options import (
     NODE_LISTEN,
     Common,
@@ -18,7 +19,7 @@ from p2psync.cli.types import RATE, Address
 ROLES = ("auto", "server", "bootstrap")
 
 
-@click.command("node")
+@click.command("node", cls=Command)
 @click.option(
     "--role",
     type=click.Choice(ROLES),

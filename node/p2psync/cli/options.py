@@ -1,4 +1,4 @@
-"""Options that commands share, and the command class that knows where options come from.
+"""Options that commands share, and where their values come from.
 
 Precedence: command line, then ``P2PSYNC_<COMMAND>_<OPTION>``, then ``p2psync.toml``, then the default.
 """
@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
-from p2psync.cli.environment import check_environment
-from p2psync.cli.logs import listen_to_logs
 from p2psync.cli.output import Output
 from p2psync.cli.types import (
     ADDRESS,
@@ -44,29 +42,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 NODE_LISTEN = f"{EVERYWHERE}:{DEFAULT_PORT}"
 FETCH_LISTEN = f"{EVERYWHERE}:0"
 """Port 0: a fetch may run beside a node."""
-RULE_OPTIONS = ("filter", "include", "exclude")
-
-
-class Command(click.Command):
-    """A command whose ``--filter``, ``--include`` and ``--exclude`` keep their order among each other.
-
-    It matters, as in rsync: the first rule that matches decides. The parameter ``rules`` is the list of
-    ``(option, text)``, for example ``("exclude", "*.tmp")``. Rules from the environment or from the
-    configuration come as filter, then include, then exclude; each option on the command line replaces what
-    they say for it.
-    """
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        names = {option.name for option in self.params} & set(RULE_OPTIONS)
-        if not names:
-            return super().parse_args(ctx, args)
-        _, _, order = self.make_parser(ctx).parse_args(args=list(args))
-        rest = super().parse_args(ctx, args)
-        given = {name: list(ctx.params.pop(name) or ()) for name in RULE_OPTIONS}
-        rules = [(p.name, given[p.name].pop(0)) for p in order if p.name in names and given[p.name]]
-        rules += [(name, text) for name in RULE_OPTIONS for text in given[name]]
-        ctx.params["rules"] = rules
-        return rest
 
 
 class Common(NamedTuple):
@@ -109,6 +84,9 @@ def common_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def command(*args: Any, state: Path | None, json: bool, quiet: bool, verbose: int, **others: Any) -> Any:
+        from p2psync.cli.environment import check_environment
+        from p2psync.cli.logs import listen_to_logs
+
         check_environment(click.get_current_context())
         out = Output(json, quiet, verbose)
         listen_to_logs(out)

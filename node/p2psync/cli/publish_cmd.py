@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from p2psync.cli.options import Command, Common, Network, common_options, filter_options, network_options
+from p2psync.cli.command import Command
+from p2psync.cli.options import Common, Network, common_options, filter_options, network_options
 from p2psync.cli.types import ARCHIVE, DIRECTORY, Consent, url_of
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from p2psync.cli.command import Group
 from p2psync.cli.options import Common, common_options
 from p2psync.cli.types import DNS_SERVER, SEEDS, SEEDS_KEY
 
@@ -24,7 +25,7 @@ DAYS = 30
 year."""
 
 
-@click.group("seeds", no_args_is_help=False)
+@click.group("seeds", cls=Group, no_args_is_help=False)
 def command() -> None:
     """Make, sign and check lists of nodes to join a network by."""
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from p2psync.cli.options import Command, Common, common_options, filter_options
+from p2psync.cli.command import Command
+from p2psync.cli.options import Common, common_options, filter_options
 from p2psync.cli.output import Output
 from p2psync.cli.types import ARCHIVE_PART, DEST, url_of
 from p2psync.errors import PartialError, UsageError, show_path

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from p2psync.cli.command import Command
 from p2psync.cli.dht.outside import milliseconds, outside, place
 from p2psync.cli.options import Common, Network, common_options, network_options
 from p2psync.cli.output import Output
@@ -21,7 +22,7 @@ DEFAULT_LIMIT, MAX_LIMIT = 2000, 100_000
 DEFAULT_RATE, MAX_RATE = 100, 1000
 
 
-@click.command("crawl")
+@click.command("crawl", cls=Command)
 @click.option(
     "--limit",
     type=click.IntRange(1, MAX_LIMIT),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from p2psync.cli.command import Command
 from p2psync.cli.dht.outside import milliseconds, outside, place
 from p2psync.cli.options import Common, Network, common_options, network_options
 from p2psync.cli.output import Output
@@ -53,7 +54,7 @@ def parse_subject(text: str) -> Subject:
     return Subject(parse_archive(text), None)
 
 
-@click.command("lookup")
+@click.command("lookup", cls=Command)
 @click.argument("subject", type=Parsed("key|url", parse_subject), metavar="KEY|URL")
 @click.option("--holders", is_flag=True, help="Look for the holders of the archive, not for its head.")
 @network_options(sources=False)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from p2psync.cli.command import Command
 from p2psync.cli.dht.outside import milliseconds, place
 from p2psync.cli.options import Common, common_options
 from p2psync.cli.output import Output
@@ -20,7 +21,7 @@ DEFAULT_COUNT = 5
 MAX_COUNT = 1000
 
 
-@click.command("ping")
+@click.command("ping", cls=Command)
 @click.argument("address", type=ADDRESS, metavar="HOST:PORT")
 @click.option(
     "--count",

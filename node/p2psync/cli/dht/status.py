@@ -6,12 +6,13 @@ from typing import Any
 
 import click
 
+from p2psync.cli.command import Command
 from p2psync.cli.options import Common, common_options
 from p2psync.cli.output import Output
 from p2psync.text import count, duration, size
 
 
-@click.command("status")
+@click.command("status", cls=Command)
 @common_options
 def command(common: Common) -> None:
     """Show the DHT of the node that runs on the state directory.

@@ -1,0 +1,112 @@
+"""The classes of commands: help with options under headings and with examples, and filter rules in order.
+
+The examples come from ``manual.entries``, which is imported when help is shown.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import click
+
+HEADINGS: Final[dict[str, tuple[str, ...]]] = {
+    "Filter rules": ("filter", "include", "exclude"),
+    "Deletions": ("delete", "max_delete", "protect", "accept_shrink", "accept_moved"),
+    "Transfer": (
+        "checksum",
+        "no_check_dest",
+        "require_fresh",
+        "bwlimit",
+        "timeout",
+        "contimeout",
+        "no_share",
+    ),
+    "Network": (
+        "bootstrap",
+        "source",
+        "seeds",
+        "seeds_key",
+        "dns",
+        "listen",
+        "advertise",
+        "metrics",
+    ),
+    "Output and settings": ("json", "json_files", "quiet", "verbose", "state", "config", "help"),
+}
+"""Where an option stands that several commands have, by its long name. All others come first."""
+OWN: Final = "Options"
+RULE_OPTIONS: Final = ("filter", "include", "exclude")
+
+
+def option_groups(command: click.Command, ctx: click.Context) -> dict[str, list[tuple[str, str]]]:
+    """The options of a command as its help shows them: heading -> (names, explanation). None is empty."""
+    places = {name: (title, place) for title, names in HEADINGS.items() for place, name in enumerate(names)}
+    found: dict[str, list[tuple[int, tuple[str, str]]]] = {title: [] for title in (OWN, *HEADINGS)}
+    for param in command.get_params(ctx):
+        record = param.get_help_record(ctx) if isinstance(param, click.Option) else None
+        if record is not None:
+            name = max(param.opts, key=len).lstrip("-").replace("-", "_")
+            title, place = places.get(name, (OWN, 0))
+            found[title].append((place, record))
+    return {
+        title: [record for _, record in sorted(rows, key=lambda row: row[0])]
+        for title, rows in found.items()
+        if rows
+    }
+
+
+class Explained(click.Command):
+    """A command whose help has headings, and examples from the manual."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        groups = option_groups(self, ctx)
+        for title, rows in groups.items():
+            with formatter.section(title if len(groups) > 1 else OWN):
+                formatter.write_dl(rows)
+        if isinstance(self, click.Group):
+            self.format_commands(ctx, formatter)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from p2psync.cli.manual.entries import entry_of
+
+        program, *path = ctx.command_path.split()
+        entry = entry_of(tuple(path))
+        if entry is not None and entry.examples:
+            with formatter.section("Examples"):
+                for example in entry.examples:
+                    formatter.write_text(example.purpose)
+                    formatter.indent()
+                    for line in example.lines:
+                        formatter.write(f"{'':{formatter.current_indent}}{line}\n")
+                    formatter.dedent()
+        super().format_epilog(ctx, formatter)
+        formatter.write_paragraph()
+        formatter.write_text(f"Exit codes, files and more: {' '.join([program, 'help', *path])}")
+
+
+class Command(Explained):
+    """A command whose ``--filter``, ``--include`` and ``--exclude`` keep their order among each other.
+
+    It matters, as in rsync: the first rule that matches decides. The parameter ``rules`` is the list of
+    ``(option, text)``, for example ``("exclude", "*.tmp")``. Rules from the environment or from the
+    configuration come as filter, then include, then exclude; each option on the command line replaces what
+    they say for it.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        names = {option.name for option in self.params} & set(RULE_OPTIONS)
+        if not names:
+            return super().parse_args(ctx, args)
+        _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        rest = super().parse_args(ctx, args)
+        given = {name: list(ctx.params.pop(name) or ()) for name in RULE_OPTIONS}
+        rules = [(p.name, given[p.name].pop(0)) for p in order if p.name in names and given[p.name]]
+        rules += [(name, text) for name in RULE_OPTIONS for text in given[name]]
+        ctx.params["rules"] = rules
+        return rest
+
+
+class Group(Explained, click.Group):
+    """A command that has commands, all of whose help looks the same."""
+
+    command_class = Command

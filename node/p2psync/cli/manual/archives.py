@@ -1,0 +1,272 @@
+"""The manual on what is done with archives: publish, fetch, mirror, serve, look and check."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from p2psync.cli.manual.entry import Entry, example
+
+_ANY: Final = {0: "", 1: "", 11: "", 20: ""}
+"""Of every command that works."""
+_ASKING: Final = {
+    5: "no head may be believed: its signature is wrong, it is older than what is known here, or it is not "
+    "fresh under --require-fresh",
+    10: "nobody who has the archive was found or could be reached",
+    12: "what came is damaged or hostile, and no other source had better",
+}
+_BUSY: Final = {
+    75: "another p2psync is at work on the same directory or file, or on the state directory; the message "
+    "names its process. It is free again when that ends",
+}
+_TRANSFER: Final = {
+    **_ANY,
+    **_ASKING,
+    3: "SRC and DEST do not fit together: a file is where a directory is needed, or the directory for a "
+    "single file is missing",
+    11: "a local file, a directory or standard output could not be read or written; the disk is full; or the "
+    "directory is not the one that was filled before, since its disk is not mounted",
+    20: "stopped by a signal (SIGINT, SIGTERM, SIGHUP). The same command goes on from there",
+    23: "some paths are not complete: no source has them, or the publisher could not read them. A warning "
+    "names each",
+    25: "--max-delete stopped deletions; or the snapshot lacks more than half of what is here, and nothing "
+    "was changed",
+    30: "no source sent anything for --timeout seconds",
+    35: "no connection came about within --contimeout seconds",
+    **_BUSY,
+}
+_SERVICE: Final = (
+    (
+        "NOTIFY_SOCKET, WATCHDOG_USEC",
+        "set by systemd, which is told when the node is ready and that it lives",
+    ),
+    ("JOURNAL_STREAM", "set by systemd; messages then have the priorities of the journal"),
+)
+_CONTROL: Final = (
+    "control.sock",
+    "in the state directory: where the running node answers questions about itself",
+)
+
+ENTRIES: Final[dict[tuple[str, ...], Entry]] = {
+    ("publish",): Entry(
+        examples=(
+            example(
+                "Publish a directory and print its address. The same command publishes a new snapshot later:",
+                "p2psync publish /srv/archive",
+            ),
+            example(
+                "Leave out partial uploads and one directory. The rules are kept for the next time:",
+                "p2psync publish /srv/archive --exclude '*.part' --exclude /incoming/",
+            ),
+            example(
+                "Announce the snapshot from a machine on which no node runs:",
+                "p2psync publish /srv/archive --bootstrap bootstrap.example.org:8730",
+            ),
+            example(
+                "From cron, every night, with mail only if something is wrong. Cron looks for programs in "
+                "/usr/bin and /bin alone, so the path is written out (`command -v p2psync` prints it):",
+                "15 2 * * *  /opt/p2psync/venv/bin/p2psync publish --quiet /srv/archive >/dev/null",
+            ),
+        ),
+        exits={
+            **_ANY,
+            0: "the directory is published, or nothing in it has changed",
+            5: "the signing key may not sign a newer snapshot: its delegation has ended, or a newer epoch "
+            "began",
+            10: "the network could not be reached by --bootstrap or --seeds; the snapshot is published here",
+            11: "a directory or the state directory could not be read or written, or the disk that was "
+            "published is not mounted",
+            23: "published, but some files could not be read. They stay as they were, and a warning names "
+            "them",
+            24: "published, but some files vanished while they were read",
+            25: "nothing was published: most of the files, or all, are gone; see --accept-shrink",
+            75: "another p2psync publishes this directory or changes it; the message names its process",
+        },
+        see=("p2psync-node(1)", "p2psync-key(1)", "p2psync-verify(1)"),
+    ),
+    ("fetch",): Entry(
+        examples=(
+            example(
+                "Fetch an archive for the first time, and join the network by a node of it:",
+                "p2psync fetch p2psync://ID ./copy --bootstrap bootstrap.example.org:8730",
+            ),
+            example(
+                "Begin with a holder that the address names. A shell needs the quotes, for the question "
+                "mark:",
+                "p2psync fetch 'p2psync://ID?peer=mirror.example.org:8730' ./copy",
+            ),
+            example(
+                "Fetch what is in one directory, and a single file:",
+                "p2psync fetch p2psync://ID/releases/2.0/ ./release",
+                "p2psync fetch p2psync://ID/README ./",
+            ),
+            example(
+                "Bring the copy up to date, remove what the archive does not have, and keep own notes:",
+                "p2psync fetch p2psync://ID ./copy --delete --protect '/notes/'",
+            ),
+            example(
+                "From cron, every hour, with mail only if something is wrong:",
+                "40 * * * *  /opt/p2psync/venv/bin/p2psync fetch --quiet p2psync://ID /srv/copy",
+            ),
+        ),
+        exits={**_TRANSFER, 0: "DEST equals the newest snapshot, or the part of it that SRC names"},
+        files=((".p2psync.partial/", "in DEST, while files are incomplete: what has come of them"),),
+        see=("p2psync-mirror(1)", "p2psync-ls(1)", "p2psync-verify(1)", "rsync(1)"),
+    ),
+    ("mirror",): Entry(
+        examples=(
+            example(
+                "Become a mirror, and stay one until stopped:",
+                "p2psync mirror p2psync://ID /srv/mirror --bootstrap bootstrap.example.org:8730",
+            ),
+            example(
+                "The same with nothing but the address of the publisher's node. A shell needs the quotes:",
+                "p2psync mirror 'p2psync://ID?peer=origin.example.org:8730' /srv/mirror",
+            ),
+            example(
+                "Mirror one directory, receive no more than 20 MiB/s, and look for news every quarter of an "
+                "hour:",
+                "p2psync mirror p2psync://ID/dists/ /srv/dists --bwlimit 20m --interval 900",
+            ),
+            example(
+                "From cron, every hour, without a node of its own (or beside one that runs):",
+                "40 * * * *  /opt/p2psync/venv/bin/p2psync mirror --once --quiet p2psync://ID /srv/mirror",
+            ),
+            example(
+                "As a service of systemd, in /etc/systemd/system/p2psync-mirror.service:",
+                "[Service]",
+                "Type=notify",
+                "ExecStart=/opt/p2psync/venv/bin/p2psync mirror --quiet p2psync://ID /srv/mirror",
+                "StateDirectory=p2psync",
+                "StateDirectoryMode=0700",
+                "Restart=on-failure",
+            ),
+            example(
+                "Follow, this time, a snapshot that has lost most of what the mirror has:",
+                "p2psync mirror p2psync://ID /srv/mirror --once --accept-shrink",
+            ),
+        ),
+        exits={
+            **_TRANSFER,
+            0: "with --once, DIR equals the newest snapshot; else it was stopped after DIR had been up to "
+            "date",
+        },
+        environment=_SERVICE,
+        files=(
+            (".p2psync.partial/", "in DIR, while files are incomplete: what has come of them"),
+            _CONTROL,
+        ),
+        see=("p2psync-node(1)", "p2psync-fetch(1)", "p2psync-mirrors(1)", "rsync(1)", "systemd.service(5)"),
+    ),
+    ("node",): Entry(
+        examples=(
+            example(
+                "Serve and announce what is published and mirrored on this state directory:",
+                "p2psync node --bootstrap bootstrap.example.org:8730",
+            ),
+            example(
+                "Run a node that others join by, with metrics for Prometheus on this machine:",
+                "p2psync node --role bootstrap --metrics 127.0.0.1:9730",
+            ),
+            example(
+                "Serve on another port, behind a router that forwards port 9000 to it:",
+                "p2psync node --listen 0.0.0.0:9000 --advertise archive.example.org:9000",
+            ),
+            example(
+                "As a service of systemd, in /etc/systemd/system/p2psync-node.service:",
+                "[Service]",
+                "Type=notify",
+                "ExecStart=/opt/p2psync/venv/bin/p2psync node --quiet",
+                "StateDirectory=p2psync",
+                "StateDirectoryMode=0700",
+                "Restart=on-failure",
+            ),
+        ),
+        exits={
+            0: "stopped by SIGTERM, SIGINT or SIGHUP",
+            1: "",
+            10: "the address of --listen or --metrics cannot be used, perhaps because its port is taken",
+            11: "the state directory cannot be read or written, or is damaged",
+            75: "another node runs on the same state directory; the message names its process",
+        },
+        environment=_SERVICE,
+        files=(_CONTROL,),
+        see=("p2psync-publish(1)", "p2psync-mirror(1)", "p2psync-dht-status(1)", "systemd.service(5)"),
+    ),
+    ("ls",): Entry(
+        examples=(
+            example("List the top of an archive:", "p2psync ls p2psync://ID"),
+            example(
+                "List everything below one directory, asking one holder:",
+                "p2psync ls --recursive 'p2psync://ID/releases?peer=mirror.example.org:8730'",
+            ),
+            example(
+                "Print the names of all files, one a line, for a program:",
+                "p2psync ls --recursive --json p2psync://ID |",
+                '  jq -r \'select(.event == "entry" and .type == "file") | .path\'',
+            ),
+        ),
+        exits={
+            **_ANY,
+            **_ASKING,
+            0: "listed",
+            23: "the archive has no such path, or no source has its listing",
+        },
+        see=("p2psync-fetch(1)", "p2psync-mirrors(1)"),
+    ),
+    ("mirrors",): Entry(
+        examples=(
+            example("Show who holds an archive:", "p2psync mirrors p2psync://ID"),
+            example(
+                "Ask one holder whom it knows, without a network that was joined before:",
+                "p2psync mirrors p2psync://ID --source mirror.example.org:8730",
+            ),
+            example(
+                "Count the complete ones:",
+                "p2psync mirrors --json p2psync://ID |",
+                "  jq -n '[inputs | select(.event == \"holder\" and .complete)] | length'",
+            ),
+        ),
+        exits={
+            **_ANY,
+            0: "shown; also where nobody is known to hold the archive",
+            10: "nobody who could be asked answers",
+        },
+        see=("p2psync-ls(1)", "p2psync-dht-lookup(1)"),
+    ),
+    ("list",): Entry(
+        examples=(
+            example("Show what is here:", "p2psync list"),
+            example("Show what the node of a service has, as root:", "p2psync list --state /var/lib/p2psync"),
+            example(
+                "Print the directories that are not complete, for a program:",
+                "p2psync list --json |",
+                "  jq -r 'select(.event == \"holding\" and .complete == false) | .directory'",
+            ),
+        ),
+        exits={**_ANY, 0: "shown; also where nothing is here"},
+        see=("p2psync-verify(1)", "p2psync-mirrors(1)", "p2psync-node(1)"),
+    ),
+    ("verify",): Entry(
+        examples=(
+            example("Read every file of a copy and compare it with its snapshot:", "p2psync verify ./copy"),
+            example("Compare sizes and times alone, which takes seconds:", "p2psync verify --quick ./copy"),
+            example(
+                "Check a copy that came by other means:",
+                "p2psync verify --archive p2psync://ID /media/disk/copy",
+            ),
+            example(
+                "From cron, on the first of each month; what differs is mailed:",
+                "0 4 1 * *  /opt/p2psync/venv/bin/p2psync verify --quiet /srv/mirror",
+            ),
+        ),
+        exits={
+            **_ANY,
+            0: "equal",
+            1: "wrong command line or configuration; or nothing is known here of the directory or the "
+            "archive",
+            12: "the manifest that is kept here is damaged",
+            23: "something differs; each path is listed",
+        },
+        see=("p2psync-fetch(1)", "p2psync-mirror(1)"),
+    ),
+}
