@@ -249,10 +249,12 @@ ENTRIES: Final[dict[tuple[str, ...], Entry]] = {
     ("verify",): Entry(
         examples=(
             example("Read every file of a copy and compare it with its snapshot:", "p2psync verify ./copy"),
+            example("Check a part of it, or a single file:", "p2psync verify ./copy/pool/main"),
             example("Compare sizes and times alone, which takes seconds:", "p2psync verify --quick ./copy"),
             example(
-                "Check a copy that came by other means:",
-                "p2psync verify --archive p2psync://ID /media/disk/copy",
+                "Check files that came by other means, after `p2psync ls` has asked for the newest snapshot:",
+                "p2psync ls p2psync://ID/pool/",
+                "p2psync verify p2psync://ID/pool/ /media/disk/pool",
             ),
             example(
                 "From cron, on the first of each month; what differs is mailed:",
