@@ -14,6 +14,9 @@ from typing import Final, NamedTuple
 WARNINGS_REMEMBERED: Final = 1000
 """Warnings that are known again: beyond it a repeated one is told twice, which costs less than its memory."""
 
+PathBytes = bytes
+"""A path (some values have a field of the name ``bytes``)."""
+
 
 class Phase(NamedTuple):
     """A part of the work begins; an empty name: nothing goes on until the next one.
@@ -24,6 +27,9 @@ class Phase(NamedTuple):
     name: str
     total_bytes: int | None = None
     total_files: int | None = None
+    done_bytes: int = 0
+    done_files: int = 0
+    """What of the totals was done before the phase began, by a run that was interrupted."""
 
 
 class Advanced(NamedTuple):
@@ -31,6 +37,25 @@ class Advanced(NamedTuple):
 
     bytes: int
     files: int
+    reused: int = 0
+    """Those of `bytes` that cost nothing: they are on this machine, or known from the last time."""
+    path: PathBytes = b""
+    """The file that was last worked at; empty where none is named."""
+
+
+class Awaiting(NamedTuple):
+    """Whether the work waits for others from now on: silence is a stall then, and else perhaps a slow disk.
+    A new phase waits for nobody.
+    """
+
+    others: bool
+
+
+class Arrived(NamedTuple):
+    """So many more bytes came over the wire from `source`, whatever they will turn out to be."""
+
+    source: str
+    bytes: int
 
 
 class Received(NamedTuple):
@@ -38,6 +63,22 @@ class Received(NamedTuple):
 
     source: str
     bytes: int
+
+
+class Served(NamedTuple):
+    """So many more bytes were sent to others, of whom so many (addresses) are connected now."""
+
+    bytes: int
+    peers: int
+
+
+class Resting(NamedTuple):
+    """Nothing is to be done for now but to serve. Times in Unix seconds; None: there is no such time."""
+
+    state: str
+    """A word or two for people: "up to date"."""
+    since: float | None = None
+    next_check: float | None = None
 
 
 class SourceState(NamedTuple):
@@ -61,7 +102,7 @@ class FileDone(NamedTuple):
     size: int
 
 
-Event = Phase | Advanced | Received | SourceState | Warned | FileDone
+Event = Phase | Advanced | Awaiting | Arrived | Received | Served | Resting | SourceState | Warned | FileDone
 Observer = Callable[[Event], None]
 
 
@@ -77,22 +118,48 @@ class Teller:
         self._warned: set[str] = set()
         self.wants_files: Final = files and observer is not None
 
-    def phase(self, name: str, total_bytes: int | None = None, total_files: int | None = None) -> None:
+    def phase(
+        self,
+        name: str,
+        total_bytes: int | None = None,
+        total_files: int | None = None,
+        *,
+        done_bytes: int = 0,
+        done_files: int = 0,
+    ) -> None:
         if self._observer is not None:
-            self.hand_on(Phase(name, total_bytes, total_files))
+            self.hand_on(Phase(name, total_bytes, total_files, done_bytes, done_files))
 
     def idle(self) -> None:
         """This run is over and nothing goes on until the next phase; what is warned of then is news again."""
         self._warned.clear()
         self.phase("")
 
-    def advance(self, bytes_done: int, files_done: int) -> None:
+    def rest(self, state: str, since: float | None = None, next_check: float | None = None) -> None:
+        """As `idle`, and why."""
+        self._warned.clear()
         if self._observer is not None:
-            self.hand_on(Advanced(bytes_done, files_done))
+            self.hand_on(Resting(state, since, next_check))
+
+    def advance(self, bytes_done: int, files_done: int, *, reused: int = 0, path: bytes = b"") -> None:
+        if self._observer is not None:
+            self.hand_on(Advanced(bytes_done, files_done, reused, path))
+
+    def awaiting(self, others: bool) -> None:
+        if self._observer is not None:
+            self.hand_on(Awaiting(others))
+
+    def arrived(self, source: str, count: int) -> None:
+        if self._observer is not None:
+            self.hand_on(Arrived(source, count))
 
     def received(self, source: str, count: int) -> None:
         if self._observer is not None:
             self.hand_on(Received(source, count))
+
+    def served(self, count: int, peers: int) -> None:
+        if self._observer is not None:
+            self.hand_on(Served(count, peers))
 
     def source_state(self, source: str, state: str) -> None:
         if self._observer is not None:

@@ -10,18 +10,31 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from p2psync.events import Advanced, Event, Phase, Received, SourceState
+from p2psync.events import (
+    Advanced,
+    Arrived,
+    Awaiting,
+    Event,
+    PathBytes,
+    Phase,
+    Received,
+    Resting,
+    Served,
+    SourceState,
+)
 
-RATE_WINDOW = 5.0
+RATE_WINDOW: Final = 5.0
 """Seconds that a rate is averaged over: shorter jumps about, longer shows a dead link as alive."""
-SAMPLE_EVERY = 0.1
+SAMPLE_EVERY: Final = 0.1
 """Seconds between two samples of a rate: bounds the memory of a meter to RATE_WINDOW / SAMPLE_EVERY
 samples.
 """
-ETA_AFTER = 1.0
+ETA_AFTER: Final = 1.0
 """Seconds of work before a time left is guessed."""
+STALLED_AFTER: Final = 3.0
+"""Seconds of silence that are a stall, and end the rate: a lost packet is sent again sooner."""
 
 
 class RateMeter:
@@ -62,16 +75,34 @@ class Progress(NamedTuple):
 
     phase: str = ""
     bytes: int = 0
+    """What is done of the phase, with what an interrupted run had done of it."""
     total_bytes: int | None = None
     files: int = 0
     total_files: int | None = None
     rate: float = 0.0
-    """Bytes a second, over the last RATE_WINDOW seconds."""
+    """Bytes a second over the last RATE_WINDOW seconds, as they come from others, or are read where nothing
+    comes; what is reused is not in it.
+    """
     eta: float | None = None
-    """Seconds that are left, at this rate; None where that cannot be told."""
+    """Seconds that are left if all goes on as in the last RATE_WINDOW seconds; None where that cannot be
+    told.
+    """
     seconds: float = 0.0
-    """Since the beginning, over all phases."""
+    """Since the run began, over all its phases."""
     sources: tuple[SourceProgress, ...] = ()
+    reused: int = 0
+    """Those of `bytes` that were on this machine, or known from the last time: neither got nor read."""
+    stalled: float | None = None
+    """Seconds for which others have owed something and sent nothing, from STALLED_AFTER on; else None."""
+    path: PathBytes = b""
+    """The file that was last worked at, relative to the directory; empty where none is named."""
+    sent: int = 0
+    """Bytes sent to others since the process began."""
+    sent_rate: float = 0.0
+    peers: int = 0
+    """Addresses of others that are connected to be sent something."""
+    resting: Resting | None = None
+    """Why nothing goes on, where that is known."""
 
     @property
     def fraction(self) -> float:
@@ -81,17 +112,38 @@ class Progress(NamedTuple):
         return min(1.0, self.files / self.total_files) if self.total_files else 0.0
 
 
+class _Source:
+    """What one source has sent: all bytes as they come, and the right ones when they are verified."""
+
+    def __init__(self, now: float) -> None:
+        self.arrived = RateMeter(now)
+        self.right = RateMeter(now)
+        self.state = ""
+
+    def progress(self, name: str, now: float) -> SourceProgress:
+        meter = self.arrived if self.arrived.total else self.right
+        return SourceProgress(name, self.right.total, meter.rate(now), self.state)
+
+
 class ProgressMeter:
     """Makes a `Progress` of the events that it hears."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._started = self._phase_started = clock()
-        self._phase = Phase("")
-        self._files = 0
-        self._bytes = RateMeter(self._started)
-        self._sources: dict[str, tuple[RateMeter, str]] = {}
+        self._started = clock()
+        self._sources: dict[str, _Source] = {}
+        self._sent = RateMeter(self._started)
+        self._peers = 0
+        self._resting: Resting | None = None
+        self._begin(Phase(""), self._started)
+
+    def _begin(self, phase: Phase, now: float) -> None:
+        """Amounts start again; sources, and what was sent, stay."""
+        self._phase, self._phase_started = phase, now
+        self._awaiting, self._heard = False, now
+        self._files, self._reused, self._path = phase.done_files, 0, b""
+        self._bytes, self._worked, self._arrived = RateMeter(now), RateMeter(now), RateMeter(now)
 
     def hear(self, event: Event) -> None:
         """An `Observer`; what is of no concern to progress is passed over. May be called from any thread."""
@@ -99,40 +151,71 @@ class ProgressMeter:
             now = self._clock()
             match event:
                 case Phase():
-                    # Amounts start again, sources stay.
-                    self._phase, self._phase_started = event, now
-                    self._files, self._bytes = 0, RateMeter(now)
-                case Advanced(count, files):
+                    if not self._phase.name:  # A run begins; a node has many.
+                        self._started = now
+                    self._resting = None
+                    self._begin(event, now)
+                case Resting():
+                    self._resting = event
+                    self._sources.clear()  # Else a node would remember them for months.
+                    self._begin(Phase(""), now)
+                case Awaiting(others):
+                    if others != self._awaiting:
+                        self._awaiting, self._heard = others, now
+                case Advanced(count, files, reused, path):
                     self._bytes.add(count, now)
+                    self._worked.add(count - reused, now)
+                    self._reused += reused
                     self._files += files
+                    self._path = path or self._path
+                case Arrived(source, count):
+                    self._heard = now
+                    self._arrived.add(count, now)
+                    self._source(source, now).arrived.add(count, now)
                 case Received(source, count):
-                    meter, state = self._source(source, now)
-                    meter.add(count, now)
-                    self._sources[source] = (meter, state)
+                    self._source(source, now).right.add(count, now)
                 case SourceState(source, state):
-                    self._sources[source] = (self._source(source, now)[0], state)
+                    self._source(source, now).state = state
+                case Served(count, peers):
+                    self._sent.add(count, now)
+                    self._peers = peers
 
-    def _source(self, name: str, now: float) -> tuple[RateMeter, str]:
-        return self._sources.get(name) or (RateMeter(now), "")
+    def _source(self, name: str, now: float) -> _Source:
+        found = self._sources.get(name)
+        if found is None:
+            found = self._sources[name] = _Source(now)
+        return found
 
     def progress(self) -> Progress:
         """How far the work is now."""
         with self._lock:
             now = self._clock()
-            phase, rate = self._phase, self._bytes.rate(now)
-            remaining = (phase.total_bytes or 0) - self._bytes.total
-            known = rate > 0 and remaining > 0 and now - self._phase_started >= ETA_AFTER
+            phase, silent = self._phase, now - self._heard
+            stalled = silent if self._awaiting and silent >= STALLED_AFTER else None
+            # A rate that sinks in silence was never anybody's: it stays as it was, and then it is a stall.
+            at = self._heard if self._awaiting else now
+            flow = self._arrived if self._arrived.total else self._worked
+            rate = 0.0 if stalled is not None else flow.rate(at)
+            done = phase.done_bytes + self._bytes.total
+            # Content counts when it was verified: in large pieces, where a link is slow.
+            pace = 0.0 if stalled is not None else max(rate, self._bytes.rate(at))
+            remaining = (phase.total_bytes or 0) - done
+            foreseen = pace > 0 and remaining > 0 and now - self._phase_started >= ETA_AFTER
             return Progress(
                 phase.name,
-                self._bytes.total,
+                done,
                 phase.total_bytes,
                 self._files,
                 phase.total_files,
                 rate,
-                remaining / rate if known else None,
+                remaining / pace if foreseen else None,
                 now - self._started,
-                tuple(
-                    SourceProgress(name, meter.total, meter.rate(now), state)
-                    for name, (meter, state) in self._sources.items()
-                ),
+                tuple(source.progress(name, now) for name, source in self._sources.items()),
+                self._reused,
+                stalled,
+                self._path,
+                self._sent.total,
+                self._sent.rate(now),
+                self._peers,
+                self._resting,
             )

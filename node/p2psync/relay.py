@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Final, TypeVar
 
 from p2psync.errors import InterruptedFetch
-from p2psync.events import SILENT, Advanced, Event, FileDone, Phase, Received, SourceState, Teller, Warned
+from p2psync.events import SILENT, Event, FileDone, Phase, SourceState, Teller, Warned
 from p2psync.progress import Progress, ProgressMeter
 
 T = TypeVar("T")
@@ -36,7 +36,7 @@ class _Relay:
 
     def hear(self, event: Event) -> None:
         self._meter.hear(event)
-        if not isinstance(event, Advanced | Received):
+        if isinstance(event, Phase | SourceState | Warned | FileDone):
             first = not self._waiting
             self._waiting.append(event)
             if first:

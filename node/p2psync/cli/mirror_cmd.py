@@ -135,7 +135,7 @@ def _stay(
         nonlocal complete
         complete = complete or summary.complete
         tell.idle()
-        report(out, summary)
+        report(out, summary, logged=True)
 
     node = NodeOptions(
         listen=network.listen,

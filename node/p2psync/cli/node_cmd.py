@@ -67,8 +67,10 @@ def command(
         role=Role(role),
         metrics=metrics,
     )
-    with common.open_state() as state:
+    with common.open_state() as state, out.observing() as tell:
         try:
-            run_async(run_node(options, state, on_ready=ready(out), warn=out.warn, detail=out.detail))
+            run_async(
+                run_node(options, state, on_ready=ready(out), warn=out.warn, detail=out.detail, tell=tell)
+            )
         except (Stopped, KeyboardInterrupt):
             out.say("stopped")

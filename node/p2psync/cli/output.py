@@ -64,6 +64,11 @@ class Output:
         if not (self.json or self.quiet):
             print(clean_text(text), flush=True)
 
+    def summary(self, text: str) -> None:
+        """How it went, for who sits before a terminal or asks with -v; cron mails whatever is printed."""
+        if self.verbose or sys.stdout.isatty() or sys.stderr.isatty():
+            self.say(text)
+
     def warn(self, text: str) -> None:
         """Something that may matter. Shown with --quiet too: cron mails it."""
         self.warnings.append(text)
@@ -79,21 +84,30 @@ class Output:
         return observing(
             self.warn,
             quiet=self.quiet,
+            lines=bool(self.verbose),
             on_progress=self._progress if self.json else None,
             on_file=self._file if self.json and files else None,
         )
 
     def _progress(self, now: Progress) -> None:
+        sharing = {"sent": now.sent, "sent_rate": round(now.sent_rate), "peers": now.peers}
+        if now.resting is not None:
+            self.event("resting", **now.resting._asdict(), **sharing)
+            return
         self.event(
             "progress",
             phase=now.phase,
             bytes=now.bytes,
             total_bytes=now.total_bytes,
+            reused=now.reused,
             files=now.files,
             total_files=now.total_files,
+            **(name_fields(now.path, "path") if now.path else {}),
             rate=round(now.rate),
+            stalled=None if now.stalled is None else round(now.stalled, 1),
             eta=None if now.eta is None else round(now.eta, 1),
             seconds=round(now.seconds, 3),
+            **sharing,
             sources={
                 source.name: {"bytes": source.received, "rate": round(source.rate), "state": source.state}
                 for source in now.sources

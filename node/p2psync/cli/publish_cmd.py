@@ -95,9 +95,10 @@ def command(
         seconds=round(seconds, 3),
     )
     what = "published" if done.changed else "unchanged:"
-    out.say(
+    unread = f"; {count(done.unread, 'path')} could not be read" if done.unread else ""
+    out.summary(
         f"{what} {count(done.files, 'file')}, {size(done.bytes)} as "
-        f"snapshot {done.head.seq}; read {size(done.read_bytes)} in {duration(seconds)}"
+        f"snapshot {done.head.seq}; read {size(done.read_bytes)} in {duration(seconds)}{unread}"
     )
     out.address(url)
     return done.exit_code

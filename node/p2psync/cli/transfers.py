@@ -22,12 +22,12 @@ def ready(out: Output) -> Ready:
     return say
 
 
-def report(out: Output, summary: FetchSummary) -> int:
+def report(out: Output, summary: FetchSummary, *, logged: bool = False) -> int:
     """Print the summary and the last event; returns the exit code. What is missing was warned about
-    before.
+    before. ``logged``: the command stays, and what it says goes into a log.
     """
     for line in describe(summary):
-        out.say(line)
+        (out.say if logged else out.summary)(line)
     event = summary.as_event()
     out.event(event.pop("event"), **event)
     return summary.exit_code
@@ -35,15 +35,22 @@ def report(out: Output, summary: FetchSummary) -> int:
 
 def describe(summary: FetchSummary) -> list[str]:
     """The result for people: one line, and one more if anything was taken from several sources."""
-    changed = count(summary.changed, "file") if summary.changed else "nothing"
+    changed = "nothing"
+    if summary.changed:
+        changed = count(summary.changed, "file")
+    elif summary.touched:
+        changed = count(summary.touched, "name")
     head = f"snapshot {summary.seq}: {count(summary.files, 'file')}, {size(summary.bytes)}; changed {changed}"
     flow = [f"received {size(summary.received)}"]
     if summary.reused:
         flow.append(f"reused {size(summary.reused)}")
     if summary.deleted:
         flow.append(f"deleted {count(summary.deleted, 'name')}")
+    if summary.sent:
+        flow.append(f"given to others {size(summary.sent)}")
     speed = f" ({rate(summary.received / summary.seconds)})" if summary.seconds >= 1 else ""
-    lines = [f"{head}; {', '.join(flow)} in {duration(summary.seconds)}{speed}"]
+    times = "" if summary.speedup is None else f"; speedup {summary.speedup:,.2f}"
+    lines = [f"{head}; {', '.join(flow)} in {duration(summary.seconds)}{speed}{times}"]
     total = sum(summary.sources.values())
     if total:
         largest = sorted(summary.sources.items(), key=lambda item: item[1], reverse=True)

@@ -60,6 +60,11 @@ class Admission:
         """How many there are."""
         return len(self._held)
 
+    @property
+    def addresses(self) -> int:
+        """From how many addresses they are."""
+        return len(self._by_address)
+
     def admit(self, address: str) -> Ticket | None:
         """A place for a new connection; None if there is none, and none can be made."""
         if self._by_address[address] >= self._per_address:

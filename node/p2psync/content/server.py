@@ -167,6 +167,11 @@ class ContentServer:
         return self._house.admission.connections
 
     @property
+    def peers(self) -> int:
+        """Addresses that they are from."""
+        return self._house.admission.addresses
+
+    @property
     def connections_refused(self) -> int:
         """Connections that were one too many."""
         return self._house.admission.refused

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Final
 
 from p2psync.errors import DeleteLimitError, P2psyncError, UsageError, show_path
-from p2psync.events import Teller, warnings_to
+from p2psync.events import SILENT, Teller, warnings_to
 from p2psync.fetch.destination import placed, refuse_published
 from p2psync.fetch.engine import Host, run_fetch
 from p2psync.fetch.options import FetchOptions
@@ -39,8 +39,11 @@ class Mirrors:
         bwlimit: int | None,
         warn: Callable[[str], None],
         detail: Callable[[str], None],
+        tell: Teller = SILENT,
     ) -> None:
+        """``tell`` hears how updates go, and when the next ones are due."""
         self._state = state
+        self._tell = tell
         self._host = host
         self._bwlimit = bwlimit
         self._warn = warn
@@ -50,6 +53,8 @@ class Mirrors:
         self._refused: dict[int, tuple[int, int]] = {}
         self.updated: dict[int, float] = {}
         """When each mirror was last found or made up to date, in Unix seconds; by tree."""
+        self._since: dict[int, float] = {}
+        """Since when each has been up to date without a break, in Unix seconds."""
 
     async def round(self) -> float:
         """Update what is due; seconds until something is due again, if nothing changes before."""
@@ -58,6 +63,7 @@ class Mirrors:
         for tree in trees:
             if self._due.get(tree.id, 0.0) <= now or self._behind(tree):
                 await self._update(tree)
+        self.rest()
         waiting = [self._due[tree.id] for tree in trees if tree.id in self._due]
         return min(max(min(waiting, default=now + DEFAULT_INTERVAL) - time.monotonic(), 0.5), LOOK)
 
@@ -75,7 +81,9 @@ class Mirrors:
         interval = interval_of(tree)
         try:
             options = options_of(tree, self._bwlimit)
-            summary = await run_fetch(options, self._state, Teller(warnings_to(self._warn)), self._host)
+            # While a command fetches, the display is that fetch's.
+            tell = Teller(warnings_to(self._warn)) if self._commanded else self._tell
+            summary = await run_fetch(options, self._state, tell, self._host)
         except DeleteLimitError as error:
             self.note_refused(tree, error)
             self._due[tree.id] = time.monotonic() + interval
@@ -85,18 +93,42 @@ class Mirrors:
             if not summary.complete:
                 self._failed(tree, interval, None)
                 return
-            self.note_updated(tree)
+            self.note_updated(tree, changed=bool(summary.changed or summary.deleted))
             self._due[tree.id] = time.monotonic() + interval
             self._detail(
                 f"mirror {os.fsdecode(tree.path)} of {archive_text(summary.archive)} "
                 f"is at snapshot {summary.seq}"
             )
 
-    def note_updated(self, tree: Tree) -> None:
-        """A mirror is up to date."""
+    @property
+    def _commanded(self) -> bool:
+        """Whether a command updates a mirror."""
+        return float("inf") in self._due.values()
+
+    def rest(self) -> None:
+        """Tell that nothing is to be done until something is due again."""
+        if self._commanded:
+            return
+        trees = [tree for tree in self._state.trees.all() if tree.role == "mirror" and tree.source]
+        since = [self._since[tree.id] for tree in trees if tree.id in self._since]
+        due = [self._due[tree.id] for tree in trees if tree.id in self._due]
+        next_check = round(time.time() + min(due) - time.monotonic()) if due else None
+        if not trees:
+            self._tell.rest("serving")
+        elif self.held_back():
+            self._tell.rest("held back at an older snapshot", None, next_check)
+        elif len(since) == len(trees):
+            self._tell.rest("up to date", max(since), next_check)
+        else:
+            self._tell.rest("not up to date", None, next_check)
+
+    def note_updated(self, tree: Tree, *, changed: bool = True) -> None:
+        """A mirror is up to date; ``changed``: it was not before."""
         self._failures.pop(tree.id, None)
         self._refused.pop(tree.id, None)
-        self.updated[tree.id] = time.time()
+        now = self.updated[tree.id] = time.time()
+        if changed or tree.id not in self._since:
+            self._since[tree.id] = now
 
     def note_refused(self, tree: Tree, error: DeleteLimitError) -> None:
         """A mirror stays as it is, since the newest snapshot has lost too much of it; told once for each."""
@@ -117,6 +149,7 @@ class Mirrors:
         return self._failures.get(tree.id, 0)
 
     def _failed(self, tree: Tree, interval: float, error: P2psyncError | None) -> None:
+        self._since.pop(tree.id, None)
         count = self._failures[tree.id] = self._failures.get(tree.id, 0) + 1
         pause = min(FIRST_RETRY * 2 ** (count - 1), interval)
         self._due[tree.id] = time.monotonic() + pause

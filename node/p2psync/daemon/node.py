@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from p2psync.content.library import StateLibrary
 from p2psync.content.partial import PartialObjects
+from p2psync.content.served import tell_served
 from p2psync.content.server import ContentServer
 from p2psync.daemon.announce import Announcer
 from p2psync.daemon.bootstrap import run_bootstrap
@@ -25,7 +26,7 @@ from p2psync.daemon.options import NodeOptions, Ready, Role
 from p2psync.daemon.supervisor import Supervisor
 from p2psync.daemon.upkeep import Upkeep, open_doors
 from p2psync.errors import DeleteLimitError, NetworkError, P2psyncError
-from p2psync.events import Teller
+from p2psync.events import SILENT, Teller
 from p2psync.fetch.engine import Host, run_fetch
 from p2psync.fetch.options import FetchOptions, FetchSummary
 from p2psync.network.dht import Entry, start_dht
@@ -61,8 +62,9 @@ async def run_node(
     on_ready: Ready,
     warn: Callable[[str], None] = _silent,
     detail: Callable[[str], None] = _silent,
+    tell: Teller = SILENT,
 ) -> None:
-    """Run until cancelled.
+    """Run until cancelled. ``tell`` hears what goes on, but for what ``warn`` hears.
 
     Raises:
         NetworkError: the address cannot be listened at. FileError: another node runs on this state directory.
@@ -71,7 +73,7 @@ async def run_node(
     if options.role is Role.BOOTSTRAP:
         await run_bootstrap(options, state, on_ready=on_ready, warn=warn)
         return
-    async with _running(options, state, on_ready, warn, detail) as node:
+    async with _running(options, state, on_ready, warn, detail, tell) as node:
         try:
             await node.serve()
         except BaseExceptionGroup as failures:
@@ -98,7 +100,7 @@ async def run_mirror(
         detail("the node that runs on this state directory serves the mirror and keeps it up to date")
         return
     tree = await off_loop(partial(register, state, mirror))
-    async with _running(options, state, on_ready, tell.warn, detail) as node:
+    async with _running(options, state, on_ready, tell.warn, detail, tell) as node:
         try:
             async with asyncio.TaskGroup() as group:
                 with node.mirrors.being_updated(tree):
@@ -119,7 +121,7 @@ async def run_mirror(
                             node.mirrors.note_refused(tree, error)
                         else:
                             tell.warn(f"{error}; serving what is there, and trying again")
-                        tell.idle()
+                node.mirrors.rest()
         except BaseExceptionGroup as failures:
             raise _first_of(failures) from None
 
@@ -211,6 +213,7 @@ async def _running(
     on_ready: Ready,
     warn: Callable[[str], None],
     detail: Callable[[str], None],
+    tell: Teller,
 ) -> AsyncIterator[Node]:
     """A node that serves and has said so; everything is closed and saved at the end."""
     identity = state.identity()
@@ -226,10 +229,12 @@ async def _running(
         network = entry.network
         announcer = Announcer(state, identity, network, network.observed, listen, options.advertise, warn)
         inside = Host(network, lambda dest: PartialShare(partial, dest))
-        mirrors = Mirrors(state, inside, bwlimit=options.bwlimit, warn=warn, detail=detail)
+        mirrors = Mirrors(state, inside, bwlimit=options.bwlimit, warn=warn, detail=detail, tell=tell)
         vitals = Vitals(options, state, entry.node, seeds, server, announcer, mirrors)
         await open_doors(stack, vitals, supervisor, server.address, entry, on_ready)
         upkeep = Upkeep(vitals, supervisor, entry, warn)
+        telling = asyncio.ensure_future(tell_served(server, tell))
+        stack.callback(telling.cancel)
         yield Node(state, announcer, mirrors, inside, upkeep, entry, warn)
 
 

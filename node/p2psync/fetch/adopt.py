@@ -55,7 +55,7 @@ async def adopt(
         if stopped.is_set():
             raise InterruptedFetch("stopped while the files that are here were read")
         if isinstance(event, Advanced):
-            tell.advance(event.bytes, event.files)
+            tell.hand_on(event)
 
     # What cannot be read is no matter here: it is only not known, and so fetched.
     from p2psync.publish.builder import Builder  # noqa: PLC0415 - not for those whose DEST is empty

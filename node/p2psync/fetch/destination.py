@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from p2psync.errors import SelectionError, UsageError, show_path
 from p2psync.fetch import put
-from p2psync.fetch.guards import check_place, note_begun, note_place
+from p2psync.fetch.guards import UNDER_WAY, check_place, note_begun, note_place
 from p2psync.fetch.options import FetchOptions
 from p2psync.fetch.recorded import to_record
 from p2psync.format.head import ArchiveHead
@@ -149,6 +149,7 @@ class Destination:
         else:
             if looked:
                 note_place(tree)
+            tree.options.pop(UNDER_WAY, None)
             put.note_complete(tree, head, wanted.path)
             if self._options.mirror:
                 tree.source = str(self._options.url.inner)

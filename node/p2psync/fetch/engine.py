@@ -14,14 +14,14 @@ import contextlib
 import os
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from p2psync.arena import Arena
 from p2psync.errors import PartialError, show_path
 from p2psync.events import Teller
 from p2psync.fetch.adopt import ADOPT_BYTES_MAX, adopt
 from p2psync.fetch.destination import Destination, only_the_file
-from p2psync.fetch.guards import check_loss, note_cleared
+from p2psync.fetch.guards import check_loss, note_cleared, to_do
 from p2psync.fetch.options import Delete, FetchOptions, FetchSummary
 from p2psync.fetch.transfer import Context, Transfer, open_transfer
 from p2psync.fetch.wanted import Roots, Wanted
@@ -48,6 +48,9 @@ from p2psync.supply.share import Nothing, Share
 from p2psync.text import count
 from p2psync.tree.beneath import Beneath, file_error
 from p2psync.tree.worker import WriterKind
+
+if TYPE_CHECKING:
+    from p2psync.supply.sharing import Sharing
 
 REPLANS_MAX: Final = 50
 """How often a snapshot that goes away is followed; an archive that changes faster than it can be fetched ends
@@ -363,7 +366,7 @@ class Fetch:
             # After that: what a link is going to replace is noted there too.
             await asyncio.to_thread(self.dest.begin, tree, head, wanted, plan, manifest)
             await transfer.prepare(plan, beneath, way)
-            self._tell.phase("fetching", plan.size, plan.files)
+            self._tell_fetching(plan, *to_do(tree, wanted.path, plan))
             async with self._background(discovery, head) as share:
                 if plan.files:
                     await discovery.start()
@@ -391,9 +394,16 @@ class Fetch:
         self._tell_failed()
         return result.superseded
 
+    def _tell_fetching(self, plan: Plan, size: int, files: int) -> None:
+        """Say what there is to do, and how much of it was done by runs that were interrupted."""
+        done = {"done_bytes": size - plan.size, "done_files": files - plan.files}
+        self._tell.phase("fetching", size, files, **done)
+
     def _take_result(self, result: Result, plan: Plan) -> None:
         """Note what came of the download."""
         self._summary.changed += result.changed
+        made = sum(not work.exists or work.retouch for work in plan.dirs)
+        self._summary.touched += result.touched + made
         self._summary.missing = sorted(
             {*result.missing, *(path + b"/" if path else b"./" for path in plan.unread)}
         )
@@ -413,9 +423,9 @@ class Fetch:
                 from p2psync.supply.sharing import Sharing  # noqa: PLC0415
 
                 sharing = Sharing(self._state, self._state.identity(), head.archive, self.dest.path)
-                stack.push_async_callback(sharing.close)
+                stack.push_async_callback(self._end_sharing, sharing)
                 await sharing.start(*self._options.listen)
-                work.append(sharing.nominate(self._swarm, Coverage(False, head.epoch, head.seq)))
+                work.append(sharing.nominate(self._swarm, Coverage(False, head.epoch, head.seq), self._tell))
                 share = sharing
             tasks = [asyncio.ensure_future(each) for each in work]
             try:
@@ -426,6 +436,10 @@ class Fetch:
                 for outcome in await asyncio.gather(*tasks, return_exceptions=True):
                     if isinstance(outcome, Exception):
                         raise outcome
+
+    async def _end_sharing(self, sharing: Sharing) -> None:
+        self._summary.sent += sharing.sent
+        await sharing.close()
 
 
 def patience(options: FetchOptions) -> float | None:

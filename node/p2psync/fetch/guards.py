@@ -28,8 +28,9 @@ BEGUN_MAX: Final = 8
 PLACE: Final = "place"
 MOUNTS: Final = "mounts"
 BEGUN: Final = "begun"
-"""Keys in the options of a tree: where DEST was, what was mounted in it, and of which snapshots something may
-be in it.
+UNDER_WAY: Final = "under way"
+"""Keys in the options of a tree: where DEST was, what was mounted in it, of which snapshots something may be
+in it, and how much there was to do when work began that has not ended.
 """
 
 
@@ -110,6 +111,7 @@ def note_begun(
     be made. DEST exists.
     """
     note_place(tree)
+    tree.options[UNDER_WAY] = [path, *to_do(tree, path, plan)]
     part = Part(head.snapshot, path)
     parts = [*(each for each in _begun(tree) if each != part), part]
     # The first of them is of the time when nothing was kept: it has most of what there is to lose.
@@ -118,6 +120,15 @@ def note_begun(
         state.trees.update(tree)
         state.meta.add_snapshot(head.archive, head.epoch, head.seq, head.snapshot)
         state.made.note(tree.id, _made(plan, listings))
+
+
+def to_do(tree: Tree, path: bytes, plan: Plan) -> tuple[int, int]:
+    """Bytes and files that there are to be got for ``path`` of the archive, with those that were got by runs
+    that did not come to their end.
+    """
+    noted, *before = tree.options.get(UNDER_WAY) or (b"", 0, 0)
+    size, files = before if noted == path else (0, 0)
+    return max(size, plan.size), max(files, plan.files)
 
 
 def note_place(tree: Tree) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from p2psync.errors import DeleteLimitError, PartialError
+from p2psync.events import PathBytes
 from p2psync.format.url import ArchiveUrl, archive_text
 from p2psync.plan.deletions import Delete
 from p2psync.sources.finders.search import Search
@@ -22,9 +23,6 @@ IDLE_TIMEOUT: Final = 15.0
 """Seconds of silence after which a request is given up, unless --timeout is shorter."""
 NO_ARENA: Final = memoryview(b"")
 """The memory of a search that is for metadata only."""
-
-PathBytes = bytes
-"""A path in DEST (the summary has a field of the name ``bytes``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +101,12 @@ class FetchSummary:
     seconds: float = 0.0
     changed: int = 0
     """Files that were made or replaced."""
+    touched: int = 0
+    """Other names that were made, or got another mode or time: directories, links, files with the right
+    content.
+    """
+    sent: int = 0
+    """Bytes that were given to others meanwhile, by the fetch itself."""
     banned: list[str] = field(default_factory=list)
     missing: list[PathBytes] = field(default_factory=list)
     """Paths that no source had."""
@@ -123,6 +127,11 @@ class FetchSummary:
         return not (self.missing or self.failed)
 
     @property
+    def speedup(self) -> float | None:
+        """Size of all files for each byte received, as rsync(1) has it; None unless all is in place."""
+        return self.bytes / self.received if self.complete and self.received else None
+
+    @property
     def exit_code(self) -> int:
         """0, or as rsync: 23 if something of the snapshot is not in DEST or its publisher could not read
         something, else 25 if the limit of removals was reached.
@@ -141,7 +150,14 @@ class FetchSummary:
             "bytes": self.bytes,
             "received": self.received,
             "reused": self.reused,
+            "changed": self.changed,
+            "touched": self.touched,
             "deleted": self.deleted,
+            "missing": len(self.missing),
+            "failed": len(self.failed),
+            "unread": self.unread,
+            "sent": self.sent,
+            "speedup": None if self.speedup is None else round(self.speedup, 2),
             "sources": self.sources,
             "seconds": round(self.seconds, 3),
         }

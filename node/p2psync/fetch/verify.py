@@ -196,7 +196,7 @@ class Verification:
             row = here.pop(one.name, None)
             if row is None:
                 self._note(join(path, one.name), Difference.MISSING)
-                self._tell.advance(one.below.bytes, one.below.files)
+                self._pass_over(one.below.bytes, one.below.files)
             elif self._entry(fd, join(path, one.name), one, row):
                 inner.append(one)
         for name in here if entry is not None else ():
@@ -271,7 +271,7 @@ class Verification:
             try:
                 file = os.open(row.name, FILE_FLAGS, dir_fd=fd)
                 try:
-                    detail = self._content(file, entry)
+                    detail = self._content(file, path, entry)
                 finally:
                     os.close(file)
             except reading.Truncated:
@@ -281,9 +281,15 @@ class Verification:
                 detail = None
             if detail is not None:
                 self._note(path, Difference.CONTENT, detail)
-        self._tell.advance(entry.size - self._read if self._full else 0, 1)
+            self._tell.advance(entry.size - self._read, 1, path=path)
+            return
+        self._pass_over(entry.size, 1)
 
-    def _content(self, fd: int, entry: Entry) -> str | None:
+    def _pass_over(self, size: int, files: int) -> None:
+        """Files that are not read: they are not there, or differ in size, or nobody asked for it."""
+        self._tell.advance(size if self._full else 0, files, reused=size if self._full else 0)
+
+    def _content(self, fd: int, path: bytes, entry: Entry) -> str | None:
         """What is wrong with the content, or None. Raises Truncated, OSError."""
         recipe = None if entry.size <= SINGLE_CHUNK_MAX else self._recipe(entry)
         if recipe is None:
@@ -300,7 +306,7 @@ class Verification:
                 wrong += 1
             position += length
             self._read += length
-            self._tell.advance(length, 0)
+            self._tell.advance(length, 0, path=path)
         if not wrong:
             return None
         return f"{wrong} of {len(recipe)} chunks are wrong, the first at byte {first}"

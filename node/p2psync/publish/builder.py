@@ -224,7 +224,8 @@ class Builder:
     def _keep(self, node: Node, old: DirRow) -> None:
         """Nothing changed in `node`."""
         below = add_totals(entry.below for entry in node.done.values())
-        self._tell.advance(old.totals.bytes - below.bytes, old.totals.files - below.files)
+        size = old.totals.bytes - below.bytes
+        self._tell.advance(size, old.totals.files - below.files, reused=size)
         node.kept = True
         self._hand_up(node, old.listing, old.totals)
 

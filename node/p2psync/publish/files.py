@@ -8,12 +8,14 @@ import os
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import Final
 
 from p2psync.events import Teller
 from p2psync.format.ids import Ref
 from p2psync.format.limits import SINGLE_CHUNK_MAX
 from p2psync.format.listing import Entry, Kind
+from p2psync.format.paths import join
 from p2psync.publish.directory import Node, is_unchanged
 from p2psync.publish.unread import Unread
 from p2psync.publish.writer import Writer
@@ -73,12 +75,12 @@ class Files:
         """
         if known is not None and is_unchanged(row, known):
             self._add(node, row, known)
-            self._tell.advance(known.size, 1)
+            self._tell.advance(known.size, 1, reused=known.size)
             return
         if moved is not None and is_unchanged(row, moved):
             self._add(node, row, moved)
             node.fresh.append(moved)
-            self._tell.advance(moved.size, 1)
+            self._tell.advance(moved.size, 1, reused=moved.size)
             return
         try:
             fd = os.open(row.name, FILE_FLAGS, dir_fd=node.fd)
@@ -95,9 +97,9 @@ class Files:
         try:
             if row.size <= reading.INLINE_MAX:
                 content = reading.read_stable(fd, row, reading.hash_file)
-                self._tell.advance(content.found.size, 1)
+                self._tell.advance(content.found.size, 1, path=join(node.path, row.name))
             else:
-                content = reading.read_stable(fd, row, self._hash_large)
+                content = reading.read_stable(fd, row, partial(self._hash_large, join(node.path, row.name)))
                 self._tell.advance(0, 1)
             self._take(node, content)
         except (OSError, reading.KeptChanging, reading.TooLarge) as error:
@@ -105,16 +107,16 @@ class Files:
         finally:
             os.close(fd)
 
-    def _hash_large(self, fd: int, size: int) -> tuple[Ref, bytes | None]:
+    def _hash_large(self, path: bytes, fd: int, size: int) -> tuple[Ref, bytes | None]:
         if size <= SINGLE_CHUNK_MAX:  # it shrank since it was listed
             return reading.hash_file(fd, size)
-        return reading.hash_large(fd, size, self._pool, lambda done: self._tell.advance(done, 0))
+        return reading.hash_large(fd, size, self._pool, lambda done: self._tell.advance(done, 0, path=path))
 
     def _take_job(self, job: _Job) -> None:
         """Take the result of a job, waiting for it if need be."""
         try:
             content = job.future.result()
-            self._tell.advance(content.found.size, 1)
+            self._tell.advance(content.found.size, 1, path=join(job.node.path, job.row.name))
             self._take(job.node, content)
         except (OSError, reading.KeptChanging, reading.TooLarge) as error:
             self._failed(job.node, job.row, job.known, error)

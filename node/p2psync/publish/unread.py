@@ -47,7 +47,7 @@ class Unread:
         entry = self._earlier.entry(node.path, name)
         self._report.not_read(join(node.path, name), reason, MISSING if entry is None else STAYS)
         if entry is not None:
-            self._tell.advance(entry.below.bytes, entry.below.files)
+            self._tell.advance(entry.below.bytes, entry.below.files, reused=entry.below.bytes)
             node.carried[name] = entry
         elif found is not None and found.is_dir:
             empty = dir_entry(

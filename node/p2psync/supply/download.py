@@ -18,6 +18,7 @@ from typing import Final
 from p2psync.arena import Arena
 from p2psync.errors import FormatError, NetworkError, TransferTimeout
 from p2psync.events import Teller
+from p2psync.format.paths import join
 from p2psync.plan.changes import Plan
 from p2psync.sources.orders import ROW_HEAD, Answer, Check, Order
 from p2psync.sources.source import NotHere, NotOffered, Span
@@ -108,6 +109,7 @@ class Download:
         self._open_files = 0
         self._stuck_rounds = 0
         self._received = 0
+        self._arrived = {member.name: member.received for member in swarm.members}
         self._last_byte = time.monotonic()
         self._over = False
         self._starved = False
@@ -131,6 +133,7 @@ class Download:
             raise failures.exceptions[0] from None
         finally:
             self._over = True
+            self._tell.awaiting(False)
             await self._end()
         await self._placing.settled()
         return self._placing.result
@@ -329,7 +332,7 @@ class Download:
                     else:
                         pieces.append(Piece(job, index, position + offset - begin, end - offset))
             number += last - first
-        self._came(member, self._placing.put(pieces, lease) if pieces else 0, answer)
+        self._came(member, request, self._placing.put(pieces, lease) if pieces else 0, answer)
 
     def _take_bundles(self, member: Member, request: Request, answer: Answer, lease: Lease) -> None:
         """All of it came and was right: have it made."""
@@ -341,13 +344,13 @@ class Download:
         size = request.size
         self._open_jobs -= begin
         self._open_bytes -= size
-        self._came(member, size, answer)
+        self._came(member, request, size, answer)
 
-    def _came(self, member: Member, good: int, answer: Answer) -> None:
+    def _came(self, member: Member, request: Request, good: int, answer: Answer) -> None:
         """So many bytes came that were right and new."""
         if good:
             self._stuck_rounds = 0
-            self._tell.advance(good, 0)
+            self._tell.advance(good, 0, path=_last_path(request))
             self._tell.received(member.name, good)
         self._swarm.succeeded(member, good, answer.seconds)
 
@@ -395,12 +398,19 @@ class Download:
                 self._asking[member.name] = group.create_task(asking)
 
     def _hear(self, now: float) -> None:
-        """Note when a byte came last, or when nobody owed any."""
-        received = sum(member.received for member in self._swarm.members)
-        waiting = self._asked or not (self._queue.idle and self._queue.parked)
-        if received != self._received or not self._open_jobs or not waiting or not self._placing.idle:
-            self._last_byte = now
-        if self._control.paused:
+        """Note when a byte came last, or when nobody owed any, and tell what came."""
+        received = 0
+        for member in self._swarm.members:
+            count = member.received
+            received += count
+            fresh = count - self._arrived.get(member.name, 0)
+            if fresh:
+                self._tell.arrived(member.name, fresh)
+                self._arrived[member.name] = count
+        waiting = bool(self._asked) or not (self._queue.idle and self._queue.parked)
+        owed = self._open_jobs > 0 and waiting and self._placing.idle and not self._control.paused
+        self._tell.awaiting(owed)
+        if received != self._received or not owed:
             self._last_byte = now
         self._received = received
 
@@ -436,3 +446,12 @@ class Download:
             self._placing.give_up(job)
             self.close(job)
         self._room.tell()
+
+
+def _last_path(request: Request) -> bytes:
+    """A file that the answer to a request was for; empty if it is wanted no more."""
+    if request.bundles:
+        last = request.bundles[-1]
+        return join(last.directory, last.names[-1])
+    targets = request.parts[-1].job.targets
+    return targets[-1].path if targets else b""

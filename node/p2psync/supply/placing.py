@@ -314,9 +314,9 @@ class Placing:
         elif isinstance(awaited, _Finish):
             self._finished(awaited.job, awaited.targets, fact.results)
         elif isinstance(awaited, _Links):
-            self._ledger.links(awaited.targets, self._without_failures(awaited.targets, fact.results))
+            self._ledger.links(awaited.targets, self._touched(awaited.targets, fact.results))
         elif isinstance(awaited, _Attributes):
-            self._ledger.attributes(awaited.targets, self._without_failures(awaited.targets, fact.results))
+            self._ledger.attributes(awaited.targets, self._touched(awaited.targets, fact.results))
         elif isinstance(awaited, _Directory):
             self._directory(awaited.path, fact.results)
         self._change.tell()
@@ -360,6 +360,14 @@ class Placing:
             else:
                 made.append(result)
         return made
+
+    def _touched(
+        self, targets: Sequence[Target], results: Sequence[orders.Result]
+    ) -> list[tuple[int, int, int, int] | None]:
+        """Links were made, or attributes set."""
+        stamps = self._without_failures(targets, results)
+        self.result.touched += len(stamps) - stamps.count(None)
+        return stamps
 
     def _placed(self, targets: Sequence[Target], results: Sequence[orders.Result]) -> None:
         """Files were made."""

@@ -268,7 +268,7 @@ class Producer:
         if under_way is not None and under_way.left:
             under_way.targets.append(target)
             self._placing.result.reused += entry.size
-            self._tell.advance(entry.size, 0)
+            self._tell.advance(entry.size, 0, reused=entry.size, path=target.path)
             return None
         recipe = None
         if entry.size > SINGLE_CHUNK_MAX:
@@ -293,11 +293,18 @@ class Producer:
         known = [job for job in jobs if job.digest in here or (parts and job.size > SINGLE_CHUNK_MAX)]
         wanted = [Wanted(job, index) for job in known for index in job.missing()]
         while wanted:
+            self._tell_reused(before, wanted[0].job)
+            before = self._placing.result.reused
             # What made way for something new is known only when the writer has said so.
             await self._placing.settled()
             wanted = await self._read(wanted, await self._placing.wait_for_lease(READ_BYTES))
-        if self._placing.result.reused != before:
-            self._tell.advance(self._placing.result.reused - before, 0)
+        self._tell_reused(before, jobs[-1])
+
+    def _tell_reused(self, before: int, job: Job) -> None:
+        """Tell what was taken from this machine since ``before``, and for whom it is looked."""
+        reused = self._placing.result.reused - before
+        if reused:
+            self._tell.advance(reused, 0, reused=reused, path=job.targets[-1].path)
 
     async def _read(self, wanted: list[Wanted], lease: Lease) -> list[Wanted]:
         """Read some of the chunks; returns those that have not been looked for yet."""

@@ -13,6 +13,8 @@ class Result:
         """Paths that could not be put in place, each with its reason."""
         self.changed = 0
         """Files that were made or replaced."""
+        self.touched = 0
+        """Links that were made, and files that got another mode or time."""
         self.reused = 0
         """Bytes that were taken from this machine instead of the network."""
         self.deleted = 0

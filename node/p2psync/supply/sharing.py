@@ -14,7 +14,9 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from p2psync.content.partial import PartialObjects
+from p2psync.content.served import tell_served
 from p2psync.errors import NetworkError, P2psyncError
+from p2psync.events import Teller
 from p2psync.format.coverage import Coverage
 from p2psync.format.paths import join
 from p2psync.format.reserved import PARTIAL
@@ -80,6 +82,7 @@ class Sharing(PartialShare):
         self._listen = ("", 0)
         self._library: StateLibrary | None = None
         self._starting: asyncio.Future[ContentServer] | None = None
+        self._server: ContentServer | None = None
         self._due: dict[str, float] = {}
 
     async def start(self, host: str, port: int) -> None:
@@ -95,6 +98,11 @@ class Sharing(PartialShare):
                 f"cannot listen at {host_port(host, port)}: {error.strerror or error}; "
                 "choose another address with --listen, or do without sharing by --no-share"
             ) from None
+
+    @property
+    def sent(self) -> int:
+        """Bytes of content that others were given."""
+        return 0 if self._server is None else self._server.counters.bytes_sent
 
     async def close(self) -> None:
         if self._starting is not None:
@@ -113,18 +121,23 @@ class Sharing(PartialShare):
         self._starting = asyncio.ensure_future(
             server.ContentServer.start(self._library, *self._listen, node_key=key)
         )
-        return await asyncio.shield(self._starting)  # Half a server could not be closed.
+        self._server = await asyncio.shield(self._starting)  # Half a server could not be closed.
+        return self._server
 
-    async def nominate(self, swarm: Swarm, coverage: Coverage) -> None:
-        """Serve, and keep the sources told that we are here, until cancelled.
+    async def nominate(self, swarm: Swarm, coverage: Coverage, tell: Teller) -> None:
+        """Serve, and keep the sources told that we are here, until cancelled. ``tell`` hears what is given.
 
         Where a node runs on this state directory they are not: it has the same key, and whoever knows it as a
         mirror would forget that for our sake.
         """
         await asyncio.sleep(SHARE_AFTER)
         server = await self._serve()
-        if self._state.node_runs():
-            return
+        async with asyncio.TaskGroup() as group:
+            group.create_task(tell_served(server, tell))
+            if not self._state.node_runs():
+                group.create_task(self._keep_nominated(server, swarm, coverage))
+
+    async def _keep_nominated(self, server: ContentServer, swarm: Swarm, coverage: Coverage) -> None:
         while True:
             now = time.monotonic()
             due = [m for m in swarm.alive() if m.tracker and now >= self._due.get(m.name, now)]

@@ -1,6 +1,6 @@
-"""The displays where there is no terminal, or where a program reads: something now and then.
+"""The displays where nothing can be drawn, or where a program reads: something now and then.
 
-Quick work prints nothing: a cron job mails only its summary and its warnings.
+Quick work prints nothing.
 """
 
 from __future__ import annotations
@@ -9,22 +9,35 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
+from p2psync.events import Resting
 from p2psync.progress import Progress, ProgressMeter
-from p2psync.text import clean_text, count, duration, rate, share, size
+from p2psync.text import clean_text, count
+from p2psync.ui.figures import figures, has_answered, headline
 
 LINE_EVERY: Final = 10.0
 """Seconds between two lines for people, so that a log of hours stays readable."""
 EVENT_EVERY: Final = 1.0
 """Seconds between two progress events for programs (docs/json.md promises no more)."""
+REST_EVERY: Final = 60.0
+"""Seconds between two events for programs at rest: what a mirror gives to others is worth a line a minute."""
 
 
 class Ticker:
-    """Calls ``show`` with the progress each ``every`` seconds until stopped; not while nothing goes on."""
+    """Calls ``show`` with the progress each ``every`` seconds until stopped; at rest when that begins and
+    each ``rest_every`` seconds (None: never); and not while nothing goes on.
+    """
 
-    def __init__(self, meter: ProgressMeter, show: Callable[[Progress], None], every: float) -> None:
+    def __init__(
+        self,
+        meter: ProgressMeter,
+        show: Callable[[Progress], None],
+        every: float,
+        rest_every: float | None = None,
+    ) -> None:
         self._meter = meter
         self._show = show
         self._every = every
+        self._rest_every = rest_every
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="p2psync-progress", daemon=True)
 
@@ -36,10 +49,16 @@ class Ticker:
         self._thread.join()
 
     def _run(self) -> None:
+        rested: Resting | None = None
+        rest_due = 0.0
         while not self._stopped.wait(self._every):
             now = self._meter.progress()
             if not now.phase:
-                continue
+                resting = None if self._rest_every is None else now.resting
+                if resting is None or (resting == rested and now.seconds < rest_due):
+                    continue
+                rest_due = now.seconds + (self._rest_every or 0.0)
+            rested = now.resting
             try:
                 self._show(now)
             except (OSError, ValueError):  # The reader is gone, or the disk full; the work is not.
@@ -48,18 +67,8 @@ class Ticker:
 
 def line(now: Progress) -> str:
     """One line of text for the whole state."""
-    parts = [f"{clean_text(now.phase)}:"]
-    if now.total_bytes:
-        parts.append(f"{share(now.bytes, now.total_bytes)}, {size(now.bytes)} of {size(now.total_bytes)}")
-    else:
-        parts.append(size(now.bytes))
-    parts.append(f"at {rate(now.rate)},")
-    parts.append(
-        f"{now.files:,} of {now.total_files:,} files" if now.total_files else count(now.files, "file")
-    )
-    text = " ".join(parts)
-    if now.sources:
-        text += f", {count(len(now.sources), 'source')}"
-    if now.eta is not None:
-        text += f", {duration(now.eta)} left"
-    return text
+    words = [*headline(now), *figures(now)]
+    answering = sum(map(has_answered, now.sources))
+    if answering:
+        words.append(count(answering, "source"))
+    return f"{clean_text(now.phase)}: {', '.join(words)}"

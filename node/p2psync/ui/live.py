@@ -1,25 +1,26 @@
-"""The display on a terminal: one bar for all, one line for each source, redrawn in place, by rich."""
+"""The display on a terminal: one bar for all, one line for each source, redrawn in place, by rich.
+
+What it says, and how it fits, is ``layout``'s.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+import threading
+import time
+from typing import Final
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, RenderableType
 from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
-from p2psync.errors import show_path
-from p2psync.progress import Progress, ProgressMeter, SourceProgress
-from p2psync.text import clean_text, duration, rate, share, size
+from p2psync.progress import Progress, ProgressMeter
+from p2psync.ui.layout import ASCII, UNICODE, Line, Signs, layout
 
-REDRAWS_PER_SECOND = 8
-"""Fast enough to look alive, slow enough to cost nothing and to go over a slow ssh line."""
-OTHER_ROWS = 4
-"""Rows of the terminal that the list of sources leaves free."""
-SOURCE_NAME_WIDTH = 44
+REDRAW_EVERY: Final = 0.125
+"""Seconds: fast enough to look alive, slow enough to cost nothing and to go over a slow ssh line."""
+REST_EVERY: Final = 1.0
+"""Seconds while nothing goes on but serving: a mirror rests for months, perhaps in a window somewhere."""
 
 
 class LiveDisplay:
@@ -28,77 +29,57 @@ class LiveDisplay:
     def __init__(self, meter: ProgressMeter) -> None:
         self._meter = meter
         self._console = Console(stderr=True, highlight=False)
+        self._drawn: tuple[int, list[Line]] | None = None
+        self._stopped = threading.Event()
         self._live = Live(
-            get_renderable=self._draw,
+            get_renderable=lambda: render(self._drawn[1] if self._drawn else []),
             console=self._console,
-            refresh_per_second=REDRAWS_PER_SECOND,
+            auto_refresh=False,
             transient=True,
             redirect_stdout=sys.stdout.isatty(),  # What is printed meanwhile scrolls above the display.
             redirect_stderr=True,
         )
+        self._thread = threading.Thread(target=self._run, name="p2psync-display", daemon=True)
 
     def start(self) -> None:
         self._live.start()
+        self._thread.start()
 
     def stop(self) -> None:
+        self._stopped.set()
+        self._thread.join()
         self._live.stop()
 
-    def _draw(self) -> RenderableType:
-        return render(self._meter.progress(), max(1, self._console.size.height - OTHER_ROWS))
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            now = self._meter.progress()
+            try:
+                self._draw(now)
+            except OSError:  # The terminal is gone; the work is not.
+                return
+            self._stopped.wait(REDRAW_EVERY if now.phase else REST_EVERY)
+
+    def _draw(self, now: Progress) -> None:
+        """Draw what has changed. The last column stays free: where it is written some terminals wrap."""
+        width, height = self._console.size
+        signs = signs_of(self._console.encoding)
+        drawn = width, layout(now, max(width - 1, 1), max(height - 1, 1), signs, at=time.time())
+        if drawn != self._drawn:
+            self._drawn = drawn
+            self._live.refresh()
 
 
-def render(now: Progress, max_sources: int) -> RenderableType:
-    """The whole display as a rich renderable. Names are hostile: they come as plain text, never as markup."""
-    if not now.phase:
-        return Text("")
-    rows: list[RenderableType] = [_overall(now)]
-    if now.total_files:
-        rows.append(Text(f"  {now.files:,} of {now.total_files:,} files"))
-    elif now.files:
-        rows.append(Text(f"  {now.files:,} files"))
-    if now.sources:
-        rows.append(_sources(now.sources, max_sources))
-    return Group(*rows)
+def signs_of(encoding: str) -> Signs:
+    """What to draw with where text is encoded so."""
+    return UNICODE if encoding.lower().startswith("utf") else ASCII
 
 
-def _overall(now: Progress) -> RenderableType:
-    line = Table.grid(padding=(0, 1), expand=True)
-    line.add_column(no_wrap=True)
-    line.add_column(ratio=1, min_width=8)
-    line.add_column(justify="right", no_wrap=True)
-    known = bool(now.total_bytes or now.total_files)
-    bar = ProgressBar(total=1.0 if known else None, completed=now.fraction, pulse=not known)
-    figures = size(now.bytes)
-    if now.total_bytes:
-        figures = f"{share(now.bytes, now.total_bytes)}  {figures} of {size(now.total_bytes)}"
-    figures += f"  {rate(now.rate)}"
-    if now.eta is not None:
-        figures += f"  {duration(now.eta)} left"
-    line.add_row(Text(clean_text(now.phase), style="bold"), bar, Text(figures))
-    return line
-
-
-def _sources(lines: Sequence[SourceProgress], max_sources: int) -> RenderableType:
-    """One row a source, the busiest when there is no room for all."""
-    total = sum(line.received for line in lines)
-    shown = lines
-    if len(lines) > max_sources:
-        busiest = sorted(lines, key=lambda line: (line.rate, line.received), reverse=True)[: max_sources - 1]
-        shown = [line for line in lines if line in busiest]
-    table = Table.grid(padding=(0, 2))
-    table.add_column(max_width=SOURCE_NAME_WIDTH, no_wrap=True, overflow="ellipsis")
-    for _ in range(3):
-        table.add_column(justify="right", no_wrap=True)
-    table.add_column(no_wrap=True)
-    for line in shown:
-        style = "red" if line.state == "banned" else "yellow" if line.state else ""
-        table.add_row(
-            Text("  " + show_path(line.name), style=style),
-            Text(share(line.received, total)),
-            Text(size(line.received)),
-            Text(rate(line.rate)),
-            Text(show_path(line.state), style=style),
-        )
-    if len(shown) < len(lines):
-        table.add_row(Text(f"  and {len(lines) - len(shown)} more"), "", "", "", "")
-    return table
+def render(lines: list[Line]) -> RenderableType:
+    """Lines as a rich renderable. Names are hostile: they come as plain text, never as markup."""
+    text = Text(no_wrap=True, overflow="crop")
+    for number, line in enumerate(lines):
+        if number:
+            text.append("\n")
+        for span in line:
+            text.append(span.text, span.style or None)
+    return text
