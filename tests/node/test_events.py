@@ -8,10 +8,14 @@ from p2psync.events import (
     SILENT,
     WARNINGS_REMEMBERED,
     Advanced,
+    Arrived,
+    Awaiting,
     Event,
     FileDone,
     Phase,
     Received,
+    Resting,
+    Served,
     SourceState,
     Teller,
     Warned,
@@ -28,19 +32,29 @@ def test_each_method_tells_its_event(heard: list[Event]) -> None:
     tell = Teller(heard.append, files=True)
     tell.phase("fetching", 10, 1)
     tell.advance(10, 1)
+    tell.advance(5, 0, reused=5, path=b"g")
+    tell.awaiting(True)
+    tell.arrived("a:1", 12)
     tell.received("a:1", 10)
+    tell.served(7, 1)
     tell.source_state("a:1", "banned")
     tell.warn("careful")
     tell.file_done(b"f", 10)
     tell.idle()
+    tell.rest("up to date", 1.0, 2.0)
     assert heard == [
         Phase("fetching", 10, 1),
         Advanced(10, 1),
+        Advanced(5, 0, 5, b"g"),
+        Awaiting(True),
+        Arrived("a:1", 12),
         Received("a:1", 10),
+        Served(7, 1),
         SourceState("a:1", "banned"),
         Warned("careful"),
         FileDone(b"f", 10),
         Phase(""),
+        Resting("up to date", 1.0, 2.0),
     ]
 
 

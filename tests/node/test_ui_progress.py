@@ -9,10 +9,21 @@ from typing import Any
 
 import pytest
 
-from p2psync.events import Advanced, FileDone, Phase, Received, SourceState
+from p2psync.events import (
+    Advanced,
+    Arrived,
+    Awaiting,
+    FileDone,
+    Phase,
+    Received,
+    Resting,
+    Served,
+    SourceState,
+)
 from p2psync.progress import (
     RATE_WINDOW,
     SAMPLE_EVERY,
+    STALLED_AFTER,
     Progress,
     ProgressMeter,
     RateMeter,
@@ -93,6 +104,103 @@ def test_a_new_phase_starts_again_and_sources_stay(clock: Clock) -> None:
     assert [(s.name, s.received, s.state) for s in now.sources] == [("a:1", 70, ""), ("b:2", 30, "banned")]
 
 
+def test_reused_bytes_are_done_and_no_rate(clock: Clock) -> None:
+    progress = ProgressMeter(clock)
+    progress.hear(Phase("fetching", 10_000))
+    for _ in range(20):
+        clock.now += 0.1
+        progress.hear(Advanced(400, 0, reused=390))
+    now = progress.progress()
+    assert (now.bytes, now.reused) == (8000, 7800)
+    assert now.rate == pytest.approx(100, rel=0.1)
+    assert now.eta == pytest.approx(0.5, rel=0.1), "what is left goes on as it did, reuse included"
+
+
+def test_the_rate_is_that_of_the_wire(clock: Clock) -> None:
+    progress = ProgressMeter(clock)
+    progress.hear(Phase("fetching", 100_000))
+    progress.hear(Awaiting(True))
+    for _ in range(20):
+        clock.now += 0.1
+        progress.hear(Arrived("a:1", 100))
+    now = progress.progress()
+    assert now.bytes == 0, "nothing is verified yet"
+    assert now.rate == pytest.approx(1000, rel=0.1)
+    assert now.sources[0].rate == pytest.approx(1000, rel=0.1)
+    assert now.eta == pytest.approx(100, rel=0.1)
+
+
+def test_silence_is_a_stall_while_others_owe_something(clock: Clock) -> None:
+    progress = ProgressMeter(clock)
+    progress.hear(Phase("fetching", 100_000))
+    progress.hear(Awaiting(True))
+    for _ in range(20):
+        clock.now += 0.1
+        progress.hear(Arrived("a:1", 100))
+    before = progress.progress()
+    clock.now += STALLED_AFTER * 0.9
+    assert (progress.progress().rate, progress.progress().stalled) == (before.rate, None), (
+        "no rate that sinks"
+    )
+    clock.now += 9.3
+    now = progress.progress()
+    assert (now.rate, now.eta) == (0, None)
+    assert now.stalled == pytest.approx(12)
+    progress.hear(Arrived("b:2", 100))
+    assert progress.progress().stalled is None
+
+
+def test_a_slow_disk_is_no_stall(clock: Clock) -> None:
+    progress = ProgressMeter(clock)
+    progress.hear(Phase("fetching", 100_000))
+    progress.hear(Awaiting(True))
+    progress.hear(Arrived("a:1", 100))
+    progress.hear(Awaiting(False))
+    clock.now += 60
+    assert progress.progress().stalled is None
+    progress.hear(Awaiting(True))
+    assert progress.progress().stalled is None, "they have owed it only from now on"
+    progress.hear(Phase("finishing"))
+    clock.now += 60
+    assert progress.progress().stalled is None
+
+
+def test_what_was_interrupted_goes_on_where_it_was(clock: Clock) -> None:
+    progress = ProgressMeter(clock)
+    progress.hear(Phase("fetching", 1000, 10, done_bytes=600, done_files=6))
+    now = progress.progress()
+    assert (now.bytes, now.files, now.fraction, now.reused, now.rate) == (600, 6, 0.6, 0, 0)
+    progress.hear(Advanced(400, 4))
+    assert progress.progress().fraction == 1
+
+
+def test_what_is_given_to_others_is_told(clock: Clock) -> None:
+    progress = ProgressMeter(clock)
+    progress.hear(Phase("fetching"))
+    for _ in range(20):
+        clock.now += 0.1
+        progress.hear(Served(100, 2))
+    progress.hear(Phase("finishing"))
+    now = progress.progress()
+    assert (now.sent, now.peers) == (2000, 2)
+    assert now.sent_rate == pytest.approx(1000, rel=0.1)
+
+
+def test_a_node_at_rest_forgets_the_sources_of_its_last_run(clock: Clock) -> None:
+    progress = ProgressMeter(clock)
+    progress.hear(Phase("fetching"))
+    progress.hear(Received("a:1", 70))
+    clock.now += 100
+    progress.hear(Resting("up to date", 5.0, 6.0))
+    now = progress.progress()
+    assert (now.phase, now.sources, now.resting) == ("", (), Resting("up to date", 5.0, 6.0))
+    clock.now += 3600
+    progress.hear(Phase("looking up"))
+    clock.now += 2
+    now = progress.progress()
+    assert (now.seconds, now.resting) == (2, None), "the next run has a time of its own"
+
+
 def test_done_is_never_more_than_all() -> None:
     assert Progress(bytes=200, total_bytes=100).fraction == 1
     assert Progress(files=1, total_files=4).fraction == 0.25
@@ -124,8 +232,14 @@ def working() -> ProgressMeter:
 
 def test_a_line_says_it_all() -> None:
     now = Progress("fetch", 1536, 4096, 3, 10, 512.0, 5.0, 3.0, (SourceProgress("a:1", 1536),))
-    assert line(now) == "fetch: 38 %, 1.50 KiB of 4.00 KiB at 512 B/s, 3 of 10 files, 1 source, 5.0 s left"
-    assert line(Progress("publish\x1b[2J", files=1)) == "publish\\#033[2J: 0 B at 0 B/s, 1 file"
+    assert line(now) == (
+        "fetch: 38 %, 5.0 s left, 1.50 KiB of 4.00 KiB, 512 B/s, 3 of 10 files, 3.0 s so far, 1 source"
+    )
+    assert line(Progress("publish\x1b[2J", files=1)) == "publish\\#033[2J: 1 file, 0.0 s so far"
+    silent = now._replace(stalled=12.0, rate=0.0, eta=None, sources=(SourceProgress("b:2"),))
+    assert line(silent) == (
+        "fetch: 38 %, stalled for 12 s, 1.50 KiB of 4.00 KiB, 3 of 10 files, 3.0 s so far"
+    )
 
 
 def test_lines_come_while_it_lasts_and_stop() -> None:
@@ -144,7 +258,7 @@ def test_lines_come_while_it_lasts_and_stop() -> None:
     assert written.wait(60)
     display.stop()
     said = stream.getvalue()
-    assert said.startswith("fetch: 0 B")
+    assert said.startswith("fetch: 0.0 s so far")
     assert stream.getvalue() == said
 
 
@@ -187,6 +301,90 @@ def test_quick_work_prints_nothing_but_warnings(options: Any, capsys: pytest.Cap
         tell.warn("careful")
     assert capsys.readouterr() == ("", "")
     assert warned == ["careful"]
+
+
+def test_lines_come_to_who_asks_and_to_terminals_that_cannot_be_drawn_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("p2psync.ui.lines.LINE_EVERY", 0.001)
+
+    def said(*, lines: bool) -> str:
+        class Meter(ProgressMeter):
+            looks = 0
+
+            def progress(self) -> Progress:
+                now = super().progress()
+                self.looks += bool(now.phase)
+                if self.looks == 2:  # The first was shown since.
+                    looked.set()
+                return now
+
+        looked = threading.Event()
+        monkeypatch.setattr("p2psync.ui.observer.ProgressMeter", Meter)
+        with observing(print, lines=lines) as tell:
+            tell.phase("fetching", 10, 1)
+            if lines or sys.stderr.isatty():
+                assert looked.wait(60)
+        return "".join(capsys.readouterr())
+
+    assert said(lines=False) == "", "cron mails whatever is printed"
+    assert said(lines=True).startswith("fetching: 0 %")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "dumb")
+    assert said(lines=False).startswith("fetching: 0 %")
+
+
+def test_what_is_stopped_leaves_a_line_that_says_how_far_it_came(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def stop(*, lines: bool, quiet: bool = False) -> str:
+        with pytest.raises(KeyboardInterrupt), observing(print, lines=lines, quiet=quiet) as tell:
+            tell.phase("fetching", 100, 10)
+            tell.advance(25, 1)
+            raise KeyboardInterrupt
+        return "".join(capsys.readouterr())
+
+    assert stop(lines=True).startswith("fetching: 25 %, 25 B of 100 B, ")
+    assert stop(lines=False) == stop(lines=True, quiet=True) == ""
+
+
+def test_a_program_hears_of_rest_when_it_begins_and_then_seldom(clock: Clock) -> None:
+    rounds = threading.Semaphore(0)
+    go_on = threading.Semaphore(0)
+
+    class Meter(ProgressMeter):
+        def progress(self) -> Progress:
+            rounds.release()
+            assert go_on.acquire(timeout=60)
+            return super().progress()
+
+    meter = Meter(clock)
+    seen: list[Resting | None] = []
+    display = Ticker(meter, lambda now: seen.append(now.resting), 0.001, rest_every=60)
+    display.start()
+    expected: list[Resting | None] = []
+
+    def round_(told: Resting | None) -> None:
+        assert rounds.acquire(timeout=60)
+        expected.extend([] if told is None else [told])
+        go_on.release()
+
+    meter.hear(Resting("up to date", 1.0, 2.0))
+    round_(Resting("up to date", 1.0, 2.0))
+    round_(None)
+    assert rounds.acquire(timeout=60)
+    clock.now += 61
+    rounds.release()
+    round_(Resting("up to date", 1.0, 2.0))
+    assert rounds.acquire(timeout=60)
+    meter.hear(Resting("up to date", 1.0, 3.0))
+    rounds.release()
+    round_(Resting("up to date", 1.0, 3.0))
+    assert rounds.acquire(timeout=60)
+    display._stopped.set()
+    go_on.release()
+    display.stop()
+    assert seen == expected
 
 
 def test_rich_is_not_loaded_without_a_terminal() -> None:

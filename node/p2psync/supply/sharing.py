@@ -121,8 +121,9 @@ class Sharing(PartialShare):
         self._starting = asyncio.ensure_future(
             server.ContentServer.start(self._library, *self._listen, node_key=key)
         )
-        self._server = await asyncio.shield(self._starting)  # Half a server could not be closed.
-        return self._server
+        started = await asyncio.shield(self._starting)  # Half a server could not be closed.
+        self._server = started
+        return started
 
     async def nominate(self, swarm: Swarm, coverage: Coverage, tell: Teller) -> None:
         """Serve, and keep the sources told that we are here, until cancelled. ``tell`` hears what is given.

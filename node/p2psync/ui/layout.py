@@ -61,7 +61,7 @@ def layout(now: Progress, width: int, height: int, signs: Signs = UNICODE, *, at
         return []
     lines = [_first(now, width, signs)]
     lines += [[Span(line)] for line in flow(figures(now), width, min(FIGURE_LINES, height - 1))]
-    if now.path and len(lines) < height:
+    if now.path and len(lines) < height and width > len(INDENT):
         path = shorten(show_path(now.path), width - len(INDENT), signs.more)
         lines.append([Span(INDENT + path, "dim")])
     if len(lines) < height:
