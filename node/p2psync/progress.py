@@ -135,6 +135,7 @@ class ProgressMeter:
         self._sources: dict[str, _Source] = {}
         self._sent = RateMeter(self._started)
         self._peers = 0
+        self._ended = False
         self._resting: Resting | None = None
         self._begin(Phase(""), self._started)
 
@@ -151,12 +152,12 @@ class ProgressMeter:
             now = self._clock()
             match event:
                 case Phase():
-                    if not self._phase.name:  # A run begins; a node has many.
+                    if self._ended and event.name:  # A node has many runs, each with a time of its own.
                         self._started = now
-                    self._resting = None
+                    self._ended, self._resting = not event.name, None
                     self._begin(event, now)
                 case Resting():
-                    self._resting = event
+                    self._ended, self._resting = True, event
                     self._sources.clear()  # Else a node would remember them for months.
                     self._begin(Phase(""), now)
                 case Awaiting(others):

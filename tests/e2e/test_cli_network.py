@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
+import pty
 import re
 import signal
 import socket
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.e2e.harness import PROGRAM, Network, Node, assert_same_tree, make_tree, total_size
@@ -16,7 +19,12 @@ from tests.help.waiting import until
 
 DONE = {
     *("event", "archive", "seq", "files", "bytes", "received", "reused", "deleted", "sources", "seconds"),
+    *("changed", "touched", "missing", "failed", "unread", "sent", "speedup"),
 }
+
+
+def path_of(event: dict[str, Any]) -> bytes:
+    return base64.b64decode(event["path_b64"]) if "path_b64" in event else event["path"].encode()
 
 
 @pytest.fixture
@@ -46,7 +54,7 @@ def test_both_signals_stop_a_node(net: Network, number: signal.Signals) -> None:
     node = net.node("alone")
     node.signal(number)
     assert node.wait() == 0
-    assert [event["event"] for event in node.events] == ["ready"]
+    assert [event["event"] for event in node.events if event["event"] != "resting"] == ["ready"]
 
 
 def test_a_port_that_is_taken_is_a_network_error(net: Network) -> None:
@@ -71,10 +79,7 @@ def test_a_program_hears_of_each_file_and_of_progress(
     fetch = net.run("fetch", url, copy, *options, state="client")
     files = [event for event in fetch.events if event["event"] == "file"]
     assert all(list(event)[:2] == ["event", "path"] for event in files)
-    names = {
-        base64.b64decode(event["path_b64"]) if "path_b64" in event else event["path"].encode()
-        for event in files
-    }
+    names = set(map(path_of, files))
     there = [path for path in tree.rglob("*") if path.is_file() and not path.is_symlink()]
     assert names == {os.fsencode(path.relative_to(tree)) for path in there}
     assert sum(event["size"] for event in files) == total_size(tree)
@@ -89,10 +94,19 @@ def test_a_program_hears_of_each_file_and_of_progress(
         "rate",
         "eta",
         "seconds",
+        "reused",
+        "stalled",
+        "path",
+        "sent",
+        "sent_rate",
+        "peers",
         "sources",
     ]
     assert told
-    assert all(list(event) == order for event in told)
+    at_files = [event for event in told if "path" in event]
+    assert all([key for key in event if key != "path_b64"] == order for event in at_files)
+    assert {event["phase"] for event in at_files} == {"fetching"}
+    assert set(map(path_of, at_files)) <= names
     assert told[-1]["seconds"] >= len(told), "one a second at most"
     assert list(told[-1]["sources"]) == [origin.address]
     assert list(told[-1]["sources"][origin.address]) == ["bytes", "rate", "state"]
@@ -109,6 +123,9 @@ def test_fetch_ends_with_the_whole_account(
     assert (done["archive"], done["seq"], done["bytes"]) == (url, 1, total_size(tree))
     assert list(done["sources"]) == [origin.address]
     assert done["received"] >= done["bytes"]
+    assert done["speedup"] == round(done["bytes"] / done["received"], 2)
+    assert (done["missing"], done["failed"], done["unread"], done["sent"]) == (0, 0, 0, 0)
+    assert done["changed"] == done["files"]
     assert_same_tree(tree, tmp_path / "copy")
 
 
@@ -159,17 +176,30 @@ def test_an_interrupted_fetch_ends_with_20_and_goes_on(
     assert_same_tree(tree, tmp_path / "copy")
 
 
-def test_people_read_a_summary_and_nothing_with_quiet(
-    net: Network, url: str, origin: Node, tmp_path: Path
-) -> None:
-    def fetch(name: str, *options: str) -> str:
-        argv = [*PROGRAM, "fetch", url, str(tmp_path / name), "--source", origin.address, *options]
-        argv += ["--state", str(tmp_path / f"state-{name}")]
-        done = subprocess.run(argv, capture_output=True, text=True, check=True)
-        assert done.stderr == ""
-        return done.stdout
+def test_people_read_a_summary_and_cron_nothing(net: Network, url: str, origin: Node, tmp_path: Path) -> None:
+    def words(name: str, *options: str) -> list[str]:
+        fetch = ["fetch", url, str(tmp_path / name), "--source", origin.address, *options]
+        return [*PROGRAM, *fetch, "--state", str(tmp_path / f"state-{name}")]
 
-    summary, sources = fetch("told").splitlines()
+    def at_a_terminal(name: str, *options: str) -> list[str]:
+        main, other = pty.openpty()
+        process = subprocess.Popen(words(name, *options), stdout=other, stderr=other)
+        os.close(other)
+        said = b""
+        with os.fdopen(main, "rb", buffering=0) as terminal, contextlib.suppress(OSError):
+            while part := terminal.read(65536):  # Linux says EIO when the last writer is gone.
+                said += part
+        assert process.wait() == 0
+        plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|\r", "", said.decode())
+        return [line for line in plain.splitlines() if line.startswith(("snapshot", "from"))]
+
+    def in_cron(name: str, *options: str) -> tuple[str, str]:
+        done = subprocess.run(words(name, *options), capture_output=True, text=True, check=True)
+        return done.stdout, done.stderr
+
+    summary, sources = at_a_terminal("told")
     assert summary.startswith("snapshot 1: ")
     assert sources == f"from {origin.address} 100 %"
-    assert fetch("silent", "--quiet") == ""
+    assert at_a_terminal("silent", "--quiet") == []
+    assert in_cron("nightly") == ("", "")
+    assert in_cron("asked", "-v")[0].startswith("snapshot 1: ")

@@ -99,14 +99,14 @@ class Output:
             phase=now.phase,
             bytes=now.bytes,
             total_bytes=now.total_bytes,
-            reused=now.reused,
             files=now.files,
             total_files=now.total_files,
-            **(name_fields(now.path, "path") if now.path else {}),
             rate=round(now.rate),
-            stalled=None if now.stalled is None else round(now.stalled, 1),
             eta=None if now.eta is None else round(now.eta, 1),
             seconds=round(now.seconds, 3),
+            reused=now.reused,
+            stalled=None if now.stalled is None else round(now.stalled, 1),
+            **(name_fields(now.path, "path") if now.path else {}),
             **sharing,
             sources={
                 source.name: {"bytes": source.received, "rate": round(source.rate), "state": source.state}

@@ -96,7 +96,7 @@ def command(
     )
     what = "published" if done.changed else "unchanged:"
     unread = f"; {count(done.unread, 'path')} could not be read" if done.unread else ""
-    out.summary(
+    (out.say if done.exit_code else out.summary)(
         f"{what} {count(done.files, 'file')}, {size(done.bytes)} as "
         f"snapshot {done.head.seq}; read {size(done.read_bytes)} in {duration(seconds)}{unread}"
     )

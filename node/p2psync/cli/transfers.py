@@ -26,8 +26,9 @@ def report(out: Output, summary: FetchSummary, *, logged: bool = False) -> int:
     """Print the summary and the last event; returns the exit code. What is missing was warned about
     before. ``logged``: the command stays, and what it says goes into a log.
     """
+    say = out.say if logged or summary.exit_code or summary.banned else out.summary
     for line in describe(summary):
-        (out.say if logged else out.summary)(line)
+        say(line)
     event = summary.as_event()
     out.event(event.pop("event"), **event)
     return summary.exit_code

@@ -121,7 +121,7 @@ class Sharing(PartialShare):
         self._starting = asyncio.ensure_future(
             server.ContentServer.start(self._library, *self._listen, node_key=key)
         )
-        started = await asyncio.shield(self._starting)  # Half a server could not be closed.
+        started: ContentServer = await asyncio.shield(self._starting)  # Half one could not be closed.
         self._server = started
         return started
 
