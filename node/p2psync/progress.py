@@ -51,6 +51,10 @@ class RateMeter:
         while len(self._samples) > 1 and now - self._samples[1][0] >= RATE_WINDOW:
             self._samples.popleft()
 
+    def restart(self, now: float) -> None:
+        """What came before is no part of the rate any more."""
+        self._samples = deque([(now, self.total)])
+
     def rate(self, now: float) -> float:
         """Falls to zero within RATE_WINDOW after the last byte."""
         start, count = self._samples[0]
@@ -170,6 +174,9 @@ class ProgressMeter:
                     self._files += files
                     self._path = path or self._path
                 case Arrived(source, count):
+                    if self._stalled(now) is not None:
+                        for meter in (self._bytes, self._arrived, self._source(source, now).arrived):
+                            meter.restart(now)
                     self._heard = now
                     self._arrived.add(count, now)
                     self._source(source, now).arrived.add(count, now)
@@ -181,6 +188,11 @@ class ProgressMeter:
                     self._sent.add(count, now)
                     self._peers = peers
 
+    def _stalled(self, now: float) -> float | None:
+        """Seconds of silence, where they are many and others owe something."""
+        silent = now - self._heard
+        return silent if self._awaiting and silent >= STALLED_AFTER else None
+
     def _source(self, name: str, now: float) -> _Source:
         found = self._sources.get(name)
         if found is None:
@@ -191,8 +203,7 @@ class ProgressMeter:
         """How far the work is now."""
         with self._lock:
             now = self._clock()
-            phase, silent = self._phase, now - self._heard
-            stalled = silent if self._awaiting and silent >= STALLED_AFTER else None
+            phase, stalled = self._phase, self._stalled(now)
             # A rate that sinks in silence was never anybody's: it stays as it was, and then it is a stall.
             at = self._heard if self._awaiting else now
             flow = self._arrived if self._arrived.total else self._worked

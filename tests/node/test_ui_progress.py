@@ -146,8 +146,12 @@ def test_silence_is_a_stall_while_others_owe_something(clock: Clock) -> None:
     now = progress.progress()
     assert (now.rate, now.eta) == (0, None)
     assert now.stalled == pytest.approx(12)
-    progress.hear(Arrived("b:2", 100))
-    assert progress.progress().stalled is None
+    for _ in range(20):
+        progress.hear(Arrived("b:2", 100))
+        clock.now += 0.1
+    now = progress.progress()
+    assert now.stalled is None
+    assert now.rate == pytest.approx(1000, rel=0.1), "the stall is over, and not averaged with what follows"
 
 
 def test_a_slow_disk_is_no_stall(clock: Clock) -> None:

@@ -91,4 +91,4 @@ def _tell_end(now: Progress, lines_to: TextIO) -> None:
 
     if now.bytes or now.files:
         with suppress(OSError, ValueError):
-            print(line(now), file=lines_to, flush=True)
+            print(line(now._replace(eta=None, stalled=None)), file=lines_to, flush=True)
