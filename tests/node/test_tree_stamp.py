@@ -12,9 +12,11 @@ from tests.node.publishing import write
 from p2psync.events import SILENT
 from p2psync.format.reserved import TEMPORARY_PREFIX
 from p2psync.rules.filter import Filter
+from p2psync.tree import statx
+from p2psync.tree.checker import stamp_of_directory
 from p2psync.tree.report import Report
 from p2psync.tree.scan import scan_directory
-from p2psync.tree.stamp import directory_stamp, stamp_of_directory
+from p2psync.tree.stamp import directory_stamp
 
 
 def stamps(top: Path, directory: bytes = b"", hidden: frozenset[bytes] = frozenset()) -> bytes:
@@ -23,6 +25,9 @@ def stamps(top: Path, directory: bytes = b"", hidden: frozenset[bytes] = frozens
     try:
         walked = directory_stamp(scan_directory(fd, directory, Filter(), Report(SILENT), hidden))
         assert stamp_of_directory(fd, directory, hidden) == walked
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(statx, "attributes", lambda fd, names: None)
+            assert stamp_of_directory(fd, directory, hidden) == walked
         return walked
     finally:
         os.close(fd)
@@ -44,6 +49,12 @@ def test_the_stamp_on_disk_is_that_of_a_walk(tree: Path) -> None:
     os.symlink("nowhere", tree / "link")
     os.mkfifo(tree / "pipe")
     write(tree / "ancient", b"x", mtime_ns=-(10**18))
+    write(tree / "far", b"x", mtime_ns=2**62)
+    os.mkfifo(tree / "z" / "pipe")
+    before, inner = stamps(tree), stamps(tree, b"z")
+    (tree / "z" / "pipe").unlink()
+    os.utime(tree / "z", ns=(0, 0))
+    assert stamps(tree, b"z") == inner
     before = stamps(tree)
     assert stamps(tree, b"z") != before
     for left_out in (tree / "pipe", tree / ".p2psync"):
@@ -102,3 +113,9 @@ def test_a_temporary_name_is_left_out_of_a_walk_without_a_word_and_makes_a_direc
         assert directory_stamp(rows) == before != stamp_of_directory(fd, b"")
     finally:
         os.close(fd)
+
+
+def test_a_directory_of_very_many_names(tree: Path) -> None:
+    for number in range(2 * statx.AT_ONCE + 1):
+        os.symlink("nowhere", tree / f"{number}")
+    assert stamps(tree) == stamps(tree)

@@ -17,6 +17,7 @@ from tests.node.simulator import MTIME
 
 from p2psync.arena import Arena
 from p2psync.format.reserved import PARTIAL
+from p2psync.tree.checker import stamp_of_directory
 from p2psync.tree.maker import NOTHING_DONE
 from p2psync.tree.orders import (
     Broken,
@@ -35,7 +36,6 @@ from p2psync.tree.orders import (
     Remove,
     Tidy,
 )
-from p2psync.tree.stamp import stamp_of_directory
 from p2psync.tree.worker import ROWS_AHEAD, Writer, WriterKind, open_writer
 from p2psync.tree.worker_process import ProcessWriter
 

@@ -10,15 +10,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Collection, Iterable
-from operator import itemgetter
+from array import array
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
-import msgpack
 from blake3 import blake3
-
-from p2psync.format.limits import INT64_MAX
-from p2psync.format.reserved import RESERVED_NAMES
 
 # A later change is unseen if it falls into the same tick of the file system's clock as the one that was
 # read: kernels stamp with a clock of 1 to 10 ms; FAT counts times in 2 s and some network file systems in
@@ -28,13 +24,17 @@ COARSE_TICK_NS: Final = 2_000_000_000
 NO_STAMP: Final = b""
 """In place of a directory's stamp: look at it again next time."""
 
-_VERSION: Final = 2
-_TYPE: Final = 0o170000
-_DIR: Final = 0o040000
-_PLAIN: Final = frozenset({_DIR, 0o100000, 0o120000})  # directories, files and links: what a listing can hold
-_by_name: Final = itemgetter(0)
-_ENCODING: Final = sys.getfilesystemencoding()
-_ERRORS: Final = sys.getfilesystemencodeerrors()
+_VERSION: Final = b"\3"
+_NS: Final = 1_000_000_000
+_HIGH_BYTE: Final = 1 if sys.byteorder == "little" else 0
+_HIGH_HALF: Final = _HIGH_BYTE
+DIRECTORY: Final = b"d"
+FILE_OR_LINK: Final = b"f"
+OTHER: Final = b"x"
+_KINDS: Final = b"".join(
+    {0x40: DIRECTORY, 0x80: FILE_OR_LINK, 0xA0: FILE_OR_LINK}.get(high & 0xF0, OTHER) for high in range(256)
+)
+"""By the upper byte of a mode."""
 
 Row = tuple[bytes, int, int, int, int, int]
 """name, mode with type bits, size, mtime_ns, ctime_ns, ino: `p2psync.tree.scan.Found`, or like it."""
@@ -65,6 +65,68 @@ def is_racy(mtime_ns: int, ctime_ns: int, hashed_ns: int) -> bool:
     return hashed_ns > 0 and min(mtime_ns, ctime_ns) >= hashed_ns - tick
 
 
+class Columns(NamedTuple):
+    """Attributes of some names, each as packed numbers of this machine, in their order; times as seconds and
+    nanoseconds.
+    """
+
+    mode: bytes
+    """With type bits, two bytes each."""
+    ino: bytes
+    size: bytes
+    ctime: bytes
+    mtime: bytes
+    """These have eight bytes each."""
+    ctime_ns: bytes
+    mtime_ns: bytes
+    """Four bytes each."""
+
+    @classmethod
+    def of(
+        cls,
+        modes: Iterable[int],
+        inodes: Iterable[int],
+        sizes: Iterable[int],
+        ctimes_ns: Iterable[int],
+        mtimes_ns: Iterable[int],
+    ) -> Columns:
+        ctimes, mtimes = list(ctimes_ns), list(mtimes_ns)
+        return cls(
+            array("H", modes).tobytes(),
+            array("Q", inodes).tobytes(),
+            array("Q", sizes).tobytes(),
+            array("q", [time // _NS for time in ctimes]).tobytes(),
+            array("q", [time // _NS for time in mtimes]).tobytes(),
+            array("I", [time % _NS for time in ctimes]).tobytes(),
+            array("I", [time % _NS for time in mtimes]).tobytes(),
+        )
+
+    def kinds(self) -> bytes:
+        """A byte for each: `DIRECTORY`, `FILE_OR_LINK` or `OTHER`."""
+        return self.mode[_HIGH_BYTE::2].translate(_KINDS)
+
+    def can_be_listed(self) -> bool:
+        """Whether all are directories, files and links with times from 1970 to 2106: of others a listing
+        holds only some, or none.
+        """
+        return OTHER not in self.kinds() and not memoryview(self.mtime).cast("I")[
+            _HIGH_HALF::2
+        ].tobytes().strip(b"\0")
+
+    def without_contents(self, kinds: bytes) -> Columns:
+        """The same, with zeros in place of what says nothing of a directory."""
+        ino, size, ctime, ctime_ns = map(bytearray, (self.ino, self.size, self.ctime, self.ctime_ns))
+        place = kinds.find(DIRECTORY)
+        while place >= 0:
+            for column in (ino, size, ctime):
+                column[place * 8 : place * 8 + 8] = bytes(8)
+            ctime_ns[place * 4 : place * 4 + 4] = bytes(4)
+            place = kinds.find(DIRECTORY, place + 1)
+        return Columns(
+            self.mode, bytes(ino), bytes(size), bytes(ctime), self.mtime, bytes(ctime_ns), self.mtime_ns
+        )
+
+
 def directory_stamp(rows: Iterable[Row]) -> bytes:
     """32 bytes that change with anything directly in a directory. `rows` are what a listing of it would have,
     by name: a stamp goes with a listing only if that has all of them, and nothing else.
@@ -72,39 +134,13 @@ def directory_stamp(rows: Iterable[Row]) -> bytes:
     Of files and links all attributes count; of directories mode and mtime, which changes with the names in
     them: their inodes, sizes and ctimes tell nothing that their own stamps do not.
     """
-    return _stamp([row if row[1] & _TYPE != _DIR else (row[0], row[1], row[3]) for row in rows])
+    names, modes, sizes, mtimes, ctimes, inodes = list(zip(*rows, strict=True)) or [()] * 6
+    return stamp_of(names, Columns.of(modes, inodes, sizes, ctimes, mtimes))
 
 
-def _stamp(rows: list[Row | tuple[bytes, int, int]]) -> bytes:
-    return blake3(msgpack.packb((_VERSION, rows))).digest()
-
-
-def stamp_of_directory(fd: int, directory: bytes, hidden: Collection[bytes] = ()) -> bytes:
-    """The stamp of what is on disk now, where no filter rules apply: `directory_stamp` of a walk's rows, in
-    little more than the time of scandir(3) and stat(2).
-
-    `fd` is the directory's descriptor, `directory` its path in the tree; paths in `hidden` are left out, as
-    are the folders that p2psync keeps at the root. A temporary name that a killed writer left counts, unlike
-    in a walk: a directory with one is to be looked at. Raises OSError: among others, a name vanished
-    meanwhile.
-    """
-    rows: list[Row | tuple[bytes, int, int]] = []
-    with os.scandir(fd) as entries:
-        for entry in entries:
-            st = entry.stat(follow_symlinks=False)
-            name = entry.name.encode(_ENCODING, _ERRORS)
-            mode = st.st_mode
-            kind = mode & _TYPE
-            mtime_ns = st.st_mtime_ns
-            if kind not in _PLAIN or not -INT64_MAX <= mtime_ns <= INT64_MAX:
-                continue  # as a walk leaves it out
-            if kind == _DIR:
-                rows.append((name, mode, mtime_ns))
-            else:
-                rows.append((name, mode, st.st_size, mtime_ns, st.st_ctime_ns, st.st_ino))
-    if not directory or hidden:
-        above = directory + b"/" if directory else b""
-        reserved = RESERVED_NAMES if not directory else frozenset[bytes]()
-        rows = [row for row in rows if row[0] not in reserved and above + row[0] not in hidden]
-    rows.sort(key=_by_name)
-    return _stamp(rows)
+def stamp_of(names: Sequence[bytes], columns: Columns) -> bytes:
+    """As `directory_stamp`, of columns: names, and what lstat(2) tells of them."""
+    kinds = columns.kinds()
+    if DIRECTORY in kinds:
+        columns = columns.without_contents(kinds)
+    return blake3(b"".join((_VERSION, len(names).to_bytes(8, "big"), b"\0".join(names), *columns))).digest()
