@@ -44,13 +44,13 @@ class NodeDialect:
         spans = order.spans
         if _is_range(order):
             begin = spans[0].offset
-            last = begin + sum(span.length for span in spans) - 1
+            last = begin + _size(order) - 1
             target = wire.object_path(spans[0].digest)
             headers = [("Range", f"bytes={begin}-{last}")]
             return render_request_head("GET", target, self._server.authority, headers, 0)
-        if len(spans) > wire.BATCH_ROWS_MAX or max(span.length for span in spans) > wire.BATCH_ROW_MAX:
+        if len(spans) > wire.BATCH_ROWS_MAX or max([span.length for span in spans]) > wire.BATCH_ROW_MAX:
             raise ValueError("an order is neither one stretch nor one batch")
-        body = wire.encode_batch([(span.digest, span.offset, span.length) for span in spans])
+        body = wire.encode_batch([span[:3] for span in spans])
         return render_request_head("POST", wire.BATCH_PATH, self._server.authority, [], len(body)) + body
 
     def receive(
@@ -60,7 +60,7 @@ class NodeDialect:
             return self._range(order, head, body, room)
         if head.status != 200:
             return refusal(self._server.name, head.status)
-        size = sum(span.length for span in order.spans) + ROW_HEAD * len(order.spans)
+        size = _size(order) + ROW_HEAD * len(order.spans)
         return _rows(order, room, body.into(room[:size]))
 
     def _range(
@@ -71,7 +71,7 @@ class NodeDialect:
         if head.status not in (200, 206):
             return refusal(self._server.name, head.status)
         begin = order.spans[0].offset
-        size = sum(span.length for span in order.spans)
+        size = _size(order)
         if head.status == 206:
             told = head.content_range()
             if told is None:
@@ -90,9 +90,12 @@ class NodeDialect:
         return [span.offset - begin for span in order.spans]
 
 
+def _size(order: Order) -> int:
+    return sum([span.length for span in order.spans])
+
+
 def _is_range(order: Order) -> bool:
-    size = sum(span.length for span in order.spans)
-    return size >= RANGE_MIN and len(next(runs(order.spans))) == len(order.spans)
+    return _size(order) >= RANGE_MIN and len(next(runs(order.spans))) == len(order.spans)
 
 
 def _rows(order: Order, room: memoryview, came: int) -> list[int]:

@@ -6,6 +6,7 @@ network.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Final
 
 import msgpack
@@ -59,10 +60,13 @@ _KINDS: Final[tuple[type[Any], ...]] = (
 )
 _NUMBERS: Final = {kind: number for number, kind in enumerate(_KINDS)}
 _ROWS: Final[dict[type[Any], Callable[[Any], Any]]] = {
-    MakeFiles: File._make,
-    MakeLinks: Link._make,
-    SetAttributes: Attributes._make,
-    FinishObject: Target._make,
+    kind: partial(tuple.__new__, row)  # what a named tuple's own constructor calls, without a call of its own
+    for kind, row in (
+        (MakeFiles, File),
+        (MakeLinks, Link),
+        (SetAttributes, Attributes),
+        (FinishObject, Target),
+    )
 }
 """What the last field of an order has a list of, where these are not plain tuples."""
 _LISTS: Final = frozenset({WriteObject, Remove, DressDirectories, CheckDirectories, Checked})
