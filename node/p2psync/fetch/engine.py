@@ -276,6 +276,8 @@ class Fetch:
         beneath = self.dest.open(create=False)
         try:
             async with open_transfer(self._context, self.dest, tree) as transfer:
+                if beneath is None:
+                    transfer.all_is_missing(root.totals)
                 known = await roots.known(previous)
                 plan = await self._compare(wanted, known, tree, manifest, beneath, transfer)
                 if plan.removes and self._options.delete != Delete.NONE and not self._options.accept_shrink:

@@ -18,6 +18,7 @@ from p2psync.events import Teller
 from p2psync.fetch.checkers import ThreadChecker, WriterChecker
 from p2psync.fetch.destination import Destination
 from p2psync.fetch.finish import Finish
+from p2psync.format.listing import Totals
 from p2psync.plan.changes import Plan
 from p2psync.plan.compare import Checker
 from p2psync.sources.swarm import Swarm
@@ -68,8 +69,8 @@ class Transfer:
         self._dest = dest
         self._tree = tree
         self._stack = contextlib.AsyncExitStack()
+        self._opening: asyncio.Task[Writer] | None = None
         self._writer: Writer | None = None
-        self._kind: WriterKind = "thread"
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="disk")
         self._index = ThreadPoolExecutor(1, thread_name_prefix="index")
         self._local: LocalChunks | None = None
@@ -91,6 +92,8 @@ class Transfer:
         """Close everything. Unfinished files stay for a later run."""
         if self._local is not None:
             self._local.stop()
+        if self._opening is not None:
+            await asyncio.gather(self._opening, return_exceptions=True)
         await self._stack.aclose()
         for threads in (self._disk, self._index):
             await asyncio.to_thread(threads.shutdown, wait=True, cancel_futures=True)
@@ -109,12 +112,25 @@ class Transfer:
             made.append(WriterChecker(lambda: self._open("process")))
         return made
 
+    def all_is_missing(self, totals: Totals) -> None:
+        """DEST is not there, so so much will be made: a writer in a process of its own starts beside the
+        comparison, which has one processor to itself.
+        """
+        if _is_large(totals.files, totals.bytes):
+            self._begin_to_open("process")
+
     async def _open(self, kind: WriterKind) -> Writer:
         """The writer, opened when it is first needed."""
-        if self._writer is None:
-            self._kind = self._context.writer or kind
-            opening = open_writer(self._dest.path, self._dest.spared, self._context.arena, kind=self._kind)
-            self._writer = await self._stack.enter_async_context(opening)
+        return await asyncio.shield(self._begin_to_open(kind))
+
+    def _begin_to_open(self, kind: WriterKind) -> asyncio.Task[Writer]:
+        if self._opening is None:
+            self._opening = asyncio.create_task(self._start_writer(self._context.writer or kind))
+        return self._opening
+
+    async def _start_writer(self, kind: WriterKind) -> Writer:
+        opening = open_writer(self._dest.path, self._dest.spared, self._context.arena, kind=kind)
+        self._writer = await self._stack.enter_async_context(opening)
         return self._writer
 
     # Carrying out.
@@ -123,8 +139,8 @@ class Transfer:
         """Look for chunks that are here; ``way``: directories that may make way (``plan.deletions``)."""
         state, tree = self._context.state, self._tree
         self._way = way
-        large = plan.files >= PROCESS_FILES or plan.size >= PROCESS_BYTES
-        opening = asyncio.ensure_future(self._open("process" if large else "thread"))
+        large = _is_large(plan.files, plan.size)
+        opening = self._begin_to_open("process" if large else "thread")
         try:
             self._local = LocalChunks(state, tree, beneath)
             self._reader = LocalReader(self._local, beneath)
@@ -220,6 +236,10 @@ class Transfer:
         failed = await finish.run(plan, manifest, removes=removes, complete=complete)
         self._removed += finish.removed
         return failed
+
+
+def _is_large(files: int, size: int) -> bool:
+    return files >= PROCESS_FILES or size >= PROCESS_BYTES
 
 
 @contextlib.asynccontextmanager
