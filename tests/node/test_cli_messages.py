@@ -38,7 +38,18 @@ def refused(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize(
-    "dest", ["host:dir", "me@host:dir", "host::module/x", "rsync://host/x", "[::1]:x", ":x"]
+    "dest",
+    [
+        "host:dir",
+        "me@host:dir",
+        "host::module/x",
+        "rsync://host/x",
+        "[::1]:x",
+        ":x",
+        "h:a b",
+        "h:it's",
+        "h:$x",
+    ],
 )
 @pytest.mark.parametrize("command", [["fetch"], ["mirror", "--once"]], ids="".join)
 def test_dest_on_another_machine_is_refused_with_the_name_for_one_here(
@@ -46,7 +57,8 @@ def test_dest_on_another_machine_is_refused_with_the_name_for_one_here(
 ) -> None:
     said = refused(*command, URL, dest)
     assert "on another machine" in said
-    assert f"'./{dest}'" in said
+    written = said.rpartition(" is written ")[2].partition("; see ")[0]
+    assert shlex.split(written) == [f"./{dest}"]
 
 
 def test_a_colon_behind_a_slash_is_part_of_a_name(tmp_path: Path, refused: Refused) -> None:

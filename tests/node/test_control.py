@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import re
+import shlex
 import socket
 import stat
 from collections.abc import Mapping
@@ -220,10 +221,11 @@ async def test_who_says_nothing_is_let_go(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_no_node_is_explained(tmp_path: Path) -> None:
-    for path in (tmp_path, tmp_path / "missing"):
+    for path in (tmp_path, tmp_path / "missing", tmp_path / "it's a name"):
         with pytest.raises(NetworkError, match="no node runs on the state directory") as caught:
             ask(path, "status")
-        assert "p2psync node" in str(caught.value)
+        command = str(caught.value).partition("start one with: ")[2].partition("; or ")[0]
+        assert shlex.split(command) == ["p2psync", "node", "--state", str(path)]
 
 
 async def answered_with(path: Path, answer: bytes) -> BaseException:

@@ -214,7 +214,12 @@ def test_any_text_is_a_url_or_a_usage_error(text: str) -> None:
     ("text", "said"),
     [
         (TEXT, f"p2psync:// is missing before the id; write p2psync://{TEXT}"),
-        (f"{TEXT}/a/b?peer=h:1", f"write p2psync://{TEXT}/a/b?peer=h:1"),
+        (f"{TEXT}/a/b?peer=h:1", f"write 'p2psync://{TEXT}/a/b?peer=h:1'"),
+        (
+            f"{TEXT}?peer=h:1&web=http://i/it's",
+            f"""write 'p2psync://{TEXT}?peer=h:1&web=http://i/it'"'"'s'""",
+        ),
+        (f"p2sync://{TEXT}?peer=h:1", f"did you mean 'p2psync://{TEXT}?peer=h:1'?"),
         (f"p2psync:{TEXT}/x", f"write p2psync://{TEXT}/x"),
         (f"p2psync:/{TEXT}", f"write p2psync://{TEXT}"),
         (f"p2sync://{TEXT}", f"did you mean p2psync://{TEXT}?"),

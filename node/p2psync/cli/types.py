@@ -5,6 +5,7 @@ remedy.
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
@@ -182,7 +183,7 @@ def not_local(text: str) -> str | None:
     if ":" in text.partition("/")[0]:
         return (
             f"{text!r} is on another machine, and p2psync works on this one alone: run it over there; a name "
-            f"of something here that has a colon is written {'./' + text!r}"
+            f"of something here that has a colon is written {shlex.quote('./' + text)}"
         )
     return None
 

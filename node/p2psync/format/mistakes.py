@@ -28,6 +28,7 @@ _OTHER_WORDS: Final = {
 """What a hint is called elsewhere, here and in other programs, and what it is called in a URL."""
 
 HOW: Final = "give p2psync://ID as publish prints it, with /PATH for a part of the archive"
+_WITH_PEER: Final = "'p2psync://ID?peer=HOST:PORT', in quotes for the shell"
 _EMPTY: Final = f"it is empty; {HOW}"
 _RSYNC: Final = "p2psync cannot fetch from rsync servers; run rsync for this one"
 _WEB: Final = (
@@ -63,7 +64,7 @@ def _about_id(text: str) -> str:
     if not text:
         return _EMPTY
     if "." in text:
-        return "archives are not found by host names; give the id, and the host as ?peer=HOST:PORT after it"
+        return f"archives are not found by host names; give the id, and the host after it: {_WITH_PEER}"
     if strange is not None:
         like = f", {_LOOKALIKES[strange]} perhaps" if strange in _LOOKALIKES else ""
         return f"{strange!r} is in none (they are made of a-z and 2-7){like}; copy it again"
@@ -77,8 +78,8 @@ def _about_id(text: str) -> str:
 def no_host(text: str) -> str:
     """Why an id with a port or a user's name is none."""
     return (
-        f"{shown(text)} is not an archive id: it has a port or a user's name; where to ask is said after it, "
-        "as ?peer=HOST:PORT"
+        f"{shown(text)} is not an archive id: it has a port or a user's name; where to ask is said after it: "
+        f"{_WITH_PEER}"
     )
 
 
@@ -93,10 +94,10 @@ def _meant(text: str) -> str:
         return _about_scheme(scheme.lower(), rest)
     scheme, _, rest = text.partition(":")
     if scheme.lower() == "p2psync":
-        return f"two slashes are missing; write p2psync://{rest.lstrip('/')[:_SHOWN]}"
+        return f"two slashes are missing; write {_url(rest.lstrip('/'))}"
     first = re.split(r"[/?#]", text, maxsplit=1)[0]
     if len(first) >= _ID_LIKE and first.isalnum():
-        return f"p2psync:// is missing before the id; write p2psync://{text[:_SHOWN]}"
+        return f"p2psync:// is missing before the id; write {_url(text)}"
     for sign, why in _FOREIGN.items():
         if sign in first:
             return f"{why}; {HOW}"
@@ -107,8 +108,15 @@ def _about_scheme(scheme: str, rest: str) -> str:
     if scheme in _SCHEMES:
         return _SCHEMES[scheme]
     if _nearest(scheme, ["p2psync"]) is not None:
-        return f"did you mean p2psync://{rest[:_SHOWN]}?"
+        return f"did you mean {_url(rest)}?"
     return f"nothing else can be fetched; {HOW}"
+
+
+def _url(rest: str) -> str:
+    """The URL that was meant, as it is pasted into a shell: there ? and & have a meaning of their own."""
+    import shlex  # noqa: PLC0415 - for the mistaken
+
+    return shlex.quote(f"p2psync://{rest}") if len(rest) <= _SHOWN else f"p2psync://{rest[:_SHOWN]}…"
 
 
 def no_fragment(text: str) -> str:

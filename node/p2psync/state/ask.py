@@ -8,6 +8,7 @@ import contextlib
 import http.client
 import json
 import os
+import shlex
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,8 +77,8 @@ def ask(state: Path, command: str) -> dict[str, Any]:
         raise NetworkError(f"the node that runs on {state} ended without an answer") from None
     except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
         raise NetworkError(
-            f"no node runs on the state directory {state}; start one with 'p2psync node --state {state}', or "
-            "name the state directory of one that runs with --state"
+            f"no node runs on the state directory {state}; start one with: p2psync node --state "
+            f"{shlex.quote(str(state))}; or name the state directory of one that runs with --state"
         ) from None
     except http.client.HTTPException:
         raise FormatError(f"the node that runs on {state} gave an answer that is not HTTP/1.1") from None
