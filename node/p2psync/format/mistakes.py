@@ -90,7 +90,7 @@ def no_url(text: str) -> str:
 
 def _meant(text: str) -> str:
     scheme, separator, rest = text.partition("://")
-    if separator:
+    if separator and not set(scheme) & {*"/?#"}:  # else it is that of a hint
         return _about_scheme(scheme.lower(), rest)
     scheme, _, rest = text.partition(":")
     if scheme.lower() == "p2psync":
