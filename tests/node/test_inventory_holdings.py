@@ -20,9 +20,10 @@ from p2psync.cli.app import run
 from p2psync.cli.list_cmd import words
 from p2psync.daemon.control import archives_command, control_server
 from p2psync.daemon.mirrors import Mirrors
-from p2psync.fetch.guards import BEGUN
+from p2psync.fetch.put import note_begun
 from p2psync.format.reserved import PARTIAL
 from p2psync.format.url import archive_text
+from p2psync.publish import publish
 from p2psync.state import NODE_LOCK, State
 
 
@@ -95,7 +96,7 @@ async def test_an_update_that_has_not_ended_is_unfinished(
     newer = Publisher("newer").publish({b"f": b"x"})
     tree = client.state.trees.get(os.fsencode(tmp_path / "m"))
     assert tree is not None
-    tree.options[BEGUN].append([*newer.snapshot.to_row(), b""])
+    note_begun(tree, newer, b"")
     client.state.trees.update(tree)
     holding = await only(client)
     assert not holding.complete
@@ -257,3 +258,16 @@ def test_a_thousand_archives_are_listed_at_once(tmp_path: Path) -> None:
 async def _listed(path: Path) -> list[bytes]:
     async with Client(path) as client:
         return [holding.directory for holding in (await client.holdings()).holdings]
+
+
+async def test_a_newer_snapshot_that_changes_nothing_here_is_held_whole(
+    client: Client, node: Served, tmp_path: Path
+) -> None:
+    """There was nothing to begin, so the last that was begun is an older one."""
+    await client.mirror(url(node), tmp_path / "m")
+    os.utime(node.tree / "empty", ns=(1, 1))
+    publish(node.state, node.tree)
+    os.utime(tmp_path / "m" / "empty", ns=(1, 1))
+    await client.mirror(url(node), tmp_path / "m")
+    holding = await only(client)
+    assert (holding.complete, holding.seq) == (True, 2)

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from p2psync.errors import FormatError, P2psyncError, UsageError
 from p2psync.events import SILENT, Teller
-from p2psync.fetch.guards import BEGUN
+from p2psync.fetch import put
 from p2psync.format.ids import Ref
 from p2psync.format.marks import unread_paths
 from p2psync.format.reserved import PARTIAL
@@ -107,7 +107,7 @@ def _holding(state: State, tree: Tree, served: Collection[bytes] | None) -> Hold
     place = _place(state, tree, shown)
     snapshot = _snapshot(state, shown)
     head = None if archive is None else state.heads.newest(archive)
-    path = tree.options.get("path", b"") if tree.role != "publish" else b""
+    path = tree.options.get(put.PATH, b"") if tree.role != "publish" else b""
     totals = None
     if path:
         row = state.trees.dir_row(tree.id, b"")
@@ -138,14 +138,14 @@ def _holding(state: State, tree: Tree, served: Collection[bytes] | None) -> Hold
 
 def _whole(tree: Tree) -> Ref | None:
     """The snapshot of which all that was asked for is in the tree."""
-    row = tree.options.get("complete")
+    row = tree.options.get(put.COMPLETE)
     return tree.snapshot if tree.role == "publish" or not row else Ref(*row)
 
 
 def _begun(tree: Tree) -> Ref | None:
     """The snapshot that was last begun to be fetched into the tree."""
-    rows = tree.options.get(BEGUN) if tree.role != "publish" else None
-    return Ref(rows[-1][0], rows[-1][1]) if rows else None
+    row = tree.options.get(put.BEGUN) if tree.role != "publish" else None
+    return Ref(row[0], row[1]) if row else None
 
 
 def _place(state: State, tree: Tree, snapshot: Ref | None) -> tuple[int, int]:
