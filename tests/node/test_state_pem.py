@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 
 from p2psync.errors import UsageError
 from p2psync.state.keys import from_pem, to_pem
@@ -37,6 +43,16 @@ def test_a_key_is_written_as_rfc_8410_says() -> None:
 def test_it_is_read_however_it_is_laid_out(change: object) -> None:
     assert callable(change)
     assert from_pem(change(written_by_cryptography()), "the key").seed == SEED
+
+
+def test_what_somebody_took_for_a_private_key_is_named() -> None:
+    private = Ed25519PrivateKey.from_private_bytes(SEED)
+    locked = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"x"))
+    public = private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    ssh = private.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+    for raw, words in ((b"\n", "empty"), (locked, "passphrase"), (public, "public"), (ssh, "OpenSSH")):
+        with pytest.raises(UsageError, match=words):
+            from_pem(raw, "the key")
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,6 @@ the machine that has that signing key and the delegation publishes without the r
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +13,10 @@ import click
 
 from p2psync.cli.armor import armor, unarmor
 from p2psync.cli.command import Group
+from p2psync.cli.key_files import read_key, write_key
 from p2psync.cli.options import Common, common_options
 from p2psync.cli.types import ARCHIVE, url_of
-from p2psync.errors import FileError, UsageError
+from p2psync.errors import UsageError
 
 if TYPE_CHECKING:
     from p2psync.state import State
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 DAY = 86400
 DELEGATION_DAYS = 365
 ROLES = {"heads": 1, "mirrors": 2}
-KEY_FILE_MAX = 64 << 10  # A PEM key has some 120 bytes; a larger file is something else.
 
 
 @click.group("key", cls=Group, no_args_is_help=False)
@@ -65,8 +63,11 @@ def new(common: Common, signing: bytes | None, replace: bool) -> None:
 def list_(common: Common) -> None:
     """List the archives of which a key is here."""
     with common.open_state() as state:
-        for info in state.keys.list():
-            _show(common, state, info.archive)
+        archives = state.keys.archives()
+        for archive in archives:
+            _show(common, state, archive)
+        if not archives:
+            common.out.say("no key of an archive is here")
 
 
 @command.command("show")
@@ -87,7 +88,7 @@ def show(common: Common, archive: bytes) -> None:
 def export(common: Common, archive: bytes, file: str, what: str | None, remove: bool) -> None:
     """Write the root key, or a delegation, to FILE or standard output.
 
-    The key is PEM, not encrypted. FILE must not exist yet.
+    The key is PEM, not encrypted. FILE must not exist yet, unless it holds the same already.
 
     Whoever has this file owns the archive; without any copy of it the archive can only be continued as long
     as its delegations last.
@@ -110,10 +111,17 @@ def export(common: Common, archive: bytes, file: str, what: str | None, remove: 
             common.out.event("exported", archive=url_of(archive), text=data.decode())
             common.out.result(data.decode().rstrip("\n"))
             return
-        _write_new(file, data)
+        if state.keys.is_own_file(file):
+            raise UsageError(f"{file!r} is where the key is kept here: name another file for the copy")
+        write_key(common.out, file, data)
         if remove:
             state.keys.remove_root(archive)
-        _show(common, state, archive)
+            if state.keys.signing(archive) is None:
+                common.out.warn(
+                    f"no key that may sign for {url_of(archive)} is left here: before it is published from "
+                    "here again, import the root key, or a delegation for a signing key"
+                )
+        _show(common, state, archive, exported=True)
 
 
 @command.command("import")
@@ -124,22 +132,28 @@ def export(common: Common, archive: bytes, file: str, what: str | None, remove: 
     metavar="ARCHIVE",
     help="FILE is a signing key of this archive, not a root key.",
 )
+@click.option("--replace", is_flag=True, help="Take the signing key in place of another one that is here.")
 @common_options
-def import_(common: Common, file: str, signing: bytes | None) -> None:
+def import_(common: Common, file: str, signing: bytes | None, replace: bool) -> None:
     """Take in a root key, a signing key or a delegation.
 
-    It is read from FILE, or from standard input."""
-    data = _read(file)
+    It is read from FILE, or from standard input. What is here already is no error; a signing key that is
+    here is lost where another one is to --replace it."""
+    if replace and signing is None:
+        raise UsageError("--replace goes with --signing: a root key is never replaced")
+    data = read_key(common.out, file)
+    what = "the key on standard input" if file == "-" else f"the key in {file!r}"
     with common.open_state() as state:
         delegation = _delegation_in(data)
         if delegation is not None:
+            _check_delegation(state, delegation)
             state.keys.add_delegation(delegation)
             archive = delegation.root
         elif signing is not None:
             archive = signing
-            state.keys.import_signing(archive, data)
+            state.keys.import_signing(archive, data, what, replace=replace)
         else:
-            archive = state.keys.import_root(data)
+            archive = state.keys.import_root(data, what)
         _show(common, state, archive)
 
 
@@ -189,6 +203,11 @@ def delegate(
         used = max(_epoch(state, archive), epoch)
         if to is not None:
             key = _public_key(to)
+            if key == archive:
+                raise UsageError(
+                    "that is the root key itself, which needs no delegation; 'p2psync key new --signing' "
+                    "makes another key on the other machine"
+                )
         else:
             key = state.keys.create_signing(archive, replace=new_epoch).public_key
         now = int(time.time())
@@ -220,12 +239,13 @@ def describe(delegation: Delegation) -> dict[str, Any]:
     }
 
 
-def _show(common: Common, state: State, archive: bytes) -> None:
-    info = next((info for info in state.keys.list() if info.archive == archive), None)
+def _show(common: Common, state: State, archive: bytes, *, exported: bool = False) -> None:
+    """``exported``: the last key may have been taken away just now."""
+    info = state.keys.info(archive)
     url = url_of(archive)
-    if info is None:
+    if not (info.has_root or info.signing or exported):
         raise UsageError(f"no key of {url} is here")
-    signing = state.keys.create_signing(archive).public_key.hex() if info.has_signing else None
+    signing = None if info.signing is None else info.signing.hex()
     delegation = describe(info.delegation) if info.delegation is not None else None
     common.out.event("key", archive=url, root=info.has_root, signing=signing, delegation=delegation)
     words = ["root key"] if info.has_root else []
@@ -237,7 +257,7 @@ def _show(common: Common, state: State, archive: bytes) -> None:
         )
     elif signing is not None:
         words.append(f"signing key {signing}, not delegated")
-    common.out.result(f"{url}  {'; '.join(words)}")
+    common.out.result(f"{url}  {'; '.join(words) or 'no key'}")
 
 
 def _epoch(state: State, archive: bytes) -> int:
@@ -270,29 +290,16 @@ def _delegation_in(data: bytes) -> Delegation | None:
         raise UsageError(f"the delegation is damaged ({error}); copy the whole text again") from None
 
 
-def _read(file: str) -> bytes:
-    try:
-        if file == "-":
-            data = sys.stdin.buffer.read(KEY_FILE_MAX + 1)
-        else:
-            with open(file, "rb") as stream:
-                data = stream.read(KEY_FILE_MAX + 1)
-    except OSError as error:
-        raise FileError(f"cannot read {file!r}: {error.strerror}") from None
-    if len(data) > KEY_FILE_MAX:
-        raise UsageError(f"{file!r} is larger than {KEY_FILE_MAX} bytes: that is no key")
-    return data
-
-
-def _write_new(file: str, data: bytes) -> None:
-    """Write a file that only its owner can read and that did not exist; on disk when this returns."""
-    try:
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(descriptor)
-    except FileExistsError:
-        raise FileError(f"{file!r} exists already; a key is not written over anything") from None
-    except OSError as error:
-        raise FileError(f"cannot write {file!r}: {error.strerror}") from None
+def _check_delegation(state: State, delegation: Delegation) -> None:
+    """Raises UsageError: it is of no use any more."""
+    if delegation.not_after < time.time():
+        ended = time.strftime("%Y-%m-%d", time.localtime(delegation.not_after))
+        raise UsageError(
+            f"the delegation ended on {ended}: make a new one with 'p2psync key delegate' where the root key "
+            "is"
+        )
+    known = state.keys.info(delegation.root).delegation
+    if known is not None and known.key == delegation.key and known.epoch > delegation.epoch:
+        raise UsageError(
+            f"the delegation is of epoch {delegation.epoch}, and a newer one, of epoch {known.epoch}, is here"
+        )

@@ -148,19 +148,19 @@ def _noted(state: State, given: bytes, path: bytes, published: list[Tree]) -> by
     """
     known = {tree.archive for tree in published}
     doubtful: list[str] = []
-    for info in state.keys.list():
-        if info.archive in known:
+    for archive in state.keys.archives():
+        if archive in known:
             continue
-        note = state.keys.note(info.archive)
+        note = state.keys.note(archive)
         if note is not None and (path == note.path or given in (note.path, note.named)):
-            return info.archive
-        if state.heads.newest(info.archive) is not None:
+            return archive
+        if state.heads.newest(archive) is not None:
             continue  # the index was not lost: whoever forgot that directory meant it
         if note is None:
             if not published:
-                doubtful.append(_url(info.archive))
+                doubtful.append(_url(archive))
         elif not os.path.isdir(note.path):
-            doubtful.append(f"{_url(info.archive)} ({show_path(note.path)}, which is gone)")
+            doubtful.append(f"{_url(archive)} ({show_path(note.path)}, which is gone)")
     if not doubtful:
         return None
     more = len(doubtful) - SHOWN

@@ -35,8 +35,10 @@ class KeyInfo(NamedTuple):
 
     archive: bytes
     has_root: bool
-    has_signing: bool
+    signing: bytes | None
+    """The public signing key."""
     delegation: Delegation | None
+    """For the signing key that is here."""
 
 
 class Note(NamedTuple):
@@ -83,10 +85,25 @@ def from_pem(raw: bytes, what: str) -> Identity:
     try:
         private = load_pem_private_key(raw, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm, InternalError):
-        raise UsageError(f"{what} is not an unencrypted PEM private key") from None
+        raise UsageError(f"{what} is not an unencrypted PEM private key: {_what_it_is(raw)}") from None
     if not isinstance(private, Ed25519PrivateKey):
         raise UsageError(f"{what} is not an Ed25519 key")
     return Identity.from_seed(private.private_bytes_raw())
+
+
+def _what_it_is(raw: bytes) -> str:
+    """What somebody took for a private key, and what to do."""
+    if not raw.strip():
+        return "it is empty"
+    if b"BEGIN OPENSSH PRIVATE KEY" in raw:
+        return "it has the form of OpenSSH, and PKCS#8 is needed, as 'p2psync key export' writes it"
+    if b"ENCRYPTED" in raw:
+        return "it has a passphrase; take that off a copy with 'openssl pkey -in FILE -out COPY'"
+    if b"PUBLIC KEY" in raw:
+        return "it is a public key, and the private one is needed"
+    if b"PRIVATE KEY" in raw:
+        return "it is damaged or cut off; take another copy"
+    return "name a file that 'p2psync key export' or 'openssl genpkey -algorithm ed25519' has written"
 
 
 def own_key(raw: bytes, what: str, remedy: str) -> Identity:
@@ -119,10 +136,22 @@ class KeyStore:
         """Make a new archive: a root key; returns its id (32 bytes)."""
         return self.import_root(to_pem(Identity.generate()))
 
-    def import_root(self, pem: bytes) -> bytes:
-        """Take a root key in; returns the archive's id. Having it already is no error."""
-        identity = from_pem(pem, "the root key")
-        write_private(self._path(identity.public_key, "root.pem"), to_pem(identity), replace=False)
+    def import_root(self, pem: bytes, what: str = "the root key") -> bytes:
+        """Take a root key in; returns the archive's id. Having it already is no error.
+
+        Raises UsageError (it is no key, or the signing key of another archive), FileError (what is in its
+        place is damaged).
+        """
+        identity = from_pem(pem, what)
+        for archive in self.archives():
+            signing = self._signing_key(archive)
+            if signing is not None and signing.public_key == identity.public_key:
+                raise UsageError(
+                    f"{what} is the signing key of {archive_text(archive)}, which is here, and no archive's "
+                    "root key"
+                )
+        if not write_private(self._path(identity.public_key, "root.pem"), to_pem(identity), replace=False):
+            self.root(identity.public_key)
         return identity.public_key
 
     def root(self, archive: bytes) -> Identity | None:
@@ -145,6 +174,14 @@ class KeyStore:
             raise UsageError(f"the root key of {archive_text(archive)} is not on this machine")
         return to_pem(identity)
 
+    def is_own_file(self, path: str) -> bool:
+        """Whether a path leads to one of the files in which the keys are kept here."""
+        try:
+            there = os.stat(path)
+            return any(os.path.samestat(there, own.stat()) for own in self.folder.iterdir())
+        except FileNotFoundError:
+            return False
+
     def remove_root(self, archive: bytes) -> None:
         """Take the root key away from this machine, once it is safe elsewhere."""
         self._path(archive, "root.pem").unlink(missing_ok=True)
@@ -160,11 +197,22 @@ class KeyStore:
             raise FileError(f"{path} was removed while it was made")
         return own_key(raw, f"the signing key {path}", PUT_BACK)
 
-    def import_signing(self, archive: bytes, pem: bytes) -> None:
-        """Take a signing key in, replacing the one that is here."""
-        write_private(
-            self._path(archive, "signing.pem"), to_pem(from_pem(pem, "the signing key")), replace=True
-        )
+    def import_signing(
+        self, archive: bytes, pem: bytes, what: str = "the signing key", *, replace: bool = False
+    ) -> None:
+        """Take a signing key in. Having it already is no error; another one that is here is lost if it may be
+        replaced. Raises UsageError.
+        """
+        identity = from_pem(pem, what)
+        if identity.public_key == archive:
+            raise UsageError(f"{what} is the root key of that archive: import it without --signing")
+        if not write_private(self._path(archive, "signing.pem"), to_pem(identity), replace=replace):
+            present = self._signing_key(archive)
+            if present is not None and present.public_key != identity.public_key:
+                raise UsageError(
+                    f"another signing key of {archive_text(archive)} is here, {present.public_key.hex()}: "
+                    "with --replace it is lost, and the delegation with it"
+                )
 
     def add_delegation(self, delegation: Delegation) -> None:
         """Keep a delegation that was verified. Raises UsageError if it is for another key than the one
@@ -186,15 +234,15 @@ class KeyStore:
 
     def signing(self, archive: bytes) -> tuple[Identity, Delegation | None] | None:
         """What to sign heads with: the delegated key and its delegation, else the root key, else None."""
-        delegation = self._delegation(archive)
         identity = self._signing_key(archive)
-        if delegation is not None and identity is not None and identity.public_key == delegation.key:
+        delegation = self._delegation_of(archive, identity)
+        if identity is not None and delegation is not None:
             return identity, delegation
         root = self.root(archive)
         return None if root is None else (root, None)
 
-    def list(self) -> list[KeyInfo]:
-        """All archives of which any key is here, by id."""
+    def archives(self) -> list[bytes]:
+        """All archives of which any key is here, in order."""
         archives = set()
         for path in self.folder.iterdir():
             text, _, rest = path.name.partition(".")
@@ -205,15 +253,19 @@ class KeyStore:
                     raise FileError(
                         f"{path} does not belong among the keys: move it away ({error})"
                     ) from error
-        return [
-            KeyInfo(
-                archive,
-                os.path.exists(self._path(archive, "root.pem")),
-                os.path.exists(self._path(archive, "signing.pem")),
-                self._delegation(archive),
-            )
-            for archive in sorted(archives)
-        ]
+        return sorted(archives)
+
+    def info(self, archive: bytes) -> KeyInfo:
+        """Which keys of an archive are here, damaged root keys among them. Raises FileError: the signing
+        key or its delegation is damaged.
+        """
+        signing = self._signing_key(archive)
+        return KeyInfo(
+            archive,
+            os.path.exists(self._path(archive, "root.pem")),
+            None if signing is None else signing.public_key,
+            self._delegation_of(archive, signing),
+        )
 
     def note(self, archive: bytes) -> Note | None:
         """What was last published of an archive here, as far as it was noted."""
@@ -229,6 +281,13 @@ class KeyStore:
         path = self._path(archive, "signing.pem")
         raw = read_private(path)
         return None if raw is None else own_key(raw, f"the signing key {path}", PUT_BACK)
+
+    def _delegation_of(self, archive: bytes, identity: Identity | None) -> Delegation | None:
+        """What is delegated to a signing key; one that was replaced may have left its delegation."""
+        delegation = None if identity is None else self._delegation(archive)
+        if delegation is None or identity is None or delegation.key != identity.public_key:
+            return None
+        return delegation
 
     def _delegation(self, archive: bytes) -> Delegation | None:
         path = self._path(archive, "delegation")
