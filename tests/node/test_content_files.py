@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.help.descriptors import open_below
 
 from p2psync.chunking import cut_object
-from p2psync.content.pages import parse_target, resolve
+from p2psync.content.pages import parse_target
 from p2psync.content.partial import PartialObjects
 from p2psync.content.ranges import Selection, http_date, select
 from p2psync.format.url import archive_text
@@ -313,13 +313,3 @@ def test_links_of_any_names_come_back(parts: list[bytes]) -> None:
         [archive_text(archive), *("".join(f"%{byte:02X}" for byte in part) for part in parts)]
     )
     assert parse_target(target) == (archive, parts, False)
-
-
-def test_where_links_lead() -> None:
-    assert resolve([b"a", b"link"], b"b/c") == [b"a", b"b", b"c"]
-    assert resolve([b"a", b"link"], b"../x//./y") == [b"x", b"y"]
-    assert resolve([b"a", b"link"], b"..") == []
-    assert resolve([b"a", b"link"], b"../../x") is None
-    assert resolve([b"link"], b"..") is None
-    assert resolve([b"link"], b"/etc/passwd") is None
-    assert resolve([b"a", b"link"], b"b/../../../x") is None

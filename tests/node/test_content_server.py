@@ -115,22 +115,16 @@ async def test_odd_names_are_linked_and_served(node: Served) -> None:
         status, _, content = await get(node, base(node) + b"/dir/" + link)
         if status == 200:
             served_.add(content)
-    assert served_ == {*ODD, b"inner"}
-
-
-async def test_links_redirect_inside_and_are_missing_outside(node: Served) -> None:
-    status, head, _ = await get(node, base(node) + b"/dir/up")
-    assert status == 302
-    assert b"Location: " + base(node) + b"/file" in head
-    assert (await get(node, base(node) + b"/dir/out"))[0] == 404
-    assert (await get(node, base(node) + b"/absolute"))[0] == 404
+    assert served_ == {*ODD, b"inner", CONTENT}, "a link is answered with what it leads to"
 
 
 async def test_directories_have_a_slash_and_files_have_none(node: Served) -> None:
     status, head, _ = await get(node, base(node) + b"/dir")
     assert status == 301
-    assert b"Location: " + base(node) + b"/dir/\r\n" in head + b"\r\n"
-    assert (await get(node, base(node)))[0] == 301
+    assert b"Location: ./dir/\r\n" in head + b"\r\n", "relative: a proxy may show the node below a path"
+    status, head, _ = await get(node, base(node))
+    assert status == 301
+    assert b"Location: ." + base(node) + b"/\r\n" in head + b"\r\n"
     assert (await get(node, base(node) + b"/file/"))[0] == 404
 
 

@@ -96,9 +96,9 @@ class FileAnswer:
             self._head = self._head[count:]
             return count
         content = self._content
-        if not content.unchanged():
+        wanted = content.allowed(self._next, min(send.SLICE, self._left))
+        if not wanted:
             raise Cut
-        wanted = min(send.SLICE, self._left)
         if isinstance(content, FileContent):
             count = os.sendfile(sock.fileno(), content.fd, self._next, wanted)
         else:

@@ -21,6 +21,7 @@ class BytesContent:
 
     fd: Final = None
     archive: Final = None  # manifests are shared by archives
+    reads: Final = False
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -28,6 +29,9 @@ class BytesContent:
 
     def unchanged(self) -> bool:
         return True
+
+    def allowed(self, offset: int, wanted: int) -> int:
+        return wanted
 
     def covers(self, offset: int, length: int) -> bool:
         return offset + length <= self.size
@@ -99,4 +103,6 @@ class Library(Protocol):
         """Keep a verified record. False: too many of its address are here."""
 
     def browse(self, archive: bytes, path: Sequence[bytes]) -> Found | None:
-        """What is at ``path`` (names, none for the root) in the newest snapshot that is here."""
+        """What ``path`` (names, none for the root) leads to in the newest snapshot that is here, links
+        followed within the archive.
+        """

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from p2psync.content.browse import find, root_of
+from p2psync.content.doubts import CheckedFiles, Doubts
 from p2psync.content.interface import Content, Found, Rows
 from p2psync.content.objects import Objects
 from p2psync.content.partial import PartialObjects
 from p2psync.errors import FormatError, TrustError
 from p2psync.format.head import decode_head
-from p2psync.format.listing import Entry, Kind
-from p2psync.format.snapshot import Snapshot
 from p2psync.sources.wire import Have, Row
 from p2psync.state import State
 from p2psync.state.trees import Located
@@ -51,6 +51,8 @@ class StateLibrary:
         self.partial = partial if partial is not None else PartialObjects()
         self._clock = clock
         self._opener = Opener()
+        self.doubts = Doubts()
+        self._checked = CheckedFiles(self._opener, state.meta, self.doubts)
         self._objects = Objects(state.meta, state.path)
         self._archives: dict[bytes, bytes | None] = {}
 
@@ -85,13 +87,18 @@ class StateLibrary:
         return self._state.heads.put(head, "handed on")
 
     def open(self, digest: bytes) -> Content | None:
-        return self._open_file(digest) or self._objects.open(digest) or self._open_partial(digest)
+        located = self._state.trees.find(digest, public=not self._fetched)
+        return (
+            self._open_file(located)
+            or self._objects.open(digest)
+            or self._open_partial(digest)
+            or self._checked.open(digest, located)
+        )
 
-    def _open_file(self, digest: bytes) -> FileContent | None:
-        for located in self._state.trees.find(digest, public=not self._fetched):
-            if (content := self._open_located(located)) is not None:
-                return content
-        return None
+    def _open_file(self, located: Iterable[Located]) -> FileContent | None:
+        """The first file that is as it was when it was hashed."""
+        opened = map(self._open_located, located)
+        return next((content for content in opened if content is not None), None)
 
     def _open_located(self, at: Located) -> FileContent | None:
         content = self._opener.open(
@@ -119,7 +126,7 @@ class StateLibrary:
 
     def rows(self, rows: Sequence[Row]) -> Rows:
         located = self._locate(digest for digest, _, _ in rows)
-        return _StateRows(self._opener, located, self._open_file, self._objects, self._open_partial)
+        return _StateRows(self._opener, located, self._checked, self._objects, self.open)
 
     def _locate(self, digests: Iterable[bytes]) -> dict[bytes, Located]:
         return self._state.trees.find_many(digests, public=not self._fetched)
@@ -130,7 +137,9 @@ class StateLibrary:
     def have(self, digests: Sequence[bytes]) -> list[Have]:
         located = self._locate(digests)
         missing = set(self._state.meta.missing(digest for digest in digests if digest not in located))
-        return [self.partial.have(digest) if digest in missing else True for digest in digests]
+        return [
+            self.partial.have(digest) if digest in missing else self.doubts.have(digest) for digest in digests
+        ]
 
     def holders(self, archive: bytes) -> list[bytes]:
         return self._state.holders.for_archive(archive, self._clock()) if archive in self.archives() else []
@@ -147,29 +156,8 @@ class StateLibrary:
         return True
 
     def browse(self, archive: bytes, path: Sequence[bytes]) -> Found | None:
-        entry = self._root(archive)
-        for name in path:
-            if entry is None or entry.kind is not Kind.DIR:
-                return None
-            listing = self._objects.listing(entry.digest)
-            entry = next((each for each in listing or () if each.name == name), None)
-        if entry is None or entry.kind is not Kind.DIR:
-            return None if entry is None else Found(entry)
-        inside = self._objects.listing(entry.digest)
-        return None if inside is None else Found(entry, inside)
-
-    def _root(self, archive: bytes) -> Entry | None:
-        if archive not in self.archives():
-            return None
-        trees = [tree for tree in self._state.trees.by_archive(archive) if tree.snapshot is not None]
-        refs = [
-            tree.snapshot for tree in sorted(trees, key=lambda tree: (tree.epoch, tree.seq), reverse=True)
-        ]
-        refs += [row.ref for row in self._state.meta.snapshots(archive)]
-        for ref in refs:
-            if ref is not None and (raw := self._state.meta.get(ref.digest)) is not None:
-                return Snapshot.decode(raw).root
-        return None
+        root = root_of(self._state, archive) if archive in self.archives() else None
+        return None if root is None else find(self._objects, root, path)
 
 
 class _StateRows:
@@ -182,15 +170,15 @@ class _StateRows:
         self,
         opener: Opener,
         located: Mapping[bytes, Located],
-        open_file: Callable[[bytes], FileContent | None],
+        checked: CheckedFiles,
         objects: Objects,
-        open_partial: Callable[[bytes], FileContent | None],
+        open_anywhere: Callable[[bytes], Content | None],
     ) -> None:
         self._opener = opener
         self._located = located
-        self._open_file = open_file
+        self._checked = checked
         self._objects = objects
-        self._open_partial = open_partial
+        self._open_anywhere = open_anywhere
         self._folder: Folder | None = None
         self._root = self._dir = b""
         self.archive: bytes | None = None
@@ -205,6 +193,9 @@ class _StateRows:
                 folder = self._enter(root, directory)
             stamp = (size, mtime_ns, ctime_ns, ino)
             if folder is not None and is_plain(name) and folder.read_into(name, stamp, offset, into):
+                self.archive = archive
+                return True
+            if folder is not None and self._checked.read_small(folder, at, digest, offset, into):
                 self.archive = archive
                 return True
         try:
@@ -225,13 +216,12 @@ class _StateRows:
 
     def _search(self, digest: bytes, offset: int, into: memoryview, *, indexed: bool) -> bool:
         """In all places, as the likely one does not have it. ``indexed``: files are known to have had it."""
-        content = self._open_file(digest) if indexed else None
-        if content is None:
+        if not indexed:
             self.archive = None  # manifests are shared by archives
             came = self._objects.read_into(digest, offset, into)
             if came is not None:
                 return came
-            content = self._open_partial(digest)
+        content = self._open_anywhere(digest)
         if content is None:
             return False
         try:

@@ -1,6 +1,7 @@
 """The archives as plain browsable file trees, for curl, wget and browsers.
 
 Names are bytes: links are percent-encoded byte by byte, text is escaped and shown as well as it can be.
+A symbolic link is answered with what it leads to, as web servers do, as long as that lies in the archive.
 Nothing on these pages, nor a file that an archive holds, may run as a script of this node.
 """
 
@@ -30,6 +31,8 @@ from p2psync.tree.opener import is_plain
 ENTRIES_PER_WRITE: Final = 500
 """Rows of a listing that are rendered at once: about 64 KiB, so a directory of 100,000 takes no more memory
 than that."""
+INDEX: Final = b"index.html"
+"""The file that is shown for the directory that it is in, as web servers do."""
 PARTS_MAX: Final = PATH_MAX // 2 + 1
 """Components of a path: no path of PATH_MAX bytes has more."""
 
@@ -71,7 +74,7 @@ class Pages:
 
     async def index(self, request: web.Request) -> web.Response:
         archives = await self._threaded(self._library.archives)
-        items = "".join(f'<li><a href="/{text}/">{text}</a>\n' for text in map(archive_text, archives))
+        items = "".join(f'<li><a href="./{text}/">{text}</a>\n' for text in map(archive_text, archives))
         body = f"{_top('Archives')}<ul>\n{items}</ul>\n"
         return web.Response(body=body.encode(), headers=PAGE_HEADERS)
 
@@ -81,28 +84,36 @@ class Pages:
         if found is None:
             self._counters.note(missed=1)
             raise web.HTTPNotFound(text="not here\n")
-        entry = found.entry
-        if entry.kind is Kind.DIR:
-            if not slash:
-                raise web.HTTPMovedPermanently(_target(archive, parts) + "/")
-            return await self._listing(request, archive, parts, found)
-        if slash:
-            raise web.HTTPNotFound(text="not a directory\n")
-        if entry.kind is Kind.SYMLINK:
-            inside = resolve(parts, entry.target)
-            if inside is None:
-                raise web.HTTPNotFound(text="a link that leads out of the archive\n")
-            raise web.HTTPFound(_target(archive, inside) + ("" if inside else "/"))
-        return await self._file(request, archive, entry)
+        if found.entry.kind is not Kind.DIR:
+            if slash:
+                raise web.HTTPNotFound(text="not a directory\n")
+            return await self._file(request, archive, parts[-1], found.entry)
+        if not slash:
+            # Relative: a proxy in front may show the node below a path of its own.
+            raise web.HTTPMovedPermanently(f"./{_quoted(parts[-1]) if parts else archive_text(archive)}/")
+        page = await self._index_of(archive, parts, found)
+        if page is not None:
+            return await self._file(request, archive, INDEX, page)
+        return await self._listing(request, archive, parts, found)
 
-    async def _file(self, request: web.Request, archive: bytes, entry: Entry) -> web.StreamResponse:
+    async def _index_of(self, archive: bytes, parts: list[bytes], found: Found) -> Entry | None:
+        """The page that a directory has of its own; None if it has none."""
+        page = next((entry for entry in found.listing if entry.name == INDEX), None)
+        if page is not None and page.kind is Kind.SYMLINK:
+            led = await self._threaded(self._library.browse, archive, [*parts, INDEX])
+            page = None if led is None else led.entry
+        return page if page is not None and page.kind is Kind.FILE else None
+
+    async def _file(
+        self, request: web.Request, archive: bytes, name: bytes, entry: Entry
+    ) -> web.StreamResponse:
         content: Content | None = BytesContent(b"")
         if entry.size:
             content = await self._threaded(self._library.open, entry.digest)
         if content is None:
             self._counters.note(missed=1)
             raise web.HTTPNotFound(text="the file is not here, or was changed since it was published\n")
-        guessed, encoding = mimetypes.guess_type(entry.name.decode("latin-1"))
+        guessed, encoding = mimetypes.guess_type(name.decode("latin-1"))
         kind = guessed if guessed and not encoding else "application/octet-stream"
         if kind.startswith("text/"):
             kind += "; charset=utf-8"
@@ -159,25 +170,8 @@ def parse_target(target: str) -> tuple[bytes, list[bytes], bool]:
     return archive, parts, slash
 
 
-def resolve(parts: list[bytes], target: bytes) -> list[bytes] | None:
-    """Where a link at ``parts`` leads, as names from the archive's root; None if out of it. Links on the
-    way are not resolved: each of them redirects in turn.
-    """
-    if target.startswith(b"/"):
-        return None
-    at = parts[:-1]
-    for part in target.split(b"/"):
-        if part == b"..":
-            if not at:
-                return None
-            at.pop()
-        elif part not in (b"", b"."):
-            at.append(part)
-    return at
-
-
-def _target(archive: bytes, parts: Iterable[bytes]) -> str:
-    return "/".join(["", archive_text(archive), *(quote_from_bytes(part, safe="") for part in parts)])
+def _quoted(name: bytes) -> str:
+    return quote_from_bytes(name, safe="")
 
 
 def _shown(name: bytes) -> str:
@@ -198,7 +192,7 @@ def _rendered(entries: Iterable[Entry]) -> bytes:
 
 def _row(entry: Entry) -> str:
     slash = "/" if entry.kind is Kind.DIR else ""
-    link = quote_from_bytes(entry.name, safe="") + slash
+    link = _quoted(entry.name) + slash
     shown = html.escape(_shown(entry.name)) + slash
     if entry.kind is Kind.SYMLINK:
         shown += " → " + html.escape(_shown(entry.target))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
-from typing import Final
+from typing import Final, ParamSpec, TypeVar
 
 from aiohttp import web
 
@@ -24,6 +24,10 @@ hashed."""
 SEND_TIMEOUT: Final = 180.0
 """Seconds for one slice. A socket becomes writable only when a third of its buffer (up to 4 MiB) is free,
 so a client needs about 8 kB/s to be served; slower ones hold connections that others want."""
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Disconnected(ConnectionResetError):
@@ -55,7 +59,9 @@ async def send_content(
             if_none_match=given.get("If-None-Match"),
             if_modified_since=given.get("If-Modified-Since"),
         )
-        if choice.status in (200, 206) and not content.covers(choice.first, choice.length):
+        if choice.status in (200, 206) and not await _in_place(
+            content, content.covers, choice.first, choice.length
+        ):
             raise web.HTTPNotFound(text="not here\n")
         response = web.StreamResponse(status=choice.status, headers=headers)
         response.headers["ETag"] = f'"{etag}"'
@@ -100,8 +106,8 @@ async def _send_file(
     with os.fdopen(os.dup(content.fd), "rb", buffering=0) as source:
         end = first + length
         while first < end:
-            count = min(SLICE, end - first)
-            if not content.unchanged():
+            count = await _in_place(content, content.allowed, first, min(SLICE, end - first))
+            if not count:
                 raise Disconnected
             async with asyncio.timeout(SEND_TIMEOUT):
                 done = await loop.sendfile(transport, source, first, count)
@@ -109,8 +115,15 @@ async def _send_file(
             if done != count:
                 raise Disconnected
             first += count
-        if not content.unchanged():
+        if not await _in_place(content, content.unchanged):
             raise Disconnected
+
+
+async def _in_place(content: Content, ask: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What the content answers; in another thread, if it reads the file for that."""
+    if content.reads:
+        return await asyncio.to_thread(ask, *args, **kwargs)
+    return ask(*args, **kwargs)
 
 
 async def _send_bytes(

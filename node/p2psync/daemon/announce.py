@@ -10,12 +10,13 @@ import asyncio
 import random
 import socket
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, NamedTuple
 
 from p2psync.daemon.gossip import Gossip
+from p2psync.daemon.losses import Loss
 from p2psync.daemon.mirrors import peers_of
 from p2psync.errors import show_path
 from p2psync.format.coverage import Coverage
@@ -79,9 +80,10 @@ class Announcer:
         listen: tuple[str, int],
         advertise: tuple[str, int] | None,
         warn: Callable[[str], None],
+        losses: Callable[[], Mapping[int, Loss]] = dict,
     ) -> None:
         """``observed`` gives our IP address as others see it; ``listen`` is where the content server is,
-        ``advertise`` where others reach it, if that differs.
+        ``advertise`` where others reach it, if that differs; ``losses`` what trees no longer have.
         """
         self._state = state
         self._identity = identity
@@ -90,6 +92,7 @@ class Announcer:
         self._listen = listen
         self._advertise = advertise
         self._warn = warn
+        self._losses = losses
         self._announced: dict[bytes, Announced] = {}
         self._saying = asyncio.Lock()
         self.last_announced: float | None = None
@@ -142,7 +145,7 @@ class Announcer:
 
     def _due(self, archive: bytes, trees: list[Tree]) -> list[_Due]:
         """The holder record that is due, if one is."""
-        said, coverage = self._said(archive), _coverage(trees)
+        said, coverage = self._said(archive), _coverage(trees, self._losses())
         if coverage is None or (coverage == said.coverage and time.monotonic() < said.renew_at):
             return []
         role = HolderRole.ORIGIN if any(tree.role == "publish" for tree in trees) else HolderRole.MIRROR
@@ -258,10 +261,13 @@ class Announcer:
         return None
 
 
-def _coverage(trees: list[Tree]) -> Coverage | None:
+def _coverage(trees: list[Tree], losses: Mapping[int, Loss]) -> Coverage | None:
     """The best that is here of an archive; None while there is nothing."""
-    complete = [(tree.epoch, tree.seq) for tree in trees if tree.snapshot is not None]
-    if complete:
-        return Coverage(True, *max(complete))
-    mirrors = [tree for tree in trees if tree.role == "mirror"]
+    there = [tree for tree in trees if tree.id not in losses or not losses[tree.id].gone]
+    claims = [
+        Coverage(tree.id not in losses, tree.epoch, tree.seq) for tree in there if tree.snapshot is not None
+    ]
+    if claims:
+        return max(claims)
+    mirrors = [tree for tree in there if tree.role == "mirror"]
     return Coverage(False, 0, 0) if mirrors else None

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from p2psync import __version__
 from p2psync.content.server import ContentServer
 from p2psync.daemon.announce import Announcer
+from p2psync.daemon.losses import Loss
 from p2psync.daemon.mirrors import Mirrors
 from p2psync.daemon.options import NodeOptions
-from p2psync.errors import P2psyncError
+from p2psync.errors import P2psyncError, show_path
 from p2psync.format.url import archive_text
 from p2psync.network.seeds.find import Seeds
-from p2psync.state import State
+from p2psync.state import State, Tree
 from p2psync.text import count
 from p2psync_dht import DhtNode
 
@@ -34,6 +35,8 @@ class Vitals:
     server: ContentServer | None = None
     announcer: Announcer | None = None
     mirrors: Mirrors | None = None
+    losses: Callable[[], Mapping[int, Loss]] = dict
+    """What trees no longer have of their archives, by the ids of trees."""
     clock: Callable[[], float] = time.monotonic
     started: float = field(default_factory=time.time)
     """Unix seconds."""
@@ -77,6 +80,11 @@ class Vitals:
         trees = self.mirrors.held_back() if self.mirrors is not None else []
         return sorted({archive_text(tree.archive) for tree in trees if tree.archive is not None})
 
+    def damaged(self) -> list[tuple[Tree, Loss]]:
+        """The trees that no longer have all of what was published. Raises FileError."""
+        losses = self.losses()
+        return [(tree, losses[tree.id]) for tree in self.state.trees.all() if tree.id in losses]
+
     def report(self) -> dict[str, Any]:
         """The JSON object of ``/health``. Raises FileError."""
         contacts = self.look()
@@ -91,6 +99,16 @@ class Vitals:
             "records": len(self.dht.storage),
             "archives": len(self.archives()) if self.announcer is not None else 0,
             "held_back": self.held_back(),
+            "damaged": [
+                {
+                    "archive": archive_text(tree.archive or b""),
+                    "path": show_path(tree.path),
+                    "gone": loss.gone,
+                    "files": loss.files,
+                    "bytes": loss.size,
+                }
+                for tree, loss in self.damaged()
+            ],
             "last_announcement": self.announcer.last_announced if self.announcer is not None else None,
         }
 
@@ -105,6 +123,9 @@ class Vitals:
                     parts.append(
                         f"{count(len(held_back), 'archive')} held back: the newest snapshot lost too much"
                     )
+                for tree, loss in self.damaged():
+                    what = "is not there" if loss.gone else f"has lost {count(loss.files, 'file')}"
+                    parts.append(f"{show_path(tree.path)} {what}")
             except P2psyncError as error:
                 parts.append(f"the index cannot be read: {error}")
         return ", ".join(parts) + (

@@ -93,6 +93,7 @@ class _NodeCollector:
         yield from self._content()
         if self._vitals.announcer is not None:
             yield from self._archives()
+            yield from self._damage()
             yield from self._mirrors()
 
     def _node(self) -> Iterator[Metric]:
@@ -207,6 +208,24 @@ class _NodeCollector:
                 fresh.add_metric(name, head.fresh_until)
         yield from (signed, fresh, holders)
 
+    def _damage(self) -> Iterator[Metric]:
+        labels = ("archive", "path")
+        files = GaugeMetricFamily(
+            "p2psync_tree_lost_files",
+            "Files of an archive that a published or mirrored directory no longer has as published.",
+            labels=labels,
+        )
+        gone = GaugeMetricFamily(
+            "p2psync_tree_gone", "1 while a published or mirrored directory is not there.", labels=labels
+        )
+        losses = self._vitals.losses()
+        trees = [tree for tree in self._vitals.state.trees.all() if tree.role != "fetch" and tree.archive]
+        for tree in trees[:ARCHIVES_MAX]:
+            loss = losses.get(tree.id)
+            files.add_metric(_names(tree), 0 if loss is None else loss.files)
+            gone.add_metric(_names(tree), int(loss is not None and loss.gone))
+        yield from (files, gone)
+
     def _mirrors(self) -> Iterator[Metric]:
         vitals = self._vitals
         mirrors = vitals.mirrors
@@ -232,10 +251,7 @@ class _NodeCollector:
         refused = {tree.id for tree in mirrors.held_back()}
         trees = [tree for tree in vitals.state.trees.all() if tree.role == "mirror" and tree.archive]
         for tree in trees[:ARCHIVES_MAX]:
-            name = (
-                archive_text(tree.archive or b""),
-                os.fsdecode(tree.path).encode(errors="replace").decode(),
-            )
+            name = _names(tree)
             if tree.id in mirrors.updated:
                 updated.add_metric(name, mirrors.updated[tree.id])
             failures.add_metric(name, mirrors.failures(tree))
@@ -246,6 +262,11 @@ class _NodeCollector:
     def _behind(self, tree: Tree) -> bool:
         head = None if tree.archive is None else self._vitals.state.heads.newest(tree.archive)
         return head is not None and (head.epoch, head.seq) > (tree.epoch, tree.seq)
+
+
+def _names(tree: Tree) -> tuple[str, str]:
+    """The labels of a directory: its archive and its path."""
+    return archive_text(tree.archive or b""), os.fsdecode(tree.path).encode(errors="replace").decode()
 
 
 def _process() -> Iterator[Metric]:

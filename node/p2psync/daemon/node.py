@@ -23,6 +23,7 @@ from p2psync.daemon.health import Vitals
 from p2psync.daemon.metered import MeteredDht
 from p2psync.daemon.mirrors import Mirrors, neighbours, pause, register
 from p2psync.daemon.options import NodeOptions, Ready, Role
+from p2psync.daemon.recheck import Recheck
 from p2psync.daemon.supervisor import Supervisor
 from p2psync.daemon.upkeep import Upkeep, open_doors
 from p2psync.errors import DeleteLimitError, NetworkError, P2psyncError
@@ -142,6 +143,7 @@ class Node:
         mirrors: Mirrors,
         host: Host,
         upkeep: Upkeep,
+        recheck: Recheck,
         entry: Entry,
         warn: Callable[[str], None],
     ) -> None:
@@ -151,13 +153,17 @@ class Node:
         self.host = host
         self.entry = entry
         self._upkeep = upkeep
+        self._recheck = recheck
         self._warn = warn
         self._announce_now = asyncio.Event()
         self._update_now = asyncio.Event()
 
     async def serve(self) -> None:
         """Watch, announce and update until cancelled."""
+        wake = asyncio.get_running_loop().call_soon_threadsafe
+        self._recheck.changed = partial(wake, self._announce_now.set)
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._recheck.run())
             group.create_task(self._watch())
             group.create_task(self._upkeep.run())
             group.create_task(self._loop(self._announcer.round, self._announce_now))
@@ -227,15 +233,18 @@ async def _running(
         server, entry = await _listen(options, state, library, seeds, stack)
         listen = options.listen[0], server.address[1]
         network = entry.network
-        announcer = Announcer(state, identity, network, network.observed, listen, options.advertise, warn)
+        recheck = Recheck(state, library.doubts, warn, detail)
+        announcer = Announcer(
+            state, identity, network, network.observed, listen, options.advertise, warn, recheck.losses
+        )
         inside = Host(network, lambda dest: PartialShare(partial, dest))
         mirrors = Mirrors(state, inside, bwlimit=options.bwlimit, warn=warn, detail=detail, tell=tell)
-        vitals = Vitals(options, state, entry.node, seeds, server, announcer, mirrors)
+        vitals = Vitals(options, state, entry.node, seeds, server, announcer, mirrors, recheck.losses)
         await open_doors(stack, vitals, supervisor, server.address, entry, on_ready)
         upkeep = Upkeep(vitals, supervisor, entry, warn)
         telling = asyncio.ensure_future(tell_served(server, tell))
         stack.callback(telling.cancel)
-        yield Node(state, announcer, mirrors, inside, upkeep, entry, warn)
+        yield Node(state, announcer, mirrors, inside, upkeep, recheck, entry, warn)
 
 
 async def _listen(

@@ -6,7 +6,7 @@ What is known of the directories and files in them is `p2psync.state.directories
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final, Literal
@@ -19,7 +19,7 @@ from p2psync.format.paths import join
 from p2psync.state.connection import decoding
 from p2psync.state.contents import Contents
 from p2psync.state.database import Database
-from p2psync.state.directories import AT_OR_BELOW, Directories, at_or_below
+from p2psync.state.directories import AT_OR_BELOW, ROWS_AT_ONCE, Directories, at_or_below
 from p2psync.state.rows import DirRow, FileRow, Located
 
 __all__ = ["DirRow", "FileRow", "Located", "Role", "Tree", "Trees"]
@@ -131,6 +131,14 @@ class Trees(Directories):
             connection.execute("UPDATE trees SET path = ? WHERE id = ?", (path, tree.id))
         tree.path = path
 
+    def renew_files(self, tree_id: int, directory: bytes, rows: Iterable[tuple[FileRow, FileRow]]) -> int:
+        """Replace rows by newer ones of the same files, where they still are what they were; how many."""
+        with self._db.transaction():
+            now = self.files_in(tree_id, directory)
+            fresh = [new for old, new in rows if now.get(old.name) == old]
+            self.put_files(tree_id, directory, fresh)
+        return len(fresh)
+
     def remove(self, tree: Tree) -> None:
         """Forget a tree and all rows of its files; nothing on disk is touched."""
         with self._db.transaction() as connection:
@@ -168,6 +176,23 @@ class Trees(Directories):
             for each in names[1:-1].split(b"\0", SAMPLED)[:SAMPLED]
         )
         return list(islice(paths, limit))
+
+    def file_directories(self, tree_id: int) -> Iterator[bytes]:
+        """The paths of the directories of a tree that have, or had, files. Memory is flat; what is written
+        meanwhile may be among them or not.
+        """
+        last: tuple[bytes, bytes] = b"", b""
+        rows = self._db.connection.execute(
+            "SELECT parent, name FROM dirs WHERE tree = ? AND parent = x'' AND name = x''", (tree_id,)
+        ).fetchall()
+        while rows:
+            yield from (join(*row) for row in rows)
+            rows = self._db.connection.execute(
+                "SELECT parent, name FROM dirs WHERE tree = ? AND (parent, name) > (?, ?) "
+                "ORDER BY parent, name LIMIT ?",
+                (tree_id, *last, ROWS_AT_ONCE),
+            ).fetchall()
+            last = rows[-1] if rows else last
 
     def find(self, digest: bytes, limit: int = 8, *, public: bool = False) -> list[Located]:
         """Up to `limit` places where the content named `digest` was when it was hashed.

@@ -16,7 +16,7 @@ from typing import Final
 
 from p2psync.tree.stamp import Stamp
 
-__all__ = ["FileContent", "Opener", "Stamp", "is_plain", "open_beneath"]
+__all__ = ["FileContent", "Opener", "Stamp", "is_plain", "open_beneath", "open_regular"]
 
 FOLDERS_CACHED: Final = 256
 """Directories kept open: a batch asks for many files of few directories. Costs as many descriptors."""
@@ -35,6 +35,8 @@ class FileContent:
     """
 
     archive: bytes | None = None
+    reads: bool = False
+    """Whether `allowed` and `unchanged` read the file: not for an event loop."""
 
     def __init__(
         self, fd: int, size: int, stamp: Stamp | None, present: tuple[Sequence[int], bytes] | None = None
@@ -47,6 +49,10 @@ class FileContent:
     def unchanged(self) -> bool:
         """Whether the file is still what was hashed."""
         return self._stamp is None or Stamp.of(os.fstat(self.fd)) == self._stamp
+
+    def allowed(self, offset: int, wanted: int) -> int:
+        """How many of the `wanted` bytes from `offset` on may be sent now. 0: the file has changed."""
+        return wanted if self.unchanged() else 0
 
     def covers(self, offset: int, length: int) -> bool:
         """Whether these bytes are within the object, and there."""
@@ -129,23 +135,25 @@ class Opener:
         None if it is missing, cannot be read, is something else, has changed, or would be reached through a
         symbolic link.
         """
-        if not is_plain(name):
-            return None
         for fresh in (False, True):
-            folder = self.pin(root, directory, fresh=fresh)
-            if folder is None:
-                continue
-            try:
-                fd = os.open(name, _FILE_FLAGS, dir_fd=folder.fd)
-            except OSError:
-                continue
-            finally:
-                self.unpin(folder)
-            status = os.fstat(fd)
-            if stat.S_ISREG(status.st_mode) and Stamp.of(status) == stamp:
-                return FileContent(fd, status.st_size, stamp)
-            os.close(fd)
+            fd = self.open_any(root, directory, name, fresh=fresh)
+            if fd is not None:
+                if Stamp.of(os.fstat(fd)) == stamp:
+                    return FileContent(fd, stamp.size, stamp)
+                os.close(fd)
         return None
+
+    def open_any(self, root: bytes, directory: bytes, name: bytes, *, fresh: bool = True) -> int | None:
+        """A descriptor of the regular file of this name, whatever is in it; else as `open`. `fresh`: its
+        directory is looked up again by its name.
+        """
+        folder = self.pin(root, directory, fresh=fresh) if is_plain(name) else None
+        if folder is None:
+            return None
+        try:
+            return open_regular(name, folder.fd)
+        finally:
+            self.unpin(folder)
 
     def pin(self, root: bytes, directory: bytes, *, fresh: bool = False) -> Folder | None:
         """The directory, open until ``unpin``. ``fresh``: looked up again by its name.
@@ -194,6 +202,18 @@ class Opener:
         folder.cached = False
         if not folder.pins:
             os.close(folder.fd)
+
+
+def open_regular(name: bytes, folder: int) -> int | None:
+    """A descriptor of the regular file `name` in an open directory; None if it is none, or cannot be read."""
+    try:
+        fd = os.open(name, _FILE_FLAGS, dir_fd=folder)
+    except OSError:
+        return None
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        return fd
+    os.close(fd)
+    return None
 
 
 def is_plain(name: bytes) -> bool:

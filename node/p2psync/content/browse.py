@@ -1,0 +1,45 @@
+"""Paths in the archives that are here: what is at a path in the newest snapshot, links followed within it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from p2psync.content.interface import Found
+from p2psync.content.objects import Objects
+from p2psync.format.ids import Ref
+from p2psync.format.listing import Entry, Kind
+from p2psync.format.snapshot import Snapshot
+from p2psync.format.walk import LeadsNowhere, NotThere, Walk
+from p2psync.state import State
+
+
+def root_of(state: State, archive: bytes) -> Entry | None:
+    """The root of the newest snapshot that is here, of a tree if one has any; None if none is."""
+    trees = [tree for tree in state.trees.by_archive(archive) if tree.snapshot is not None]
+    refs = [tree.snapshot for tree in sorted(trees, key=lambda tree: (tree.epoch, tree.seq), reverse=True)]
+    refs += [row.ref for row in state.meta.snapshots(archive)]
+    return next((root for ref in refs if ref is not None and (root := snapshot_root(state, ref))), None)
+
+
+def snapshot_root(state: State, ref: Ref) -> Entry | None:
+    """The root of a snapshot, if that is here."""
+    raw = state.meta.get(ref.digest)
+    return None if raw is None else Snapshot.decode(raw).root
+
+
+def find(objects: Objects, root: Entry, path: Sequence[bytes]) -> Found | None:
+    """What a path leads to; None where it leads to nothing within the archive, or a listing is not here."""
+    walk = Walk(root, path, follow_last=True)
+    try:
+        while (directory := walk.next_directory()) is not None:
+            listing = objects.listing(directory.digest)
+            if listing is None:
+                return None
+            walk.step(listing)
+    except (NotThere, LeadsNowhere):
+        return None
+    entry = walk.entry
+    if entry.kind is not Kind.DIR:
+        return Found(entry)
+    inside = objects.listing(entry.digest)
+    return None if inside is None else Found(entry, inside)

@@ -1,0 +1,94 @@
+"""What a tree no longer has of its archive, and the sentence about it. How it is found is ``recheck``'s."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from p2psync.content.browse import find, snapshot_root
+from p2psync.content.doubts import DAMAGED_MAX
+from p2psync.content.objects import Objects
+from p2psync.errors import P2psyncError, show_path
+from p2psync.format.ids import Ref
+from p2psync.format.paths import join
+from p2psync.format.url import ArchiveUrl
+from p2psync.state import FileRow, State, Tree
+from p2psync.text import count
+from p2psync.text import size as size_text
+from p2psync.tree.recheck import Checked
+
+_REMEDY: Final = {
+    "publish": "publish again, or put them back",
+    "mirror": "put them back, or have them fetched again with 'p2psync mirror --once --checksum'",
+}
+
+
+@dataclass(slots=True)
+class Loss:
+    """What a tree no longer has. False if that is nothing."""
+
+    gone: bool = False
+    """Whether the directory itself is not there."""
+    files: int = 0
+    size: int = 0
+    """Bytes of these files, as published."""
+    first: bytes = b""
+    """The path of one of the files."""
+    left: dict[bytes, bytes] = field(default_factory=dict)
+    """Which chunks are left of each object, for the first ``DAMAGED_MAX``."""
+    unsettled: bool = False
+    """Whether something was changed just now, and is to be looked at again soon."""
+
+    def __bool__(self) -> bool:
+        return self.gone or self.files > 0
+
+    def add(self, directory: bytes, row: FileRow, found: Checked) -> None:
+        """A file is missing, or not what it was."""
+        self.first = self.first or join(directory, row.name)
+        self.files += 1
+        self.size += row.size
+        if len(self.left) < DAMAGED_MAX:
+            self.left[row.digest] = found.left
+
+    def sentence(self, tree: Tree) -> str:
+        """For the people whose tree it is."""
+        where = show_path(tree.path)
+        if self.gone:
+            return f"{where} is not there, and nothing of it is served: mount it, or put it back"
+        return (
+            f"{where} no longer has {count(self.files, 'file')} of its archive as published "
+            f"({size_text(self.size)}; among them {show_path(self.first)}), and only what is left of them is "
+            f"served: {_REMEDY.get(tree.role, 'put them back')}"
+        )
+
+
+class Listings:
+    """Which files the snapshots of trees have. For one thread."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._objects = Objects(state.meta, state.path)
+        self._last: tuple[Ref | None, str, bytes] = None, "", b""
+        self._files: dict[bytes, bytes] | None = {}
+
+    def has(self, tree: Tree, directory: bytes, row: FileRow) -> bool:
+        """Whether the snapshot that a tree has been brought to has this file; not of those that are there for
+        other reasons, or that a fetch has yet to replace.
+        """
+        asked = tree.snapshot, tree.source, directory
+        if asked != self._last:
+            self._last, self._files = asked, self._read(tree, directory)
+        return self._files is not None and self._files.get(row.name) == row.digest
+
+    def _read(self, tree: Tree, directory: bytes) -> dict[bytes, bytes] | None:
+        root = None if tree.snapshot is None else snapshot_root(self._state, tree.snapshot)
+        if root is None:
+            return None
+        path = b""
+        if tree.role == "mirror":
+            try:
+                path = ArchiveUrl.parse(tree.source).path
+            except P2psyncError:  # its updates say what is wrong
+                return None
+        found = find(self._objects, root, [*path.split(b"/"), *directory.split(b"/")])
+        return None if found is None else {entry.name: entry.digest for entry in found.listing}

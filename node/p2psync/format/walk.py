@@ -1,0 +1,79 @@
+"""Where a path in an archive leads, symbolic links on the way followed as a file system would, and never
+out of the archive (path_resolution(7)). Pure: whoever walks gets the listings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from p2psync.format.listing import Entry, Kind
+
+LINKS_MAX: Final = 40
+"""Links that are followed on one way, as Linux does; a loop ends there."""
+
+
+class NotThere(Exception):
+    """The archive has no such path."""
+
+
+class LeadsNowhere(Exception):
+    """A link leads out of the archive, or round in circles. The argument is a clause that says so."""
+
+
+class Walk:
+    """A walk along one path.
+
+    while (directory := walk.next_directory()) is not None:
+        walk.step(listing of directory)
+    walk.entry
+    """
+
+    def __init__(self, root: Entry, names: Iterable[bytes], *, follow_last: bool) -> None:
+        """``follow_last``: also a link at the end of the path is followed."""
+        self._root = root
+        self._follow_last = follow_last
+        self._taken: list[Entry] = []
+        self._left = [*names][::-1]
+        self._links = 0
+
+    @property
+    def entry(self) -> Entry:
+        """What the path leads to, at the end of the walk; the root has an empty name."""
+        return self._taken[-1] if self._taken else self._root
+
+    @property
+    def path(self) -> bytes:
+        """Where that is, by a path without links."""
+        return b"/".join(entry.name for entry in self._taken)
+
+    def next_directory(self) -> Entry | None:
+        """The directory whose listing is to be looked into next; None at the end. Raises NotThere,
+        LeadsNowhere.
+        """
+        while self._left:
+            if self.entry.kind is not Kind.DIR:
+                raise NotThere
+            if self._left[-1] not in (b"", b".", b".."):
+                return self.entry
+            if self._left.pop() == b"..":
+                if not self._taken:
+                    raise LeadsNowhere("leads out of the archive")
+                self._taken.pop()
+        return None
+
+    def step(self, listing: Iterable[Entry]) -> None:
+        """Go on into what the listing of `next_directory` has. Raises NotThere, LeadsNowhere."""
+        name = self._left.pop()
+        found = next((entry for entry in listing if entry.name == name), None)
+        if found is None:
+            raise NotThere
+        if found.kind is not Kind.SYMLINK or not (self._left or self._follow_last):
+            self._taken.append(found)
+            return
+        self._links += 1
+        if self._links > LINKS_MAX:
+            raise LeadsNowhere(f"leads through more than {LINKS_MAX} links")
+        if found.target.startswith(b"/"):
+            raise LeadsNowhere("leads out of the archive")
+        self._left += found.target.split(b"/")[::-1]
