@@ -253,6 +253,9 @@ class MemoryLibrary:
         self._publisher = publisher
         self._asked = asked
 
+    def rest(self) -> None:
+        pass
+
     def archives(self) -> list[bytes]:
         return [self._publisher.archive]
 

@@ -12,13 +12,14 @@ from tests.node.simulator import Publisher, identity
 
 from p2psync.daemon import announce, gossip
 from p2psync.daemon.announce import Announcer
+from p2psync.daemon.losses import Loss
 from p2psync.errors import NetworkError
 from p2psync.format.coverage import Coverage
 from p2psync.format.head import ArchiveHead
 from p2psync.network.over_dht import DhtNetwork
 from p2psync.sources.source import Unreachable
 from p2psync.state import State
-from p2psync.state.trees import Role
+from p2psync.state.trees import Role, Tree
 from p2psync_dht import DhtNode, Endpoint, Head, HeadLookup, HolderRecord, HolderRole, Identity, holders_key
 
 START = 1_800_000_000
@@ -130,14 +131,17 @@ class Bench:
         self.publisher = Publisher(now=START)
         self.identity = self.state.identity()
         self.warnings: list[str] = []
+        self.losses: dict[int, Loss] = {}
         self.announcer = self.build()
 
     def build(
         self, listen: tuple[str, int] = ("0.0.0.0", 8730), advertise: tuple[str, int] | None = None
     ) -> Announcer:
         network = DhtNetwork(cast(DhtNode, self.dht))
+        warn = self.warnings.append
+        observed = network.observed
         return Announcer(
-            self.state, self.identity, network, network.observed, listen, advertise, self.warnings.append
+            self.state, self.identity, network, observed, listen, advertise, warn, lambda: self.losses
         )
 
     def publish(self) -> ArchiveHead:
@@ -145,11 +149,12 @@ class Bench:
         self.state.heads.put(head, "test")
         return head
 
-    def tree(self, role: Role, head: ArchiveHead | None = None) -> None:
+    def tree(self, role: Role, head: ArchiveHead | None = None) -> Tree:
         tree = self.state.trees.ensure(bytes(self.folder / role), role, self.publisher.archive)
         if head is not None:
             tree.epoch, tree.seq, tree.snapshot = head.epoch, head.seq, head.snapshot
         self.state.trees.update(tree)
+        return tree
 
     def holder(self, name: str, ip: str, *, expires: int = START + 3600) -> HolderRecord:
         key: Identity = identity(name)

@@ -4,6 +4,7 @@ files whose bytes are not: by their ids, in batches and by their paths.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import subprocess
@@ -12,9 +13,11 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from tests.help.descriptors import open_below
 from tests.node.publishing import write
 from tests.node.wire_support import Served, served
 
+from p2psync.content import server
 from p2psync.sources import wire
 
 SMALL = os.urandom(30_000)
@@ -190,3 +193,25 @@ async def test_a_copy_that_is_right_serves_where_the_first_one_is_not(tmp_path: 
                 write(tree / name / "file", LARGE if name == right else bytes([index]) * len(LARGE), 10**18)
             assert await by_id(node, "a/file") == (200, LARGE)
             assert await in_batch(node, "a/file", 70_000, 1000) == LARGE[70_000:71_000]
+
+
+async def test_a_node_at_rest_keeps_nothing_open_below_the_archive(node: Served) -> None:
+    await all_is_served(node)
+    assert open_below(node.tree), "directories stay open while requests come"
+    for _ in range(2):
+        node.library.rest()
+    assert open_below(node.tree) == []
+    await all_is_served(node)
+
+
+async def test_a_server_looks_by_itself_whether_it_rests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "REST", 0.001)
+    tree = tmp_path / "tree"
+    write(tree / "small", SMALL)
+    async with served(tmp_path, tree) as node:
+        assert await by_id(node, "small") == (200, SMALL)
+        async with asyncio.timeout(20):
+            while open_below(tree):  # noqa: ASYNC110 - nothing tells when a descriptor is closed
+                await asyncio.sleep(0.001)

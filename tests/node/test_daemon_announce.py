@@ -15,6 +15,7 @@ from tests.node.simulator import Publisher, identity
 
 from p2psync.daemon.announce import HEAD_ROUND, LIFETIME, RENEW, RETRY
 from p2psync.daemon.gossip import TOLD_MAX
+from p2psync.daemon.losses import Loss
 from p2psync.format.coverage import Coverage
 from p2psync.network.over_dht import SWEEP_FROM
 from p2psync_dht import Endpoint, HolderRecord, HolderRole, holders_key
@@ -51,6 +52,26 @@ async def test_a_mirror_announces_without_the_private_key(bench: Bench) -> None:
     await bench.announcer.round()
     assert bench.dht.heads == [head.raw]
     assert bench.said == [(HolderRole.MIRROR, Coverage(True, 0, 1))]
+
+
+async def test_a_tree_that_has_lost_files_says_that_it_is_not_complete_until_it_has_them_again(
+    bench: Bench,
+) -> None:
+    head = bench.publish()
+    tree = bench.tree("publish", head)
+    await bench.announcer.round()
+    bench.losses[tree.id] = Loss(files=1)
+    await bench.announcer.round()
+    bench.losses.clear()
+    await bench.announcer.round()
+    assert [coverage.complete for _, coverage in bench.said] == [True, False, True]
+    assert {coverage.seq for _, coverage in bench.said} == {1}
+
+
+async def test_a_tree_that_is_not_there_is_not_announced(bench: Bench) -> None:
+    bench.losses[bench.tree("mirror", bench.publish()).id] = Loss(gone=True)
+    await bench.announcer.round()
+    assert bench.said == []
 
 
 async def test_a_mirror_that_is_being_made_says_that_it_is_not_complete(bench: Bench) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,11 @@ from p2psync.chunking import cut_object
 from p2psync.content.library import StateLibrary
 from p2psync.daemon import recheck as module
 from p2psync.daemon.recheck import DAILY, FIRST_LOOK, Recheck
+from p2psync.format.recipe import Recipe
 from p2psync.publish import publish
-from p2psync.state import State, Tree
+from p2psync.state import FileRow, State, Tree
 from p2psync.tree.opener import FileContent
+from p2psync.tree.recheck import Checked, recheck
 
 LARGE = os.urandom(1 << 20)
 
@@ -173,11 +176,10 @@ def test_a_file_that_has_grown_is_no_loss_and_is_read_once(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[bytes] = []
-    looks = module.recheck
 
-    def counted(folder: int, row: module.FileRow, *rest: object) -> module.Checked:
+    def counted(folder: int, row: FileRow, recipe: Recipe, breathe: Callable[[], None]) -> Checked:
         read.append(row.name)
-        return looks(folder, row, *rest)  # type: ignore[arg-type]  # handed on as they came
+        return recheck(folder, row, recipe, breathe)
 
     monkeypatch.setattr(module, "recheck", counted)
     with open(bench.path / "large", "ab") as file:

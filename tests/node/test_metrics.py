@@ -21,6 +21,7 @@ from p2psync.content.library import StateLibrary
 from p2psync.content.server import ContentServer
 from p2psync.daemon.announce import Announcer
 from p2psync.daemon.health import ALONE_MAX, Vitals
+from p2psync.daemon.losses import Loss
 from p2psync.daemon.metered import MeteredDht
 from p2psync.daemon.metrics import Metrics
 from p2psync.daemon.mirrors import Mirrors
@@ -187,6 +188,22 @@ async def test_a_mirror_that_does_not_follow_the_newest_snapshot_shows_in_metric
     assert [sample.value for sample in exported(metrics)["p2psync_mirror_held_back"].samples] == [1]
     assert vitals.report()["held_back"] == [archive_text(mirror.archive)]
     assert "1 archive held back" in vitals.status()
+
+
+async def test_a_directory_that_lost_files_or_is_gone_shows_in_metrics_health_and_status(
+    vitals: Vitals, metrics: Metrics
+) -> None:
+    trees = [tree for tree in vitals.state.trees.all() if tree.role != "fetch"]
+    assert [sample.value for sample in exported(metrics)["p2psync_tree_lost_files"].samples] == [0, 0]
+    assert vitals.report()["damaged"] == []
+    losses = {trees[0].id: Loss(files=3, size=1000, first=b"a"), trees[1].id: Loss(gone=True)}
+    vitals.losses = lambda: losses
+    assert [sample.value for sample in exported(metrics)["p2psync_tree_lost_files"].samples] == [3, 0]
+    assert [sample.value for sample in exported(metrics)["p2psync_tree_gone"].samples] == [0, 1]
+    first, second = vitals.report()["damaged"]
+    assert (first["files"], first["bytes"], first["gone"], second["gone"]) == (3, 1000, False, True)
+    assert "has lost 3 files" in vitals.status()
+    assert "is not there" in vitals.status()
 
 
 async def test_the_probe_is_timed_and_tells_whether_anybody_answered(vitals: Vitals) -> None:

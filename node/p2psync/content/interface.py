@@ -74,6 +74,9 @@ class Rows(Protocol):
 class Library(Protocol):
     """What is held here."""
 
+    def rest(self) -> None:
+        """Close what is kept open for further requests and was not used since the last call."""
+
     def archives(self) -> list[bytes]:
         """Archives of which (part of) a tree is here."""
 

@@ -61,6 +61,9 @@ class StateLibrary:
         self._opener.close()
         self._objects.close()
 
+    def rest(self) -> None:
+        self._opener.rest()
+
     def archives(self) -> list[bytes]:
         trees = [tree for tree in self._state.trees.all() if self._fetched or tree.role != "fetch"]
         return list(dict.fromkeys(tree.archive for tree in trees if tree.archive is not None))

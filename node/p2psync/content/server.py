@@ -44,6 +44,10 @@ LINGERING_TIME: Final = 2.0
 not a reset."""
 SHUTDOWN_TIMEOUT: Final = 5.0
 """Seconds that responses under way get when the server is closed."""
+REST: Final = 2.0
+"""Seconds between looks at what is open and unused: after twice as long without requests nothing is, and a
+disk can be unmounted.
+"""
 INDEX_THREADS: Final = 4
 """Threads for the index and the disk: enough to keep a disk busy while another waits for the index."""
 REQUEST_LINE_MAX: Final = 16 << 10
@@ -92,16 +96,29 @@ def create_app(
     return app
 
 
+async def _rest(library: Library) -> None:
+    """Until cancelled."""
+    while True:
+        await asyncio.sleep(REST)
+        library.rest()
+
+
 class ContentServer:
     """A running content server. Made by ``start``; close it."""
 
     def __init__(
-        self, runner: web.AppRunner, server: asyncio.Server, house: House, counters: Counters
+        self,
+        runner: web.AppRunner,
+        server: asyncio.Server,
+        house: House,
+        counters: Counters,
+        library: Library,
     ) -> None:
         self._runner = runner
         self._server = server
         self._house = house
         self.counters = counters
+        self._resting = asyncio.create_task(_rest(library))
 
     @classmethod
     async def start(
@@ -159,7 +176,7 @@ class ContentServer:
                 f"cannot listen at {host} port {port}: {error.strerror or error}; "
                 "choose another address with --listen"
             ) from None
-        return cls(runner, server, house, counters)
+        return cls(runner, server, house, counters, library)
 
     @property
     def connections(self) -> int:
@@ -186,6 +203,7 @@ class ContentServer:
         """Stop listening, let responses under way end for ``SHUTDOWN_TIMEOUT``, then close the
         connections."""
         self._server.close()
+        self._resting.cancel()
         await asyncio.gather(self._house.bulk.close(SHUTDOWN_TIMEOUT), self._runner.cleanup())
         self._house.admission.close()
         await self._server.wait_closed()

@@ -80,12 +80,13 @@ class FileContent:
 class Folder:
     """An open directory, for ``Opener`` and those who have it pinned."""
 
-    __slots__ = ("cached", "fd", "pins")
+    __slots__ = ("cached", "fd", "pins", "used")
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self.pins = 0
         self.cached = True
+        self.used = True
 
     def read_into(self, name: bytes, stamp: tuple[int, int, int, int], offset: int, into: memoryview) -> bool:
         """Read bytes of the regular file ``name`` in here, if it is the one that ``stamp`` describes.
@@ -168,6 +169,7 @@ class Opener:
             if found is not None:
                 self._folders.move_to_end(key)
                 found.pins += 1
+                found.used = True
                 return found
         if not all(is_plain(part) for part in directory.split(b"/") if directory):
             return None
@@ -190,6 +192,16 @@ class Opener:
             folder.pins -= 1
             if not folder.pins and not folder.cached:
                 os.close(folder.fd)
+
+    def rest(self) -> None:
+        """Close the directories that nobody has used since the last call: an open one keeps a file system
+        from being unmounted.
+        """
+        with self._lock:
+            for key, folder in list(self._folders.items()):
+                if not folder.pins and not folder.used:
+                    self._leave(self._folders.pop(key))
+                folder.used = False
 
     def close(self) -> None:
         """Close all directories, pinned ones as soon as they are not used any more."""
