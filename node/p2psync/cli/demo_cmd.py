@@ -17,7 +17,9 @@ from p2psync.cli.options import Common, common_options
     metavar="DIR",
     help="Publish this directory. Default: the Python standard library.",
 )
-@click.option("--mirrors", type=click.IntRange(1, 16), default=3, show_default=True, help="How many mirrors.")
+@click.option(
+    "--mirrors", type=click.IntRange(1, 16), default=3, show_default=True, metavar="N", help="Run N mirrors."
+)
 @click.option(
     "--keep",
     type=click.Path(file_okay=False, path_type=Path),
@@ -28,10 +30,11 @@ from p2psync.cli.options import Common, common_options
 def command(common: Common, tree: Path | None, mirrors: int, keep: Path | None) -> int:
     """Run a whole network on this machine and lose its origin.
 
-    Real processes: a bootstrap node, an origin that publishes a tree, mirrors. Then the origin and the
-    bootstrap node are killed, and a client fetches everything from the mirrors. The copy is compared file by
-    file with the original; the exit code is 23 if anything differs. Nothing outside the directory it works in
-    is touched, and nothing is reachable from outside this machine.
+    It is made of real processes: a bootstrap node, an origin that publishes a tree, and mirrors. Then the
+    origin and the bootstrap node are killed, and a client fetches everything from the mirrors. The copy is
+    compared file by file with the original; the exit code is 23 if anything differs.
+
+    Nothing outside the directory that it works in is touched, and nothing can be reached from other machines.
     """
     from p2psync.demo.play import Demo, table
     from p2psync.errors import PartialError, show_path

@@ -32,12 +32,17 @@ if TYPE_CHECKING:
 def command(common: Common, network: Network, transfer: Transfer, src: ArchiveUrl, dest: str) -> int:
     """Make a directory equal to an archive.
 
-    SRC is p2psync://ID, as publish prints it, with /PATH for a part of the archive and ?peer=HOST:PORT for
-    somebody to ask. As in rsync, ID and ID/DIR/ fill DEST, and ID/DIR makes DEST/DIR. Everything that DEST
-    already has is used; every chunk that comes from elsewhere is verified. Interrupted, it leaves old or
-    new files, never half ones: run it again to go on.
+    SRC is p2psync://ID, as publish prints it. p2psync://ID/PATH is a part of the archive, and
+    ?peer=HOST:PORT at the end names somebody to begin with; write such an address in quotes, since shells
+    give the question mark a meaning of their own.
 
-    Ends with 0 if DEST equals the newest snapshot, 23 if some of it could not be had.
+    As with rsync, a slash at the end of SRC means what is in the directory: ID/DIR/ fills DEST, and ID/DIR
+    makes DEST/DIR. ID alone fills DEST.
+
+    Everything that DEST has already is used, and every byte that comes from elsewhere is verified. A fetch
+    that is interrupted leaves old files or new files, never half ones: run it again, and it goes on.
+
+    The exit code is 0 if DEST equals the newest snapshot, and 23 if some of it could not be had.
     """
     from p2psync.cli.signals import run_async
     from p2psync.cli.transfers import report

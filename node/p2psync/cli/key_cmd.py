@@ -37,15 +37,15 @@ def command() -> None:
     "--signing",
     type=ARCHIVE,
     metavar="ARCHIVE",
-    help="Make a signing key for this archive instead of a new archive.",
+    help="Make a signing key for this archive, and not a new archive.",
 )
 @click.option("--replace", is_flag=True, help="Make another signing key in place of the one that is here.")
 @common_options
 def new(common: Common, signing: bytes | None, replace: bool) -> None:
     """Make a new archive, or a signing key for one.
 
-    The signing key may be used once `p2psync key delegate` on the machine with the root key has signed for
-    it. If one is here already, that is shown, unless --replace is given: then it is lost.
+    A signing key may be used once `p2psync key delegate`, on the machine with the root key, has signed for
+    it. If there is one here already, that is shown; with --replace it is lost.
     """
     if replace and signing is None:
         raise UsageError("--replace goes with --signing: a root key is never replaced")
@@ -74,7 +74,10 @@ def list_(common: Common) -> None:
 @click.argument("archive", type=ARCHIVE)
 @common_options
 def show(common: Common, archive: bytes) -> None:
-    """Show which keys of an archive are here and what is delegated."""
+    """Show which keys of an archive are here and what is delegated.
+
+    ARCHIVE is p2psync://ID, or the ID alone.
+    """
     with common.open_state() as state:
         _show(common, state, archive)
 
@@ -82,16 +85,19 @@ def show(common: Common, archive: bytes) -> None:
 @command.command("export")
 @click.argument("archive", type=ARCHIVE)
 @click.argument("file", default="-")
-@click.option("--delegation", "what", flag_value="delegation", help="The delegation instead of the root key.")
-@click.option("--remove", is_flag=True, help="Remove the root key from here once FILE is on disk.")
+@click.option(
+    "--delegation", "what", flag_value="delegation", help="Write the delegation, and not the root key."
+)
+@click.option("--remove", is_flag=True, help="Remove the root key from this machine once FILE is on disk.")
 @common_options
 def export(common: Common, archive: bytes, file: str, what: str | None, remove: bool) -> None:
-    """Write the root key, or a delegation, to FILE or standard output.
+    """Write the root key, or a delegation, to a file.
 
-    The key is PEM, not encrypted. FILE must not exist yet, unless it holds the same already.
+    ARCHIVE is p2psync://ID, or the ID alone. Without FILE, or with -, standard output is written to. FILE
+    must not exist yet, unless it holds the same already. The key is PEM and not encrypted.
 
-    Whoever has this file owns the archive; without any copy of it the archive can only be continued as long
-    as its delegations last.
+    Whoever has this file owns the archive. Without any copy of it the archive can be continued only for as
+    long as its delegations last.
     """
     if remove and (file == "-" or what):
         raise UsageError(
@@ -137,8 +143,9 @@ def export(common: Common, archive: bytes, file: str, what: str | None, remove: 
 def import_(common: Common, file: str, signing: bytes | None, replace: bool) -> None:
     """Take in a root key, a signing key or a delegation.
 
-    It is read from FILE, or from standard input. What is here already is no error; a signing key that is
-    here is lost where another one is to --replace it."""
+    It is read from FILE; without it, or with -, from standard input. What is here already is no error. A
+    signing key that is here is lost where another one is to --replace it.
+    """
     if replace and signing is None:
         raise UsageError("--replace goes with --signing: a root key is never replaced")
     data = read_key(common.out, file)
@@ -159,8 +166,21 @@ def import_(common: Common, file: str, signing: bytes | None, replace: bool) -> 
 
 @command.command("delegate")
 @click.argument("archive", type=ARCHIVE)
-@click.option("--to", "to", metavar="KEY", help="The signing key (hex, from 'key show') of another machine.")
-@click.option("--days", type=click.IntRange(1, 36500), default=DELEGATION_DAYS, show_default=True)
+@click.option(
+    "--to",
+    "to",
+    metavar="KEY",
+    help="Sign for this key of another machine: 64 hexadecimal digits, as `p2psync key show` prints them "
+    "there.",
+)
+@click.option(
+    "--days",
+    type=click.IntRange(1, 36500),
+    default=DELEGATION_DAYS,
+    show_default=True,
+    metavar="N",
+    help="For how many days.",
+)
 @click.option(
     "--role",
     "roles",
@@ -168,15 +188,19 @@ def import_(common: Common, file: str, signing: bytes | None, replace: bool) -> 
     multiple=True,
     default=["heads", "mirrors"],
     show_default=True,
-    help="What the key may sign.",
+    help="What the key may sign; may be repeated.",
 )
-@click.option("--new-epoch", is_flag=True, help="Begin a new epoch: heads of all earlier signing keys lose.")
+@click.option(
+    "--new-epoch",
+    is_flag=True,
+    help="Begin a new epoch, in which whatever earlier signing keys sign is too old.",
+)
 @click.option(
     "--epoch",
     type=click.IntRange(0, 2**32),
     default=0,
     metavar="N",
-    help="The epoch in use, if this machine does not know it ('key show' of the other one does).",
+    help="The epoch in use, if this machine does not know it; `p2psync key show` tells it on the other one.",
 )
 @common_options
 def delegate(
@@ -188,11 +212,13 @@ def delegate(
     new_epoch: bool,
     epoch: int,
 ) -> None:
-    """Let a signing key act for the archive. The root key must be here.
+    """Let a signing key act for the archive.
+
+    ARCHIVE is p2psync://ID, or the ID alone. Its root key must be here.
 
     Without --to, a signing key is made here (with --new-epoch a new one in any case) and used from now on, so
-    that the root key can be exported and taken offline. With --to, the delegation is printed for 'p2psync key
-    import' on the other machine.
+    that the root key can be exported and taken offline. With --to, the delegation is printed, for `p2psync
+    key import` on the other machine.
     """
     from p2psync_dht import Delegation
 

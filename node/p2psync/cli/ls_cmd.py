@@ -25,15 +25,19 @@ TYPES = {0: "file", DIRECTORY: "directory", SYMLINK: "symlink"}
 
 @click.command("ls", cls=Command)
 @click.argument("src", type=URL)
-@click.option("-r", "--recursive", is_flag=True, help="List everything below, not only one directory.")
-@click.option("--require-fresh", is_flag=True, help="Refuse an archive whose publisher is overdue.")
+@click.option("-r", "--recursive", is_flag=True, help="List everything below, and not one directory alone.")
+@click.option(
+    "--require-fresh",
+    is_flag=True,
+    help="Refuse a snapshot that its publisher no longer vouches for as the newest.",
+)
 @network_options()
 @common_options
 def command(common: Common, network: Network, src: ArchiveUrl, recursive: bool, require_fresh: bool) -> None:
     """List an archive without fetching it.
 
-    SRC is p2psync://ID[/PATH]. The listing is that of `rsync --list-only`: type and mode, size (of a
-    directory: of all files below it), time, name, and the target of a symlink.
+    SRC is p2psync://ID, or p2psync://ID/PATH for a part of it. The lines are those of `rsync --list-only`:
+    type and mode, size (of a directory: of all files below it), time, name, and where a symbolic link leads.
     """
     from p2psync.cli.signals import run_async
     from p2psync.client import Client

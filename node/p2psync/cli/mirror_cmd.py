@@ -34,8 +34,8 @@ INTERVAL = 3600
 @click.option(
     "--once",
     is_flag=True,
-    help="Bring DIR up to date and end; for cron (with the full path of p2psync), beside a running node, "
-    "whose port it leaves alone.",
+    help="Bring DIR up to date and end, for cron. A node may run on the same state directory; its port is "
+    "left alone.",
 )
 @click.option(
     "--interval",
@@ -43,7 +43,7 @@ INTERVAL = 3600
     default=str(INTERVAL),
     metavar="SECONDS",
     show_default=True,
-    help="How often to look for a new snapshot.",
+    help="Look for a new snapshot this often.",
 )
 @transfer_options
 @advertise_option
@@ -63,9 +63,13 @@ def command(
 ) -> int:
     """Fetch an archive, keep it up to date, serve it and announce it.
 
-    DIR (DIR/NAME where SRC is ID/NAME without a slash at its end) becomes a mirror of SRC on this state
-    directory: from now on every `p2psync node` on it serves and announces DIR and keeps it up to date.
-    Without --once this command is such a node itself and runs until it is stopped.
+    SRC is what it is for `p2psync fetch`. DIR becomes a mirror of it; where SRC is p2psync://ID/NAME without
+    a slash at its end, DIR/NAME does. From now on every `p2psync node` on the same state directory serves
+    and announces it and keeps it up to date. Without --once this command is such a node itself, and runs
+    until it is stopped.
+
+    What came from the archive and is gone from it is deleted, if nobody has changed it here. Everything else
+    in DIR stays; --delete and --no-delete say otherwise.
     """
     from p2psync.errors import UsageError
 

@@ -27,7 +27,8 @@ HEADINGS = ("ADDRESS", "ROLE", "HOLDS", "SNAPSHOT", "EXPIRES IN")
 def command(common: Common, network: Network, src: ArchiveUrl) -> None:
     """Show who holds an archive, how much of it and how fresh.
 
-    These are the holders' own words, signed by them. What they send is verified when it is fetched.
+    SRC is p2psync://ID. What is shown is what the holders say of themselves, signed by them; what they send
+    is verified when it is fetched.
     """
     from p2psync.cli.signals import run_async
     from p2psync.client import Client

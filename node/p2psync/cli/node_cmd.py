@@ -25,14 +25,16 @@ ROLES = ("auto", "server", "bootstrap")
     type=click.Choice(ROLES),
     default="auto",
     show_default=True,
-    help="bootstrap: the DHT alone, no archives. server: do not test whether others can reach this node.",
+    help="bootstrap: the DHT alone, without archives. server: take for granted that others reach this node. "
+    "auto: find out whether they do.",
 )
 @click.option(
     "--bwlimit",
     type=RATE,
     default="0",
     metavar="RATE",
-    help="Limit what mirrors receive, as rsync: KiB/s, or with a suffix (1.5m, 2MB); 0 is no limit.",
+    help="Receive no more than this a second for mirrors, as with rsync: KiB, or with a suffix (1.5m, 2MB). "
+    "Default: 0, which is no limit.",
 )
 @advertise_option
 @metrics_option
@@ -49,9 +51,11 @@ def command(
     """Run the daemon: serve and announce everything in the state directory.
 
     Published archives and mirrors are served over HTTP and announced in the DHT, both on the port of
-    --listen; mirrors are kept up to date. What is published or mirrored on the same state directory meanwhile
-    is noticed within two seconds. With --role bootstrap it is a place to join the network by and nothing
-    else. Runs until it is stopped (SIGTERM or Ctrl-C), which is no error.
+    --listen, and mirrors are kept up to date. What is published or mirrored on the same state directory while
+    it runs is noticed within two seconds.
+
+    With --role bootstrap it is a node for others to join the network by, and nothing else. It runs until it
+    is stopped by SIGTERM or Ctrl-C, which is no error.
     """
     from p2psync.cli.signals import Stopped, run_async
     from p2psync.cli.transfers import ready

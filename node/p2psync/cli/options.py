@@ -98,7 +98,8 @@ def common_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "--state",
             type=click.Path(path_type=Path, file_okay=False, readable=False),
             metavar="DIR",
-            help="State directory. Default: $STATE_DIRECTORY, else p2psync in the XDG state directory.",
+            help="Where keys, the index and what is known of the network are kept. Default: "
+            "$STATE_DIRECTORY, else ~/.local/state/p2psync.",
         ),
         click.option(
             "--config",
@@ -107,11 +108,14 @@ def common_options(function: Callable[..., Any]) -> Callable[..., Any]:
             is_eager=True,
             expose_value=False,
             callback=_configure,
-            help="Read this configuration instead of /etc/p2psync.toml and the user's p2psync.toml.",
+            help="Read settings from FILE, and not from /etc/p2psync.toml and "
+            "~/.config/p2psync/p2psync.toml.",
         ),
-        click.option("--json", is_flag=True, help="One JSON object per line on standard output."),
+        click.option(
+            "--json", is_flag=True, help="Print one JSON object per line on standard output, for programs."
+        ),
         click.option("-q", "--quiet", is_flag=True, help="No progress and no summary."),
-        click.option("-v", "--verbose", count=True, help="Say more; -vv still more."),
+        click.option("-v", "--verbose", count=True, help="Say more, without a terminal too; -vv still more."),
     )
 
 
@@ -135,7 +139,8 @@ def network_options(
                 type=BOOTSTRAP,
                 multiple=True,
                 metavar="HOST:PORT",
-                help="A node to join the network by, repeatable. Needed once; then nodes are remembered.",
+                help="Join the network by this node; may be repeated. Needed once: nodes that were met are "
+                "remembered.",
             ),
             *_seeds_options(),
         ]
@@ -147,7 +152,8 @@ def network_options(
                     type=LISTEN,
                     default=listen,
                     metavar="HOST:PORT",
-                    help=f"Where to listen, UDP and TCP. Default: {described}. Port 0 picks a free one.",
+                    help="Listen on this address, UDP and TCP; port 0 picks a free one. Default: "
+                    f"{described}.",
                 )
             )
         if sources:
@@ -157,7 +163,7 @@ def network_options(
                     type=SOURCE,
                     multiple=True,
                     metavar="HOST:PORT|URL",
-                    help="A node or mirror to begin with; may be repeated. Others are learnt from it.",
+                    help="Begin with this node or web mirror; may be repeated. It names others.",
                 )
             )
         return stack(command, *decorators)
@@ -172,21 +178,23 @@ def _seeds_options() -> list[Callable[[F], F]]:
             type=SEEDS,
             multiple=True,
             metavar="FILE|URL|DOMAIN",
-            help="A list of nodes to join by, repeatable: a file, an https:// URL, or a DNS name.",
+            help="Join by the nodes of a signed list: a file, an https:// URL or a DNS name; may be "
+            "repeated.",
         ),
         click.option(
             "--seeds-key",
             type=SEEDS_KEY,
             multiple=True,
             metavar="KEY",
-            help="Believe only seed lists that this key signed. Default: the key that a source had first.",
+            help="Believe only seed lists that this key signed; may be repeated. Default: the key that a "
+            "source had when it was first asked.",
         ),
         click.option(
             "--dns",
             type=DNS_SERVER,
             envvar="P2PSYNC_DNS",
             metavar="IP[:PORT]",
-            help="The DNS server to ask for seeds. Default: the system's.",
+            help="Ask this DNS server for seeds. Default: the system's.",
         ),
     ]
 
@@ -213,7 +221,8 @@ def advertise_option(function: F) -> F:
         "--advertise",
         type=ADDRESS,
         metavar="HOST:PORT",
-        help="The address by which others reach this node, where a router forwards a port to it.",
+        help="Tell others this address for content (TCP), where a router forwards another port to the node. "
+        "Default: the address at which others see it.",
     )(function)
 
 
@@ -223,7 +232,8 @@ def metrics_option(function: F) -> F:
         "--metrics",
         type=METRICS,
         metavar="HOST:PORT",
-        help="Answer /metrics (Prometheus) and /health there, best on 127.0.0.1. Default: nowhere.",
+        help="Answer /metrics (Prometheus) and /health at this address, which should be a local one such as "
+        "127.0.0.1:9730. Default: nowhere.",
     )(function)
 
 
@@ -231,9 +241,13 @@ def filter_options(function: F) -> F:
     """``--filter --include --exclude``; the command receives ``rules``, in the order of the command line."""
     return stack(
         function,
-        _rule_option("--filter", "RULE", "An rsync filter rule, for example '- *.tmp'; may be repeated."),
-        _rule_option("--include", "PATTERN", "Do not leave out what matches."),
-        _rule_option("--exclude", "PATTERN", "Leave out what matches. The first matching rule decides."),
+        _rule_option("--filter", "RULE", "Add a filter rule of rsync, such as '- *.tmp'; may be repeated."),
+        _rule_option("--include", "PATTERN", "Do not leave out what matches PATTERN; may be repeated."),
+        _rule_option(
+            "--exclude",
+            "PATTERN",
+            "Leave out what matches PATTERN; may be repeated. Of all rules the first that matches decides.",
+        ),
     )
 
 

@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     "--archive",
     type=ARCHIVE,
     metavar="ID",
-    help="Publish under this archive's key. Default: the one DIR had, or a new one.",
+    help="Publish DIR as this archive, whose key must be here. Default: the one that it was, or a new one.",
 )
 @click.option(
     "--accept-shrink",
     cls=Consent,
     is_flag=True,
-    help="Publish DIR though most of its files are gone, or it is not the disk that it was.",
+    help="Publish DIR, this once, though most of its files are gone or it is on another disk than before.",
 )
 @filter_options
 @network_options(sources=False)
@@ -44,20 +44,19 @@ def command(
 ) -> int:
     """Publish a directory, or a new snapshot of it, and print its URL.
 
-    DIR is published in place: nothing is copied and nothing in it is changed. Run again, publish reads only
-    what changed. A node that runs on the same state directory serves the new snapshot at once; without one,
-    start `p2psync node`.
+    DIR is published where it is: nothing is copied, and nothing in it is changed. Run again, publish reads
+    only the files that changed. A node that runs on the same state directory serves the new snapshot at once;
+    where none runs, start one with `p2psync node`.
 
-    Filter rules are kept: publishing again without any uses the last ones.
+    Filter rules leave things out. They are kept: publishing again without any uses the last ones.
 
-    What cannot be read stays as it was in the last snapshot, or is marked as missing, so that nobody deletes
-    it; the first such paths are named, and the exit code is 23. It is 24 where something vanished.
+    A file that cannot be read stays as it was in the last snapshot, or is marked as missing, so that nobody
+    deletes it. The first of them are named, and the exit code is 23. It is 24 if files vanished meanwhile.
 
-    Where all files are gone, or more than 100 names and half of them, nothing is published and the exit code
-    is 25: that is what a disk looks like that is not mounted. --accept-shrink says that it is meant.
+    If all files are gone, or more than 100 names and half of them, nothing is published and the exit code is
+    25, since a disk that is not mounted looks like that. --accept-shrink says that it is meant.
 
-    A directory that was moved, or is named through a link that leads elsewhere now, goes on as the same
-    archive.
+    A directory that was moved, or is named through a link that leads elsewhere now, stays the same archive.
     """
     from p2psync.cli.rules import build_filter
     from p2psync.cli.signals import run_async

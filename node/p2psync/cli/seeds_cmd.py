@@ -36,7 +36,7 @@ def command() -> None:
 def keygen(common: Common, file: Path) -> None:
     """Make a key that signs seed lists, and print its public half.
 
-    FILE is made with mode 0600 and never overwritten. Keep it off the bootstrap nodes: they do not need it.
+    FILE is made with mode 0600 and never written over. Keep it off the bootstrap nodes: they do not need it.
     """
     from p2psync.errors import FileError
     from p2psync.network.seeds.seedlist import key_text
@@ -59,25 +59,32 @@ def keygen(common: Common, file: Path) -> None:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     required=True,
     metavar="KEYFILE",
-    help="The key that 'p2psync seeds keygen' made.",
+    help="Sign with this key, which `p2psync seeds keygen` made.",
 )
 @click.option(
-    "--days", type=click.IntRange(1, 400), default=DAYS, show_default=True, help="How long the list is valid."
+    "--days",
+    type=click.IntRange(1, 400),
+    default=DAYS,
+    show_default=True,
+    metavar="N",
+    help="For how many days the list is valid.",
 )
 @click.option(
     "--successor",
     type=SEEDS_KEY,
     metavar="KEY",
-    help="The key that will sign later lists; readers pin it then.",
+    help="Announce the key that will sign later lists; readers trust it from then on.",
 )
-@click.option("--txt", is_flag=True, help="Print the strings of a DNS TXT record instead, for a zone file.")
+@click.option(
+    "--txt", is_flag=True, help="Print the strings of a DNS TXT record, for a zone file, and not the list."
+)
 @common_options
 def sign_(common: Common, file: Path, key_file: Path, days: int, successor: bytes | None, txt: bool) -> None:
     """Sign the seeds that FILE names, and print the list.
 
-    FILE is TOML with one key, seeds = ["HOST:PORT", ...]; a list signed before will do. Its times and its
-    signature are made anew. Publish what is printed as https://DOMAIN/.well-known/p2psync-seeds, in DNS,
-    or as a file.
+    FILE is TOML with one key, seeds = ["HOST:PORT", ...]; a list that was signed before will do, since its
+    times and its signature are made anew. Publish what is printed as
+    https://DOMAIN/.well-known/p2psync-seeds, in DNS, or as a file.
     """
     from p2psync.errors import FileError
     from p2psync.network.seeds.ask import read_file
@@ -101,16 +108,25 @@ def sign_(common: Common, file: Path, key_file: Path, days: int, successor: byte
 @command.command("verify")
 @click.argument("source", type=SEEDS, metavar="FILE|URL|DOMAIN")
 @click.option(
-    "--seeds-key", type=SEEDS_KEY, multiple=True, metavar="KEY", help="The key it should be signed by."
+    "--seeds-key",
+    type=SEEDS_KEY,
+    multiple=True,
+    metavar="KEY",
+    help="Believe only a list that this key signed; may be repeated.",
 )
 @click.option(
-    "--dns", type=DNS_SERVER, envvar="P2PSYNC_DNS", metavar="IP[:PORT]", help="The DNS server to ask."
+    "--dns",
+    type=DNS_SERVER,
+    envvar="P2PSYNC_DNS",
+    metavar="IP[:PORT]",
+    help="Ask this DNS server. Default: the system's.",
 )
 @common_options
 def verify(common: Common, source: str, seeds_key: tuple[bytes, ...], dns: str | None) -> None:
-    """Get a seed list as a client would, check it, and show what it says.
+    """Check a seed list and show what it says.
 
-    Nothing is remembered: neither the list nor its key. Ends with exit code 5 if it must not be believed.
+    It is got as a client would get it, and nothing is remembered of it, neither the list nor its key. The
+    exit code is 5 if it must not be believed.
     """
     import asyncio
 

@@ -71,64 +71,72 @@ def transfer_options(function: Callable[..., Any]) -> Callable[..., Any]:
             type=RATE,
             default="0",
             metavar="RATE",
-            help="Limit receiving, as rsync: KiB/s, or with a suffix (1.5m, 2MB); 0 is no limit.",
+            help="Receive no more than this a second, as with rsync: KiB, or with a suffix (1.5m, 2MB). "
+            "Default: 0, which is no limit.",
         ),
-        click.option("--no-share", is_flag=True, help="Do not serve to others what is here while it runs."),
-        click.option("--require-fresh", is_flag=True, help="Refuse an archive whose publisher is overdue."),
+        click.option("--no-share", is_flag=True, help="Do not serve what is here to others meanwhile."),
         click.option(
-            "--checksum", is_flag=True, help="Read every file here instead of trusting size and time."
+            "--require-fresh",
+            is_flag=True,
+            help="Refuse a snapshot that its publisher no longer vouches for as the newest.",
+        ),
+        click.option(
+            "--checksum", is_flag=True, help="Read every file here instead of trusting sizes and times."
         ),
         click.option(
             "--delete/--no-delete",
             default=None,
-            help="Delete what the archive does not have. Default: a mirror deletes what came from the "
-            "archive and is unchanged, a fetch deletes nothing.",
+            help="Delete everything that the archive does not have, or nothing at all. Default: fetch "
+            "deletes nothing; mirror deletes what it got from the archive and nobody has changed.",
         ),
         click.option(
             "--max-delete",
             type=click.IntRange(min=-1),
             metavar="N",
-            help="Delete no more than N names in one run, and end with 25 if more would go (-1 is 0, as in "
-            "rsync).",
+            help="Delete no more than N names in one run, and end with exit code 25 if there are more; -1 "
+            "is 0, as with rsync.",
         ),
         click.option(
             "--protect",
             type=RULE,
             multiple=True,
             metavar="PATTERN",
-            help="Never delete what matches, as rsync's --filter 'P PATTERN'; may be repeated.",
+            help="Never delete what matches PATTERN, as with rsync's --filter 'P PATTERN'; may be repeated.",
         ),
         click.option(
             "--accept-shrink",
             cls=Consent,
             is_flag=True,
-            help="Follow, this time, a snapshot that has lost more than half of what is here.",
+            help="Follow, this once, a snapshot that has lost more than half of what is here.",
         ),
         click.option(
             "--accept-moved",
             cls=Consent,
             is_flag=True,
-            help="Update, this time, a mirror whose directory is gone, or is another one that is empty.",
+            help="Update, this once, a mirror whose directory is gone, or is another one and empty.",
         ),
         click.option(
             "--timeout",
             type=SECONDS,
             metavar="SECONDS",
-            help="Give up when nobody sends anything for so long; 0 is never. Default: 60.",
+            help="Give up when nobody has sent anything for so long; 0 is never. Default: 60.",
         ),
         click.option(
             "--contimeout",
             type=SECONDS,
             default="0",
             metavar="SECONDS",
-            help="Give up on one connection after this; 0 is the default time.",
+            help="Give up on a connection that has not come about in this time. Default: 0, which stands "
+            "for 5.",
         ),
         click.option(
             "--no-check-dest",
             is_flag=True,
-            help="Do not look at what is here if it was complete and the snapshot is still the same.",
+            help="Do not look at the files here if they were complete and no newer snapshot has come.",
         ),
         click.option(
-            "--json-files", is_flag=True, help="With --json, one object for each file put in place."
+            "--json-files",
+            is_flag=True,
+            help="With --json, print an object for each file that is put in place too.",
         ),
     )

@@ -28,23 +28,24 @@ DEFAULT_RATE, MAX_RATE = 100, 1000
     type=click.IntRange(1, MAX_LIMIT),
     default=DEFAULT_LIMIT,
     metavar="N",
-    help=f"Ask at most so many addresses. Default: {DEFAULT_LIMIT}.",
+    help=f"Ask no more than N addresses. Default: {DEFAULT_LIMIT}.",
 )
 @click.option(
     "--rate",
     type=click.IntRange(1, MAX_RATE),
     default=DEFAULT_RATE,
     metavar="N",
-    help=f"Send at most so many queries a second. Default: {DEFAULT_RATE}.",
+    help=f"Send no more than N queries a second. Default: {DEFAULT_RATE}.",
 )
 @network_options(sources=False)
 @common_options
 def command(common: Common, network: Network, limit: int, rate: int) -> None:
-    """Measure the network: its size, its versions, and how many of its contacts answer.
+    """Measure the network: its size, and what its nodes are.
 
     The size is estimated from how close nodes lie to some random keys, which works for any network. Then
-    every node that is heard of is asked three times: for a proof of its id, and for contacts near and far. A
-    network of fewer nodes than --limit is so counted in full. Clients, which answer nobody, are in no count.
+    every node that is heard of is asked three times, for a proof of its id and for contacts near and far: how
+    many answer, and with which version? A network of fewer nodes than --limit is thus counted in full.
+    Clients answer nobody and are not counted.
     """
     from p2psync.cli.signals import run_async
     from p2psync_dht.crawl import crawl_network

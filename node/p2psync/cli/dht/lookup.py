@@ -56,19 +56,19 @@ def parse_subject(text: str) -> Subject:
 
 @click.command("lookup", cls=Command)
 @click.argument("subject", type=Parsed("key|url", parse_subject), metavar="KEY|URL")
-@click.option("--holders", is_flag=True, help="Look for the holders of the archive, not for its head.")
+@click.option("--holders", is_flag=True, help="Look for the holders of the archive, and not for its head.")
 @network_options(sources=False)
 @common_options
 def command(common: Common, network: Network, subject: Subject, holders: bool) -> None:
     """Follow a lookup through the DHT, node by node.
 
-    KEY|URL is an archive (p2psync://ID or ID), or 40 hexadecimal digits: any key of the DHT, or the id of a
-    node. All nodes nearest to the key are asked, so that every copy is seen, where other commands stop when
+    KEY|URL is an archive (p2psync://ID, or the ID alone) or 40 hexadecimal digits: any key of the DHT, or the
+    id of a node. All nodes nearest to the key are asked, so that every copy is seen; other commands stop when
     enough nodes agree.
 
-    HOP says how the node was found: 1 was known before, 2 was told of by one of these, and so on. BITS is the
-    distance to the key: each bit less is half as far. A node that is silent was asked twice; one that is open
-    had not answered when the lookup ended, one that is bad answered without proof or without sense.
+    HOP says how the node was found: 1 was known before, 2 was named by one of those, and so on. BITS is the
+    distance to the key: each bit less is half as far. A silent node was asked twice; an open one had not
+    answered when the lookup ended; a bad one answered without proof or without sense.
     """
     from p2psync.cli.signals import run_async
     from p2psync_dht.trace import trace_lookup

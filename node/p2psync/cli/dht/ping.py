@@ -28,15 +28,15 @@ MAX_COUNT = 1000
     type=click.IntRange(1, MAX_COUNT),
     default=DEFAULT_COUNT,
     metavar="N",
-    help=f"How many pings to send. Default: {DEFAULT_COUNT}.",
+    help=f"Send N pings. Default: {DEFAULT_COUNT}.",
 )
 @common_options
 def command(common: Common, address: Address, count: int) -> None:
     """Ping a node of the DHT.
 
     Shows the round trips, the node's id and software, at which address it sees us, and whether it proved its
-    id with its key. Nobody is joined: this works between any two machines that UDP passes between. Exits with
-    10 if nobody answers, with 5 if the id was not proved.
+    id with its key. No network is joined: this works between any two machines that UDP passes between. The
+    exit code is 10 if nobody answers, and 5 if the id was not proved.
     """
     from p2psync.cli.signals import run_async
 

@@ -15,10 +15,11 @@ from p2psync.text import count, duration, size
 @click.command("status", cls=Command)
 @common_options
 def command(common: Common) -> None:
-    """Show the DHT of the node that runs on the state directory.
+    """Show the DHT of the node that runs here.
 
-    Its id and addresses, whether it serves others or is a client, its contacts by bucket, the records that it
-    keeps for others, its traffic since it started, and what it dropped and why.
+    Of the node on the state directory: its id and addresses, whether it serves others or is a client, its
+    contacts by bucket, the records that it keeps for others, its traffic since it started, and what it
+    dropped and why.
     """
     from p2psync.errors import FormatError
     from p2psync.state.ask import ask

@@ -64,7 +64,7 @@ ENTRIES: Final[dict[tuple[str, ...], Entry]] = {
             example(
                 "From cron, every night, with mail only if something is wrong. Cron looks for programs in "
                 "/usr/bin and /bin alone, so the path is written out (`command -v p2psync` prints it):",
-                "15 2 * * *  /opt/p2psync/venv/bin/p2psync publish --quiet /srv/archive >/dev/null",
+                "15 2 * * *  /opt/p2psync/venv/bin/p2psync publish /srv/archive >/dev/null",
             ),
         ),
         exits={
@@ -105,7 +105,7 @@ ENTRIES: Final[dict[tuple[str, ...], Entry]] = {
             ),
             example(
                 "From cron, every hour, with mail only if something is wrong:",
-                "40 * * * *  /opt/p2psync/venv/bin/p2psync fetch --quiet p2psync://ID /srv/copy",
+                "40 * * * *  /opt/p2psync/venv/bin/p2psync fetch p2psync://ID /srv/copy",
             ),
         ),
         exits={**_TRANSFER, 0: "DEST equals the newest snapshot, or the part of it that SRC names"},
@@ -129,16 +129,19 @@ ENTRIES: Final[dict[tuple[str, ...], Entry]] = {
             ),
             example(
                 "From cron, every hour, without a node of its own (or beside one that runs):",
-                "40 * * * *  /opt/p2psync/venv/bin/p2psync mirror --once --quiet p2psync://ID /srv/mirror",
+                "40 * * * *  /opt/p2psync/venv/bin/p2psync mirror --once p2psync://ID /srv/mirror",
             ),
             example(
                 "As a service of systemd, in /etc/systemd/system/p2psync-mirror.service:",
                 "[Service]",
                 "Type=notify",
+                "User=p2psync",
                 "ExecStart=/opt/p2psync/venv/bin/p2psync mirror --quiet p2psync://ID /srv/mirror",
                 "StateDirectory=p2psync",
                 "StateDirectoryMode=0700",
                 "Restart=on-failure",
+                "[Install]",
+                "WantedBy=multi-user.target",
             ),
             example(
                 "Follow, this time, a snapshot that has lost most of what the mirror has:",
@@ -175,10 +178,13 @@ ENTRIES: Final[dict[tuple[str, ...], Entry]] = {
                 "As a service of systemd, in /etc/systemd/system/p2psync-node.service:",
                 "[Service]",
                 "Type=notify",
+                "User=p2psync",
                 "ExecStart=/opt/p2psync/venv/bin/p2psync node --quiet",
                 "StateDirectory=p2psync",
                 "StateDirectoryMode=0700",
                 "Restart=on-failure",
+                "[Install]",
+                "WantedBy=multi-user.target",
             ),
         ),
         exits={
@@ -258,7 +264,7 @@ ENTRIES: Final[dict[tuple[str, ...], Entry]] = {
             ),
             example(
                 "From cron, on the first of each month; what differs is mailed:",
-                "0 4 1 * *  /opt/p2psync/venv/bin/p2psync verify --quiet /srv/mirror",
+                "0 4 1 * *  /opt/p2psync/venv/bin/p2psync verify /srv/mirror",
             ),
         ),
         exits={
