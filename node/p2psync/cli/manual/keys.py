@@ -87,7 +87,7 @@ ENTRIES: Final[dict[tuple[str, ...], Entry]] = {
         ),
         exits={
             **_KEY_AND,
-            11: "FILE exists already or cannot be written, or the state directory cannot be read",
+            11: "FILE holds something else or cannot be written, or the state directory cannot be read",
         },
         files=(_KEYS,),
         see=("p2psync-key-import(1)",),
