@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from p2psync.fetch.verify import Difference, Finding
     from p2psync.fetch.view import Holder, Holders, Listed, View
     from p2psync.format.url import ArchiveUrl
+    from p2psync.inventory.forget import Forgotten
     from p2psync.inventory.holdings import Holding, Holdings
     from p2psync.progress import Progress, SourceProgress
     from p2psync.publish.publisher import Published
@@ -54,6 +55,7 @@ __all__ = [
     "FileDone",
     "FileError",
     "Finding",
+    "Forgotten",
     "FormatError",
     "Holder",
     "Holders",
@@ -103,6 +105,7 @@ _MODULES: Final = {
     "fetch.verify": ("Difference", "Finding"),
     "fetch.view": ("Holder", "Holders", "Listed", "View"),
     "format.url": ("ArchiveUrl",),
+    "inventory.forget": ("Forgotten",),
     "inventory.holdings": ("Holding", "Holdings"),
     "progress": ("Progress", "SourceProgress"),
     "publish.publisher": ("Published",),

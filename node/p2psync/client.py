@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from p2psync.fetch.verify import Finding
     from p2psync.fetch.view import Holders, Listed, View
     from p2psync.format.head import ArchiveHead
+    from p2psync.inventory.forget import Forgotten
     from p2psync.inventory.holdings import Holdings
     from p2psync.publish.publisher import Published
     from p2psync.rules.filter import Filter
@@ -235,6 +236,28 @@ class Client:
 
         async with relayed(on_event) as tell:
             return await in_thread(lambda teller: list_all(self.state, teller), tell)
+
+    async def forget(
+        self,
+        directory: PathLike | None = None,
+        *,
+        archive: str | bytes | None = None,
+        keys: bool = False,
+        on_event: OnEvent = None,
+    ) -> Forgotten:
+        """Stop publishing or mirroring a directory, or all those of an archive, and forget what is in them.
+        No file is touched. Nodes on this state directory obey at once.
+
+        Name one of the two. `keys`: also remove the archive's keys, without which nobody can publish it.
+        """
+        from p2psync.inventory.forget import forget
+
+        which = _archive_id(archive)
+        where = None if directory is None else os.fsencode(directory)
+        async with relayed(on_event) as tell:
+            done = await in_thread(lambda told: forget(self.state, where, which, keys=keys, tell=told), tell)
+        await asyncio.to_thread(self.state.tidy)
+        return done
 
     async def verify(
         self,

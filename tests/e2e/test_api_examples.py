@@ -44,7 +44,7 @@ def reader(net: Network, tmp_path: Path) -> Reader:
 
 
 def test_every_program_of_the_page_is_run_here() -> None:
-    assert len(PROGRAMS) == PAGE.count("```python") == 7
+    assert len(PROGRAMS) == PAGE.count("```python") == 8
 
 
 def test_fetching(reader: Reader) -> None:
@@ -59,6 +59,13 @@ def test_what_is_here(reader: Reader) -> None:
     assert said[0] == "a node listens at None"
     assert said[1].startswith("copy ")
     assert said[1].endswith(" complete")
+
+
+def test_forgetting(reader: Reader) -> None:
+    copy = reader.folder / "copy"
+    reader.run("Fetching", reader.url, copy)
+    assert reader.run("Forgetting", copy) == [f"forgot {bytes(copy)!r} which was a copy"]
+    assert_same_tree(reader.tree, copy)
 
 
 def test_stopped_half_way_there_are_old_files_and_new_ones_and_the_next_run_completes(reader: Reader) -> None:

@@ -1,4 +1,4 @@
-"""The control socket: HTTP, private, bounded, read-only, and gone when the node is."""
+"""The control socket: HTTP, private, bounded, and gone when the node is; GET only reads."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 
 from p2psync.daemon import control
+from p2psync.daemon.commands import release_order
 from p2psync.daemon.control import MAX_CONNECTIONS, MAX_REQUEST, control_server
-from p2psync.errors import FileError, FormatError, NetworkError, TransferTimeout
+from p2psync.errors import FileError, FormatError, NetworkError, TransferTimeout, UsageError
 from p2psync.state import ask as asking
 from p2psync.state.ask import MAX_RESPONSE, SOCKET_NAME, ask
 
@@ -168,6 +169,70 @@ async def test_what_is_no_command_is_refused_and_changes_nothing(
         assert told == status
         assert list(answer) == ["error"]
         assert await ask_soon(tmp_path) == ANSWER
+
+
+# Orders.
+
+
+async def given_back(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {"given": content}
+
+
+async def refusing(_: Mapping[str, Any]) -> Mapping[str, Any]:
+    raise UsageError("that cannot be meant")
+
+
+ORDERS: dict[str, control.Order] = {"do": given_back, "refuse": refusing}
+
+
+async def test_an_order_is_carried_out_with_what_was_sent(tmp_path: Path) -> None:
+    content = {"directory": "/srv/" + "\x01" * 4000}
+    async with control_server(tmp_path, COMMANDS, ORDERS):
+        assert await asyncio.to_thread(ask, tmp_path, "do", content) == {"given": content}
+        with pytest.raises(NetworkError, match="that cannot be meant"):
+            await asyncio.to_thread(ask, tmp_path, "refuse", {})
+        assert await ask_soon(tmp_path) == ANSWER
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"GET /do HTTP/1.1\r\n\r\n", 405),
+        (b"PUT /do HTTP/1.1\r\n\r\n", 405),
+        (b"POST /do HTTP/1.1\r\n\r\n", 413),
+        (b"POST /do HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n", 413),
+        (b"POST /do HTTP/1.1\r\nContent-Length: 2\r\n\r\n[]", 400),
+        (b"POST /do HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc", 400),
+        (b"POST /do HTTP/1.1\r\nContent-Length: 20000\r\n\r\n" + b"[" * 20000, 400),
+        (b"POST /do HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", 400),
+        (b"POST /status HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}", 400),
+        (b"POST /nothing HTTP/1.1\r\n\r\n", 405),
+    ],
+)
+async def test_what_is_no_order_is_refused(tmp_path: Path, request_: bytes, status: int) -> None:
+    async with control_server(tmp_path, COMMANDS, ORDERS):
+        told, answer = await raw_answer(tmp_path, request_)
+        assert (told, list(answer)) == (status, ["error"])
+
+
+async def test_an_order_that_is_never_sent_whole_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "IDLE", 0.05)
+    async with control_server(tmp_path, COMMANDS, ORDERS):
+        reader, writer = await asyncio.open_unix_connection(tmp_path / SOCKET_NAME)
+        writer.write(b"POST /do HTTP/1.1\r\nContent-Length: 100\r\n\r\n{")
+        assert await reader.read() == b""
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{}, {"directory": "relative"}, {"directory": 7}, {"directory_b64": "%%%"}, {"directory_b64": 7}],
+)
+async def test_a_directory_is_let_go_of_by_its_absolute_path(content: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="absolute path"):
+        await release_order(object())(content)  # type: ignore[arg-type]
 
 
 async def test_after_a_refusal_nothing_more_is_read_from_the_connection(tmp_path: Path) -> None:

@@ -362,3 +362,98 @@ async def test_the_pause_ends_when_something_changes() -> None:
     assert waiting.done()
     assert not changed.is_set()
     await pause(0.0, changed)
+
+
+# Letting go of a mirror.
+
+
+async def test_a_mirror_that_is_let_go_of_stops_in_the_middle_of_its_update(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dest = bench.mirror("m")
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def endless(*_: Any) -> FetchSummary:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        raise AssertionError
+
+    monkeypatch.setattr(module, "run_fetch", endless)
+    round_ = asyncio.create_task(bench.mirrors.round())
+    await begun.wait()
+    assert await bench.mirrors.release(dest)
+    assert ended.is_set()
+    await round_
+    assert bench.warnings == []
+
+
+async def test_a_mirror_that_was_let_go_of_is_left_alone_for_a_while(bench: Bench) -> None:
+    """Whoever asked for it works there or forgets it; if that fails, the mirror goes on."""
+    dest = bench.mirror("m")
+    bench.mirror("other")
+    assert not await bench.mirrors.release(dest)
+    await bench.mirrors.round()
+    assert bench.updated == ["other"]
+    bench.clock.now += module.HOLD + 1
+    await bench.mirrors.round()
+    assert bench.updated == ["other", "m"]
+
+
+async def test_a_mirror_that_is_forgotten_while_another_one_is_updated_does_not_come_back(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.mirror("first")
+    dest = bench.mirror("second")
+    done: list[bytes] = []
+
+    async def forgets(options: FetchOptions, *_: Any) -> FetchSummary:
+        done.append(options.dest)
+        tree = bench.state.trees.get(dest)
+        if tree is not None:
+            bench.state.trees.remove(tree)
+        return FetchSummary(options.url.archive)
+
+    monkeypatch.setattr(module, "run_fetch", forgets)
+    await bench.mirrors.round()
+    assert [os.path.basename(path) for path in done] == [b"first"]
+    assert bench.state.trees.get(dest) is None
+
+
+async def test_the_successor_of_a_forgotten_mirror_does_not_inherit_its_troubles(bench: Bench) -> None:
+    """The index may use a number again."""
+    dest = bench.mirror("m")
+    bench.outcome = NetworkError("nobody is there")
+    await bench.mirrors.round()
+    tree = bench.state.trees.get(dest)
+    assert tree is not None
+    assert bench.mirrors.failures(tree) == 1
+    await bench.mirrors.release(dest)
+    bench.state.trees.remove(tree)
+    bench.outcome = 0
+    bench.mirror("new")
+    made = bench.state.trees.all()[0]
+    assert (made.id, bench.mirrors.failures(made)) == (tree.id, 0)
+    await bench.mirrors.round()
+    assert bench.updated[-1] == "new"
+
+
+async def test_stopping_a_node_in_the_middle_of_an_update_is_no_letting_go(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.mirror("m")
+    begun = asyncio.Event()
+
+    async def endless(*_: Any) -> FetchSummary:
+        begun.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(module, "run_fetch", endless)
+    round_ = asyncio.create_task(bench.mirrors.round())
+    await begun.wait()
+    round_.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await round_

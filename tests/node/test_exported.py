@@ -23,6 +23,7 @@ PROMISED = [
     "FileDone",
     "FileError",
     "Finding",
+    "Forgotten",
     "FormatError",
     "Holder",
     "Holders",

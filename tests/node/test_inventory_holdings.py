@@ -18,7 +18,8 @@ from tests.node.wire_support import Served, served
 from p2psync import Client, Holding, Warned
 from p2psync.cli.app import run
 from p2psync.cli.list_cmd import words
-from p2psync.daemon.control import archives_command, control_server
+from p2psync.daemon.commands import archives_command
+from p2psync.daemon.control import control_server
 from p2psync.daemon.mirrors import Mirrors
 from p2psync.fetch.put import note_begun
 from p2psync.format.reserved import PARTIAL

@@ -141,6 +141,12 @@ def _stay(
         tell.idle()
         report(out, summary, logged=True)
 
+    def released() -> None:
+        nonlocal complete
+        complete = True
+        tell.idle()
+        out.say(f"{directory} is no longer mirrored; the node goes on with what else is here")
+
     node = NodeOptions(
         listen=network.listen,
         bootstrap=options.bootstrap,
@@ -151,7 +157,16 @@ def _stay(
     with common.open_state() as state, out.observing(files=transfer.json_files) as tell:
         try:
             run_async(
-                run_mirror(options, node, state, tell, on_ready=ready(out), on_done=done, detail=out.detail)
+                run_mirror(
+                    options,
+                    node,
+                    state,
+                    tell,
+                    on_ready=ready(out),
+                    on_done=done,
+                    on_released=released,
+                    detail=out.detail,
+                )
             )
         except (Stopped, KeyboardInterrupt):
             if not complete:

@@ -188,6 +188,24 @@ def not_local(text: str) -> str | None:
     return None
 
 
+class Which(Local):
+    """An archive by its URL or its id, which is made bytes; else a directory, which need not be there any
+    more. One that is called like an id is written ``./ID``.
+    """
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str) and (value.startswith("p2psync://") or _is_id(value)):
+            return ARCHIVE.convert(value, param, ctx)
+        return super().convert(value, param, ctx)
+
+
+def _is_id(text: str) -> bool:
+    try:
+        return bool(parse_archive(text))
+    except UsageError:
+        return False
+
+
 class RuleText(_ParamType):
     """A filter rule or pattern. In an environment variable, rules stand one a line, since they may hold
     spaces.
@@ -214,6 +232,7 @@ ARCHIVE = Parsed("archive", parse_archive)
 ARCHIVE_PART = Parsed("src", parse_archive_part)
 URL = Parsed("src", parse_url)
 DEST = Local(path_type=str)
+WHICH = Which(path_type=str)
 DEST_DIRECTORY = Local(file_okay=False, path_type=str)
 DIRECTORY = Local(exists=True, file_okay=False, path_type=str)
 RULE = RuleText()

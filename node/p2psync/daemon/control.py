@@ -4,10 +4,10 @@ HTTP/1.1 on a Unix socket in the state directory, mode 0600: whoever may read th
 
     curl --unix-socket STATE/control.sock http://localhost/status
 
-``GET /NAME`` is answered by one JSON object, that of the command NAME; what is refused, by ``{"error":
-"..."}`` and a status that says so. Commands only read; nothing here changes the node. The lock of the state
-directory keeps a second node away, so a socket that is already there is one that a crash left behind. Who
-asks is ``p2psync.state.ask``.
+``GET /NAME`` is answered by one JSON object, that of the command NAME, which only reads. ``POST /NAME``
+with a JSON object as its body has the node carry out the order NAME. What is refused is answered by
+``{"error": "..."}`` and a status that says so. The lock of the state directory keeps a second node away, so
+a socket that is already there is one that a crash left behind. Who asks is ``p2psync.state.ask``.
 """
 
 from __future__ import annotations
@@ -25,14 +25,9 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from p2psync import __version__
-from p2psync.content.request import END, NOT_PLAIN, parse_request
-from p2psync.daemon.mirrors import Mirrors
-from p2psync.errors import FileError, P2psyncError
-from p2psync.format.url import ArchiveUrl
-from p2psync.state import State, Tree
+from p2psync.content.request import END, NOT_PLAIN, Request, parse_request
+from p2psync.errors import FileError, P2psyncError, UsageError
 from p2psync.state.ask import SOCKET_NAME, short_path
-from p2psync.state.off_loop import off_loop
-from p2psync.text import name_fields
 from p2psync_dht import DhtNode
 from p2psync_dht.status import describe
 
@@ -40,11 +35,15 @@ MAX_REQUEST: Final = 4096
 """Bytes of a request: commands have short names, and a few headers are all that a client adds."""
 MAX_CONNECTIONS: Final = 8
 """Commands that ask at the same time; further ones are told to come back."""
+MAX_BODY: Final = 32 << 10
+"""Bytes of an order: a path of 4,095 bytes, each of them as ``\\u00xx``, and the names of fields."""
 IDLE: Final = 10.0
 """Seconds that a connection may say nothing, or not take its answer."""
 
 Command = Callable[[], Mapping[str, Any] | Awaitable[Mapping[str, Any]]]
 """Its answer, or what will be: a command that reads the index does so in another thread."""
+Order = Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
+"""Does what the object says that was sent; what it did. Raises P2psyncError where it cannot."""
 
 
 def status_command(dht: DhtNode, listen: str) -> Callable[[], Mapping[str, Any]]:
@@ -63,37 +62,16 @@ def status_command(dht: DhtNode, listen: str) -> Callable[[], Mapping[str, Any]]
     return status
 
 
-def archives_command(state: State, mirrors: Mirrors | None, listen: str) -> Command:
-    """What ``archives`` answers: each directory that the node serves, and how its updates go. ``mirrors``:
-    None for a node that serves nothing.
-    """
-
-    async def archives() -> dict[str, Any]:
-        trees = [] if mirrors is None else await off_loop(state.trees.all)
-        served = (tree for tree in trees if tree.archive is not None and tree.role != "fetch")
-        return {"listen": listen, "archives": [_archive(tree, mirrors) for tree in served]}
-
-    return archives
-
-
-def _archive(tree: Tree, mirrors: Mirrors | None) -> dict[str, Any]:
-    told: dict[str, Any] = {
-        "archive": str(ArchiveUrl(tree.archive or b"")),
-        **name_fields(tree.path, "directory"),
-        "role": tree.role,
-    }
-    if mirrors is not None and tree.role == "mirror":
-        told |= {"updated": mirrors.updated.get(tree.id), "failures": mirrors.failures(tree)}
-    return told
-
-
 @contextlib.asynccontextmanager
-async def control_server(state: Path, commands: Mapping[str, Command]) -> AsyncIterator[None]:
-    """Answer commands at the control socket of a state directory for the length of the block.
+async def control_server(
+    state: Path, commands: Mapping[str, Command], orders: Mapping[str, Order] | None = None
+) -> AsyncIterator[None]:
+    """Answer commands, and carry out orders, at the control socket of a state directory for the length of the
+    block.
 
     Raises FileError: the socket cannot be made.
     """
-    served = _Server(commands)
+    served = _Server(commands, orders or {})
     try:
         listening = _listen(state)
         mine = (state / SOCKET_NAME).lstat().st_ino
@@ -139,8 +117,9 @@ def _listen(state: Path) -> socket.socket:
 class _Server:
     """Answers the connections of one control socket."""
 
-    def __init__(self, commands: Mapping[str, Command]) -> None:
+    def __init__(self, commands: Mapping[str, Command], orders: Mapping[str, Order]) -> None:
         self._commands = commands
+        self._orders = orders
         self._tasks: set[asyncio.Task[None]] = set()
 
     def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -164,7 +143,7 @@ class _Server:
             while True:
                 async with asyncio.timeout(IDLE):
                     head = await reader.readuntil(END)
-                answer = await self._answer(head.removesuffix(END))
+                answer = await self._answer(head.removesuffix(END), reader)
                 await _write(writer, answer)
                 if not answer.keep_alive:
                     return
@@ -176,22 +155,50 @@ class _Server:
         finally:
             writer.close()
 
-    async def _answer(self, head: bytes) -> _Answer:
+    async def _answer(self, head: bytes, reader: asyncio.StreamReader) -> _Answer:
         request = parse_request(head)
+        name = request.target.removeprefix("/")
+        order, command = self._orders.get(name), self._commands.get(name)
+        if order is not None and request.method == "POST":
+            return await self._carry_out(order, request, reader)
         if request is NOT_PLAIN or request.length:
             return _refusal(400, "a request is GET /NAME of HTTP/1.1, without a body")
+        if order is not None:
+            refused = _refusal(405, f"{name} changes something: send what it is about with POST")
+            return refused._replace(allow="POST")
         if request.method != "GET":
             return _refusal(405, "commands only read: ask with GET")
-        command = self._commands.get(request.target.removeprefix("/"))
         if command is None:
-            known = ", ".join(sorted(self._commands))
+            known = ", ".join(sorted({*self._commands, *self._orders}))
             return _refusal(404, f"this node does not know that command; it knows: {known}")
+        return await _told(command, request)
+
+    async def _carry_out(self, order: Order, request: Request, reader: asyncio.StreamReader) -> _Answer:
+        if request.length is None or request.length > MAX_BODY:
+            return _refusal(413, f"an order is a JSON object of at most {MAX_BODY} bytes")
+        async with asyncio.timeout(IDLE):
+            body = await reader.readexactly(request.length)
         try:
-            told = command()
-            content = await told if inspect.isawaitable(told) else told
+            content = json.loads(body)
+        except (ValueError, RecursionError):
+            content = None
+        if not isinstance(content, dict):
+            return _refusal(400, "an order is a JSON object")
+        try:
+            return _Answer(200, await order(content), request.keep_alive)
+        except UsageError as error:
+            return _refusal(400, str(error))
         except P2psyncError as error:
             return _refusal(500, str(error))
-        return _Answer(200, content, request.keep_alive)
+
+
+async def _told(command: Command, request: Request) -> _Answer:
+    try:
+        told = command()
+        content = await told if inspect.isawaitable(told) else told
+    except P2psyncError as error:
+        return _refusal(500, str(error))
+    return _Answer(200, content, request.keep_alive)
 
 
 class _Answer(NamedTuple):
@@ -200,6 +207,8 @@ class _Answer(NamedTuple):
     status: int
     content: Mapping[str, Any]
     keep_alive: bool
+    allow: str = "GET"
+    """Where the method was wrong: the right one."""
 
 
 def _refusal(status: int, sentence: str) -> _Answer:
@@ -213,7 +222,7 @@ async def _write(writer: asyncio.StreamWriter, answer: _Answer) -> None:
         f"HTTP/1.1 {status.value} {status.phrase}",
         "Content-Type: application/json",
         f"Content-Length: {len(body)}",
-        *(["Allow: GET"] if status is HTTPStatus.METHOD_NOT_ALLOWED else []),
+        *([f"Allow: {answer.allow}"] if status is HTTPStatus.METHOD_NOT_ALLOWED else []),
         *([] if answer.keep_alive else ["Connection: close"]),
     ]
     writer.write("\r\n".join(lines).encode() + END + body)

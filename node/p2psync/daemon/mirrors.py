@@ -6,15 +6,15 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from p2psync.errors import DeleteLimitError, P2psyncError, UsageError, show_path
 from p2psync.events import SILENT, Teller, warnings_to
 from p2psync.fetch.destination import placed, refuse_published
 from p2psync.fetch.engine import Host, run_fetch
-from p2psync.fetch.options import FetchOptions
+from p2psync.fetch.options import FetchOptions, FetchSummary
 from p2psync.fetch.recorded import from_record, to_record
 from p2psync.format.url import archive_text
 from p2psync.network.dht import holder_addresses
@@ -24,6 +24,8 @@ from p2psync.state.trees import Tree
 DEFAULT_INTERVAL: Final = 3600.0
 LOOK: Final = 60.0
 """Seconds after which it is looked again what is due: a command that updated a mirror may have ended."""
+HOLD: Final = 30.0
+"""Seconds that a mirror which was let go of is left alone: who asked for that works there, or forgets it."""
 FIRST_RETRY: Final = 10.0
 """Seconds until an update that failed is tried again; doubles up to the interval."""
 
@@ -51,6 +53,10 @@ class Mirrors:
         self._due: dict[int, float] = {}
         self._failures: dict[int, int] = {}
         self._refused: dict[int, tuple[int, int]] = {}
+        self._running: dict[bytes, asyncio.Task[FetchSummary]] = {}
+        self._let_go: dict[bytes, float] = {}
+        self.main: bytes | None = None
+        """The directory that this process was started to mirror, if it was: each start makes it a mirror."""
         self.updated: dict[int, float] = {}
         """When each mirror was last found or made up to date, in Unix seconds; by tree."""
         self._since: dict[int, float] = {}
@@ -60,7 +66,10 @@ class Mirrors:
         """Update what is due; seconds until something is due again, if nothing changes before."""
         now = time.monotonic()
         trees = [tree for tree in self._state.trees.all() if tree.role == "mirror" and tree.source]
+        self._let_go = {path: until for path, until in self._let_go.items() if until > now}
         for tree in trees:
+            if tree.path in self._let_go:
+                continue
             if self._due.get(tree.id, 0.0) <= now or self._behind(tree):
                 await self._update(tree)
         self.rest()
@@ -78,18 +87,22 @@ class Mirrors:
         return head is not None and (head.epoch, head.seq) > at
 
     async def _update(self, tree: Tree) -> None:
+        if self._state.trees.get(tree.path) is None:  # Forgotten while others were updated.
+            return
         interval = interval_of(tree)
         try:
             options = options_of(tree, self._bwlimit)
             # While a command fetches, the display is that fetch's.
             tell = Teller(warnings_to(self._warn)) if self._commanded else self._tell
-            summary = await run_fetch(options, self._state, tell, self._host)
+            summary = await self.updating(tree, run_fetch(options, self._state, tell, self._host))
         except DeleteLimitError as error:
             self.note_refused(tree, error)
             self._due[tree.id] = time.monotonic() + interval
         except P2psyncError as error:
             self._failed(tree, interval, error)
         else:
+            if summary is None:
+                return
             if not summary.complete:
                 self._failed(tree, interval, None)
                 return
@@ -121,6 +134,35 @@ class Mirrors:
             self._tell.rest("up to date", max(since), next_check)
         else:
             self._tell.rest("not up to date", None, next_check)
+
+    async def updating(self, tree: Tree, work: Coroutine[Any, Any, FetchSummary]) -> FetchSummary | None:
+        """Do the work of an update; None where the mirror was let go of meanwhile."""
+        task = self._running[tree.path] = asyncio.ensure_future(work)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            this = asyncio.current_task()
+            if this is not None and this.cancelling():
+                raise
+            return None
+        finally:
+            del self._running[tree.path]
+
+    async def release(self, path: bytes) -> bool:
+        """Stop the update of the mirror at ``path``, if one is under way, and begin none for ``HOLD``
+        seconds; whether one was.
+        """
+        self._let_go[path] = time.monotonic() + HOLD
+        tree = self._state.trees.get(path)
+        if tree is not None:  # Another tree may have its number, once it is forgotten.
+            for kept in (self._due, self._failures, self._refused, self.updated, self._since):
+                kept.pop(tree.id, None)
+        task = self._running.get(path)
+        if task is None:
+            return False
+        task.cancel()
+        await asyncio.wait([task])
+        return True
 
     def note_updated(self, tree: Tree, *, changed: bool = True) -> None:
         """A mirror is up to date; ``changed``: it was not before."""
@@ -165,7 +207,8 @@ class Mirrors:
         try:
             yield
         finally:
-            self._due[tree.id] = time.monotonic() + interval_of(tree)
+            if tree.path not in self._let_go:
+                self._due[tree.id] = time.monotonic() + interval_of(tree)
 
 
 def options_of(tree: Tree, bwlimit: int | None) -> FetchOptions:

@@ -89,9 +89,11 @@ async def run_mirror(
     *,
     on_ready: Ready,
     on_done: Callable[[FetchSummary], None],
+    on_released: Callable[[], None],
     detail: Callable[[str], None] = _silent,
 ) -> None:
-    """Make a directory a mirror, update it, then stay as the node that serves it.
+    """Make a directory a mirror, update it, then stay as the node that serves it: ``on_done``. Where the
+    mirror is forgotten before that, it stays as a node for what else is here: ``on_released``.
 
     Where a node runs on this state directory already, that one serves and updates it, and this returns.
     """
@@ -102,19 +104,21 @@ async def run_mirror(
         return
     tree = await off_loop(partial(register, state, mirror))
     async with _running(options, state, on_ready, tell.warn, detail, tell) as node:
+        node.mirrors.main = tree.path
         try:
             async with asyncio.TaskGroup() as group:
                 with node.mirrors.being_updated(tree):
                     group.create_task(node.serve())
                     try:
-                        if not mirror.has_source:
-                            await node.entry.entered()
-                        summary = await run_fetch(mirror, state, tell, node.host)
-                        if summary.complete:
-                            node.mirrors.note_updated(tree)
-                        telling = group.create_task(node.nominate(mirror.url.archive))
-                        await asyncio.wait([telling], timeout=NOMINATION)
-                        on_done(summary)
+                        summary = await node.mirrors.updating(tree, node.fetch(mirror, tell))
+                        if summary is not None:
+                            if summary.complete:
+                                node.mirrors.note_updated(tree)
+                            telling = group.create_task(node.nominate(mirror.url.archive))
+                            await asyncio.wait([telling], timeout=NOMINATION)
+                            on_done(summary)
+                        else:
+                            on_released()
                     except P2psyncError as error:
                         if tree.snapshot is None:
                             raise  # Never fetched: most likely a mistake that its user should hear of now.
@@ -169,6 +173,12 @@ class Node:
             group.create_task(self._loop(self._announcer.round, self._announce_now))
             group.create_task(self._loop(self.mirrors.round, self._update_now))
             group.create_task(self._tidy())
+
+    async def fetch(self, mirror: FetchOptions, tell: Teller) -> FetchSummary:
+        """Make a directory a mirror; where nobody was given to ask, once the network can be asked."""
+        if not mirror.has_source:
+            await self.entry.entered()
+        return await run_fetch(mirror, self._state, tell, self.host)
 
     async def nominate(self, archive: bytes) -> None:
         """Try to tell others what is here of an archive."""

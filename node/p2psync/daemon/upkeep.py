@@ -11,7 +11,8 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import Final
 
-from p2psync.daemon.control import archives_command, control_server, status_command
+from p2psync.daemon.commands import archives_command, release_order
+from p2psync.daemon.control import control_server, status_command
 from p2psync.daemon.health import Vitals
 from p2psync.daemon.metered import MeteredDht
 from p2psync.daemon.mirrors import neighbours
@@ -68,7 +69,8 @@ async def open_doors(
         "status": status_command(vitals.dht, where),
         "archives": archives_command(vitals.state, vitals.mirrors, where),
     }
-    await stack.enter_async_context(control_server(vitals.state.path, commands))
+    orders = {} if vitals.mirrors is None else {"release": release_order(vitals.mirrors)}
+    await stack.enter_async_context(control_server(vitals.state.path, commands, orders))
     if vitals.options.metrics is not None:
         from p2psync.daemon.monitor import monitoring  # noqa: PLC0415 - prometheus-client, 60 ms
 

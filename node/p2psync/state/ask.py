@@ -1,5 +1,5 @@
-"""Asking the node that runs on a state directory what it is doing, by its control socket
-(``p2psync.daemon.control``).
+"""Asking the node that runs on a state directory what it is doing, and telling it what to do, by its
+control socket (``p2psync.daemon.control``).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import os
 import shlex
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -43,8 +43,8 @@ def short_path(folder: Path, name: str) -> Iterator[str]:
 class _Connection(http.client.HTTPConnection):
     """HTTP on the control socket of a state directory."""
 
-    def __init__(self, state: Path) -> None:
-        super().__init__("localhost", timeout=TIMEOUT)
+    def __init__(self, state: Path, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
         self._state = state
 
     def connect(self) -> None:
@@ -54,24 +54,31 @@ class _Connection(http.client.HTTPConnection):
             self.sock.connect(path)
 
 
-def ask(state: Path, command: str) -> dict[str, Any]:
-    """Ask the node that runs on a state directory; its result. Blocks, at most `TIMEOUT` seconds in silence.
+def ask(
+    state: Path, command: str, order: Mapping[str, Any] | None = None, *, timeout: float | None = None
+) -> dict[str, Any]:
+    """Ask the node that runs on a state directory, or have it do what `order` says; its result. Blocks, at
+    most `timeout` seconds in silence, by default `TIMEOUT`.
 
     Raises:
         NetworkError: no node runs there, or it refuses. TransferTimeout: it does not answer. FormatError: its
         answer is none. FileError: the socket may not be used.
     """
-    connection = _Connection(state)
+    patience = TIMEOUT if timeout is None else timeout
+    connection = _Connection(state, patience)
     try:
         with contextlib.suppress(BrokenPipeError):  # It may have refused us already, and said so.
-            connection.request("GET", f"/{command}")
+            if order is None:
+                connection.request("GET", f"/{command}")
+            else:
+                connection.request("POST", f"/{command}", json.dumps(order))
         response = connection.getresponse()
         body = response.read(MAX_RESPONSE + 1)
         if response.length and len(body) <= MAX_RESPONSE:
             raise ConnectionResetError("the answer is shorter than it said")
     except TimeoutError:
         raise TransferTimeout(
-            f"the node that runs on {state} did not answer within {TIMEOUT:.0f} seconds; try again"
+            f"the node that runs on {state} did not answer within {patience:.0f} seconds; try again"
         ) from None
     except ConnectionResetError:
         raise NetworkError(f"the node that runs on {state} ended without an answer") from None

@@ -24,6 +24,8 @@ SEED_SIZE: Final = 32
 """Bytes of an Ed25519 private key (RFC 8032)."""
 PUT_BACK: Final = "move it away and put a copy of it back with 'p2psync key import'"
 """What to do where a key of an archive is damaged."""
+SUFFIXES: Final = ("root.pem", "signing.pem", "delegation", "published")
+"""Of the files of an archive."""
 _PREFIX: Final = bytes.fromhex("302e020100300506032b657004220420")
 """What PKCS#8 puts before the private key: version, Ed25519, and two lengths (RFC 8410, section 7)."""
 _BEGIN: Final = b"-----BEGIN PRIVATE KEY-----\n"
@@ -185,6 +187,11 @@ class KeyStore:
     def remove_root(self, archive: bytes) -> None:
         """Take the root key away from this machine, once it is safe elsewhere."""
         self._path(archive, "root.pem").unlink(missing_ok=True)
+
+    def remove(self, archive: bytes) -> None:
+        """Take all keys of an archive away from this machine, with what was noted beside them."""
+        for suffix in SUFFIXES:
+            self._path(archive, suffix).unlink(missing_ok=True)
 
     def create_signing(self, archive: bytes, *, replace: bool = False) -> Identity:
         """Make (or find, unless it is to be replaced) the key that the root may delegate to; it signs nothing

@@ -187,6 +187,11 @@ class MetaStore:
                 (archive, epoch, seq, ref.size, ref.digest),
             )
 
+    def forget_snapshots(self, archive: bytes) -> None:
+        """Forget which snapshots of an archive are known; `gc` then removes what no tree refers to."""
+        with self._db.transaction() as connection:
+            connection.execute("DELETE FROM snapshots WHERE archive = ?", (archive,))
+
     def snapshots(self, archive: bytes) -> list[SnapshotRow]:
         """The known snapshots of an archive, newest first."""
         rows = self._db.connection.execute(

@@ -1,0 +1,63 @@
+"""What a node answers and does at its control socket (``control``) about the directories that it serves."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from p2psync.daemon.control import Command, Order
+from p2psync.daemon.mirrors import Mirrors
+from p2psync.errors import UsageError
+from p2psync.format.url import ArchiveUrl
+from p2psync.state import State, Tree
+from p2psync.state.off_loop import off_loop
+from p2psync.text import name_fields
+
+
+def archives_command(state: State, mirrors: Mirrors | None, listen: str) -> Command:
+    """What ``archives`` answers: each directory that the node serves, and how its updates go. ``mirrors``:
+    None for a node that serves nothing.
+    """
+
+    async def archives() -> dict[str, Any]:
+        trees = [] if mirrors is None else await off_loop(state.trees.all)
+        served = (tree for tree in trees if tree.archive is not None and tree.role != "fetch")
+        return {"listen": listen, "archives": [_archive(tree, mirrors) for tree in served]}
+
+    return archives
+
+
+def _archive(tree: Tree, mirrors: Mirrors | None) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "archive": str(ArchiveUrl(tree.archive or b"")),
+        **name_fields(tree.path, "directory"),
+        "role": tree.role,
+    }
+    if mirrors is not None and tree.role == "mirror":
+        told |= {"updated": mirrors.updated.get(tree.id), "failures": mirrors.failures(tree)}
+    return told
+
+
+def release_order(mirrors: Mirrors) -> Order:
+    """What ``release`` does: it lets go of a directory, so that somebody else can work in it or forget it."""
+
+    async def release(content: Mapping[str, Any]) -> dict[str, Any]:
+        directory = _directory(content)
+        return {"stopped": await mirrors.release(directory), "is_main": directory == mirrors.main}
+
+    return release
+
+
+def _directory(content: Mapping[str, Any]) -> bytes:
+    """The path in an order, as ``name_fields`` writes it. Raises UsageError."""
+    exact, text = content.get("directory_b64"), content.get("directory")
+    try:
+        path = base64.b64decode(exact, validate=True) if exact is not None else os.fsencode(text or "")
+    except (TypeError, ValueError, binascii.Error):
+        path = b""
+    if not path.startswith(b"/"):
+        raise UsageError("an order to release names an absolute path in 'directory' or 'directory_b64'")
+    return path
