@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from p2psync.cli.command import Command
 from p2psync.cli.options import Common, common_options
 from p2psync.cli.types import WHICH, Consent, url_of
 from p2psync.errors import show_path
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from p2psync.inventory.forget import Forgotten
 
 
-@click.command("forget")
+@click.command("forget", cls=Command)
 @click.argument("which", metavar="ID|DIR", type=WHICH)
 @click.option(
     "--key",

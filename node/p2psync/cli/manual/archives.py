@@ -252,6 +252,27 @@ ENTRIES: Final[dict[tuple[str, ...], Entry]] = {
         exits={**_ANY, 0: "shown; also where nothing is here"},
         see=("p2psync-verify(1)", "p2psync-mirrors(1)", "p2psync-node(1)"),
     ),
+    ("forget",): Entry(
+        examples=(
+            example("No longer mirror a directory; its files stay:", "p2psync forget /srv/mirror"),
+            example("No longer have anything to do with an archive:", "p2psync forget p2psync://ID"),
+            example(
+                "End the mirror of a service for good, as root:",
+                "systemctl disable --now p2psync-mirror",
+                "p2psync forget p2psync://ID --state /var/lib/p2psync-mirror/state",
+            ),
+        ),
+        exits={
+            **_ANY,
+            1: "wrong command line or configuration; or DIR may stand for several directories, which the "
+            "message names",
+            3: "nothing here is called so: the directory or archive is not known",
+            30: "the node that runs here did not let go within a minute",
+            **_BUSY,
+        },
+        files=(_CONTROL,),
+        see=("p2psync-list(1)", "p2psync-mirror(1)", "p2psync-publish(1)", "p2psync-key(1)"),
+    ),
     ("verify",): Entry(
         examples=(
             example("Read every file of a copy and compare it with its snapshot:", "p2psync verify ./copy"),
