@@ -15,6 +15,7 @@ import contextlib
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Unpack
@@ -26,6 +27,7 @@ from p2psync.relay import ClientEvent, in_thread, relayed
 from p2psync.state import State
 
 if TYPE_CHECKING:
+    from p2psync.fetch.ahead import LookAhead
     from p2psync.fetch.keywords import Asking, PathLike, TransferOptions
     from p2psync.fetch.options import FetchOptions, FetchSummary
     from p2psync.fetch.verified import Verified
@@ -165,10 +167,11 @@ class Client:
         `control`: pauses it and changes its speed while it runs. `files`: tell of each file (`FileDone`).
         What could not be had is in the result, and its exit_code is 23.
         """
-        from p2psync.fetch.keywords import options_for
+        with self._looking_ahead(source, dest, options) as ahead:
+            from p2psync.fetch.keywords import options_for
 
-        asked = options_for(source, dest, self._with_bootstrap(options))
-        return await self._fetch(asked, control, files, on_event)
+            asked = options_for(source, dest, self._with_bootstrap(options))
+            return await self._fetch(asked, ahead, control, files, on_event)
 
     async def mirror(
         self,
@@ -184,10 +187,13 @@ class Client:
         """As `fetch`; from then on every node on this state directory serves, announces and updates it,
         each `interval` seconds.
         """
-        from p2psync.fetch.keywords import options_for
+        with self._looking_ahead(source, directory, options) as ahead:
+            from p2psync.fetch.keywords import options_for
 
-        asked = options_for(source, directory, self._with_bootstrap(options), mirror=True, interval=interval)
-        return await self._fetch(asked, control, files, on_event)
+            asked = options_for(
+                source, directory, self._with_bootstrap(options), mirror=True, interval=interval
+            )
+            return await self._fetch(asked, ahead, control, files, on_event)
 
     @contextlib.asynccontextmanager
     async def view(
@@ -294,13 +300,27 @@ class Client:
         async with relayed(on_event) as tell:
             return await in_thread(check, tell)
 
+    def _looking_ahead(
+        self, source: str | ArchiveUrl, dest: PathLike, options: TransferOptions
+    ) -> AbstractContextManager[LookAhead]:
+        """Begin to look at `dest`, while what a fetch works with is loaded."""
+        from p2psync.fetch.ahead import look_ahead
+
+        wanted = options.get("check_dest", True) and not options.get("checksum", False)
+        return look_ahead(self.state, os.fsencode(dest), _url(source), wanted=wanted)
+
     async def _fetch(
-        self, asked: FetchOptions, control: Control | None, files: bool, on_event: OnEvent
+        self,
+        asked: FetchOptions,
+        ahead: LookAhead,
+        control: Control | None,
+        files: bool,
+        on_event: OnEvent,
     ) -> FetchSummary:
         from p2psync.fetch.engine import run_fetch
 
         async with relayed(on_event, files=files) as tell:
-            return await run_fetch(asked, self.state, tell, None, control)
+            return await run_fetch(asked, self.state, tell, None, control, ahead=ahead)
 
     def _with_bootstrap(self, options: TransferOptions) -> TransferOptions:
         return options if "bootstrap" in options else {**options, "bootstrap": self._bootstrap}

@@ -13,6 +13,7 @@ from tests.node.simulator import Link, Publisher, Tree, content
 from tests.node.swarm_sim import SimSource, Watcher, virtual
 
 from p2psync.events import Teller
+from p2psync.fetch.ahead import LookAhead
 from p2psync.fetch.engine import Host, run_fetch
 from p2psync.fetch.options import FetchOptions, FetchSummary
 from p2psync.format.url import ArchiveUrl
@@ -67,6 +68,7 @@ class World:
         path: bytes = b"",
         *,
         control: Control | None = None,
+        ahead: LookAhead | None = None,
         **options: Any,
     ) -> FetchSummary:
         url = ArchiveUrl(self.publisher.archive, path.rstrip(b"/"), inside=path.endswith(b"/"))
@@ -74,7 +76,9 @@ class World:
         asked = FetchOptions(
             url, os.fsencode(dest or self.dest), sources=tuple(self.sources), **{"share": False} | options
         )
-        return await run_fetch(asked, self.state, Teller(self.watcher), host, control, writer="inline")
+        return await run_fetch(
+            asked, self.state, Teller(self.watcher), host, control, writer="inline", ahead=ahead
+        )
 
     def fetch(self, dest: Path | bytes | None = None, path: bytes = b"", **options: Any) -> FetchSummary:
         self.watcher = Watcher()

@@ -8,9 +8,8 @@ import os
 from typing import Any
 
 import pytest
-from tests.node.fetch_world import TREE, World, changed
+from tests.node.fetch_world import World, changed
 
-from p2psync.fetch import transfer
 from p2psync.fetch.options import Delete
 from p2psync.supply.manifest import Manifest
 
@@ -76,21 +75,6 @@ def test_nothing_that_changed_hides_behind_a_stamp(world: World, kind: str) -> N
         assert summary.kept == [b"notes/mine"]
         # It is told at every run: a directory with names of others has no stamp.
         assert world.fetch().kept == [b"notes/mine"]
-
-
-def test_a_large_tree_is_checked_by_the_writers_process_too(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(transfer, "CHECK_FILES", 1)
-    world.fetch()
-    many = {b"d%03d" % n: {b"f": b"%d" % n} for n in range(300)}
-    world.publisher.publish({**TREE, **many})
-    world.fetch()
-    summary = world.fetch()
-    assert (summary.changed, summary.exit_code) == (0, 0)
-    (world.dest / "d123" / "f").write_bytes(b"x")
-    assert world.fetch().changed == 1
-    assert world.differs() == []
 
 
 def test_without_checking_dest_nothing_is_looked_at(world: World) -> None:

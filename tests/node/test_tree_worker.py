@@ -17,12 +17,9 @@ from tests.node.simulator import MTIME
 
 from p2psync.arena import Arena
 from p2psync.format.reserved import PARTIAL
-from p2psync.tree.checker import stamp_of_directory
 from p2psync.tree.maker import NOTHING_DONE
 from p2psync.tree.orders import (
     Broken,
-    CheckDirectories,
-    Checked,
     Done,
     DressDirectories,
     Fact,
@@ -198,25 +195,6 @@ async def test_without_an_arena_there_is_work_too(dest: Path, kind: WriterKind) 
     (fact,) = facts.all
     assert isinstance(fact, Done)
     assert fact.results == ["Device or resource busy", (1, 0, 0, 0)]
-
-
-@pytest.mark.parametrize("kind", KINDS)
-async def test_directories_are_checked_without_a_trace(dest: Path, kind: WriterKind) -> None:
-    (dest / "d").mkdir()
-    (dest / "d" / "file").write_text("x")
-    fd = os.open(dest / "d", os.O_RDONLY)
-    stamp = stamp_of_directory(fd, b"d")
-    os.close(fd)
-    async with opened(dest, None, kind) as (writer, facts):
-        writer.send(CheckDirectories(1, [(b"d", stamp), (b"none", stamp), (b"d/file", stamp), (b"d", b"")]))
-        await facts.until(1)
-        (dest / "d" / ".p2psync-tmp-1").touch()
-        writer.send(CheckDirectories(2, [(b"d", stamp)]))
-    assert facts.all == [Checked(1, [True, False, False, False]), Checked(2, [False])]
-    assert os.listdir(dest) == ["d"]
-    async with opened(dest / "none", None, kind) as (writer, facts):
-        writer.send(CheckDirectories(3, [(b"d", stamp)]))
-    assert facts.all == [Checked(3, [False])]
 
 
 async def test_a_block_that_does_nothing(dest: Path, arena: Arena) -> None:

@@ -12,9 +12,10 @@ from typing import Any, Final
 
 from p2psync.errors import DeleteLimitError, P2psyncError, UsageError, show_path
 from p2psync.events import SILENT, Teller, warnings_to
-from p2psync.fetch.destination import placed, refuse_published
+from p2psync.fetch.destination import refuse_published
 from p2psync.fetch.engine import Host, run_fetch
 from p2psync.fetch.options import FetchOptions, FetchSummary
+from p2psync.fetch.placed import placed
 from p2psync.fetch.recorded import from_record, to_record
 from p2psync.format.url import archive_text
 from p2psync.network.dht import holder_addresses

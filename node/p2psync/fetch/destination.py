@@ -15,12 +15,11 @@ from p2psync.errors import SelectionError, UsageError, show_path
 from p2psync.fetch import put
 from p2psync.fetch.guards import UNDER_WAY, check_place, note_begun, note_place
 from p2psync.fetch.options import FetchOptions
+from p2psync.fetch.placed import is_directory, placed
 from p2psync.fetch.recorded import to_record
 from p2psync.format.head import ArchiveHead
 from p2psync.format.ids import Ref
-from p2psync.format.paths import split
 from p2psync.format.reserved import PARTIAL
-from p2psync.format.url import ArchiveUrl
 from p2psync.plan.changes import Plan
 from p2psync.plan.listings import Listings
 from p2psync.state import State
@@ -34,12 +33,13 @@ if TYPE_CHECKING:
 class Destination:
     """Where a fetch puts what it gets."""
 
-    def __init__(self, options: FetchOptions, state: State) -> None:
+    def __init__(self, options: FetchOptions, state: State, held: bytes | None = None) -> None:
+        """``held``: a directory whose lock is held already."""
         self._options = options
         self._state = state
         self._place = os.path.realpath(options.dest)
         self._as_directory = is_directory(options.dest)
-        self._held: set[bytes] = set()
+        self._held = set() if held is None else {held}
         self._locks = contextlib.ExitStack()
         state.within(self._place)  # Refuses the state directory before anything is looked at.
         self.path = self._place
@@ -162,21 +162,6 @@ class Destination:
                 self._state.trees.update(tree)
                 self._state.meta.add_snapshot(head.archive, head.epoch, head.seq, head.snapshot)
             self._state.tidy()
-
-
-def placed(dest: bytes, url: ArchiveUrl, *, single: bool) -> bytes:
-    """The real path of what ``url`` names, a directory or a ``single`` file or link, when it is fetched to
-    DEST.
-    """
-    place = os.path.realpath(dest)
-    if single:
-        return os.path.join(place, split(url.path)[1]) if is_directory(dest) else place
-    return os.path.join(place, url.name) if url.name else place
-
-
-def is_directory(dest: bytes) -> bool:
-    """Whether DEST is meant as the directory for a single file, and not as its new name."""
-    return dest.endswith(b"/") or os.path.isdir(dest)
 
 
 def refuse_published(state: State, path: bytes) -> None:

@@ -20,6 +20,7 @@ from p2psync.arena import Arena
 from p2psync.errors import PartialError, show_path
 from p2psync.events import Teller
 from p2psync.fetch.adopt import ADOPT_BYTES_MAX, adopt
+from p2psync.fetch.ahead import LookAhead, look_ahead
 from p2psync.fetch.destination import Destination, only_the_file
 from p2psync.fetch.guards import check_loss, note_cleared, to_do
 from p2psync.fetch.options import Delete, FetchOptions, FetchSummary
@@ -81,9 +82,11 @@ async def run_fetch(
     control: Control | None = None,
     *,
     writer: WriterKind | None = None,
+    ahead: LookAhead | None = None,
 ) -> FetchSummary:
     """Make ``options.dest`` like the archive. ``control`` pauses it and changes its speed while it runs;
-    ``writer`` is who writes, where that is not to follow from the size of the work.
+    ``writer`` is who writes, where that is not to follow from the size of the work; ``ahead`` has begun to
+    look at DEST already.
 
     Returns a summary; its ``exit_code`` is 23 where something could not be had.
 
@@ -94,15 +97,19 @@ async def run_fetch(
     control = control or Control()
     if options.bwlimit is not None:
         control.limit(options.bwlimit)
-    arena = Arena()
-    fetch = Fetch(options, state, tell, control, arena, host, writer)
-    with fetch.dest.holding():
-        try:
-            return await fetch.run()
-        except OSError as error:
-            raise file_error(error, fetch.dest.path, "working in") from error
-        finally:
-            arena.close()
+    with contextlib.ExitStack() as stack:
+        if ahead is None:
+            wanted = options.check_dest and not options.checksum and writer is None
+            ahead = stack.enter_context(look_ahead(state, options.dest, options.url, wanted=wanted))
+        arena = stack.enter_context(contextlib.closing(Arena()))
+        fetch = Fetch(options, state, tell, control, arena, ahead, host, writer)
+        with fetch.dest.holding():
+            try:
+                return await fetch.run()
+            except OSError as error:
+                raise file_error(error, fetch.dest.path, "working in") from error
+            finally:
+                await asyncio.to_thread(ahead.close)
 
 
 class Fetch:
@@ -115,6 +122,7 @@ class Fetch:
         tell: Teller,
         control: Control,
         arena: Arena,
+        ahead: LookAhead,
         host: Host | None = None,
         writer: WriterKind | None = None,
     ) -> None:
@@ -124,7 +132,8 @@ class Fetch:
         self._tell = tell
         self._control = control
         self._arena = arena
-        self.dest = Destination(options, state)
+        self.dest = Destination(options, state, ahead.held)
+        self._ahead: LookAhead | None = ahead
         self._protect = Filter.parse(b"P " + os.fsencode(pattern) for pattern in options.protect)
         self._kept: int | None = None
         self._made_from_here = 0
@@ -338,9 +347,16 @@ class Fetch:
             self._tell,
             checksum=self._options.checksum,
             verify_unknown=self._options.mirror,
-            checkers=() if beneath is None or wanted.single else transfer.checkers(beneath),
+            trusts_stamps=not wanted.single,
+            ahead=self._ahead,
         )
         plan = await compare.run(root, known)
+        if self._ahead is not None:
+            # What this run changes from now on, it has not seen.
+            self._ahead.stop()
+            if plan.dirs:
+                await asyncio.to_thread(self._ahead.close)
+            self._ahead = None
         self._tell_guarded(plan)
         if self._kept is None:  # A later look finds what the first one fetched, which is not reuse.
             self._kept = plan.kept_bytes

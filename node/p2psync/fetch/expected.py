@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from p2psync.errors import FileError, PartialError, UsageError, show_path
 from p2psync.fetch import put
-from p2psync.fetch.destination import placed
+from p2psync.fetch.placed import placed
 from p2psync.format.ids import Ref
 from p2psync.format.listing import Entry, Kind, Totals, add_totals, decode_listing
 from p2psync.format.paths import join, split

@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple
 
 from p2psync.arena import Arena
 from p2psync.events import Teller
-from p2psync.fetch.checkers import ThreadChecker, WriterChecker
 from p2psync.fetch.destination import Destination
 from p2psync.fetch.finish import Finish
 from p2psync.format.listing import Totals
 from p2psync.plan.changes import Plan
-from p2psync.plan.compare import Checker
 from p2psync.sources.swarm import Swarm
 from p2psync.state import State
 from p2psync.state.trees import Tree
@@ -43,8 +41,6 @@ from p2psync.tree.worker import Writer, WriterKind, open_writer
 PROCESS_FILES: Final = 2_000
 PROCESS_BYTES: Final = 64 << 20
 """Files or bytes from which on the writer is a process of its own: below, it would not save its start."""
-CHECK_FILES: Final = 30_000
-"""Files in a tree whose stamps are worth checking by two processes."""
 
 
 class Context(NamedTuple):
@@ -101,16 +97,6 @@ class Transfer:
             self._reader.close()
         if self._local is not None:
             self._local.close()
-
-    # Comparing.
-
-    def checkers(self, beneath: Beneath) -> Sequence[Checker]:
-        """Who tells whether directories are as the index knows them."""
-        row = self._context.state.trees.dir_row(self._tree.id, b"")
-        made: list[Checker] = [ThreadChecker(beneath)]
-        if row is not None and row.totals.files >= CHECK_FILES and self._context.writer is None:
-            made.append(WriterChecker(lambda: self._open("process")))
-        return made
 
     def all_is_missing(self, totals: Totals) -> None:
         """DEST is not there, so so much will be made: a writer in a process of its own starts beside the

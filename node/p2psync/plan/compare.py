@@ -1,8 +1,8 @@
 """Compare DEST with a snapshot: what is the same is never looked at again, what differs becomes the plan.
 
 A directory that the index has a stamp of, for the very listing that is wanted, is the same if its stamp is:
-then neither its listing nor the rows of its files are read. Stamps are independent of each other, so
-several checkers share the work. Any other directory is compared name by name with its listing.
+then neither its listing nor the rows of its files are read. Somebody may have looked at some of them before
+(``Ahead``). Any other directory is compared name by name with its listing.
 
 There, a file counts as the same if its size and modification time (in ns) are those of the entry (rsync's
 quick check), unless the index knows its content from when it was hashed here: then that decides, and a file
@@ -12,9 +12,8 @@ that was touched since is hashed again. ``checksum`` hashes every file.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Sequence
-from typing import Final, Protocol
+from collections.abc import Callable
+from typing import Final, ParamSpec, Protocol, TypeVar
 
 from p2psync.errors import FormatError
 from p2psync.events import Teller
@@ -29,11 +28,15 @@ from p2psync.plan.listings import Listings
 from p2psync.state import State
 from p2psync.state.trees import DirRow, Tree
 from p2psync.tree.beneath import Beneath
+from p2psync.tree.checker import is_as_it_was
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 DIRS_AT_ONCE: Final = 256
 """Directories whose listings are got in one go, and that are compared without returning to the event loop."""
-CHECKS_AT_ONCE: Final = 64
-"""Directories in one turn of a checker: a few milliseconds, so that several share the work evenly."""
+CHECKS_AT_ONCE: Final = 256
+"""Directories in one turn of the thread that checks them: some 50 ms between two steps of the display."""
 ITEMS_AT_ONCE: Final = 8192
 """Directories that are looked up in the index before any of them is checked."""
 DIRS_MAX: Final = 1 << 20
@@ -41,15 +44,12 @@ DIRS_MAX: Final = 1 << 20
 small objects can name a directory any number of times.
 """
 
-Stamped = tuple[bytes, bytes]
-"""A directory below DEST, and the stamp that it should have."""
 
+class Ahead(Protocol):
+    """Who has looked at directories before, and may be going on, in the order of their paths."""
 
-class Checker(Protocol):
-    """Tells which directories still have the stamp that the index knows."""
-
-    async def check(self, directories: Sequence[Stamped]) -> Sequence[bool]:
-        """For each, whether all that is directly in it is as it was."""
+    def known(self, path: bytes) -> bool | None:
+        """Whether all that is directly in a directory is as the index says; None if it was not looked at."""
 
 
 class Comparison:
@@ -65,19 +65,21 @@ class Comparison:
         *,
         checksum: bool = False,
         verify_unknown: bool = False,
-        checkers: Sequence[Checker] = (),
+        trusts_stamps: bool = True,
+        ahead: Ahead | None = None,
     ) -> None:
         """``beneath`` is None where DEST does not exist yet.
 
         ``verify_unknown`` hashes files that the index does not know instead of trusting their times: a
-        mirror must not announce what it has not seen. Without ``checkers``, every directory is compared
-        name by name.
+        mirror must not announce what it has not seen. Unless it ``trusts_stamps``, every directory is
+        compared name by name.
         """
         self._state = state
         self._listings = listings
         self._tree = tree
         self._tell = tell
-        self._checkers = () if checksum or beneath is None else tuple(checkers)
+        self._trusts_stamps = trusts_stamps and not checksum and beneath is not None
+        self._ahead = ahead
         self._directory = DirectoryComparison(
             state, listings, tree, beneath, checksum=checksum, verify_unknown=verify_unknown
         )
@@ -111,13 +113,13 @@ class Comparison:
         return plan
 
     def _row_of_root(self, root: Entry) -> DirRow | None:
-        if not self._checkers or not self._directory.same_root(root):
+        if not self._trusts_stamps or not self._directory.same_root(root):
             return None
         return self._state.trees.dir_row(self._tree.id, b"")
 
     def _is_known(self, item: Item) -> bool:
         row = item.row
-        return bool(self._checkers) and row is not None and bool(row.stamp) and row.listing == item.ref
+        return self._trusts_stamps and row is not None and bool(row.stamp) and row.listing == item.ref
 
     # Directories that the index has a stamp of.
 
@@ -125,28 +127,33 @@ class Comparison:
         """Check stamps: directories that differ are added to ``changed``; returns the directories inside the
         others.
         """
-        if not items:
-            return []
+        inner: list[Item] = []
+        # From the end: who looks ahead comes from the beginning.
+        for end in range(len(items), 0, -CHECKS_AT_ONCE):
+            some = items[max(end - CHECKS_AT_ONCE, 0) : end]
+            different, inside, files = await self._beside(self._look, some)
+            changed += different
+            inner[:0] = inside
+            self._tell.advance(0, files)
+        return inner
+
+    def _look(self, items: list[Item]) -> tuple[list[Item], list[Item], int]:
+        """Which directories differ, which are inside the others, and how many files are directly in those."""
         same: list[Item] = []
-        left = deque(items[start : start + CHECKS_AT_ONCE] for start in range(0, len(items), CHECKS_AT_ONCE))
+        different: list[Item] = []
+        for item in reversed(items):
+            if self._directory.stopped:
+                break
+            (same if self._is_as_it_was(item) else different).append(item)
+        return different, *self._inside(same[::-1])
 
-        async def work(checker: Checker) -> None:
-            while left:
-                some = left.popleft()
-                asked = [(item.path, item.row.stamp) for item in some if item.row is not None]
-                for item, equal in zip(some, await checker.check(asked), strict=True):
-                    (same if equal else changed).append(item)
+    def _is_as_it_was(self, item: Item) -> bool:
+        assert item.row is not None and self._beneath is not None  # noqa: S101 - it is known by its row
+        known = None if self._ahead is None else self._ahead.known(item.path)
+        return is_as_it_was(self._beneath, item.path, item.row.stamp) if known is None else known
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                for checker in self._checkers[: len(left)]:
-                    group.create_task(work(checker))
-        except BaseExceptionGroup as failures:
-            raise failures.exceptions[0] from None
-        return await asyncio.to_thread(self._inside, same)
-
-    def _inside(self, items: list[Item]) -> list[Item]:
-        """The directories inside ``items``, which have not changed."""
+    def _inside(self, items: list[Item]) -> tuple[list[Item], int]:
+        """The directories inside ``items``, the same as before, and how many files are in none of them."""
         made: list[Item] = []
         files = 0
         for item in items:
@@ -169,29 +176,27 @@ class Comparison:
                         item.carried or (item.entry is not None and is_carried(item.entry)),
                     )
                 )
-        self._tell.advance(0, max(files, 0))
-        return made
+        return made, max(files, 0)
 
     # Directories that are compared name by name.
 
     async def _compare(self, batch: list[Item], plan: Plan, older: dict[bytes, Ref]) -> list[Item]:
         await self._read_listings(batch, older, plan)
-        return await self._in_thread(batch, plan, older)
-
-    async def _in_thread(self, batch: list[Item], plan: Plan, older: dict[bytes, Ref]) -> list[Item]:
-        """Compare a batch beside the event loop. Who cancels this may close DEST afterwards: the thread has
-        ended then.
-        """
-        compared = asyncio.to_thread(self._directory.compare, batch, plan, older, bool(self._checkers))
-        work = asyncio.ensure_future(compared)
-        try:
-            inner, files = await asyncio.shield(work)
-        except asyncio.CancelledError:
-            self._directory.stopped = True
-            await asyncio.wait([work])
-            raise
+        inner, files = await self._beside(self._directory.compare, batch, plan, older, self._trusts_stamps)
         self._tell.advance(0, files)
         return inner
+
+    async def _beside(self, work: Callable[P, T], *arguments: P.args, **keywords: P.kwargs) -> T:
+        """Do some work in a thread, beside the event loop. Who cancels this may close DEST afterwards: the
+        thread has ended then.
+        """
+        working = asyncio.ensure_future(asyncio.to_thread(work, *arguments, **keywords))
+        try:
+            return await asyncio.shield(working)
+        except asyncio.CancelledError:
+            self._directory.stopped = True
+            await asyncio.wait([working])
+            raise
 
     async def _read_listings(self, batch: list[Item], older: dict[bytes, Ref], plan: Plan) -> None:
         predecessors = {item.ref: older[item.path] for item in batch if item.path in older}

@@ -187,6 +187,24 @@ class Directories:
                 yield b"/".join(part for part in row[9:] if part), _dir(row)
             last = rows[-1][9:]
 
+    def stamps(self, tree_id: int, at_once: int) -> Iterator[list[tuple[bytes, bytes, bytes]]]:
+        """The stamps of all directories of a tree, some at a time: the path of the directory that each is
+        in, its name and its stamp, ordered by the first two. The root comes first, and has no name. Memory
+        is flat.
+        """
+        least = b"", b""
+        while True:
+            rows: list[tuple[bytes, bytes, bytes]] = self._db.connection.execute(
+                "SELECT parent, name, stamp FROM dirs WHERE tree = ? AND (parent, name) >= (?, ?) "
+                "AND digest IS NOT NULL ORDER BY parent, name LIMIT ?",
+                (tree_id, *least, at_once),
+            ).fetchall()
+            if not rows:
+                return
+            yield rows
+            parent, name, _ = rows[-1]
+            least = parent, name + b"\0"  # what comes next, if a name could end so
+
     def knows_below(self, tree_id: int, directory: bytes) -> bool:
         """Whether there is a row of a directory, or of anything below it."""
         found = self._db.connection.execute(

@@ -14,15 +14,12 @@ from typing import Any, Final
 
 from p2psync.format.reserved import PARTIAL
 from p2psync.tree.beneath import Beneath
-from p2psync.tree.checker import is_as_it_was
 from p2psync.tree.directories import dress, make_directory, remove
 from p2psync.tree.files import Files, set_attributes
 from p2psync.tree.folder import Folder, FolderBusy
 from p2psync.tree.objects import Objects
 from p2psync.tree.orders import (
     Broken,
-    CheckDirectories,
-    Checked,
     Done,
     DressDirectories,
     Fact,
@@ -80,8 +77,6 @@ class TreeWriter:
         if isinstance(order, MayReplace):
             self._may_go.update(order.seals)
             return None
-        if isinstance(order, CheckDirectories):
-            return Checked(order.token, self._check(order))
         token = order.token
         try:
             results = self._results(order)
@@ -116,13 +111,6 @@ class TreeWriter:
             case Tidy():
                 return [self._tidy(order.everything)]
         raise TypeError(f"{type(order).__name__} is no order")
-
-    def _check(self, order: CheckDirectories) -> list[bool]:
-        try:
-            beneath = self._open_root()
-        except Stopped:
-            return [False] * len(order.directories)
-        return [is_as_it_was(beneath, path, stamp) for path, stamp in order.directories]
 
     def _open_root(self, *, make: bool = False) -> Beneath:
         if self._beneath is None:

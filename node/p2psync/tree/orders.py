@@ -157,15 +157,6 @@ class Tidy(NamedTuple):
     everything: bool
 
 
-class CheckDirectories(NamedTuple):
-    """Say which directories are as they were: (path, stamp) each (``tree.stamp``). Answered by ``Checked``:
-    what cannot be read is not the same.
-    """
-
-    token: int
-    directories: list[tuple[bytes, bytes]]
-
-
 Order = (
     MakeDirectory
     | MakeFiles
@@ -178,7 +169,6 @@ Order = (
     | Remove
     | DressDirectories
     | Tidy
-    | CheckDirectories
 )
 
 
@@ -207,11 +197,4 @@ class Broken(NamedTuple):
     doing: str
 
 
-class Checked(NamedTuple):
-    """Which directories of a ``CheckDirectories`` are the same, in its order."""
-
-    token: int
-    same: list[bool]
-
-
-Fact = Done | Broken | Checked
+Fact = Done | Broken

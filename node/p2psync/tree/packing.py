@@ -14,8 +14,6 @@ import msgpack
 from p2psync.tree.orders import (
     Attributes,
     Broken,
-    CheckDirectories,
-    Checked,
     Done,
     DressDirectories,
     Fact,
@@ -55,8 +53,6 @@ _KINDS: Final[tuple[type[Any], ...]] = (
     Tidy,
     Done,
     Broken,
-    CheckDirectories,
-    Checked,
 )
 _NUMBERS: Final = {kind: number for number, kind in enumerate(_KINDS)}
 _ROWS: Final[dict[type[Any], Callable[[Any], Any]]] = {
@@ -69,7 +65,7 @@ _ROWS: Final[dict[type[Any], Callable[[Any], Any]]] = {
     )
 }
 """What the last field of an order has a list of, where these are not plain tuples."""
-_LISTS: Final = frozenset({WriteObject, Remove, DressDirectories, CheckDirectories, Checked})
+_LISTS: Final = frozenset({WriteObject, Remove, DressDirectories})
 """Those whose last field is a list of plain values."""
 
 

@@ -16,16 +16,13 @@ import asyncio
 import contextlib
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
-from itertools import count
+from collections.abc import AsyncIterator, Callable
 from typing import Final, Literal
 
 from p2psync.arena import Arena
 from p2psync.tree.maker import NOTHING_DONE, TreeWriter
 from p2psync.tree.orders import (
     Broken,
-    CheckDirectories,
-    Checked,
     DressDirectories,
     Fact,
     FinishObject,
@@ -42,8 +39,6 @@ ROWS_AHEAD: Final = 4096
 """Rows of orders that are under way before ``room`` makes its caller wait: some 100 ms of work, and some
 hundred KiB of memory.
 """
-CHECK_TOKENS: Final = 1 << 48
-"""From where on orders to check are numbered, apart from those of whoever sends the others."""
 WriterKind = Literal["process", "thread", "inline"]
 
 
@@ -57,8 +52,6 @@ class Writer(ABC):
         self._sent: deque[tuple[int, int]] = deque()
         self._waiting: list[asyncio.Future[None]] = []
         self._closing = False
-        self._checks = count(CHECK_TOKENS)
-        self._checking: dict[int, tuple[asyncio.Future[list[bool]], int]] = {}
         self.backlog = 0
         """Rows of orders that were sent and are not answered yet."""
         self.broken: Broken | None = None
@@ -90,34 +83,12 @@ class Writer(ABC):
             self._waiting.append(waiting)
             await waiting
 
-    async def check(self, directories: Sequence[tuple[bytes, bytes]]) -> list[bool]:
-        """Whether directories still have their stamps: (path, stamp) of each. Those that could not be
-        looked at, since nothing is done any more, have not.
-        """
-        if self.broken is not None:
-            return [False] * len(directories)
-        answer: asyncio.Future[list[bool]] = self._loop.create_future()
-        token = next(self._checks)
-        self._checking[token] = (answer, len(directories))
-        self.send(CheckDirectories(token, list(directories)))
-        return await answer
-
-    def _checked(self, token: int, same: list[bool] | None) -> None:
-        answer, count = self._checking.pop(token)
-        if not answer.done():
-            answer.set_result([False] * count if same is None else same)
-
     def _deliver(self, fact: Fact) -> None:
         if isinstance(fact, Broken):
             self._forget_sent()
             self.broken = fact
-            for token in list(self._checking):
-                self._checked(token, None)
         else:
             self.backlog -= self._sent.popleft()[1]
-        if isinstance(fact, Checked) and fact.token in self._checking:
-            self._checked(fact.token, fact.same)
-            return
         if self.backlog < ROWS_AHEAD:
             self._wake()
         self.on_fact(fact)
@@ -239,7 +210,7 @@ def rows_of(order: Order) -> int:
             rows = len(order.targets)
         case Remove():
             rows = len(order.names)
-        case DressDirectories() | CheckDirectories():
+        case DressDirectories():
             rows = len(order.directories)
         case _:
             rows = 1

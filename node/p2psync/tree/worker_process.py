@@ -4,31 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import socket
 import subprocess
-import sys
+from functools import partial
 from typing import Final
 
 import msgpack
 
-import p2psync
 from p2psync.arena import Arena
+from p2psync.tree import writer_main
 from p2psync.tree.orders import Order
 from p2psync.tree.packing import RECEIVE_BYTES, Unpacker, pack
+from p2psync.tree.process import start_process
 from p2psync.tree.worker import Writer
-from p2psync.tree.writer_main import HANDLED
-
-_PACKAGE: Final = p2psync.__path__[0]
-_PROGRAM: Final = (
-    "import sys; sys.path[:] = sys.argv[2:]; "
-    "from p2psync.tree.writer_main import main; main(int(sys.argv[1]))"
-)
-"""Run without ``site`` and the environment (-I -S), which takes half the time, but with the path of this
-process: so it is the same p2psync, wherever that was found.
-"""
-
 
 ORDERS_AT_ONCE: Final = 256
 """Orders in one call to send them: below IOV_MAX of every system."""
@@ -50,13 +39,10 @@ class ProcessWriter(Writer):
     @classmethod
     async def start(cls, root: bytes, spared: frozenset[bytes], arena: Arena | None) -> ProcessWriter:
         """Start the process; it is not waited for. Raises OSError if it cannot be started."""
-        ours, theirs = socket.socketpair()
-        with theirs:
-            try:
-                process = await asyncio.to_thread(_start, theirs.fileno(), -1 if arena is None else arena.fd)
-            except BaseException:
-                ours.close()
-                raise
+        inherited = [] if arena is None else [arena.fd]
+        process, ours = await asyncio.to_thread(
+            partial(start_process, writer_main.__name__, inherited=inherited, blocked=writer_main.HANDLED)
+        )
         ours.setblocking(False)
         made = cls(ours, process)
         where = (
@@ -143,22 +129,3 @@ class ProcessWriter(Writer):
             self._process.send_signal(signal.SIGUSR1)
             self._half_close()
         await asyncio.shield(self._ended)
-
-
-def _start(channel: int, arena: int) -> subprocess.Popen[bytes]:
-    """Start the process, in a group of its own, so that a Ctrl-C at the terminal does not reach it, and with
-    signals blocked until it deals with them.
-    """
-    # The last one for installations that are found by other means than the path.
-    path = [*(each for each in sys.path if isinstance(each, str)), os.path.dirname(_PACKAGE)]
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)  # Of this thread, hence of what it starts.
-    try:
-        return subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _PROGRAM, str(channel), *path],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            pass_fds=[channel] if arena < 0 else [channel, arena],
-            process_group=0,
-        )
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
