@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from p2psync.fetch.options import Delete, FetchSummary
 from p2psync.format.listing import Entry, decode_listing, dir_entry, encode_listing
 from p2psync.format.marks import UNREAD, carried, incomplete
 from p2psync.format.snapshot import Snapshot
+from p2psync.format.url import archive_text
 from p2psync.tree.place import mounts_below
 
 MANY: Tree = {b"many": {b"%03d" % n: b"%d" % n for n in range(150)}, b"few": {b"a": b"a"}}
@@ -444,9 +446,12 @@ def test_what_is_not_of_the_archive_does_not_count(world: World) -> None:
 def test_a_mirror_that_is_gone_is_not_made_anew_unasked(world: World) -> None:
     mirror(world)
     world.dest.rename(world.folder / "unmounted")
-    with pytest.raises(FileError, match=r"dest is gone; mount its disk .*--accept-moved"):
+    with pytest.raises(FileError, match=r"dest is gone; mount its disk .*--accept-moved") as refused:
         mirror(world)
     assert not world.dest.exists()
+    told = shlex.split(str(refused.value).rpartition("anew: ")[2].partition(" (and ")[0])
+    asked, where = f"p2psync://{archive_text(world.publisher.archive)}", ["--state", str(world.state.path)]
+    assert told == ["p2psync", "mirror", asked, str(world.dest), "--once", "--accept-moved", *where]
     (world.folder / "unmounted").rename(world.dest)
     assert mirror(world).changed == 0
     shutil.rmtree(world.dest)

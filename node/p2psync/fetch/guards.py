@@ -6,6 +6,7 @@ so that both are known the next time, even if it is killed.
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -48,8 +49,8 @@ def check_place(state: State, tree: Tree, *, accept: bool) -> None:
         place = Place.of(tree.path)
     except FileNotFoundError:
         raise FileError(
-            f"the mirror {where} is gone; mount its disk or bring it back, or give --accept-moved to make it "
-            "anew"
+            f"the mirror {where} is gone; mount its disk or bring it back, or make it anew: "
+            f"{_consenting(state, tree, '--accept-moved')}"
         ) from None
     except OSError:
         return  # Who opens it says what is wrong.
@@ -57,7 +58,7 @@ def check_place(state: State, tree: Tree, *, accept: bool) -> None:
     if before is not None and not before.is_same(place) and not _any_there(tree, known):
         raise FileError(
             f"the mirror {where} is another directory than before, and nothing of the archive is in it; "
-            "mount its disk, or give --accept-moved to fetch everything into this one"
+            f"mount its disk, or fetch everything into this one: {_consenting(state, tree, '--accept-moved')}"
         )
     for inner in sorted({*tree.options.get(MOUNTS, [])}.difference(mounts_below(tree.path))):
         known = state.trees.some_files(tree.id, LOOKED_FOR, inner)
@@ -65,8 +66,18 @@ def check_place(state: State, tree: Tree, *, accept: bool) -> None:
             below = show_path(os.path.join(tree.path, inner))
             raise FileError(
                 f"nothing is mounted any more at {below} in the mirror, and nothing of the archive "
-                "is there; mount it, or give --accept-moved to fetch what was there onto the disk beneath"
+                "is there; mount it, or fetch what was there onto the disk beneath: "
+                f"{_consenting(state, tree, '--accept-moved')}"
             )
+
+
+def _consenting(state: State, tree: Tree, option: str) -> str:
+    """What is typed to say yes for once; a node, which may have met the obstacle, takes no such option."""
+    if tree.role != "mirror" or not tree.source:
+        return f"run again with {option}"
+    argv = ["p2psync", "mirror", tree.source, os.fsdecode(tree.path), "--once", option]
+    # Options that are not given again are dropped for good, --protect among them.
+    return f"{shlex.join([*argv, '--state', str(state.path)])} (and whatever options the mirror has)"
 
 
 def _any_there(tree: Tree, paths: list[bytes]) -> bool:
@@ -83,7 +94,7 @@ def check_loss(state: State, tree: Tree, plan: Plan, head: ArchiveHead) -> None:
         raise DeleteLimitError(
             f"snapshot {head.seq} lacks {loss.lost:,} of the {loss.lost + loss.present:,} files that "
             f"{show_path(tree.path)} has, as if they had been lost where it was published; nothing was "
-            "changed here; give --accept-shrink if they are meant to go"
+            f"changed here; if they are meant to go: {_consenting(state, tree, '--accept-shrink')}"
         )
 
 

@@ -69,10 +69,11 @@ ENTRIES: Final[dict[tuple[str, ...], Entry]] = {
         ),
         exits={
             **_ANY,
-            0: "the directory is published, or nothing in it has changed",
+            0: "the directory is published, or nothing in it has changed. A warning tells where it could "
+            "not be announced",
             5: "the signing key may not sign a newer snapshot: its delegation has ended, or a newer epoch "
             "began",
-            10: "the network could not be reached by --bootstrap or --seeds; the snapshot is published here",
+            10: "no socket could be had to ask for the newest snapshot, and nothing was published",
             11: "a directory or the state directory could not be read or written, or the disk that was "
             "published is not mounted",
             23: "published, but some files could not be read. They stay as they were, and a warning names "
@@ -293,7 +294,6 @@ ENTRIES: Final[dict[tuple[str, ...], Entry]] = {
             0: "equal",
             1: "wrong command line or configuration; or nothing is known here of the directory or the "
             "archive",
-            12: "the manifest that is kept here is damaged",
             23: "something differs; each path is listed",
         },
         see=("p2psync-fetch(1)", "p2psync-mirror(1)"),

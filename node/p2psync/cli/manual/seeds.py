@@ -49,7 +49,7 @@ ENTRIES: Final[dict[tuple[str, ...], Entry]] = {
                 "--key seeds-key.pem >new && mv new p2psync-seeds",
             ),
         ),
-        exits=_ANY,
+        exits={**_ANY, 5: "FILE is a signed list that was changed after it was signed"},
         see=("p2psync-seeds-keygen(1)", "p2psync-seeds-verify(1)"),
     ),
     ("seeds", "verify"): Entry(
