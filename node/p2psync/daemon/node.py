@@ -75,6 +75,7 @@ async def run_node(
         await run_bootstrap(options, state, on_ready=on_ready, warn=warn)
         return
     async with _running(options, state, on_ready, warn, detail, tell) as node:
+        tell.phase("joining the network")
         try:
             await node.serve()
         except BaseExceptionGroup as failures:
@@ -114,6 +115,7 @@ async def run_mirror(
                         if summary is not None:
                             if summary.complete:
                                 node.mirrors.note_updated(tree)
+                            tell.phase("telling others")
                             telling = group.create_task(node.nominate(mirror.url.archive))
                             await asyncio.wait([telling], timeout=NOMINATION)
                             on_done(summary)

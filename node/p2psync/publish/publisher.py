@@ -157,7 +157,7 @@ class _Run:
             tell.phase("publishing", last.totals.bytes, last.totals.files)
         elif count_first:
             tell.phase("counting")
-            tell.phase("publishing", *count_tree(tree.path, applied, hidden))
+            tell.phase("publishing", *count_tree(tree.path, applied, hidden, tell))
         else:
             tell.phase("publishing")
         report = Report(tell)

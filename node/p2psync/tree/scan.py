@@ -18,7 +18,7 @@ from operator import itemgetter
 from typing import Final, NamedTuple
 
 from p2psync.errors import FileError, show_path
-from p2psync.events import SILENT
+from p2psync.events import SILENT, Teller
 from p2psync.format.limits import DEPTH_MAX, INT64_MAX, LISTING_ENTRIES_MAX
 from p2psync.format.paths import join
 from p2psync.format.reserved import RESERVED_NAMES, TEMPORARY_PREFIX
@@ -145,9 +145,11 @@ def list_directory(
     return rows
 
 
-def count_tree(directory: bytes, rules: Filter, hidden: frozenset[bytes] = frozenset()) -> tuple[int, int]:
+def count_tree(
+    directory: bytes, rules: Filter, hidden: frozenset[bytes] = frozenset(), tell: Teller = SILENT
+) -> tuple[int, int]:
     """(bytes, files) that a walk will find, for a progress bar: what cannot be read is left for the walk to
-    report.
+    report. `tell` hears of files as they are found.
     """
     silent = Report(SILENT)
     size = files = 0
@@ -158,6 +160,7 @@ def count_tree(directory: bytes, rules: Filter, hidden: frozenset[bytes] = froze
         while True:
             if opened is not None:
                 below: list[bytes] = []
+                before = files
                 stack.append((opened, path, below))
                 with contextlib.suppress(OSError, TooManyEntries):
                     for row in scan_directory(opened, path, rules, silent, hidden):
@@ -166,6 +169,7 @@ def count_tree(directory: bytes, rules: Filter, hidden: frozenset[bytes] = froze
                         elif row.is_file:
                             size += row.size
                             files += 1
+                tell.advance(0, files - before)
             while stack and not stack[-1][2]:
                 os.close(stack.pop()[0])
             if not stack:
