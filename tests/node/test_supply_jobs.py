@@ -93,3 +93,40 @@ def test_an_object_of_one_chunk_is_one_part() -> None:
     made.mark(0)
     assert part.unfinished() == []
     assert list(made.parts()) == []
+
+
+repeats = st.lists(st.integers(0, 5), min_size=2, max_size=60)
+
+
+@given(repeats, st.data())
+def test_of_equal_chunks_only_the_first_missing_one_is_to_come(kinds: list[int], draw: st.DataObject) -> None:
+    """Each other one is a copy of it, and none is forgotten."""
+    recipe = Recipe.of((bytes([kind]) * 32, 5000 + kind) for kind in kinds)
+    made = Job(recipe.ref(), recipe, [Target(b"dir", ENTRY)])
+    there = draw.draw(st.frozensets(st.integers(0, len(kinds) - 1)))
+    for index in there:
+        made.mark(index)
+    made.fold()
+    come = list(made.missing())
+    assert len({kinds[index] for index in come}) == len(come) == made.left
+    copies = [copy for index in come for copy in made.copies(index)]
+    assert all(kinds[copy] == kinds[index] for index in come for copy in made.copies(index))
+    assert sorted([*there, *come, *copies]) == list(range(len(kinds)))
+    assert set(chunks(list(made.parts()))) == set(come)
+
+
+def test_chunks_that_only_begin_alike_are_no_copies() -> None:
+    digests = [b"same" + bytes([n]) * 28 for n in (1, 2, 1)]
+    recipe = Recipe.of((digest, 5000) for digest in digests)
+    made = Job(recipe.ref(), recipe, [Target(b"dir", ENTRY)])
+    made.fold()
+    assert list(made.missing()) == [0, 1]
+    assert list(made.copies(0)) == [2]
+    assert recipe.repeated() == [0, 1, 2]
+
+
+def test_where_nothing_repeats_nothing_is_folded() -> None:
+    made = job()
+    made.fold()
+    assert list(made.missing()) == list(range(COUNT))
+    assert RECIPE.repeated() == []

@@ -11,6 +11,7 @@ from __future__ import annotations
 import struct
 import sys
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -77,6 +78,14 @@ class Recipe:
 
     def __iter__(self) -> Iterator[tuple[bytes, int]]:
         return _ROW.iter_unpack(self.rows)
+
+    def repeated(self) -> list[int]:
+        """The chunks of which some other one may be a copy, by 32 bits of their ids: nearly always none."""
+        words = array("I", self.rows)[::_ROW_WORDS]
+        if len(set(words)) == len(words):
+            return []
+        again = {word for word, times in Counter(words).items() if times > 1}
+        return [index for index, word in enumerate(words) if word in again]
 
     def lengths(self) -> array[int]:
         """The length of each chunk, as numbers of 32 bits."""

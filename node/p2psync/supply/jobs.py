@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from p2psync.format.ids import Ref
@@ -27,7 +28,18 @@ class Target(NamedTuple):
 class Job:
     """One object under construction."""
 
-    __slots__ = ("_recipe", "chunks", "digest", "have", "left", "opened", "size", "targets", "written")
+    __slots__ = (
+        "_copies",
+        "_recipe",
+        "chunks",
+        "digest",
+        "have",
+        "left",
+        "opened",
+        "size",
+        "targets",
+        "written",
+    )
 
     def __init__(self, ref: Ref | Entry, recipe: Recipe | None, targets: list[Target]) -> None:
         """``ref``: what names the object, or a file's entry, which names its content. ``recipe`` None: the
@@ -42,7 +54,10 @@ class Job:
         self.left = self.chunks
         """Chunks that have not come yet."""
         self.have = bytearray(-(-self.left // 8))
-        """Bitmap of the chunks that came and were verified, most significant bit first (BEP 3)."""
+        """Bitmap of the chunks that came and were verified, or need not come since they are copies of one
+        that is to come; most significant bit first (BEP 3).
+        """
+        self._copies: dict[int, array[int]] = {}
         self.written: bytearray | None = None
         """The same of those that are in the unfinished file; None for an object that has no such file."""
         self.opened = False
@@ -74,6 +89,22 @@ class Job:
         if not self.have[index >> 3] & bit:
             self.have[index >> 3] |= bit
             self.left -= 1
+
+    def fold(self) -> None:
+        """Of the missing chunks that are the same (the zeros of a disk image), only the first is to come."""
+        if self._recipe is None:
+            return
+        firsts: dict[bytes, int] = {}
+        for index in self._recipe.repeated():
+            if not self.has(index):
+                first = firsts.setdefault(self._recipe.chunk(index)[0], index)
+                if first != index:
+                    self._copies.setdefault(first, array("I")).append(index)
+                    self.mark(index)
+
+    def copies(self, index: int) -> Sequence[int]:
+        """The chunks that need not come since they are the same as chunk ``index``."""
+        return self._copies.get(index, ())
 
     def missing(self) -> Iterator[int]:
         return (index for index in range(self.chunks) if not self.has(index))

@@ -31,6 +31,8 @@ T = TypeVar("T")
 _new: Final = tuple.__new__  # what a named tuple's own constructor calls, without a call of its own
 ROWS_PER_ORDER: Final = 4096
 """Names in one order: what a request may bring."""
+COPIES_BYTES: Final = 32 << 20
+"""Bytes that one order has written from one chunk: no order should keep the writer for long."""
 
 
 class Writing(Protocol):
@@ -214,13 +216,15 @@ class Placing:
             self.finish(job)
 
     def put(self, pieces: Iterable[Piece], lease: Lease) -> int:
-        """Have verified bytes that lie in ``lease`` written, and finish what is whole. Returns how many bytes
-        were new.
+        """Have verified bytes that lie in ``lease`` written, as often as their object has them, and finish
+        what is whole. Returns how many bytes were new; copies count as reused.
         """
         files: dict[bytes, tuple[list[orders.File], list[Target]]] = {}
         parts: dict[Job, tuple[list[tuple[int, int, int]], list[int]]] = {}
+        repeated: dict[Job, list[Piece]] = {}
         new = 0
-        for job, index, position, length in pieces:
+        for piece in pieces:
+            job, index, position, length = piece
             if not job.left or job.has(index):
                 continue
             job.mark(index)
@@ -231,6 +235,8 @@ class Placing:
                 made, indices = parts.setdefault(job, ([], []))
                 made.append((job.recipe.offsets[index], position, length))
                 indices.append(index)
+                if job.copies(index):
+                    repeated.setdefault(job, []).append(piece)
         for job, (made, indices) in parts.items():
             stretches = _joined(made)
             if not job.opened and len(stretches) == 1 and stretches[0][2] == job.size:
@@ -241,12 +247,26 @@ class Placing:
             lease.uses += 1
             order = orders.WriteObject(next(self._tokens), job.digest, stretches)
             self._send(order, _Parts(job, indices, lease))
+            for piece in repeated.get(job, ()):
+                self._put_copies(piece, lease)
             if not job.left:
                 self.finish(job)
         for directory, (rows, whose) in files.items():
             lease.uses += 1
             self._send(orders.MakeFiles(next(self._tokens), directory, rows), _Files(whose, lease))
         return new
+
+    def _put_copies(self, piece: Piece, lease: Lease) -> None:
+        """Have a chunk written wherever else its object has it."""
+        job, index, position, length = piece
+        copies, offsets = job.copies(index), job.recipe.offsets
+        at_once = max(COPIES_BYTES // length, 1)
+        for start in range(0, len(copies), at_once):
+            some = list(copies[start : start + at_once])
+            lease.uses += 1
+            made = [(offsets[each], position, length) for each in some]
+            self._send(orders.WriteObject(next(self._tokens), job.digest, made), _Parts(job, some, lease))
+        self.result.reused += length * len(copies)
 
     def put_bundle(self, bundle: Bundle, positions: Sequence[int], lease: Lease) -> None:
         """Have the files of a bundle made, whose verified bytes lie in ``lease``, at these positions of the

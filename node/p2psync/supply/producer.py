@@ -289,6 +289,9 @@ class Producer:
                 self._placing.open_object(job)
                 found = await loop.run_in_executor(self._disk, self._reader.leftovers, job)
                 self._placing.in_place(job, found)
+        several = [job for job in jobs if job.chunks > 1]
+        if several:
+            await loop.run_in_executor(self._disk, _fold, several)
         parts = self._local.has_chunks
         known = [job for job in jobs if job.digest in here or (parts and job.size > SINGLE_CHUNK_MAX)]
         wanted = [Wanted(job, index) for job in known for index in job.missing()]
@@ -314,7 +317,8 @@ class Producer:
         reading = loop.run_in_executor(self._disk, self._reader.read, wanted, view, begin)
         try:
             filled = await asyncio.shield(reading)
-            self._placing.result.reused += self._placing.put(filled.pieces, lease)
+            found = self._placing.put(filled.pieces, lease)
+            self._placing.result.reused += found  # Copies it has counted by itself.
         except asyncio.CancelledError:
             self._local.stop()
             await asyncio.wait([reading])
@@ -322,6 +326,12 @@ class Producer:
         finally:
             lease.done()
         return wanted[filled.looked_at :] if filled.looked_at else []
+
+
+def _fold(jobs: list[Job]) -> None:
+    """Have what some objects contain several times come once."""
+    for job in jobs:
+        job.fold()
 
 
 def _slices(jobs: list[Job]) -> Iterator[list[Job]]:
