@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import stat
@@ -252,14 +253,23 @@ def test_progress_adds_up(state: State, tree: Path) -> None:
     for number in range(20):
         write(tree / f"d{number % 3}" / f"f{number}", os.urandom(number * 9999))
 
+    def steps(events: list[Event], phase: Phase) -> list[Advanced]:
+        """What was told in a phase."""
+        since = events[events.index(phase) + 1 :]
+        return list(itertools.takewhile(lambda event: isinstance(event, Advanced), since))  # type: ignore[arg-type]
+
     phases: list[Phase] = []
     for _ in range(2):
         events: list[Event] = []
         done = publish(state, tree, tell=Teller(events.append), count_first=True)
-        steps = [event for event in events if isinstance(event, Advanced)]
-        assert sum(step.bytes for step in steps) == done.bytes
-        assert sum(step.files for step in steps) == done.files
-        phases += [event for event in events if isinstance(event, Phase)]
+        told = [event for event in events if isinstance(event, Phase)]
+        published = steps(events, told[-1])
+        assert sum(step.bytes for step in published) == done.bytes
+        assert sum(step.files for step in published) == done.files
+        assert sum(step.reused for step in published) == done.bytes - done.read_bytes, "no rate of reading"
+        if told[0] == Phase("counting"):
+            assert sum(step.files for step in steps(events, told[0])) == done.files
+        phases += told
         total = (done.bytes, done.files)
         write(tree / "d1" / "f1", b"x" * 9999)
     assert phases == [Phase("counting"), Phase("publishing", *total), Phase("publishing", *total)]
