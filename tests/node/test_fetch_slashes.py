@@ -19,8 +19,10 @@ ARCHIVE: Tree = {
     b"dir": {b"b": b"two", b"sub": {b"c": b"three"}},
     b"flink": Link(b"a"),
     b"link": Link(b"dir"),
+    b"far": {b"away": Link(b"../link/sub")},
 }
 SOURCES = [b"", b"dir", b"dir/sub/", b"dir/b", b"a/", b"link", b"nosuch"]
+LINKED = [b"link/", b"link/b", b"link/sub", b"far/away", b"far/away/", b"far/away/c", b"flink/", b"flink/x"]
 PLACES = [b"there", b"there/", b"new", b"new/", b"file", b"file/", b"x/y/z", b"x/y/z/"]
 
 
@@ -72,12 +74,12 @@ def rsync(shell: Path, source: bytes, dest: bytes) -> int:
     return subprocess.run(asked, capture_output=True, check=False).returncode
 
 
-@pytest.mark.parametrize("source", SOURCES, ids=os.fsdecode)
+@pytest.mark.parametrize("source", SOURCES + LINKED, ids=os.fsdecode)
 def test_src_and_dest_mean_what_they_mean_to_rsync(world: World, source: bytes) -> None:
     world.publisher.publish(ARCHIVE)
     put(ARCHIVE, world.folder / "module")
     remote = a_daemon(world.folder)
-    for number, place in enumerate(PLACES):
+    for number, place in enumerate(PLACES[:3] if source in LINKED else PLACES):
         theirs = some_room(world.folder / f"rsync {number}")
         code = rsync(remote, source, bytes(theirs) + b"/" + place)
         ours = some_room(world.folder / f"p2psync {number}")
@@ -167,9 +169,19 @@ def test_a_directory_that_is_published_from_here_is_no_dest(world: World, below:
     assert os.listdir(world.dest) == []
 
 
-def test_a_link_on_the_way_in_the_archive_is_named_with_what_it_leads_to(world: World) -> None:
-    world.publisher.publish(ARCHIVE)
-    for path in (b"link/b", b"link/"):
-        with pytest.raises(P2psyncError, match="dir") as refused:
+def test_links_that_lead_nowhere_are_named_with_the_reason(world: World) -> None:
+    world.publisher.publish(
+        {b"out": Link(b"../x"), b"abs": Link(b"/etc"), b"x": Link(b"y"), b"y": Link(b"x")}
+    )
+    for path, reason in ((b"out/", "out of the archive"), (b"abs/passwd", "out of"), (b"x/", "more than 40")):
+        with pytest.raises(P2psyncError, match=reason) as refused:
             world.fetch(path=path)
         assert refused.value.exit_code == 23
+
+
+def test_a_mirror_of_a_directory_goes_on_when_that_becomes_a_link(world: World) -> None:
+    world.publisher.publish({b"stable": {b"a": b"one"}})
+    world.fetch(path=b"stable/", mirror=True)
+    world.publisher.publish({b"twelve": {b"a": b"one", b"b": b"two"}, b"stable": Link(b"twelve")})
+    world.fetch(path=b"stable/", mirror=True)
+    assert what_is_there(world.dest) == {"a": b"one", "b": b"two"}

@@ -9,7 +9,7 @@ from p2psync.content.objects import Objects
 from p2psync.format.ids import Ref
 from p2psync.format.listing import Entry, Kind
 from p2psync.format.snapshot import Snapshot
-from p2psync.format.walk import LeadsNowhere, NotThere, Walk
+from p2psync.format.walk import LeadsNowhere, NotThere, walk
 from p2psync.state import State
 
 
@@ -27,19 +27,17 @@ def snapshot_root(state: State, ref: Ref) -> Entry | None:
     return None if raw is None else Snapshot.decode(raw).root
 
 
-def find(objects: Objects, root: Entry, path: Sequence[bytes]) -> Found | None:
+def find(objects: Objects, root: Entry, path: bytes) -> Found | None:
     """What a path leads to; None where it leads to nothing within the archive, or a listing is not here."""
-    walk = Walk(root, path, follow_last=True)
+
+    def listing(directory: Entry) -> Sequence[Entry]:
+        found = objects.listing(directory.digest)
+        if found is None:
+            raise NotThere
+        return found
+
     try:
-        while (directory := walk.next_directory()) is not None:
-            listing = objects.listing(directory.digest)
-            if listing is None:
-                return None
-            walk.step(listing)
+        entry = walk(root, path, listing, follow_last=True)
+        return Found(entry, listing(entry)) if entry.kind is Kind.DIR else Found(entry)
     except (NotThere, LeadsNowhere):
         return None
-    entry = walk.entry
-    if entry.kind is not Kind.DIR:
-        return Found(entry)
-    inside = objects.listing(entry.digest)
-    return None if inside is None else Found(entry, inside)

@@ -160,7 +160,7 @@ class StateLibrary:
 
     def browse(self, archive: bytes, path: Sequence[bytes]) -> Found | None:
         root = root_of(self._state, archive) if archive in self.archives() else None
-        return None if root is None else find(self._objects, root, path)
+        return None if root is None else find(self._objects, root, b"/".join(path))
 
 
 class _StateRows:

@@ -90,7 +90,8 @@ class Pages:
             return await self._file(request, archive, parts[-1], found.entry)
         if not slash:
             # Relative: a proxy in front may show the node below a path of its own.
-            raise web.HTTPMovedPermanently(f"./{_quoted(parts[-1]) if parts else archive_text(archive)}/")
+            there = f"./{_quoted(parts[-1]) if parts else archive_text(archive)}/"
+            return web.Response(status=301, headers={"Location": there})
         page = await self._index_of(archive, parts, found)
         if page is not None:
             return await self._file(request, archive, INDEX, page)

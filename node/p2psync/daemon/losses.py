@@ -8,10 +8,9 @@ from typing import Final
 from p2psync.content.browse import find, snapshot_root
 from p2psync.content.doubts import DAMAGED_MAX
 from p2psync.content.objects import Objects
-from p2psync.errors import P2psyncError, show_path
-from p2psync.format.ids import Ref
+from p2psync.errors import show_path
+from p2psync.fetch.put import Part, part_of
 from p2psync.format.paths import join
-from p2psync.format.url import ArchiveUrl
 from p2psync.state import FileRow, State, Tree
 from p2psync.text import count
 from p2psync.text import size as size_text
@@ -68,27 +67,22 @@ class Listings:
     def __init__(self, state: State) -> None:
         self._state = state
         self._objects = Objects(state.meta, state.path)
-        self._last: tuple[Ref | None, str, bytes] = None, "", b""
+        self._last: tuple[tuple[Part, bool] | None, bytes] = None, b""
         self._files: dict[bytes, bytes] | None = {}
 
     def has(self, tree: Tree, directory: bytes, row: FileRow) -> bool:
         """Whether the snapshot that a tree has been brought to has this file; not of those that are there for
         other reasons, or that a fetch has yet to replace.
         """
-        asked = tree.snapshot, tree.source, directory
+        asked = part_of(tree), directory
         if asked != self._last:
             self._last, self._files = asked, self._read(tree, directory)
         return self._files is not None and self._files.get(row.name) == row.digest
 
     def _read(self, tree: Tree, directory: bytes) -> dict[bytes, bytes] | None:
-        root = None if tree.snapshot is None else snapshot_root(self._state, tree.snapshot)
-        if root is None:
+        known = part_of(tree)
+        root = None if known is None else snapshot_root(self._state, known[0].snapshot)
+        if known is None or root is None:
             return None
-        path = b""
-        if tree.role == "mirror":
-            try:
-                path = ArchiveUrl.parse(tree.source).path
-            except P2psyncError:  # its updates say what is wrong
-                return None
-        found = find(self._objects, root, [*path.split(b"/"), *directory.split(b"/")])
+        found = find(self._objects, root, known[0].path + b"/" + directory)
         return None if found is None else {entry.name: entry.digest for entry in found.listing}

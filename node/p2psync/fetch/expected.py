@@ -16,6 +16,7 @@ from p2psync.format.listing import Entry, Kind, Totals, add_totals, decode_listi
 from p2psync.format.paths import join, split
 from p2psync.format.snapshot import Snapshot
 from p2psync.format.url import ArchiveUrl, archive_text
+from p2psync.format.walk import LeadsNowhere, NotThere, walk
 from p2psync.publish.claim import RULES
 from p2psync.rules.filter import Filter
 from p2psync.state import State, Tree
@@ -110,6 +111,16 @@ def _at(state: State, root: Entry, path: bytes) -> Entry | None:
     return entry
 
 
+def _led(state: State, root: Entry, path: bytes, *, inside: bool) -> Entry | None:
+    """What a path in the archive leads to, as a fetch takes it (``view.resolve``); ``inside``: with a slash
+    at its end.
+    """
+    try:
+        return walk(root, path, lambda directory: read_listing(state, directory), follow_last=inside)
+    except (NotThere, LeadsNowhere):
+        return None
+
+
 # What SRC says.
 
 
@@ -119,7 +130,7 @@ def _named(state: State, dest: bytes, src: ArchiveUrl) -> Expected:
         raise UsageError(
             f"nothing is known here of p2psync://{archive_text(src.archive)}; fetch or list it first"
         )
-    entry = _at(state, _root(state, head.snapshot), src.path)
+    entry = _led(state, _root(state, head.snapshot), src.path, inside=src.inside)
     if entry is None:
         raise PartialError(
             f"snapshot {head.seq}, the newest that is known here, has no '{show_path(src.path)}'; p2psync ls "
@@ -202,7 +213,7 @@ def _part(state: State, tree: Tree, path: bytes) -> Expected | None:
     if whole is not None and tree.archive is not None:
         part, complete = whole
         part = _numbered(state, tree.archive, part)
-        root = _at(state, _root(state, part.snapshot), part.path)
+        root = _led(state, _root(state, part.snapshot), part.path, inside=True)
         if root is None or root.kind != Kind.DIR:
             return None
         return Expected(

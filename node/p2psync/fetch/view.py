@@ -13,6 +13,7 @@ from p2psync.format.coverage import Coverage
 from p2psync.format.head import ArchiveHead
 from p2psync.format.listing import Entry, Kind
 from p2psync.format.url import ArchiveUrl
+from p2psync.format.walk import LeadsNowhere, NotThere, Walk
 from p2psync.network.beside import open_network
 from p2psync.sources.finders.discovery import Discovery
 from p2psync.sources.swarm import Swarm
@@ -123,24 +124,24 @@ class View:
                 below.append((path + b"/", iter(await self.listing(entry))))
 
 
-async def resolve(snapshot_root: Entry, path: bytes, manifest: Manifest) -> Entry:
-    """The entry at ``path`` below a root. Raises PartialError: there is none, or a listing cannot be had."""
-    entry = snapshot_root
-    for name in path.split(b"/") if path else []:
-        inner: Entry | None = None
-        if entry.kind == Kind.SYMLINK:
-            raise PartialError(
-                f"the archive has a symbolic link on the way to '{show_path(path)}', to "
-                f"'{show_path(entry.target)}'; name the path that it leads to"
-            )
-        if entry.kind == Kind.DIR:
-            if await manifest.load([entry.ref]):
-                raise PartialError(f"no source has the listing above '{show_path(path)}'; try again later")
-            inner = next((each for each in manifest.listing(entry.ref) if each.name == name), None)
-        if inner is None:
-            raise PartialError(f"the archive has no '{show_path(path)}'; p2psync ls tells what it has")
-        entry = inner
-    return entry
+async def resolve(root: Entry, url: ArchiveUrl, manifest: Manifest) -> Entry:
+    """What a URL names below a root. Symbolic links on the way are followed, one at its end only with a slash
+    behind it: as in rsync. Raises PartialError: there is none, or a listing cannot be had.
+    """
+    shown = f"'{show_path(url.path)}'"
+    walk = Walk(root, url.path, follow_last=url.inside)
+    try:
+        while (directory := walk.next_directory()) is not None:
+            if await manifest.load([directory.ref]):
+                raise PartialError(f"no source has the listing above {shown}; try again later")
+            walk.step(manifest.listing(directory.ref))
+    except NotThere:
+        raise PartialError(f"the archive has no {shown}; p2psync ls tells what it has") from None
+    except LeadsNowhere as reason:
+        raise PartialError(
+            f"a symbolic link on the way to {shown} {reason}; p2psync ls tells what the archive has"
+        ) from None
+    return walk.entry
 
 
 @contextlib.asynccontextmanager
@@ -161,7 +162,7 @@ async def open_view(
         head = await discovery.newest_head()
         manifest = Manifest(state, swarm, discovery.start)
         snapshot = await manifest.snapshot(head.snapshot)
-        yield View(manifest, head, await resolve(snapshot.root, url.path, manifest))
+        yield View(manifest, head, await resolve(snapshot.root, url, manifest))
 
 
 async def find_holders(

@@ -56,7 +56,7 @@ class Roots:
         that is wanted.
         """
         path = self._url.path
-        entry = await resolve(snapshot.root, path, self._manifest)
+        entry = await resolve(snapshot.root, self._url, self._manifest)
         if self._url.inside and entry.kind != Kind.DIR:
             raise PartialError(
                 f"'{show_path(path)}' is no directory of the archive; without the slash at its end it can be "

@@ -4,7 +4,7 @@ out of the archive (path_resolution(7)). Pure: whoever walks gets the listings.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from p2psync.format.listing import Entry, Kind
@@ -29,23 +29,18 @@ class Walk:
     walk.entry
     """
 
-    def __init__(self, root: Entry, names: Iterable[bytes], *, follow_last: bool) -> None:
+    def __init__(self, root: Entry, path: bytes, *, follow_last: bool) -> None:
         """``follow_last``: also a link at the end of the path is followed."""
         self._root = root
         self._follow_last = follow_last
         self._taken: list[Entry] = []
-        self._left = [*names][::-1]
+        self._left = path.split(b"/")[::-1]
         self._links = 0
 
     @property
     def entry(self) -> Entry:
         """What the path leads to, at the end of the walk; the root has an empty name."""
         return self._taken[-1] if self._taken else self._root
-
-    @property
-    def path(self) -> bytes:
-        """Where that is, by a path without links."""
-        return b"/".join(entry.name for entry in self._taken)
 
     def next_directory(self) -> Entry | None:
         """The directory whose listing is to be looked into next; None at the end. Raises NotThere,
@@ -77,3 +72,15 @@ class Walk:
         if found.target.startswith(b"/"):
             raise LeadsNowhere("leads out of the archive")
         self._left += found.target.split(b"/")[::-1]
+
+
+def walk(
+    root: Entry, path: bytes, listing: Callable[[Entry], Iterable[Entry]], *, follow_last: bool
+) -> Entry:
+    """What a path leads to, where listings can be had at once. Raises NotThere, LeadsNowhere, and what
+    ``listing`` raises.
+    """
+    way = Walk(root, path, follow_last=follow_last)
+    while (directory := way.next_directory()) is not None:
+        way.step(listing(directory))
+    return way.entry

@@ -11,6 +11,7 @@ from p2psync.errors import FormatError
 from p2psync.format.ids import Ref
 from p2psync.format.listing import Entry, Kind, decode_listing
 from p2psync.format.snapshot import Snapshot
+from p2psync.format.walk import LeadsNowhere, NotThere, walk
 from p2psync.plan.changes import Plan, content_key
 from p2psync.state import State
 
@@ -55,10 +56,15 @@ class Earlier:
         snapshot = self._state.meta.read(part.snapshot, Snapshot.decode)
         if snapshot is None:
             return None
-        entry: Entry | None = snapshot.root
-        for name in part.path.split(b"/") if part.path else []:
-            entry = self._inside(entry).get(name)
-        return entry
+        try:
+            return walk(
+                snapshot.root,
+                part.path,
+                lambda directory: self._inside(directory).values(),
+                follow_last=True,
+            )
+        except (NotThere, LeadsNowhere):
+            return None
 
     def loss(self, plan: Plan) -> Loss:
         """What would be lost by removing what the plan finds extraneous. Content that only got another name
