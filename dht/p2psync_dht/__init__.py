@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from p2psync_dht.endpoint import Endpoint
 from p2psync_dht.form import RecordError
+from p2psync_dht.holder_record import HolderRecord, HolderRole
 from p2psync_dht.keys import Identity, node_id_of, verify_signature
 from p2psync_dht.records import (
     ROLE_HEADS,
     ROLE_MIRRORS,
     Delegation,
     Head,
-    HolderRecord,
-    HolderRole,
     head_key,
     holders_key,
     object_key,

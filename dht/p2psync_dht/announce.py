@@ -15,10 +15,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
+from p2psync_dht.holder_record import HolderRecord
 from p2psync_dht.keys import ID_SIZE, SIGNATURE_SIZE
 from p2psync_dht.lookup import Lookup
 from p2psync_dht.query import Answer, Query, Reply
-from p2psync_dht.records import Head, HolderRecord, head_key
+from p2psync_dht.records import Head, head_key
 from p2psync_dht.routing import KEY_BITS, K
 from p2psync_dht.storage import HEAD_KEEP
 from p2psync_dht.stores import KEPT, statuses_of, store_one

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from p2psync_dht.form import RecordError
+from p2psync_dht.holder_record import HolderRecord
 from p2psync_dht.lookup import Lookup
 from p2psync_dht.query import Answer, Reply
-from p2psync_dht.records import HolderRecord
 from p2psync_dht.storage import MAX_HOLDERS_PER_KEY
 from p2psync_dht.stores import store_at_closest
 from p2psync_dht.wire import Want, WireError, field

@@ -17,12 +17,12 @@ from p2psync_dht.announce import announce_sweep, refresh_head
 from p2psync_dht.contact import Address, Contact
 from p2psync_dht.counters import Counters
 from p2psync_dht.heads import QUORUM, HeadLookup, read_head, write_head
+from p2psync_dht.holder_record import HolderRecord
 from p2psync_dht.holders import read_holders, write_holder
 from p2psync_dht.keys import Identity
 from p2psync_dht.maintenance import Maintenance
 from p2psync_dht.protocol import DhtProtocol
 from p2psync_dht.query import Answer
-from p2psync_dht.records import HolderRecord
 from p2psync_dht.routing import K
 from p2psync_dht.server import DhtServer
 from p2psync_dht.service import MAX_AGENT
@@ -253,7 +253,9 @@ class DhtNode:
         return await write_head(self.protocol, self.protocol.families(), raw)
 
     async def get_holders(self, key: bytes, *, limit: int = DEFAULT_LIMIT) -> list[HolderRecord]:
-        """Up to `limit` holder records under `key` (20 bytes): verified, current, one per node."""
+        """Up to `limit` holder records under `key` (20 bytes): verified, current, the newest of each node,
+        which may be one that takes the node's word back (`withdrawn`).
+        """
         return await read_holders(self.protocol, self.protocol.families(), key, limit)
 
     async def put_holder(self, raw: bytes) -> int:

@@ -1,4 +1,4 @@
-"""The signed records of the DHT: delegations, heads and holder records, as pure values.
+"""The signed records of the DHT as pure values: delegations and heads here, `holder_record`'s beside them.
 
 A record is `body + signature`: the body is a canonical msgpack array, the last 64 bytes are an Ed25519
 signature over the body under a domain of its own. `raw` keeps the bytes as received, and signatures are
@@ -12,18 +12,14 @@ given. Which of several valid heads a client accepts is the caller's trust polic
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from enum import IntEnum
 from typing import Any, NamedTuple
 
 from blake3 import blake3
 
-from p2psync_dht.endpoint import Endpoint
 from p2psync_dht.form import RecordError, exact_bytes, is_signed_by, number, seal, split
 from p2psync_dht.keys import (
     DOMAIN_DELEGATION,
     DOMAIN_HEAD,
-    DOMAIN_HOLDER,
     ID_SIZE,
     PUBLIC_KEY_SIZE,
     Identity,
@@ -33,10 +29,7 @@ __all__ = [
     "ROLE_HEADS",
     "ROLE_MIRRORS",
     "Delegation",
-    "Endpoint",
     "Head",
-    "HolderRecord",
-    "HolderRole",
     "RecordError",
     "head_key",
     "holders_key",
@@ -45,13 +38,9 @@ __all__ = [
 
 MAX_DELEGATION_SIZE = 250  # 155 bytes at most as written here; the rest is for the fields of newer writers
 MAX_HEAD_SIZE = 450  # two heads and their tokens fit one 1,200-byte datagram
-MAX_HOLDER_SIZE = 250  # four fit one datagram
 MAX_HEAD_PAYLOAD = 128  # a size and a 32-byte hash need 44
-MAX_HOLDER_PAYLOAD = 64  # a summary, not a list
-MAX_ENDPOINTS = 4  # IPv4, IPv6 and two URLs
 MAX_SEQUENCE = 2**63 - 1  # epochs and sequence numbers fit a signed 64-bit column
 MAX_TIME = 2**40  # seconds since 1970: 34,000 years; keeps sums far from overflow
-MAX_HOLDER_LIFETIME = 24 * 3600  # a holder that disappeared without a word is forgotten within a day
 MAX_CLOCK_SKEW = 600  # seconds by which a writer's clock may be ahead of ours
 
 ROLE_HEADS = 1  # delegation roles are bits: may sign heads
@@ -63,17 +52,6 @@ _OBJECT_CONTEXT = "p2psync-dht v1 key of an object's holders"
 
 TAG_DELEGATION = 1  # first element of each body: what it is, and its version by its value
 TAG_HEAD = 2
-TAG_HOLDER = 3
-
-
-class HolderRole(IntEnum):
-    """What a holder means to be: the publisher's own node, a mirror that stays, a client that shares for a
-    while.
-    """
-
-    ORIGIN = 1
-    MIRROR = 2
-    PEER = 3
 
 
 def _key(context: str, subject: bytes) -> bytes:
@@ -232,82 +210,3 @@ class Head(NamedTuple):
     def order(self) -> tuple[int, int, bytes]:
         """Greater is newer, the same everywhere: (epoch, seq), then the hash of the bytes."""
         return (self.epoch, self.seq, blake3(self.raw).digest())
-
-
-class HolderRecord(NamedTuple):
-    """A node's word that it holds what DHT key `key` names, at `endpoints`, until `expires` (Unix s).
-
-    `node_key` is the node's 32-byte public key and signs the record, DHT key included: it cannot be moved
-    to another key. `payload` (<= 64 bytes) says what is covered and is the application's.
-    """
-
-    node_key: bytes
-    key: bytes
-    endpoints: tuple[Endpoint, ...]
-    issued: int
-    expires: int
-    role: HolderRole
-    payload: bytes
-    raw: bytes
-    extra: tuple[Any, ...] = ()
-
-    @classmethod
-    def sign(
-        cls,
-        identity: Identity,
-        key: bytes,
-        *,
-        endpoints: Sequence[Endpoint],
-        issued: int,
-        expires: int,
-        role: HolderRole,
-        payload: bytes = b"",
-        extra: tuple[Any, ...] = (),
-    ) -> HolderRecord:
-        """Sign with the node's key; RecordError for values out of range."""
-        places = [endpoint.encode() for endpoint in endpoints]
-        fields = (TAG_HOLDER, key, identity.public_key, places, issued, expires, int(role), payload, *extra)
-        return cls.decode(seal(fields, identity, DOMAIN_HOLDER))
-
-    @classmethod
-    def decode(cls, raw: bytes) -> HolderRecord:
-        """Read the form; RecordError if it is wrong. The signature is `verify`'s."""
-        fields, extra = split(raw, "holder record", TAG_HOLDER, 7, MAX_HOLDER_SIZE)
-        key, node_key, places, issued, expires, role, payload = fields
-        if not isinstance(places, list) or not 1 <= len(places) <= MAX_ENDPOINTS:
-            raise RecordError("a holder record without endpoints, or with too many")
-        made = cls(
-            node_key=exact_bytes(node_key, "node_key", PUBLIC_KEY_SIZE),
-            key=exact_bytes(key, "key", ID_SIZE),
-            endpoints=tuple(Endpoint.decode(place) for place in places),
-            issued=number(issued, "issued", 0, MAX_TIME),
-            expires=number(expires, "expires", 0, MAX_TIME),
-            role=HolderRole(number(role, "role", HolderRole.ORIGIN, HolderRole.PEER)),
-            payload=exact_bytes(payload, "payload", 0, MAX_HOLDER_PAYLOAD),
-            raw=raw,
-            extra=extra,
-        )
-        if not 0 < made.expires - made.issued <= MAX_HOLDER_LIFETIME:
-            raise RecordError("a holder record that lasts no time or too long")
-        return made
-
-    def check_time(self, now: int) -> None:
-        """RecordError if at `now` (Unix s) the record has expired or is not issued yet."""
-        if self.expires <= now:
-            raise RecordError("a holder record that has expired")
-        if self.issued > now + MAX_CLOCK_SKEW:
-            raise RecordError("a holder record issued in the future")
-
-    def verify(self, now: int | None = None) -> None:
-        """RecordError unless the node of `node_key` signed these bytes; with `now`, also unless they are
-        current.
-        """
-        if now is not None:
-            self.check_time(now)
-        if not is_signed_by(self.node_key, DOMAIN_HOLDER, self.raw):
-            raise RecordError("a holder record that its node did not sign")
-
-    @property
-    def order(self) -> tuple[int, bytes]:
-        """Greater replaces smaller, of the same node under the same key."""
-        return (self.issued, blake3(self.raw).digest())

@@ -14,9 +14,9 @@ from typing import Any, Final, Protocol
 from p2psync_dht.codec import pack
 from p2psync_dht.contact import COMPACT_SIZE, Address, pack_address
 from p2psync_dht.counters import Counters
+from p2psync_dht.holder_record import MAX_HOLDER_SIZE, TAG_HOLDER
 from p2psync_dht.keys import DOMAIN_CONTACT, ID_SIZE, SIGNATURE_SIZE, Identity
 from p2psync_dht.reach import Reachability
-from p2psync_dht.records import MAX_HOLDER_SIZE, TAG_HOLDER
 from p2psync_dht.routing import ContactTable
 from p2psync_dht.storage import RecordStore, source_of
 from p2psync_dht.tokens import TOKEN_SIZE, TokenMint

@@ -19,7 +19,8 @@ from kademlia.storage import IStorage
 
 from p2psync_dht.contact import network_group, pack_ip
 from p2psync_dht.form import RecordError
-from p2psync_dht.records import TAG_HEAD, TAG_HOLDER, Head, HolderRecord
+from p2psync_dht.holder_record import TAG_HOLDER, HolderRecord
+from p2psync_dht.records import TAG_HEAD, Head
 from p2psync_dht.wire import Status
 
 MAX_RECORDS: Final = 100_000  # 30 MB
@@ -126,32 +127,46 @@ class RecordStore(IStorage):  # type: ignore[misc]  # kademlia has no type hints
 
     def _put_holder(self, raw: bytes, source: int, sender_ip: str | None) -> Status:
         key, node = raw[_HOLDER_KEY], raw[_HOLDER_NODE]
-        entries = self._holders.get(key)
-        held: bytes | None
-        if isinstance(entries, bytes):
-            held = entries if entries[_HOLDER_NODE] == node else None
-        else:
-            held = entries.get(node) if entries else None
+        held = self._held(key, node)
         if held is not None and held.startswith(raw) and len(held) == len(raw) + _TRAILER_SIZE:
             return Status.SAME
-        now = int(self._clock())
         try:
             record = HolderRecord.decode(raw)
             if held is not None and record.order < HolderRecord.decode(held[:-_TRAILER_SIZE]).order:
                 return Status.OLDER
-            if sender_ip is not None and any(place.ip not in ("", sender_ip) for place in record.endpoints):
-                return Status.REFUSED
-            record.verify(now)
+            self._check_holder(record, sender_ip)
         except RecordError:
             return Status.REFUSED
+        if record.withdrawn and held is None and sender_ip is not None:
+            return Status.SAME  # Nothing of this node is here, which is all that it wants.
+        drop_after = min(record.expires, _MAX_U32)
+        if record.withdrawn and held is not None:
+            # It takes the place of what it takes back, and for no longer than that would have been here.
+            drop_after, source = min(drop_after, _drop_after(held)), _source(held)
         if held is not None:
             self._uncount(held)
         elif not self._make_room_under(key, source) or not self._make_room(source):
             return Status.FULL
-        entry = raw + _TRAILER.pack(min(record.expires, _MAX_U32), source)
-        self._insert_holder(key, node, entry)
+        self._insert_holder(key, node, raw + _TRAILER.pack(drop_after, source))
         self._by_source[source] += 1
         return Status.STORED
+
+    def _held(self, key: bytes, node: bytes) -> bytes | None:
+        """The entry of a node under a key."""
+        entries = self._holders.get(key)
+        if isinstance(entries, bytes):
+            return entries if entries[_HOLDER_NODE] == node else None
+        return entries.get(node) if entries else None
+
+    def _check_holder(self, record: HolderRecord, sender_ip: str | None) -> None:
+        """RecordError unless a record is current, rightly signed, and of nobody but its sender.
+
+        A withdrawal announces nobody: its node may have another address by now.
+        """
+        elsewhere = any(place.ip not in ("", sender_ip) for place in record.endpoints)
+        if sender_ip is not None and elsewhere and not record.withdrawn:
+            raise RecordError("a holder record that announces somebody else")
+        record.verify(int(self._clock()))
 
     def _insert_holder(self, key: bytes, node: bytes, entry: bytes) -> None:
         entries = self._holders.get(key)

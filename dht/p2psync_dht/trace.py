@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any, Final
 from p2psync_dht import wire
 from p2psync_dht.contact import COMPACT_SIZE, MAX_TOLD, Address, Contact, unpack_address
 from p2psync_dht.form import RecordError
+from p2psync_dht.holder_record import HolderRecord
 from p2psync_dht.keys import ID_SIZE
 from p2psync_dht.lookup import Lookup
 from p2psync_dht.query import Query, Reply
-from p2psync_dht.records import Head, HolderRecord
+from p2psync_dht.records import Head
 from p2psync_dht.service import MAX_AGENT, MAX_PER_PAGE
 from p2psync_dht.wire import NONCE_SIZE, Kind, Want, WireError
 

@@ -26,8 +26,9 @@ from p2psync_dht import (
     verify_signature,
 )
 from p2psync_dht.codec import CodecError, pack, unpack_canonical
+from p2psync_dht.holder_record import MAX_HOLDER_LIFETIME, MAX_HOLDER_SIZE
 from p2psync_dht.keys import DOMAIN_HEAD, DOMAIN_HOLDER
-from p2psync_dht.records import MAX_CLOCK_SKEW, MAX_HEAD_SIZE, MAX_HOLDER_LIFETIME, MAX_HOLDER_SIZE
+from p2psync_dht.records import MAX_CLOCK_SKEW, MAX_HEAD_SIZE
 
 VECTORS = Path(__file__).parent / "vectors" / "records.json"
 NOW = 1_800_000_000
@@ -112,6 +113,7 @@ def test_signing_again_gives_the_bytes_of_the_vectors() -> None:
     assert head().raw.hex() == vectors["head signed by the root"]
     assert head(KEY, delegation=delegation()).raw.hex() == vectors["head signed by a delegate"]
     assert holder().raw.hex() == vectors["holder record"]
+    assert holder().withdraw(KEY, NOW + 60).raw.hex() == vectors["holder record withdrawn"]
 
 
 def test_succession_of_signing_keys() -> None:
@@ -216,6 +218,32 @@ def test_holder_record_cannot_be_moved_to_another_key() -> None:
     moved = record.raw.replace(record.key, holders_key(b"other"))
     with pytest.raises(RecordError, match="did not sign"):
         HolderRecord.decode(moved).verify()
+
+
+@pytest.mark.parametrize("now", [NOW - 86400, NOW, NOW + 1, NOW + 3599])
+def test_a_withdrawal_comes_after_what_it_takes_back_and_ends_with_it(now: int) -> None:
+    said = holder(payload=b"all", endpoints=[Endpoint("192.0.2.7", 8730), Endpoint("2001:db8::7", 8730)])
+    left = said.withdraw(KEY, now)
+    left.verify(left.issued)
+    assert not said.withdrawn
+    assert left.withdrawn
+    assert left.order > said.order
+    assert left.expires == said.expires
+    assert len(left.raw) < len(said.raw)
+    back = holder(issued=left.issued + 1, expires=left.issued + 3600)
+    assert back.order > left.order
+    assert not back.withdrawn
+
+
+def test_what_has_expired_needs_no_withdrawal() -> None:
+    with pytest.raises(RecordError):
+        holder().withdraw(KEY, NOW + 3600)
+
+
+@pytest.mark.parametrize("element", [0, 2, True, "1", b"\x01", [1], None])
+def test_another_ninth_element_is_no_withdrawal(element: Any) -> None:
+    assert not holder(extra=(element,)).withdrawn
+    assert holder(extra=(1, element)).withdrawn
 
 
 def test_holder_record_is_bounded_in_time() -> None:

@@ -14,6 +14,7 @@ from .conftest import identity
 
 NOW = 1_800_000_000
 KEY = holders_key(b"archive")
+KEYS = {number: Identity.from_seed(number.to_bytes(32, "big")) for number in range(1, 9)}
 
 
 class Clock:
@@ -35,7 +36,7 @@ def head(seq: int = 1, root: Identity | None = None, signed_at: int = NOW) -> He
 
 
 def holder(number: int, *, key: bytes = KEY, issued: int = NOW, ip: str = "192.0.2.1") -> HolderRecord:
-    who = Identity.from_seed(number.to_bytes(32, "big"))
+    who = KEYS.get(number) or Identity.from_seed(number.to_bytes(32, "big"))
     places = [Endpoint(ip, 80)]
     return HolderRecord.sign(
         who, key, endpoints=places, issued=issued, expires=issued + 3600, role=HolderRole.PEER
@@ -116,6 +117,89 @@ def test_one_record_a_node_the_later_one_wins() -> None:
     assert kept.put(later.raw) == Status.STORED
     assert kept.holders(KEY, 9)[0] == 5
     assert later.raw in kept[KEY]
+
+
+def test_a_withdrawal_takes_the_place_of_the_record_until_that_would_have_ended() -> None:
+    clock = Clock()
+    kept = store(clock)
+    said = holder(1)
+    left = said.withdraw(KEYS[1], NOW + 60)
+    kept.put(said.raw, source=7, sender_ip="192.0.2.1")
+    assert kept.put(left.raw, source=8, sender_ip="192.0.2.1") == Status.STORED
+    assert kept.put(left.raw, source=8, sender_ip="192.0.2.1") == Status.SAME
+    assert kept.holders(KEY, 9) == (1, [left.raw])
+    assert [source for _, _, source in kept.records()] == [7]  # The same network pays for it.
+    clock.now = said.expires
+    assert kept.holders(KEY, 9)[1] == []
+    kept.prune(everything=True)
+    assert len(kept) == 0
+
+
+def test_a_withdrawal_cannot_stay_longer_than_what_it_takes_back() -> None:
+    clock = Clock()
+    kept = store(clock)
+    said = holder(1)
+    kept.put(said.raw)
+    lasting = holder(1, issued=NOW + 100).withdraw(KEYS[1], NOW + 200)
+    assert lasting.expires > said.expires
+    assert kept.put(lasting.raw, sender_ip="192.0.2.1") == Status.STORED
+    clock.now = said.expires
+    kept.prune(everything=True)
+    assert len(kept) == 0
+
+
+def test_who_has_left_is_not_brought_back_by_a_replay_and_may_come_back() -> None:
+    kept = store()
+    said = holder(1)
+    left = said.withdraw(KEYS[1], NOW)
+    kept.put(said.raw)
+    kept.put(left.raw)
+    assert kept.put(said.raw, sender_ip="192.0.2.1") == Status.OLDER
+    back = holder(1, issued=left.issued + 1)
+    assert kept.put(back.raw, sender_ip="192.0.2.1") == Status.STORED
+    assert kept.put(left.raw, sender_ip="192.0.2.1") == Status.OLDER
+    assert kept.holders(KEY, 9) == (1, [back.raw])
+
+
+def test_nobody_is_withdrawn_by_another() -> None:
+    kept = store()
+    said = holder(1)
+    kept.put(said.raw)
+    other = said.withdraw(KEYS[2], NOW)  # It speaks for node 2, of which nothing is here.
+    assert kept.put(other.raw, sender_ip="192.0.2.1") == Status.SAME
+    forged = said.withdraw(KEYS[1], NOW).raw[:-64] + other.raw[-64:]
+    assert kept.put(forged, sender_ip="192.0.2.1") == Status.REFUSED
+    elsewhere = holder(1, key=holders_key(b"another")).withdraw(KEYS[1], NOW)
+    kept.put(elsewhere.raw, sender_ip="192.0.2.1")
+    assert kept.holders(KEY, 9) == (1, [said.raw])
+
+
+def test_withdrawals_of_what_is_not_here_fill_no_store() -> None:
+    kept = store()
+    for number, who in KEYS.items():
+        assert kept.put(holder(number).withdraw(who, NOW).raw, sender_ip="192.0.2.1") == Status.SAME
+    assert len(kept) == 0
+
+
+def test_a_node_leaves_from_another_address_but_announces_nobody_there() -> None:
+    kept = store()
+    said = holder(1, ip="192.0.2.1")
+    kept.put(said.raw, sender_ip="192.0.2.1")
+    assert kept.put(holder(1, issued=NOW + 1, ip="192.0.2.1").raw, sender_ip="198.51.100.1") == Status.REFUSED
+    left = said.withdraw(KEYS[1], NOW)
+    assert kept.put(left.raw, sender_ip="198.51.100.1") == Status.STORED
+    assert kept.holders(KEY, 9) == (1, [left.raw])
+
+
+def test_a_withdrawal_survives_a_restart_of_the_store() -> None:
+    kept, again = store(), store()
+    said = holder(1)
+    left = said.withdraw(KEYS[1], NOW)
+    kept.put(said.raw)
+    kept.put(left.raw)
+    for raw, drop_after, source in kept.records():
+        assert again.restore(raw, drop_after, source) == Status.STORED
+    assert again.put(said.raw, sender_ip="192.0.2.1") == Status.OLDER
 
 
 def test_pages_cover_the_set_and_samples_are_random() -> None:

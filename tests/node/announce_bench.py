@@ -10,13 +10,14 @@ from typing import Any, cast
 import pytest
 from tests.node.simulator import Publisher, identity
 
-from p2psync.daemon import announce, gossip
+from p2psync.daemon import announce, gossip, withdrawals
 from p2psync.daemon.announce import Announcer
 from p2psync.daemon.losses import Loss
 from p2psync.errors import NetworkError
 from p2psync.format.coverage import Coverage
 from p2psync.format.head import ArchiveHead
 from p2psync.network.over_dht import DhtNetwork
+from p2psync.sources import withdrawal
 from p2psync.sources.source import Unreachable
 from p2psync.state import State
 from p2psync.state.trees import Role, Tree
@@ -188,7 +189,9 @@ def announcing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]
     clock = FakeTime()
     monkeypatch.setattr(announce, "time", clock)
     monkeypatch.setattr(gossip, "time", clock)
+    monkeypatch.setattr(withdrawals, "time", clock)
     monkeypatch.setattr(gossip, "PeerSource", Told)
+    monkeypatch.setattr(withdrawal, "PeerSource", Told)
     monkeypatch.setattr(gossip, "local_address", local_to("192.0.2.7"))
     monkeypatch.setattr(Told, "log", [])
     monkeypatch.setattr(Told, "lists", [])

@@ -225,4 +225,10 @@ def test_verify_of_a_directory_that_is_no_archive_is_a_usage_error(call: Call, t
 
 def test_mirrors_of_an_archive_that_nobody_holds(call: Call, tree: Path) -> None:
     archive = call("publish", tree)[-1]["archive"]
-    assert call("mirrors", archive)[-1] == {"event": "mirrors", "archive": archive, "seq": 1, "holders": 0}
+    assert call("mirrors", archive)[-1] == {
+        "event": "mirrors",
+        "archive": archive,
+        "seq": 1,
+        "holders": 0,
+        "withdrawn": 0,
+    }

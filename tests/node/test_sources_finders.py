@@ -400,3 +400,50 @@ async def test_one_limit_is_for_all_sources_together(tmp_path: Path) -> None:
             assert source.metadata is None or source.metadata._pool._limiter is limiter
         assert [member.metadata is not None for member in swarm.members] == [True, True, False]
         await made.close()
+
+
+def test_who_has_left_is_not_looked_for_whoever_still_names_it(world: World) -> None:
+    raw = world.record("m", "203.0.113.1")
+    left = HolderRecord.decode(raw).withdraw(identity("m"), NOW).raw
+    world.listing("given", [raw, left])
+    other = world.listing("other", [])
+
+    async def looked_again() -> None:
+        made = world.discovery("given", "other")
+        await made.look_around()
+        other.known = [raw]
+        await made.look_around()
+        await made.close()
+
+    world.run(looked_again())
+    assert [member.name for member in world.swarm.members] == ["given", "other"]
+    assert "203.0.113.1:8730" not in world.sources
+    (kept,) = world.state.holders.records(world.publisher.archive, NOW)
+    assert kept.withdrawn
+
+
+def test_a_source_that_leaves_is_given_up_at_its_next_failure_and_not_before(world: World) -> None:
+    raw = world.record("m", "203.0.113.1")
+    given = world.listing("given", [raw])
+
+    async def left() -> None:
+        made = world.discovery("given")
+        await made.look_around()
+        given.known = [HolderRecord.decode(raw).withdraw(identity("m"), NOW).raw]
+        await made.look_around()
+        (member,) = [each for each in world.swarm.members if each.name != "given"]
+        assert member in world.swarm.alive()
+        world.swarm.failed(member, "it is gone")
+        assert member not in world.swarm.alive()
+        await made.close()
+
+    world.run(left())
+    assert world.warnings == []
+
+
+def test_who_has_left_may_return(world: World) -> None:
+    raw = world.record("m", "203.0.113.1")
+    left = HolderRecord.decode(raw).withdraw(identity("m"), NOW - 50).raw
+    world.listing("given", [left, raw, world.record("m", "203.0.113.1", issued=NOW - 10)])
+    world.run(started(world, "given"))
+    assert [member.name for member in world.swarm.members] == ["given", "203.0.113.1:8730"]

@@ -10,14 +10,14 @@ import click
 from p2psync.cli.command import Command
 from p2psync.cli.options import Common, Network, common_options, network_options
 from p2psync.cli.types import URL, url_of
-from p2psync.text import duration
+from p2psync.text import count, duration
 
 if TYPE_CHECKING:
     from p2psync.fetch.view import Holder
     from p2psync.format.head import ArchiveHead
     from p2psync.format.url import ArchiveUrl
 
-HEADINGS = ("ADDRESS", "ROLE", "HOLDS", "SNAPSHOT", "EXPIRES IN")
+HEADINGS = ("ADDRESS", "ROLE", "HOLDS", "SNAPSHOT", "STATE", "EXPIRES IN")
 
 
 @click.command("mirrors", cls=Command)
@@ -27,8 +27,9 @@ HEADINGS = ("ADDRESS", "ROLE", "HOLDS", "SNAPSHOT", "EXPIRES IN")
 def command(common: Common, network: Network, src: ArchiveUrl) -> None:
     """Show who holds an archive, how much of it and how fresh.
 
-    SRC is p2psync://ID. What is shown is what the holders say of themselves, signed by them; what they send
-    is verified when it is fetched.
+    SRC is p2psync://ID. What is shown is what the holders say of themselves, signed by them, and STATE, which
+    says whether each answers now; what they send is verified when it is fetched. Who has left and said so is
+    not listed, only counted.
     """
     from p2psync.cli.signals import run_async
     from p2psync.client import Client
@@ -46,13 +47,18 @@ def command(common: Common, network: Network, src: ArchiveUrl) -> None:
     for holder in found.holders:
         out.event("holder", **holder._asdict())
     newest = found.head.seq if found.head is not None else None
-    out.event("mirrors", archive=url_of(src.archive), seq=newest, holders=len(found.holders))
-    if not found.holders:
+    counts = {"holders": len(found.holders), "withdrawn": len(found.withdrawn)}
+    out.event("mirrors", archive=url_of(src.archive), seq=newest, **counts)
+    if found.holders:
+        now = time.time()
+        for line in columns([HEADINGS, *(holder_row(holder, found.head, now) for holder in found.holders)]):
+            out.result(line)
+    else:
         out.say("nobody is known to hold this archive")
-        return
-    now = time.time()
-    for line in columns([HEADINGS, *(holder_row(holder, found.head, now) for holder in found.holders)]):
-        out.result(line)
+    if found.withdrawn:
+        out.say(
+            f"not counted: {count(len(found.withdrawn), 'holder')} that left within the last day and said so"
+        )
 
 
 def holder_row(holder: Holder, head: ArchiveHead | None, now: float) -> tuple[str, ...]:
@@ -64,4 +70,5 @@ def holder_row(holder: Holder, head: ArchiveHead | None, now: float) -> tuple[st
         if head is not None and (holder.epoch, holder.seq) < (head.epoch, head.seq):
             snapshot += f" (newest is {head.seq})"
     where = ", ".join(holder.endpoints)
-    return where, holder.role, holds, snapshot, duration(max(0.0, holder.expires - now))
+    state = "?" if holder.state == "unknown" else holder.state
+    return where, holder.role, holds, snapshot, state, duration(max(0.0, holder.expires - now))

@@ -25,6 +25,7 @@ from p2psync.content.send import abort, send_content, write
 from p2psync.errors import FormatError, TrustError, UsageError
 from p2psync.format.url import parse_archive_text
 from p2psync.sources import wire
+from p2psync_dht import HolderRecord
 
 BODY_TIMEOUT: Final = 30.0
 """Seconds for a request's body to arrive: the largest is 256 KiB."""
@@ -92,10 +93,16 @@ class Api:
 
     async def get_holders(self, request: web.Request) -> web.Response:
         archive = _archive(request)
-        records = await self._threaded(self._library.holders, archive)
-        if len(records) > wire.HOLDERS_MAX:
-            records = random.sample(records, wire.HOLDERS_MAX)
+        records = await self._threaded(self._some_holders, archive)
         return web.Response(body=wire.encode_holders(records), content_type=wire.MSGPACK)
+
+    def _some_holders(self, archive: bytes) -> list[bytes]:
+        """What one answer has room for: those who are there before those who have left."""
+        records = self._library.holders(archive)
+        if len(records) > wire.HOLDERS_MAX:
+            random.shuffle(records)
+            records.sort(key=lambda raw: HolderRecord.decode(raw).withdrawn)
+        return records[: wire.HOLDERS_MAX]
 
     async def post_holders(self, request: web.Request) -> web.Response:
         archive = _archive(request)

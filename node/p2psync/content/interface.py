@@ -103,7 +103,9 @@ class Library(Protocol):
         """Unexpired holder records, as signed."""
 
     def keep_holder(self, archive: bytes, record: HolderRecord) -> bool:
-        """Keep a verified record. False: too many of its address are here."""
+        """Keep a verified record; a withdrawal where something of its node is kept. False: too many of its
+        address are here.
+        """
 
     def browse(self, archive: bytes, path: Sequence[bytes]) -> Found | None:
         """What ``path`` (names, none for the root) leads to in the newest snapshot that is here, links

@@ -148,14 +148,22 @@ class StateLibrary:
         return self._state.holders.for_archive(archive, self._clock()) if archive in self.archives() else []
 
     def keep_holder(self, archive: bytes, record: HolderRecord) -> bool:
+        holders = self._state.holders
+        if record.withdrawn:
+            if holders.of_node(archive, record.node_key) is not None:
+                holders.keep(archive, record)
+            return True
         addresses = {endpoint.ip for endpoint in record.endpoints}
-        others = (HolderRecord.decode(raw) for raw in self.holders(archive))
-        same = [other for other in others if other.node_key != record.node_key and _shares(other, addresses)]
+        others = holders.records(archive, self._clock())
+        same = [each for each in others if each.node_key != record.node_key and _shares(each, addresses)]
         if len(same) >= HOLDERS_PER_ADDRESS_MAX:
-            return False
-        self._state.holders.put(
-            archive, record.raw, node_key=record.node_key, issued=record.issued, expires=record.expires
-        )
+            # Who has left makes room for who comes, and else counts: one address could fill the list by
+            # coming and leaving under ever new names.
+            left = min((each for each in same if each.withdrawn), key=lambda one: one.issued, default=None)
+            if left is None:
+                return False
+            holders.drop(archive, left.node_key)
+        holders.keep(archive, record)
         return True
 
     def browse(self, archive: bytes, path: Sequence[bytes]) -> Found | None:

@@ -2,7 +2,8 @@
 
 The record must be signed by its node for this archive and be current; every endpoint must be the address
 that the request came from; and a node with the record's key must answer there. So nobody can list somebody
-else's address, and a list holds only nodes that were reachable once.
+else's address, and a list holds only nodes that were reachable once. One that takes back what its node said
+before needs the signature alone.
 """
 
 from __future__ import annotations
@@ -64,8 +65,9 @@ class Nominations:
         record, known = await asyncio.to_thread(self._examine, archive, raw, address)
         if known:
             return
-        for endpoint in dict.fromkeys(record.endpoints):
-            await self._call_back(endpoint, record.node_key, address)
+        if not record.withdrawn:
+            for endpoint in dict.fromkeys(record.endpoints):
+                await self._call_back(endpoint, record.node_key, address)
         if not await asyncio.to_thread(self._library.keep_holder, archive, record):
             raise Refused(429, "too many holders of this address are listed already")
 
@@ -85,7 +87,9 @@ class Nominations:
             raise Refused(400, "the record is for something else")
         if record.node_key == self._own_key:
             raise Refused(400, "that is this node itself")
-        if any(endpoint.ip != address for endpoint in record.endpoints):
+        # To leave, the node's signature is enough, from wherever it comes.
+        elsewhere = any(endpoint.ip != address for endpoint in record.endpoints)
+        if elsewhere and not record.withdrawn:
             raise Refused(403, f"an endpoint is not the address that this came from ({address})")
         return record, known
 

@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, NamedTuple
 
+from p2psync.daemon.company import Company, company
 from p2psync.daemon.gossip import Gossip
 from p2psync.daemon.losses import Loss
 from p2psync.daemon.mirrors import peers_of
+from p2psync.daemon.withdrawals import Withdrawals
 from p2psync.errors import show_path
 from p2psync.format.coverage import Coverage
 from p2psync.format.head import ArchiveHead
@@ -53,8 +55,6 @@ class Announced:
     head_alone: int = 0
     """How often in a row nobody else took the head."""
     holder_alone: int = 0
-    issued: int = 0
-    """Unix seconds in the latest holder record: of two from the same second, some would keep the first."""
 
 
 class _Due(NamedTuple):
@@ -97,23 +97,45 @@ class Announcer:
         self._saying = asyncio.Lock()
         self.last_announced: float | None = None
         """When another node last took a head or holder record of ours, in Unix seconds."""
+        self.company = Company()
+        """The other holders, as of the last round."""
         self._random = random.Random()  # noqa: S311 - spreads load, guards nothing
         self._unreached: Endpoint | None = None
         """Where others could not reach us, when they last tried."""
         self._gossip = Gossip(state, identity.public_key, self._random)
+        self._withdrawals = Withdrawals(state, identity, network, self._gossip)
 
     async def round(self) -> float:
         """Announce what is due; seconds until something is due again, if nothing changes before."""
-        for archive in self._archives():
+        archives = self._archives()
+        self._announced = {archive: said for archive, said in self._announced.items() if archive in archives}
+        losses = self._losses()
+        here = {archive for archive, trees in archives.items() if _coverage(trees, losses) is not None}
+        for archive in self._announced.keys() - here:  # To be said anew once it is back.
+            self._announced[archive].coverage, self._announced[archive].renew_at = None, 0.0
+        withdrawals = await self._withdrawals.round(here)
+        for archive in archives:
             await self._announce_head_if_due(archive, self._said(archive))
         await self._say_what_is_here()
+        self.company = await off_loop(self._count)
         # What has nothing to announce yet is due when the state changes.
         times = [at for said in self._announced.values() for at in (said.renew_at, said.head_at) if at]
+        times += withdrawals
         return max(min(times, default=time.monotonic() + RENEW) - time.monotonic(), 0.5)
 
     async def nominate(self, archive: bytes) -> None:
         """Say what is here of one archive now, if that has not been said: an attempt, not a promise."""
         await self._say_what_is_here(archive)
+
+    async def leave(self) -> None:
+        """Take back what was said of every archive, since the node ends: an attempt of two seconds."""
+        await self._withdrawals.leave()
+
+    def _count(self) -> Company:
+        """Who else is known to hold what is announced here."""
+        return company(
+            self._state, self._archives(), self._identity.public_key, self._gossip.silent, time.time()
+        )
 
     async def _say_what_is_here(self, only: bytes | None = None) -> None:
         """Announce the holder records that are due; one call at a time: what was said last is to be the
@@ -195,8 +217,10 @@ class Announcer:
                 one.said.renew_at = time.monotonic() + RETRY
             return
         await off_loop(partial(self._state.tell_address, str(endpoint)))
-        records = {one.archive: self._record(one, endpoint) for one in due}
+        # Kept before anybody has them: who is stopped meanwhile knows what to take back.
+        records = await off_loop(lambda: {one.archive: self._record(one, endpoint) for one in due})
         for one in due:
+            self._withdrawals.note(one.archive, in_dht=False)
             await self._gossip.keep(one.archive, await self._network.get_holders(holders_key(one.archive)))
             # They try to reach us, and what nobody can reach is not worth announcing to the world.
             await self._gossip.tell(one.archive, None, records[one.archive], one.given)
@@ -210,11 +234,11 @@ class Announcer:
             copies = {record.raw: 0 for record in records.values()}
         else:
             self._unreached = None
+            for one in due:
+                self._withdrawals.note(one.archive, in_dht=True)
             copies = await self._network.announce([record.raw for record in records.values()])
         for one in due:
-            record = records[one.archive]
-            await self._gossip.keep(one.archive, [record])
-            self._noted(one, copies.get(record.raw, 0))
+            self._noted(one, copies.get(records[one.archive].raw, 0))
 
     def _noted(self, due: _Due, copies: int) -> None:
         self._note(copies)
@@ -229,8 +253,9 @@ class Announcer:
             self.last_announced = time.time()
 
     def _record(self, due: _Due, endpoint: Endpoint) -> HolderRecord:
-        now = due.said.issued = max(int(time.time()), due.said.issued + 1)
-        return HolderRecord.sign(
+        holders = self._state.holders
+        now = holders.next_issue(due.archive, self._identity.public_key, int(time.time()))
+        record = HolderRecord.sign(
             self._identity,
             holders_key(due.archive),
             endpoints=[endpoint],
@@ -239,6 +264,8 @@ class Announcer:
             role=due.role,
             payload=due.coverage.encode(),
         )
+        holders.keep(due.archive, record)
+        return record
 
     async def _endpoint(self, due: Collection[_Due]) -> Endpoint | None:
         """Where others reach the content server: as told, as bound, as other nodes of the DHT see us, or as

@@ -26,6 +26,7 @@ from typing import Any, Final, NamedTuple
 
 from p2psync import __version__
 from p2psync.content.request import END, NOT_PLAIN, Request, parse_request
+from p2psync.daemon.company import Company
 from p2psync.errors import FileError, P2psyncError, UsageError
 from p2psync.state.ask import SOCKET_NAME, short_path
 from p2psync_dht import DhtNode
@@ -46,8 +47,12 @@ Order = Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
 """Does what the object says that was sent; what it did. Raises P2psyncError where it cannot."""
 
 
-def status_command(dht: DhtNode, listen: str) -> Callable[[], Mapping[str, Any]]:
-    """What ``status`` answers: the process, and its DHT node as `p2psync_dht.status.describe` has it."""
+def status_command(
+    dht: DhtNode, listen: str, company: Callable[[], Company] | None = None
+) -> Callable[[], Mapping[str, Any]]:
+    """What ``status`` answers: the process, its DHT node as `p2psync_dht.status.describe` has it, and, of one
+    that announces archives, the ``company`` of other holders.
+    """
     began = time.monotonic()
 
     def status() -> dict[str, Any]:
@@ -57,7 +62,7 @@ def status_command(dht: DhtNode, listen: str) -> Callable[[], Mapping[str, Any]]
             "uptime": round(time.monotonic() - began, 1),
             "listen": listen,
             "dht": describe(dht),
-        }
+        } | ({} if company is None else {"holders": company()._asdict()})
 
     return status
 

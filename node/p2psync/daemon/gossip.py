@@ -15,11 +15,12 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Final
 
-from p2psync.errors import P2psyncError
+from p2psync.errors import NetworkError, P2psyncError
 from p2psync.format.url import host_and_port, host_port
 from p2psync.network.here import family_of, local_address
 from p2psync.sources.node import PeerSource
 from p2psync.sources.source import Busy, Unreachable
+from p2psync.sources.withdrawal import others, tell
 from p2psync.state import State
 from p2psync.state.off_loop import off_loop
 from p2psync_dht import Endpoint, HolderRecord, RecordError, holders_key
@@ -36,6 +37,11 @@ BUSY_PAUSE: Final = 0.3
 """Seconds until the second try, give or take half; doubles each time."""
 GIVEN_MAX: Final = 8
 """Of these, given by hand for a mirror, and so told first."""
+TOOK_MAX: Final = 256
+"""Those who have our record of an archive that are remembered: as many hear of its end as there is time for.
+"""
+SILENT_MAX: Final = 4096
+"""Addresses that did not answer that are remembered; strangers could name any number."""
 UNREACHED_MIN: Final = 2
 """Holders that could not reach us, and none that could, before we believe that nobody can."""
 
@@ -48,6 +54,10 @@ class Gossip:
         self._own_key = own_key
         self._random = rng
         self._unreached: set[str] = set()
+        self._took: dict[bytes, dict[str, None]] = {}
+        """By archive: who was handed our record, HOST:PORT, the latest last."""
+        self.silent: set[str] = set()
+        """Holders, HOST:PORT, that did not answer when they were told something last."""
 
     @property
     def unreachable(self) -> bool:
@@ -55,13 +65,9 @@ class Gossip:
         return len(self._unreached) >= UNREACHED_MIN
 
     def known(self, archive: bytes) -> list[HolderRecord]:
-        made: list[HolderRecord] = []
-        for raw in self._state.holders.for_archive(archive, time.time()):
-            with contextlib.suppress(RecordError):
-                record = HolderRecord.decode(raw)
-                if record.node_key != self._own_key:
-                    made.append(record)
-        return made
+        """The other holders of an archive that say that they are there."""
+        present = self._state.holders.present(archive, time.time())
+        return [record for record in present if record.node_key != self._own_key]
 
     async def keep(self, archive: bytes, records: Sequence[HolderRecord]) -> None:
         """Remember holders of an archive."""
@@ -71,13 +77,7 @@ class Gossip:
     def _put(self, archive: bytes, records: Iterable[HolderRecord]) -> None:
         with self._state.transaction():
             for record in records:
-                self._state.holders.put(
-                    archive,
-                    record.raw,
-                    node_key=record.node_key,
-                    issued=record.issued,
-                    expires=record.expires,
-                )
+                self._state.holders.keep(archive, record)
 
     async def tell(
         self,
@@ -134,11 +134,18 @@ class Gossip:
         record: HolderRecord | None,
         named: Callable[[str], None],
     ) -> None:
-        with contextlib.suppress(P2psyncError, TimeoutError):
+        self.silent.discard(address)
+        try:
             async with asyncio.timeout(TELL_TIMEOUT):
                 for holder in await self._tell_one(archive, address, head, record):
                     for other in _addresses(holder):
                         named(other)
+        except (NetworkError, TimeoutError) as error:
+            if not isinstance(error, (Busy, Unreachable)):  # These two it said itself.
+                self.silent = self.silent if len(self.silent) < SILENT_MAX else set()
+                self.silent.add(address)
+        except P2psyncError:
+            pass
 
     async def _tell_one(
         self, archive: bytes, address: str, head: bytes | None, record: HolderRecord | None
@@ -151,6 +158,7 @@ class Gossip:
             if record is not None:
                 local = await local_address(address)
                 if _sees_us_at(record.endpoints[0], address, local):
+                    self._note_taken(archive, address)
                     await self._nominate(source, archive, record)
             return await off_loop(partial(self._take, archive, await source.holders(archive)))
         finally:
@@ -168,6 +176,20 @@ class Gossip:
                     raise
                 self._unreached.clear()
                 return
+
+    def _note_taken(self, archive: bytes, address: str) -> None:
+        """Note before it is asked who has our record: whoever is stopped meanwhile does not know."""
+        took = self._took.setdefault(archive, {})
+        took.pop(address, None)
+        took[address] = None
+        if len(took) > TOOK_MAX:
+            del took[next(iter(took))]
+
+    async def withdraw(self, archive: bytes, record: HolderRecord) -> None:
+        """Tell those who have our record, as far as is known, that it is taken back."""
+        known = await off_loop(lambda: others(self._state, self._own_key, archive, time.time()))
+        self._random.shuffle(known)
+        await tell(archive, record, [*reversed(self._took.pop(archive, {})), *known])
 
     def _take(self, archive: bytes, raws: Iterable[bytes]) -> list[HolderRecord]:
         """Keep what another holder says of others, if those have signed it."""

@@ -10,6 +10,7 @@ from typing import Any, Final
 from p2psync import __version__
 from p2psync.content.server import ContentServer
 from p2psync.daemon.announce import Announcer
+from p2psync.daemon.company import Company
 from p2psync.daemon.losses import Loss
 from p2psync.daemon.mirrors import Mirrors
 from p2psync.daemon.options import NodeOptions
@@ -110,7 +111,13 @@ class Vitals:
                 for tree, loss in self.damaged()
             ],
             "last_announcement": self.announcer.last_announced if self.announcer is not None else None,
+            "holders": self.company._asdict(),
         }
+
+    @property
+    def company(self) -> Company:
+        """The other holders of what is announced here."""
+        return Company() if self.announcer is None else self.announcer.company
 
     def status(self) -> str:
         """One line for people. Never raises: what cannot be told is said to be so."""
@@ -128,6 +135,8 @@ class Vitals:
                     parts.append(f"{show_path(tree.path)} {what}")
             except P2psyncError as error:
                 parts.append(f"the index cannot be read: {error}")
+            if any(self.company):
+                parts.append(str(self.company))
         return ", ".join(parts) + (
             "" if self.ok else f"; nobody has answered for {self.alone / 60:.0f} minutes"
         )

@@ -198,15 +198,22 @@ class _NodeCollector:
             labels=label,
         )
         holders = GaugeMetricFamily("p2psync_archive_holders", "Holders known of an archive.", labels=label)
+        company = GaugeMetricFamily(
+            "p2psync_other_holders",
+            "Other holders of all archives: present, silent when told something last, withdrawn.",
+            labels=("state",),
+        )
+        for state, number in vitals.company._asdict().items():
+            company.add_metric((state,), number)
         now = time.time()
         for archive in archives[:ARCHIVES_MAX]:
             name = (archive_text(archive),)
-            holders.add_metric(name, len(vitals.state.holders.for_archive(archive, now)))
+            holders.add_metric(name, len(vitals.state.holders.present(archive, now)))
             head = vitals.state.heads.newest(archive)
             if head is not None:
                 signed.add_metric(name, head.signed_at)
                 fresh.add_metric(name, head.fresh_until)
-        yield from (signed, fresh, holders)
+        yield from (signed, fresh, holders, company)
 
     def _damage(self) -> Iterator[Metric]:
         labels = ("archive", "path")

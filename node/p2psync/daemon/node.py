@@ -252,6 +252,7 @@ async def _running(
         inside = Host(network, lambda dest: PartialShare(partial, dest))
         mirrors = Mirrors(state, inside, bwlimit=options.bwlimit, warn=warn, detail=detail, tell=tell)
         vitals = Vitals(options, state, entry.node, seeds, server, announcer, mirrors, recheck.losses)
+        stack.push_async_callback(announcer.leave)
         await open_doors(stack, vitals, supervisor, server.address, entry, on_ready)
         upkeep = Upkeep(vitals, supervisor, entry, warn)
         telling = asyncio.ensure_future(tell_served(server, tell))

@@ -66,7 +66,7 @@ async def open_doors(
     """
     where, metrics = host_port(*listen), None
     commands = {
-        "status": status_command(vitals.dht, where),
+        "status": status_command(vitals.dht, where, lambda: vitals.company),
         "archives": archives_command(vitals.state, vitals.mirrors, where),
     }
     orders = {} if vitals.mirrors is None else {"release": release_order(vitals.mirrors)}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import NamedTuple
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Final, NamedTuple
 
 from p2psync.errors import FormatError, NetworkError, P2psyncError, PartialError, show_path
 from p2psync.fetch.options import FetchOptions
@@ -20,6 +20,9 @@ from p2psync.sources.swarm import Swarm
 from p2psync.state import State
 from p2psync.supply.manifest import Manifest
 from p2psync_dht import HolderRecord, node_id_of
+
+WITHDRAWN: Final = "withdrawn"
+"""The state of a holder that has taken back what it said."""
 
 
 class Listed(NamedTuple):
@@ -60,9 +63,13 @@ class Holder(NamedTuple):
     issued: int
     expires: int
     """Seconds since 1970."""
+    state: str
+    """Of one that was asked just now "answers" or "silent", else "unknown"; "withdrawn" where the record
+    takes back what the holder said before.
+    """
 
     @classmethod
-    def of(cls, record: HolderRecord) -> Holder:
+    def of(cls, record: HolderRecord, answers: bool | None = None) -> Holder:
         claim: Coverage | None = None
         with contextlib.suppress(FormatError):
             claim = Coverage.decode(record.payload)
@@ -76,14 +83,21 @@ class Holder(NamedTuple):
             seq=None if claim is None else claim.seq,
             issued=record.issued,
             expires=record.expires,
+            state=WITHDRAWN if record.withdrawn else _STATES[answers],
         )
 
 
+_STATES: Final[Mapping[bool | None, str]] = {True: "answers", False: "silent", None: "unknown"}
+
+
 class Holders(NamedTuple):
-    """Who is known to hold an archive (by role, then by key), and its newest head, if one was found."""
+    """Who is known to hold an archive, who did and has withdrawn, both by role and then by key, and its
+    newest head, if one was found.
+    """
 
     head: ArchiveHead | None
     holders: list[Holder]
+    withdrawn: list[Holder]
 
 
 class View:
@@ -189,9 +203,11 @@ async def find_holders(
         except P2psyncError as error:
             warn(str(error))
         await discovery.look_around()
-        raws = state.holders.for_archive(url.archive, time.time())
-        records = sorted(map(HolderRecord.decode, raws), key=lambda record: (record.role, record.node_key))
-        return Holders(head, [Holder.of(record) for record in records])
+        records = state.holders.records(url.archive, time.time())
+        records.sort(key=lambda record: (record.role, record.node_key))
+        found = [Holder.of(record, discovery.answers(record)) for record in records]
+        present = [holder for holder in found if holder.state != WITHDRAWN]
+        return Holders(head, present, [holder for holder in found if holder.state == WITHDRAWN])
 
 
 @contextlib.asynccontextmanager

@@ -25,7 +25,7 @@ from p2psync.network.over_dht import DhtNetwork
 from p2psync.network.seeds.find import Seeds, join, some
 from p2psync.network.seeds.query import split
 from p2psync.state import State
-from p2psync_dht import DhtNode, HolderRecord, Identity, RecordError
+from p2psync_dht import DhtNode, Identity
 
 log = logging.getLogger(__name__)
 
@@ -274,9 +274,7 @@ def holder_addresses(state: State, archive: bytes) -> list[str]:
     """HOST:PORT of some of the other holders that are known of an archive."""
     made: list[str] = []
     own_key = state.identity().public_key
-    for raw in state.holders.for_archive(archive, time.time())[:JOIN_HOLDERS]:
-        with contextlib.suppress(RecordError):
-            record = HolderRecord.decode(raw)
-            if record.node_key != own_key:
-                made += [str(endpoint) for endpoint in record.endpoints if endpoint.ip]
+    for record in state.holders.present(archive, time.time())[:JOIN_HOLDERS]:
+        if record.node_key != own_key:
+            made += [str(endpoint) for endpoint in record.endpoints if endpoint.ip]
     return made

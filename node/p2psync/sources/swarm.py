@@ -224,6 +224,10 @@ class Swarm:
             if member.given:  # Others come and go; that is what several sources are for.
                 self._warn(f"gave up on {member.name} after {member.failures} failures: {reason}")
 
+    def left(self, member: Member) -> None:
+        """The source has said that it leaves: its next failure is the last. It may have returned by then."""
+        member.failures = max(member.failures, FAILURES_MAX - 1)
+
     def missed(self, member: Member, digest: bytes) -> None:
         """The source does not have the object (any more, or yet).
 

@@ -10,7 +10,9 @@ import asyncio
 import contextlib
 import importlib
 import socket
+import sqlite3
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from p2psync.content.partial import PartialObjects
@@ -23,7 +25,9 @@ from p2psync.format.reserved import PARTIAL
 from p2psync.format.url import host_port
 from p2psync.network.here import family_of, local_address
 from p2psync.sources.swarm import Member, Swarm
+from p2psync.sources.withdrawal import take_back
 from p2psync.state import State
+from p2psync.state.off_loop import off_loop
 from p2psync.supply.jobs import Job
 from p2psync_dht import Endpoint, HolderRecord, HolderRole, Identity, holders_key
 
@@ -41,6 +45,8 @@ RETRY: Final = 10.0
 """Seconds after which a source that did not take it is asked again: it may have been busy."""
 TELL_TIMEOUT: Final = 5.0
 """Seconds that handing it in may take."""
+LEAVE: Final = 1.0
+"""Seconds that a fetch which ends may spend on telling its sources so."""
 ROUND: Final = 1.0
 """Seconds between looks for sources that do not know us yet."""
 
@@ -84,6 +90,12 @@ class Sharing(PartialShare):
         self._starting: asyncio.Future[ContentServer] | None = None
         self._server: ContentServer | None = None
         self._due: dict[str, float] = {}
+        self._records: dict[str, HolderRecord] = {}
+        """Our latest record by the address of ours that is in it."""
+        self._renew_at: dict[str, float] = {}
+        self._recording = asyncio.Lock()
+        self._took: dict[str, Member] = {}
+        """Sources that have our record, or may have it."""
 
     async def start(self, host: str, port: int) -> None:
         """Be ready to serve at an IP address and a port (0: a free one); `nominate` begins it.
@@ -105,6 +117,9 @@ class Sharing(PartialShare):
         return 0 if self._server is None else self._server.counters.bytes_sent
 
     async def close(self) -> None:
+        with contextlib.suppress(TimeoutError, P2psyncError, sqlite3.Error):
+            async with asyncio.timeout(LEAVE):
+                await self._take_back()
         if self._starting is not None:
             with contextlib.suppress(NetworkError):  # Whoever waited for it has heard of it.
                 await (await self._starting).close()
@@ -152,20 +167,57 @@ class Sharing(PartialShare):
         if ip is None:
             self._due[member.name] = time.monotonic() + RENEW
             return
-        now = int(time.time())
-        record = HolderRecord.sign(
-            self._identity,
-            holders_key(self._archive),
-            endpoints=[Endpoint(ip, port)],
-            issued=now,
-            expires=now + LIFETIME,
-            role=HolderRole.PEER,
-            payload=coverage.encode(),
-        )
+        async with self._recording:
+            record = self._records.get(ip)
+            if record is None or time.monotonic() >= self._renew_at[ip]:
+                record = await off_loop(partial(self._record, Endpoint(ip, port), coverage))
+                self._records[ip], self._renew_at[ip] = record, time.monotonic() + RENEW
         # A source that cannot reach us, or keeps no list, is a source all the same.
         self._due[member.name] = time.monotonic() + RETRY
         with contextlib.suppress(P2psyncError, TimeoutError):
             async with asyncio.timeout(TELL_TIMEOUT):
                 assert member.tracker is not None  # noqa: S101 - only such are told
+                self._took[member.name] = member  # Before: who is stopped meanwhile does not know.
                 await member.tracker.nominate(self._archive, record.raw)
             self._due[member.name] = time.monotonic() + RENEW
+
+    def _record(self, endpoint: Endpoint, coverage: Coverage) -> HolderRecord:
+        """Our next record. It is kept, as a node keeps its own: another fetch of this archive has the same
+        key, and is to go on after it.
+        """
+        holders = self._state.holders
+        now = holders.next_issue(self._archive, self._identity.public_key, int(time.time()))
+        record = HolderRecord.sign(
+            self._identity,
+            holders_key(self._archive),
+            endpoints=[endpoint],
+            issued=now,
+            expires=now + LIFETIME,
+            role=HolderRole.PEER,
+            payload=coverage.encode(),
+        )
+        holders.keep(self._archive, record)
+        return record
+
+    async def _take_back(self) -> None:
+        """Tell the sources that have our record that we are gone."""
+        if not self._records:
+            return
+        record = await off_loop(self._withdrawal)
+        members = [member for member in self._took.values() if not (member.dead or member.failures)]
+        if record is not None:
+            await asyncio.gather(*(self._leave(member, record) for member in members))
+
+    def _withdrawal(self) -> HolderRecord | None:
+        """What is to be told. Nothing if somebody with our key has said since that it is there: another fetch
+        of this archive, or a node.
+        """
+        said = self._state.holders.of_node(self._archive, self._identity.public_key)
+        if said not in self._records.values():
+            return None
+        return take_back(self._state, self._identity, self._archive, time.time())
+
+    async def _leave(self, member: Member, record: HolderRecord) -> None:
+        assert member.tracker is not None  # noqa: S101 - only such were told
+        with contextlib.suppress(P2psyncError):
+            await member.tracker.nominate(self._archive, record.raw)

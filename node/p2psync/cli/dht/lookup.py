@@ -132,7 +132,8 @@ def _report(out: Output, subject: Subject, trace: Trace, holders: bool) -> None:
         copies=[{"epoch": e, "seq": s, "nodes": n} for (e, s), n in _copies(trace).items()],
         epoch=best.epoch if best is not None else None,
         seq=best.seq if best is not None else None,
-        holders=len(trace.holders),
+        holders=len(trace.holders) - _withdrawn(trace),
+        withdrawn=_withdrawn(trace),
         seconds=round(trace.seconds, 6),
         datagrams_out=trace.datagrams_out,
         datagrams_in=trace.datagrams_in,
@@ -148,6 +149,11 @@ def _report(out: Output, subject: Subject, trace: Trace, holders: bool) -> None:
         f"{count(len(trace.steps), 'node')} asked in {milliseconds(trace.seconds)}: {said}; "
         f"{count(trace.datagrams_out, 'datagram')} sent, {trace.datagrams_in:,} received"
     )
+
+
+def _withdrawn(trace: Trace) -> int:
+    """How many of the records found say that a holder has left."""
+    return sum(record.withdrawn for record in trace.holders)
 
 
 def _copies(trace: Trace) -> dict[tuple[int, int], int]:
@@ -198,7 +204,10 @@ def _found(trace: Trace, holders: bool) -> str:
     """The result in one sentence."""
     if holders:
         keeping = sum(step.kept > 0 for step in trace.steps)
-        return f"{count(len(trace.holders), 'holder')} found, with records at {count(keeping, 'node')}"
+        gone = _withdrawn(trace)
+        found = count(len(trace.holders) - gone, "holder")
+        more = f" and {count(gone, 'withdrawal')}" if gone else ""
+        return f"{found}{more} found, with records at {count(keeping, 'node')}"
     copies = [
         f"{number} of (epoch {epoch}, sequence number {seq})"
         for (epoch, seq), number in _copies(trace).items()

@@ -65,6 +65,12 @@ def show_status(out: Output, answer: dict[str, Any]) -> None:
         f"keeps {count(records['heads'], 'head')} and {count(records['holders'], 'holder record')} under "
         f"{count(records['holder_keys'], 'key')}"
     )
+    company = answer.get("holders")
+    if company is not None:
+        out.result(
+            f"knows {count(company['present'], 'other holder')} of what it announces; "
+            f"{company['silent']} more did not answer last, and {company['withdrawn']} have left and said so"
+        )
     out.result(
         f"received {count(traffic['datagrams_in'], 'datagram')}, {size(traffic['bytes_in'])}; sent "
         f"{traffic['datagrams_out']:,}, {size(traffic['bytes_out'])}"

@@ -15,6 +15,7 @@ from typing import Any, Final
 from p2psync.errors import NetworkError, P2psyncError
 from p2psync.format.head import ArchiveHead
 from p2psync.network.protocols import Network
+from p2psync.sources.finders.departures import Departures
 from p2psync.sources.finders.heads import HeadQuestions
 from p2psync.sources.finders.in_dht import InDht
 from p2psync.sources.finders.nothing import heard, no_head
@@ -28,6 +29,7 @@ from p2psync.sources.source import together
 from p2psync.sources.swarm import Member, Swarm
 from p2psync.state import State
 from p2psync.trust import judge
+from p2psync_dht import HolderRecord
 
 HOLDERS_TIMEOUT: Final = 5.0
 """Seconds that one search for holders may take."""
@@ -75,6 +77,7 @@ class Discovery:
         self._false: set[bytes] = set()
         self._issued: dict[bytes, int] = {}
         """Node keys of sources, and when the newest record was issued that was seen of each."""
+        self._departures = Departures(swarm)
         self._told_silent = False
         for name in dict.fromkeys(search.given):
             if not swarm.knows(name, None) and swarm.has_room():
@@ -221,7 +224,16 @@ class Discovery:
         found = read_records(likely, self._archive, self._own_key, time.time(), verified=verified)
         if not verified:
             await self._keep([each for each in found if each.record.raw not in self._kept])
-        await asyncio.gather(*(self._join(each) for each in found))
+        await asyncio.gather(*(self._join(each) for each in self._departures.present(found)))
+
+    def answers(self, record: HolderRecord) -> bool | None:
+        """Whether the holder of a record answered when it was looked for; None where it was not asked."""
+        if record.node_key == self._own_key:
+            return self._remembered.node_runs()
+        if any(member.node_key == record.node_key for member in self._swarm.members):
+            return True
+        names = [str(endpoint) for endpoint in record.endpoints if endpoint.ip]
+        return False if any(self._proofs.is_silent(name) for name in names) else None
 
     async def _keep(self, found: list[Found]) -> None:
         if found:

@@ -58,6 +58,10 @@ class Proofs:
             self._asking[name] = asyncio.create_task(self._ask(name, source))
         return await asyncio.shield(self._asking[name])
 
+    def is_silent(self, name: str) -> bool:
+        """Whether an address was asked and has not answered: in time, or so far."""
+        return name in self._silent or name in self._asking
+
     @property
     def failures(self) -> list[str]:
         """Why addresses that were asked did not answer; one sentence each, with the address."""

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from p2psync.errors import FormatError
 from p2psync.format.coverage import Coverage
 from p2psync_dht import HolderRecord, HolderRole, RecordError, holders_key
 
+NOTHING: Final = Coverage(False, 0, 0)
+"""What is covered by a record that takes another one back."""
+
 
 class Found(NamedTuple):
-    """Somebody who says that it has (part of) the archive, in a record that is rightly signed and current."""
+    """Somebody who says that it has (part of) the archive, or no longer, in a record that is rightly signed
+    and current.
+    """
 
     record: HolderRecord
     coverage: Coverage
@@ -49,7 +54,7 @@ def read_records(
             record.check_time(int(now))
             if not verified:
                 record.verify()
-            found.append(Found(record, Coverage.decode(record.payload)))
+            found.append(Found(record, NOTHING if record.withdrawn else Coverage.decode(record.payload)))
         except (RecordError, FormatError):
             continue
     return found

@@ -35,15 +35,13 @@ class Remembered:
 
         def put() -> None:
             for record, _ in found:
-                self._state.holders.put(
-                    self._archive,
-                    record.raw,
-                    node_key=record.node_key,
-                    issued=record.issued,
-                    expires=record.expires,
-                )
+                self._state.holders.keep(self._archive, record)
 
         await off_loop(put)
+
+    def node_runs(self) -> bool:
+        """Whether the node of this state directory is there."""
+        return self._state.node_runs()
 
     async def drop(self, found: Found) -> None:
         """Forget this record of a node; a later one of it stays."""
