@@ -97,7 +97,7 @@ async def test_an_update_that_has_not_ended_is_unfinished(
     newer = Publisher("newer").publish({b"f": b"x"})
     tree = client.state.trees.get(os.fsencode(tmp_path / "m"))
     assert tree is not None
-    note_begun(tree, newer, b"")
+    note_begun(tree, newer, b"", special_bits=False)
     client.state.trees.update(tree)
     holding = await only(client)
     assert not holding.complete

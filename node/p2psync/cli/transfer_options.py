@@ -22,6 +22,7 @@ class Transfer(NamedTuple):
     no_share: bool
     require_fresh: bool
     checksum: bool
+    special_bits: bool
     delete: bool | None
     max_delete: int | None
     protect: tuple[str, ...]
@@ -43,6 +44,7 @@ class Transfer(NamedTuple):
             "share": not self.no_share,
             "require_fresh": self.require_fresh,
             "checksum": self.checksum,
+            "special_bits": self.special_bits,
             "max_delete": None if self.max_delete is None else max(self.max_delete, 0),
             "protect": self.protect,
             "accept_shrink": self.accept_shrink,
@@ -82,6 +84,12 @@ def transfer_options(function: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--checksum", is_flag=True, help="Read every file here instead of trusting sizes and times."
+        ),
+        click.option(
+            "--special-bits",
+            is_flag=True,
+            help="Take setuid, setgid and sticky bits from the archive too, as rsync's -p does. For archives "
+            "whose publisher you trust like yourself: a setuid program runs as its owner, perhaps as root.",
         ),
         click.option(
             "--delete/--no-delete",

@@ -113,6 +113,10 @@ class Destination:
         before = None if self.single else put.complete_of(tree, self._options.url.path)
         return tree, before
 
+    def has_stamps(self, tree: Tree) -> bool:
+        """Whether a directory that is as it was left is as it should be now."""
+        return not self.single and put.has_special_bits(tree) is self._options.special_bits
+
     def open(self, *, create: bool) -> Beneath | None:
         """DEST, opened; None where it does not exist and ``create`` is off."""
         try:
@@ -136,7 +140,7 @@ class Destination:
     def begin(self, tree: Tree, head: ArchiveHead, wanted: Wanted, plan: Plan, listings: Listings) -> None:
         """Note what is going to be in DEST, before anything is changed there."""
         if wanted.file is None:
-            put.note_begun(tree, head, wanted.path)
+            put.note_begun(tree, head, wanted.path, special_bits=self._options.special_bits)
             note_begun(self._state, tree, head, wanted.path, plan, listings)
         else:
             put.note_file(tree, put.File(wanted.file, wanted.path, head.archive, head.epoch, head.seq, False))
@@ -150,7 +154,7 @@ class Destination:
             if looked:
                 note_place(tree)
             tree.options.pop(UNDER_WAY, None)
-            put.note_complete(tree, head, wanted.path)
+            put.note_complete(tree, head, wanted.path, special_bits=self._options.special_bits)
             if self._options.mirror:
                 tree.source = str(self._options.url.inner)
                 tree.options |= to_record(self._options)

@@ -188,7 +188,9 @@ class Fetch:
 
     async def _follow(self, discovery: Discovery) -> None:
         """Fetch the newest snapshot, and the one that replaces it where that one goes away."""
-        manifest = Manifest(self._state, self._swarm, discovery.start)
+        manifest = Manifest(
+            self._state, self._swarm, discovery.start, special_bits=self._options.special_bits
+        )
         head = await discovery.newest_head()
         retries = 0
         for _ in range(REPLANS_MAX):
@@ -277,7 +279,7 @@ class Fetch:
         self.dest.settle(single=wanted.single)
         tree, previous = self.dest.tree(head)
         self._summary.files, self._summary.bytes = root.totals.files, root.totals.bytes
-        if previous == head.snapshot and not self._options.check_dest:
+        if previous == head.snapshot and not self._options.check_dest and self.dest.has_stamps(tree):
             self._summary.reused = root.totals.bytes
             # The head may be newer though it names the same snapshot.
             await asyncio.to_thread(self.dest.remember, tree, head, wanted, looked=False)
@@ -347,7 +349,7 @@ class Fetch:
             self._tell,
             checksum=self._options.checksum,
             verify_unknown=self._options.mirror,
-            trusts_stamps=not wanted.single,
+            trusts_stamps=self.dest.has_stamps(tree),
             ahead=self._ahead,
         )
         plan = await compare.run(root, known)

@@ -48,6 +48,8 @@ class Expected(NamedTuple):
     """
     complete: bool = True
     """Whether the fetch that was to make it so came to its end."""
+    special_bits: bool = False
+    """Whether setuid, setgid and sticky bits should be there as published; otherwise none should."""
 
     @property
     def totals(self) -> Totals:
@@ -144,9 +146,17 @@ def _named(state: State, dest: bytes, src: ArchiveUrl) -> Expected:
     place = placed(dest, src, single=single)
     tree, path = split(place) if single else (place, b"")
     known = state.trees.get(tree)
-    rules = Filter() if known is None or known.archive != src.archive else _rules_of(known)
+    ours = None if known is None or known.archive != src.archive else known
     return Expected(
-        tree or b"/", path, entry, src.archive, head.epoch, head.seq, src.path, Filter() if single else rules
+        tree or b"/",
+        path,
+        entry,
+        src.archive,
+        head.epoch,
+        head.seq,
+        src.path,
+        Filter() if ours is None or single else _rules_of(ours),
+        special_bits=ours is not None and put.has_special_bits(ours) is True,
     )
 
 
@@ -207,6 +217,7 @@ def _part(state: State, tree: Tree, path: bytes) -> Expected | None:
             file.path,
             Filter(),
             complete=file.complete,
+            special_bits=True,  # Noted as it was made.
         )
     entries = {name: file.entry for name, file in files.items()}
     whole = put.part_of(tree)
@@ -227,6 +238,7 @@ def _part(state: State, tree: Tree, path: bytes) -> Expected | None:
             _rules_of(tree),
             entries,
             complete,
+            put.has_special_bits(tree) is True,
         )
     return None if path or not files else _several(tree.path, files.values(), entries)
 
@@ -267,6 +279,7 @@ def _several(place: bytes, made: Iterable[put.File | Expected], entries: Mapping
         Filter(),
         entries,
         all(part.complete for part in parts),
+        all(isinstance(part, put.File) or part.special_bits for part in parts),
     )
 
 

@@ -36,6 +36,8 @@ class TransferOptions(Asking, total=False):
     """Hash every file that is here instead of trusting equal size and time."""
     check_dest: bool
     """Look at the directory even if the snapshot is the one that was fetched last (the default)."""
+    special_bits: bool
+    """Take setuid, setgid and sticky bits from the archive, beside permissions."""
     delete: Delete
     """What becomes of names that the archive does not have: a fetch keeps them, a mirror removes what came
     from the archive, unless this says otherwise.

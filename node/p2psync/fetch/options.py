@@ -44,6 +44,8 @@ class FetchOptions:
     """Hash every file in DEST instead of trusting equal size and modification time."""
     check_dest: bool = True
     """Look at DEST even if the snapshot is the one that was fetched last."""
+    special_bits: bool = False
+    """Take setuid, setgid and sticky bits from the archive, beside permissions."""
     delete: Delete = Delete.NONE
     max_delete: int | None = None
     """Names that may be removed by one run (rsync's --max-delete), None for any number."""

@@ -19,8 +19,9 @@ PATH: Final = "path"
 COMPLETE: Final = "complete"
 BEGUN: Final = "fetching"
 FILES: Final = "files"
+SPECIAL_BITS: Final = "special bits"
 """Keys in the options of a tree: the part of the archive and the snapshot that were complete last, what was
-begun since, and single files.
+begun since, single files, and whether modes are whole.
 """
 FILES_MAX: Final = 1000
 """Single files that are remembered in one directory: some 250 bytes each, written with every one."""
@@ -50,17 +51,29 @@ class File(NamedTuple):
     """Whether it came to be in place."""
 
 
-def note_begun(tree: Tree, head: ArchiveHead, path: bytes) -> None:
-    """A directory of a snapshot is going to be put into DEST."""
+def note_begun(tree: Tree, head: ArchiveHead, path: bytes, *, special_bits: bool) -> None:
+    """A directory of a snapshot is going to be put into DEST; ``special_bits``: with setuid, setgid and
+    sticky bits.
+    """
+    if has_special_bits(tree) is not special_bits:
+        tree.options[SPECIAL_BITS] = None
     tree.options[BEGUN] = [*head.snapshot.to_row(), path, head.epoch, head.seq]
 
 
-def note_complete(tree: Tree, head: ArchiveHead, path: bytes) -> None:
+def note_complete(tree: Tree, head: ArchiveHead, path: bytes, *, special_bits: bool) -> None:
     """DEST is the directory at ``path`` of a snapshot now."""
+    tree.options[SPECIAL_BITS] = special_bits
     tree.options[PATH] = path
     tree.options[COMPLETE] = head.snapshot.to_row()
     for past in (BEGUN, FILES):
         tree.options.pop(past, None)
+
+
+def has_special_bits(tree: Tree) -> bool | None:
+    """Whether files and directories have their setuid, setgid and sticky bits as published, or none; None:
+    some may, as after an earlier version, or in the middle of a change.
+    """
+    return True if tree.role == "publish" else tree.options.get(SPECIAL_BITS)
 
 
 def note_file(tree: Tree, file: File) -> None:

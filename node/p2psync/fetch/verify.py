@@ -17,7 +17,7 @@ from p2psync.events import SILENT, Teller
 from p2psync.fetch.expected import Expected, NotHereError, read_listing
 from p2psync.format.ids import chunk_id
 from p2psync.format.limits import SINGLE_CHUNK_MAX
-from p2psync.format.listing import Entry, Kind, Totals, add_totals
+from p2psync.format.listing import Entry, Kind, Totals, add_totals, without_special_bits
 from p2psync.format.paths import join, split
 from p2psync.format.recipe import Recipe
 from p2psync.state import FileRow, State
@@ -250,8 +250,9 @@ class Verification:
     def _attributes(self, path: bytes, entry: Entry, row: Found) -> None:
         if entry.kind == Kind.DIR and not self._expected.complete:
             return  # A fetch sets them when all is in place.
-        if entry.kind != Kind.SYMLINK and row.permissions != entry.mode:
-            self._note(path, Difference.MODE, f"{row.permissions:04o}, not {entry.mode:04o}")
+        mode = (entry if self._expected.special_bits else without_special_bits(entry)).mode
+        if entry.kind != Kind.SYMLINK and row.permissions != mode:
+            self._note(path, Difference.MODE, f"{row.permissions:04o}, not {mode:04o}")
         if row.mtime_ns != entry.mtime_ns:
             self._note(path, Difference.MTIME, f"{row.mtime_ns} ns, not {entry.mtime_ns} ns")
 

@@ -41,6 +41,8 @@ from p2psync.format.reserved import TEMPORARY_PREFIX
 
 VERSION: Final = 1
 MODE_MAX: Final = 0o7777
+PERMISSIONS: Final = 0o777
+"""Bits of a mode that are permissions; the others are setuid, setgid and the sticky bit (chmod(2))."""
 SYMLINK_MODE: Final = 0o777
 """Links have no permissions of their own on Linux; one value keeps equal trees equal."""
 
@@ -110,6 +112,11 @@ def dir_entry(name: bytes, mode: int, mtime_ns: int, ref: Ref, totals: Totals) -
 
 def symlink_entry(name: bytes, mtime_ns: int, target: bytes) -> Entry:
     return Entry(name, Kind.SYMLINK, SYMLINK_MODE, mtime_ns, target=target)
+
+
+def without_special_bits(entry: Entry) -> Entry:
+    """The entry with the permissions alone as its mode."""
+    return entry if entry.mode <= PERMISSIONS else entry._replace(mode=entry.mode & PERMISSIONS)
 
 
 def add_totals(parts: Iterable[Totals]) -> Totals:

@@ -17,7 +17,7 @@ from p2psync.chunking import cut_object
 from p2psync.errors import FormatError, NetworkError, PartialError
 from p2psync.format.ids import Ref, chunk_id, object_id
 from p2psync.format.limits import LISTING_BYTES_MAX
-from p2psync.format.listing import Entry, decode_listing, read_listing
+from p2psync.format.listing import Entry, decode_listing, read_listing, without_special_bits
 from p2psync.format.recipe import Recipe
 from p2psync.format.snapshot import Snapshot
 from p2psync.sources.interfaces import Metadata
@@ -41,13 +41,22 @@ NO_CHUNK: Final = -1
 class Manifest:
     """Reads metadata objects; each is fetched once and kept."""
 
-    def __init__(self, state: State, swarm: Swarm, need_sources: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        state: State,
+        swarm: Swarm,
+        need_sources: Callable[[], Awaitable[None]],
+        *,
+        special_bits: bool = True,
+    ) -> None:
         """``need_sources`` is awaited before anything is asked for: with nothing to ask, nobody is looked
-        for.
+        for. ``special_bits``: whether modes have setuid, setgid and sticky bits as they were published, or
+        none.
         """
         self._state = state
         self._swarm = swarm
         self._need_sources = need_sources
+        self._special_bits = special_bits
 
     def listing(self, ref: Ref) -> list[Entry]:
         """The entries of a directory object that ``load`` has seen to, or that is known from before."""
@@ -56,14 +65,17 @@ class Manifest:
             raise PartialError(
                 "a directory object is missing from the state directory; run again to fetch it"
             )
-        return entries
+        return self._modes(entries)
 
     def listing_again(self, ref: Ref) -> list[Entry]:
         """Like ``listing``, of one that ``listing`` has read before in this run: it is not checked once
         more.
         """
         raw = self._state.meta.get(ref.digest)
-        return self.listing(ref) if raw is None else read_listing(raw)
+        return self.listing(ref) if raw is None else self._modes(read_listing(raw))
+
+    def _modes(self, entries: list[Entry]) -> list[Entry]:
+        return entries if self._special_bits else list(map(without_special_bits, entries))
 
     async def snapshot(self, ref: Ref) -> Snapshot:
         """The snapshot object that a head names."""
@@ -71,7 +83,7 @@ class Manifest:
         snapshot = self._state.meta.read(ref, Snapshot.decode)
         if snapshot is None:
             raise PartialError("no source has the snapshot that the head names; try again later")
-        return snapshot
+        return snapshot if self._special_bits else snapshot._replace(root=without_special_bits(snapshot.root))
 
     async def load(self, refs: Iterable[Ref], predecessors: dict[Ref, Ref] | None = None) -> list[Ref]:
         """See to it that the objects are in the store; those that no source has are returned.
