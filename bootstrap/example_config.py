@@ -12,7 +12,7 @@ import textwrap
 import click
 
 from p2psync.cli.app import program
-from p2psync.cli.options import schema_of
+from p2psync.cli.settings import schema_of
 
 COMMON = ("state", "bootstrap", "seeds", "seeds-key", "dns", "json", "quiet", "verbose")
 """Keys that stand at the top: what they say holds for every command that has the option."""

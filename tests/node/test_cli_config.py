@@ -20,8 +20,8 @@ from p2psync.cli.options import (
     common_options,
     filter_options,
     network_options,
-    schema_of,
 )
+from p2psync.cli.settings import schema_of
 from p2psync.cli.transfer_options import Transfer, transfer_options
 from p2psync.cli.types import Address, Consent
 from p2psync.config import Setting, default_files, line_of, load

@@ -26,6 +26,7 @@ from p2psync.cli.manual.files import write_pages
 from p2psync.cli.manual.page import Item, Lines, Page, Paragraph
 from p2psync.cli.manual.roff import to_roff
 from p2psync.cli.manual.text import to_text
+from p2psync.cli.types import Consent
 
 DOCS = Path(__file__).parents[2] / "docs"
 ROOT = root_context(program)
@@ -93,6 +94,17 @@ def test_no_option_is_missing_and_each_is_explained(command: str) -> None:
     }
     assert {word for names in told for word in re.findall(r"(?<!\S)--?[a-z][\w-]*", names, re.I)} == known
     assert all(meaning for rows in option_groups(context.command, context).values() for _, meaning in rows)
+
+
+def test_the_page_of_the_program_names_every_option_that_is_no_setting() -> None:
+    page = to_text(page_of(ROOT), 80, styled=False)
+    consents = {
+        max(param.opts, key=len)
+        for context in contexts(ROOT)
+        for param in context.command.params
+        if isinstance(param, Consent)
+    }
+    assert all(option in page for option in consents)
 
 
 def example_lines() -> list[str]:

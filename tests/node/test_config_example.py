@@ -11,7 +11,7 @@ import click
 import pytest
 
 from p2psync.cli.app import program
-from p2psync.cli.options import schema_of
+from p2psync.cli.settings import schema_of
 from p2psync.cli.types import is_setting
 from p2psync.config import load
 from p2psync.errors import UsageError

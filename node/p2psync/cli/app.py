@@ -94,7 +94,7 @@ class LazyGroup(Group):
     commands=LazyCommands(),
     no_args_is_help=False,
     context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "P2PSYNC"},
-    epilog="Every option but --accept-... can also stand in p2psync.toml or in P2PSYNC_<COMMAND>_<OPTION>.",
+    epilog="Options can also stand in p2psync.toml, or in variables P2PSYNC_<COMMAND>_<OPTION>.",
 )
 @click.version_option(
     __version__,

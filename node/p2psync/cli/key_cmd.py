@@ -7,12 +7,20 @@ the machine that has that signing key and the delegation publishes without the r
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from p2psync.cli.armor import armor, unarmor
+from p2psync.cli.armor import armor
 from p2psync.cli.command import Group
+from p2psync.cli.delegations import (
+    ROLES,
+    check_delegation,
+    delegation_in,
+    describe,
+    epoch_of,
+    public_key_of,
+)
 from p2psync.cli.key_files import read_key, write_key
 from p2psync.cli.options import Common, common_options
 from p2psync.cli.types import ARCHIVE, url_of
@@ -20,11 +28,9 @@ from p2psync.errors import UsageError
 
 if TYPE_CHECKING:
     from p2psync.state import State
-    from p2psync_dht import Delegation
 
 DAY = 86400
 DELEGATION_DAYS = 365
-ROLES = {"heads": 1, "mirrors": 2}
 
 
 @click.group("key", cls=Group, no_args_is_help=False)
@@ -151,9 +157,9 @@ def import_(common: Common, file: str, signing: bytes | None, replace: bool) -> 
     data = read_key(common.out, file)
     what = "the key on standard input" if file == "-" else f"the key in {file!r}"
     with common.open_state() as state:
-        delegation = _delegation_in(data)
+        delegation = delegation_in(data)
         if delegation is not None:
-            _check_delegation(state, delegation)
+            check_delegation(state, delegation)
             state.keys.add_delegation(delegation)
             archive = delegation.root
         elif signing is not None:
@@ -226,9 +232,9 @@ def delegate(
         root = state.keys.root(archive)
         if root is None:
             raise UsageError("the root key of this archive is not here; run this on the machine that has it")
-        used = max(_epoch(state, archive), epoch)
+        used = max(epoch_of(state, archive), epoch)
         if to is not None:
-            key = _public_key(to)
+            key = public_key_of(to)
             if key == archive:
                 raise UsageError(
                     "that is the root key itself, which needs no delegation; 'p2psync key new --signing' "
@@ -254,17 +260,6 @@ def delegate(
             common.out.result(text.rstrip("\n"))
 
 
-def describe(delegation: Delegation) -> dict[str, Any]:
-    """A delegation as JSON fields. Times are seconds since 1970."""
-    return {
-        "key": delegation.key.hex(),
-        "epoch": delegation.epoch,
-        "roles": [name for name, bit in ROLES.items() if delegation.roles & bit],
-        "not_before": delegation.not_before,
-        "not_after": delegation.not_after,
-    }
-
-
 def _show(common: Common, state: State, archive: bytes, *, exported: bool = False) -> None:
     """``exported``: the last key may have been taken away just now."""
     info = state.keys.info(archive)
@@ -284,48 +279,3 @@ def _show(common: Common, state: State, archive: bytes, *, exported: bool = Fals
     elif signing is not None:
         words.append(f"signing key {signing}, not delegated")
     common.out.result(f"{url}  {'; '.join(words) or 'no key'}")
-
-
-def _epoch(state: State, archive: bytes) -> int:
-    """The epoch in use: of the newest head, or of a delegation that has signed nothing yet."""
-    head = state.heads.newest(archive)
-    signing = state.keys.signing(archive)
-    delegated = signing[1].epoch if signing is not None and signing[1] is not None else 0
-    return max(head.epoch if head is not None else 0, delegated)
-
-
-def _public_key(text: str) -> bytes:
-    try:
-        key = bytes.fromhex(text)
-    except ValueError:
-        key = b""
-    if len(key) != 32:
-        raise UsageError(f"{text!r} is not a key: 64 hexadecimal digits, as 'p2psync key show' prints them")
-    return key
-
-
-def _delegation_in(data: bytes) -> Delegation | None:
-    from p2psync_dht import Delegation, RecordError
-
-    raw = unarmor(data)
-    if raw is None:
-        return None
-    try:
-        return Delegation.decode(raw)
-    except RecordError as error:
-        raise UsageError(f"the delegation is damaged ({error}); copy the whole text again") from None
-
-
-def _check_delegation(state: State, delegation: Delegation) -> None:
-    """Raises UsageError: it is of no use any more."""
-    if delegation.not_after < time.time():
-        ended = time.strftime("%Y-%m-%d", time.localtime(delegation.not_after))
-        raise UsageError(
-            f"the delegation ended on {ended}: make a new one with 'p2psync key delegate' where the root key "
-            "is"
-        )
-    known = state.keys.info(delegation.root).delegation
-    if known is not None and known.key == delegation.key and known.epoch > delegation.epoch:
-        raise UsageError(
-            f"the delegation is of epoch {delegation.epoch}, and a newer one, of epoch {known.epoch}, is here"
-        )

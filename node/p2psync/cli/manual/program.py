@@ -17,10 +17,10 @@ _ADDRESSES: Final = (
     "%3F, a number sign %23 and a percent sign %25.",
 )
 _SETTINGS: Final = (
-    "Every option but --accept-shrink and --accept-moved, which say yes to one run, can stand in "
-    "p2psync.toml under its long name, at the top for all commands or in a table such as [mirror] for one. "
-    "Environment variables are stronger than the files, and the command line is stronger than both. A key "
-    "or a variable that is no setting is an error.",
+    "Every option but those that say yes to one run (--accept-shrink, --accept-moved, `forget --key`) can "
+    "stand in p2psync.toml under its long name, at the top for all commands or in a table such as [mirror] "
+    "for one. Environment variables are stronger than the files, and the command line is stronger than "
+    "both. A key or a variable that is no setting is an error.",
 )
 
 ENTRIES: Final[dict[tuple[str, ...], Entry]] = {

@@ -1,0 +1,72 @@
+"""What a configuration file may say, and what it says, as defaults of a command's options.
+
+``config`` reads the file; which commands and options exist is known here.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from p2psync.cli.types import is_setting
+
+if TYPE_CHECKING:
+    from p2psync.config import Schema, Setting
+
+
+def settings_of(command: click.Command) -> dict[str, Setting]:
+    """The configuration keys of a command: its options by long name, without the dashes."""
+    from p2psync.config import Setting
+
+    settings = {}
+    for param in command.params:
+        if is_setting(param) and param.name not in ("config", "help"):
+            key = max(param.opts, key=len).lstrip("-")
+            settings[key] = Setting(key, param.multiple, param.is_flag)
+    return settings
+
+
+def schema_of(root: click.Group, ctx: click.Context) -> Schema:
+    """Every command's settings. Imports every command, so only a configuration file that exists asks for
+    it.
+    """
+    schema: dict[str, dict[str, Setting]] = {}
+    for name in root.list_commands(ctx):
+        command = root.get_command(ctx, name)
+        if isinstance(command, click.Group):
+            for sub in command.list_commands(ctx):
+                found = command.get_command(ctx, sub)
+                if found is not None:
+                    schema[f"{name}.{sub}"] = settings_of(found)
+        elif command is not None:
+            schema[name] = settings_of(command)
+    return schema
+
+
+def configure(ctx: click.Context, _param: click.Parameter, file: Path | None) -> None:
+    """Let the configuration supply defaults for this command."""
+    from p2psync.config import default_files, load, place_of
+    from p2psync.errors import UsageError
+
+    if ctx.resilient_parsing:
+        return
+    if file is not None and not file.exists():
+        raise UsageError(f"there is no configuration file {os.fspath(file)!r}")
+    files = [file] if file is not None else [f for f in default_files() if os.access(f, os.F_OK)]
+    if not files:
+        return
+    path = ctx.command_path.split()[1:]
+    root = ctx.find_root().command
+    if isinstance(root, click.Group) and path:
+        values = load(files, schema_of(root, ctx.find_root()))[".".join(path)]
+        by_key = {max(p.opts, key=len).lstrip("-"): p for p in ctx.command.params}
+        for key, value in values.items():
+            try:
+                by_key[key].type_cast_value(ctx, value)
+            except click.BadParameter as error:
+                place = place_of(files, ".".join(path), key)
+                raise UsageError(f"{place or 'the configuration'}: {key!r}: {error.message}") from None
+        ctx.default_map = {name: value for key, value in values.items() if (name := by_key[key].name)}
