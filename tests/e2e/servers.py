@@ -20,15 +20,14 @@ import aiohttp
 from aiohttp import web
 from tests.node.simulator import Publisher
 
-from p2psync.content.interface import BytesContent, Found
+from p2psync.content.interface import BytesContent, Found, Taken
 from p2psync.content.server import ContentServer
-from p2psync.sources.wire import BATCH_PATH, Have, Row
+from p2psync.sources.wire import BATCH_PATH, NOT_HERE, ROW_LENGTH, Have, Row
 from p2psync_dht import HolderRecord, Identity
 
 T = TypeVar("T")
 HOST = "127.0.0.1"
 BLOCK = 16 << 10
-NOT_HERE = 0xFFFFFFFF
 
 
 class Background:
@@ -270,8 +269,17 @@ class MemoryLibrary:
         data = self._publisher.objects.get(digest)
         return None if data is None else BytesContent(data)
 
-    def rows(self, rows: Sequence[Row]) -> _Rows:
-        return _Rows(self)
+    def gather(self, rows: Sequence[Row], room: memoryview) -> Taken:
+        lengths: list[int] = []
+        at = 0
+        for digest, offset, length in rows:
+            content = self.open(digest)
+            begin = at + ROW_LENGTH.size
+            is_here = content is not None and content.read_into(offset, room[begin : begin + length])
+            ROW_LENGTH.pack_into(room, at, length if is_here else NOT_HERE)
+            lengths.append(ROW_LENGTH.size + (length if is_here else 0))
+            at += lengths[-1]
+        return Taken(lengths, [None] * len(lengths))
 
     def recipe(self, digest: bytes) -> bytes | None:
         return self._publisher.recipes.get(digest)
@@ -287,20 +295,6 @@ class MemoryLibrary:
 
     def browse(self, archive: bytes, path: Sequence[bytes]) -> Found | None:
         return None
-
-
-class _Rows:
-    archive: bytes | None = None
-
-    def __init__(self, library: MemoryLibrary) -> None:
-        self._library = library
-
-    def read(self, row: Row, into: memoryview) -> bool:
-        content = self._library.open(row[0])
-        return content is not None and content.read_into(row[1], into)
-
-    def close(self) -> None:
-        pass
 
 
 @dataclass

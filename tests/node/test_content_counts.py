@@ -18,7 +18,8 @@ from tests.node.wire_support import Served, served
 from p2psync.chunking import cut_object
 from p2psync.content import send
 from p2psync.content.counters import Counters, Way
-from p2psync.content.rows import RowsAnswer, Taken
+from p2psync.content.interface import Taken
+from p2psync.content.rows import RowsAnswer
 from p2psync.publish import publish
 from p2psync.sources import wire
 

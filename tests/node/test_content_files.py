@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from struct import Struct
 
 import pytest
 from hypothesis import given
@@ -16,9 +17,10 @@ from p2psync.content.pages import parse_target
 from p2psync.content.partial import PartialObjects
 from p2psync.content.ranges import Selection, http_date, select
 from p2psync.format.url import archive_text
-from p2psync.tree.opener import FileContent, Opener, Stamp, is_plain
+from p2psync.tree.opener import FileContent, Folder, Opener, Stamp, is_plain
 
 TAG = '"abc"'
+LENGTH = Struct(">I")
 
 
 @pytest.fixture
@@ -41,14 +43,25 @@ def stamp(path: Path) -> Stamp:
     return Stamp.of(path.lstat())
 
 
+def read_row(folder: Folder, name: bytes, wanted: Stamp) -> bytes | None:
+    """What is had of a file as a row of a batch."""
+    room = bytearray(LENGTH.size + wanted.size)
+    rows = [(b"digest", 0, wanted.size)]
+    end = folder.read_rows({b"digest": (name, wanted)}, rows, 0, memoryview(room), 0, LENGTH)
+    if end == (0, 0):
+        return None
+    assert end == (1, len(room))
+    assert LENGTH.unpack_from(room) == (wanted.size,)
+    return bytes(room[LENGTH.size :])
+
+
 def read(opener: Opener, root: Path, directory: bytes, name: bytes, wanted: Stamp) -> bytes | None:
     """What is had of a file, which is the same in both ways: opened, and read as a row of a batch."""
     content = opener.open(os.fsencode(root), directory, name, wanted)
     buffer = bytearray(wanted.size)
-    if is_plain(name) and (folder := opener.pin(os.fsencode(root), directory)) is not None:
-        came = folder.read_into(name, wanted, 0, memoryview(buffer))
+    if (folder := opener.pin(os.fsencode(root), directory)) is not None:
+        assert (read_row(folder, name, wanted) is not None) == (content is not None)
         opener.unpin(folder)
-        assert came == (content is not None)
     if content is None:
         return None
     try:
@@ -76,6 +89,11 @@ def test_names_that_lead_elsewhere_are_refused(opener: Opener, root: Path) -> No
         (b"a/b", b"file\0"),
     ]:
         assert opener.open(os.fsencode(root), directory, name, wanted) is None
+    folder = opener.pin(os.fsencode(root), b"a/b")
+    assert folder is not None
+    for name in (b"../b/file", b"/" + os.fsencode(root) + b"/a/b/file", b"..", b".", b""):
+        assert read_row(folder, name, wanted) is None
+    opener.unpin(folder)
 
 
 def test_a_link_swapped_in_is_not_followed(opener: Opener, root: Path, tmp_path: Path) -> None:
@@ -148,9 +166,7 @@ def test_a_directory_that_is_in_use_stays_open_when_it_leaves_the_cache(root: Pa
     assert folder is not None
     other = opener.pin(os.fsencode(root), b"a")
     assert other is not None
-    buffer = bytearray(9)
-    assert folder.read_into(b"file", stamp(root / "a/b/file"), 0, memoryview(buffer))
-    assert buffer == b"published"
+    assert read_row(folder, b"file", stamp(root / "a/b/file")) == b"published"
     opener.close()
     opener.unpin(folder)
     opener.unpin(other)

@@ -16,6 +16,7 @@ from p2psync.format.ids import Ref
 from p2psync.format.listing import Totals
 from p2psync.state import DirRow, FileRow, State, contents
 from p2psync.state.directories import PIECES
+from p2psync.state.kept import Kept
 from p2psync.state.rows import Located, Packed, content_key, gone, merge, pack, unpack
 
 LISTED = DirRow(b"stamp", Ref(3, b"l" * 32), Totals(1, 2, 3, 4), 7, ((b"inner", Ref(5, b"i" * 32)),))
@@ -161,25 +162,63 @@ def test_what_another_process_wrote_is_found_though_the_directory_was_read_befor
         assert [place.name for place in ours.trees.find(DIGESTS[1])] == [b"g"]
 
 
-def test_rows_kept_in_memory_are_bounded(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_directories_that_do_not_all_fit_into_memory_are_found(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(contents, "CACHE_BYTES", 2000)
-    tree = state.trees.ensure(b"/t", "publish", None)
-    digests = {number: b"%032d" % number for number in range(50)}
-    for number, digest in digests.items():
-        state.trees.put_files(tree.id, b"d%d" % number, [row(b"f", digest), row(b"x" * 200, DIGESTS[1])])
-    state.trees.put_files(tree.id, b"large", [row(b"%0100d" % number, DIGESTS[2]) for number in range(20)])
-    cache = state.trees._contents
-    for _ in range(2):
+    monkeypatch.setattr(contents, "CACHE_FILES", 8)
+    with State.open(state.path) as small:
+        tree = small.trees.ensure(b"/t", "publish", None)
+        digests = {number: b"%032d" % number for number in range(50)}
         for number, digest in digests.items():
-            assert [place.dir for place in state.trees.find(digest)] == [b"d%d" % number]
-            held = sum(
-                len(piece.names) + len(piece.records)
-                for _, of in cache._cache.values()
-                for piece in of.pieces
-            )
-            assert held == cache._cached <= 2000
-        assert len(state.trees.find(DIGESTS[2], 100)) == 20
-        assert cache._cache  # what is larger than all of it pushes nothing out
+            some = [row(b"f", digest), row(b"x" * 200, DIGESTS[1])]
+            small.trees.put_files(tree.id, b"d%d" % number, some)
+        large = [row(b"%0100d" % number, DIGESTS[2]) for number in range(20)]
+        small.trees.put_files(tree.id, b"large", large)
+        for _ in range(2):
+            for number, digest in digests.items():
+                assert [place.dir for place in small.trees.find(digest)] == [b"d%d" % number]
+            assert len(small.trees.find(DIGESTS[2], 100)) == 20
+            found = small.trees.find_many([*digests.values(), DIGESTS[2]])
+            assert {found[digest].dir for digest in digests.values()} == {b"d%d" % each for each in digests}
+            assert found[DIGESTS[2]].dir == b"large"
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 2), st.integers(0, 12)), max_size=40))
+def test_what_is_kept_of_directories_is_bounded_and_what_was_used_last(
+    puts: list[tuple[int, int, int]],
+) -> None:
+    kept = Kept[int](10)
+    newest: dict[int, tuple[int, int]] = {}
+    for number, version, size in puts:
+        before = {each: kept.get(each, known) for each, (known, _) in newest.items()}
+        kept.put(number, version, size, size)
+        if size > 10:  # pushes nothing out
+            assert all(kept.get(each, newest[each][0]) == value for each, value in before.items())
+            continue
+        newest[number] = version, size
+        assert kept.get(number, version) == size
+        assert kept.get(number, version + 1) is None
+        assert sum(kept.get(each, known) or 0 for each, (known, _) in newest.items()) <= 10
+
+
+def test_files_of_a_directory_that_has_many_of_what_is_wanted(state: State) -> None:
+    tree = state.trees.ensure(b"/t", "publish", b"a" * 32)
+    digests = [b"%08d" % number * 4 for number in range(200)]
+    rows = [row(b"n%d" % number, digest) for number, digest in enumerate(digests)]
+    state.trees.put_files(tree.id, b"d/e", [*rows, row(b"empty", b"")._replace(size=0)])
+    state.trees.put_files(tree.id, b"other", [row(b"f", DIGESTS[1])])
+    for _ in range(2):  # as it is read, and as it is kept
+        (near,) = state.trees.near(digests[:150])
+        assert (near.tree_path, near.dir, near.archive) == (b"/t", b"d/e", b"a" * 32)
+        assert near.files == {each.digest: (each.name, each[1:5]) for each in rows}
+        assert all(state.trees.find_many([digest]) == {digest: near.located(digest)} for digest in digests)
+    state.trees.drop_files(tree.id, b"d/e", [b"n0"])
+    (near,) = state.trees.near(digests[:150])
+    assert near.files.keys() == set(digests[1:])
+    tree = state.trees.ensure(b"/t", "fetch", b"a" * 32)
+    assert state.trees.near(digests[:150], public=True) == []
+    assert state.trees.near([]) == []
 
 
 def test_only_what_was_published_or_mirrored_is_found_for_others(state: State) -> None:

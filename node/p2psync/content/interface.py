@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from p2psync.format.listing import Entry
 from p2psync.sources.wire import Have, Row
@@ -57,18 +57,11 @@ class Found:
     listing: Sequence[Entry] = ()
 
 
-class Rows(Protocol):
-    """Reads the rows of one batch, for one thread. Close it."""
+class Taken(NamedTuple):
+    """Rows of an answer: the bytes of each with its length in front, and the archive in whose tree it is."""
 
-    @property
-    def archive(self) -> bytes | None:
-        """The archive out of whose tree the last row was read, if one is known."""
-
-    def read(self, row: Row, into: memoryview) -> bool:
-        """Read a row into a view of its length. False: it is not here, and what the view holds is nothing."""
-
-    def close(self) -> None:
-        """Let go of directories that are open for it."""
+    sizes: list[int]
+    archives: list[bytes | None]
 
 
 class Library(Protocol):
@@ -90,8 +83,9 @@ class Library(Protocol):
     def open(self, digest: bytes) -> Content | None:
         """An object's bytes. None: not here, or no longer as it was hashed."""
 
-    def rows(self, rows: Sequence[Row]) -> Rows:
-        """A reader of these rows, all looked up at once; to be read in any order."""
+    def gather(self, rows: Sequence[Row], room: memoryview) -> Taken:
+        """Put these rows one behind the other into ``room``, each with its length in front
+        (``wire.ROW_LENGTH``), or ``wire.NOT_HERE`` and nothing behind it."""
 
     def recipe(self, digest: bytes) -> bytes | None:
         """The encoded recipe of an object of several chunks."""

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
 from p2psync.content.browse import find, root_of
 from p2psync.content.doubts import CheckedFiles, Doubts
-from p2psync.content.interface import Content, Found, Rows
+from p2psync.content.gather import Batch, Places
+from p2psync.content.interface import Content, Found, Taken
 from p2psync.content.objects import Objects
 from p2psync.content.partial import PartialObjects
 from p2psync.errors import FormatError, TrustError
@@ -22,7 +24,7 @@ from p2psync.format.head import decode_head
 from p2psync.sources.wire import Have, Row
 from p2psync.state import State
 from p2psync.state.trees import Located
-from p2psync.tree.opener import FileContent, Folder, Opener, Stamp, is_plain
+from p2psync.tree.opener import FileContent, Opener, Stamp
 from p2psync_dht import HolderRecord, RecordError
 
 DIRECTORIES_KNOWN: Final = 1024
@@ -54,6 +56,7 @@ class StateLibrary:
         self.doubts = Doubts()
         self._checked = CheckedFiles(self._opener, state.meta, self.doubts)
         self._objects = Objects(state.meta, state.path)
+        self._places = Places(self._opener, self._checked, state.trees, not fetched, self._search)
         self._archives: dict[bytes, bytes | None] = {}
 
     def close(self) -> None:
@@ -127,18 +130,31 @@ class StateLibrary:
             self._archives[directory] = next((tree.archive for tree in above if tree is not None), None)
         return self._archives[directory]
 
-    def rows(self, rows: Sequence[Row]) -> Rows:
-        located = self._locate(digest for digest, _, _ in rows)
-        return _StateRows(self._opener, located, self._checked, self._objects, self.open)
+    def gather(self, rows: Sequence[Row], room: memoryview) -> Taken:
+        with closing(Batch(self._places, rows)) as batch:
+            return batch.gather(room)
 
-    def _locate(self, digests: Iterable[bytes]) -> dict[bytes, Located]:
-        return self._state.trees.find_many(digests, public=not self._fetched)
+    def _search(
+        self, digest: bytes, offset: int, into: memoryview, indexed: bool
+    ) -> tuple[bool, bytes | None]:
+        """In all places; ``Places.search``."""
+        if not indexed:
+            came = self._objects.read_into(digest, offset, into)
+            if came is not None:
+                return came, None  # manifests are shared by archives
+        content = self.open(digest)
+        if content is None:
+            return False, None
+        try:
+            return content.read_into(offset, into), content.archive
+        finally:
+            content.close()
 
     def recipe(self, digest: bytes) -> bytes | None:
         return self._state.meta.get_recipe(digest) or self.partial.recipe(digest)
 
     def have(self, digests: Sequence[bytes]) -> list[Have]:
-        located = self._locate(digests)
+        located = self._state.trees.find_many(digests, public=not self._fetched)
         missing = set(self._state.meta.missing(digest for digest in digests if digest not in located))
         return [
             self.partial.have(digest) if digest in missing else self.doubts.have(digest) for digest in digests
@@ -169,77 +185,6 @@ class StateLibrary:
     def browse(self, archive: bytes, path: Sequence[bytes]) -> Found | None:
         root = root_of(self._state, archive) if archive in self.archives() else None
         return None if root is None else find(self._objects, root, b"/".join(path))
-
-
-class _StateRows:
-    """Reads the rows of one batch out of a state directory.
-
-    Files that lie in one directory are usually asked for one behind the other: it stays pinned for them.
-    """
-
-    def __init__(
-        self,
-        opener: Opener,
-        located: Mapping[bytes, Located],
-        checked: CheckedFiles,
-        objects: Objects,
-        open_anywhere: Callable[[bytes], Content | None],
-    ) -> None:
-        self._opener = opener
-        self._located = located
-        self._checked = checked
-        self._objects = objects
-        self._open_anywhere = open_anywhere
-        self._folder: Folder | None = None
-        self._root = self._dir = b""
-        self.archive: bytes | None = None
-
-    def read(self, row: Row, into: memoryview) -> bool:
-        digest, offset, _ = row
-        at = self._located.get(digest)
-        if at is not None:
-            _, root, directory, name, size, mtime_ns, ctime_ns, ino, archive = at
-            folder = self._folder
-            if folder is None or directory != self._dir or root != self._root:
-                folder = self._enter(root, directory)
-            stamp = (size, mtime_ns, ctime_ns, ino)
-            if folder is not None and is_plain(name) and folder.read_into(name, stamp, offset, into):
-                self.archive = archive
-                return True
-            if folder is not None and self._checked.read_small(folder, at, digest, offset, into):
-                self.archive = archive
-                return True
-        try:
-            return self._search(digest, offset, into, indexed=at is not None)
-        except OSError:  # a disk that fails here may be fine elsewhere: for the client, not here
-            return False
-
-    def close(self) -> None:
-        if self._folder is not None:
-            self._opener.unpin(self._folder)
-            self._folder = None
-
-    def _enter(self, root: bytes, directory: bytes) -> Folder | None:
-        self.close()
-        self._folder = self._opener.pin(root, directory)
-        self._root, self._dir = root, directory
-        return self._folder
-
-    def _search(self, digest: bytes, offset: int, into: memoryview, *, indexed: bool) -> bool:
-        """In all places, as the likely one does not have it. ``indexed``: files are known to have had it."""
-        if not indexed:
-            self.archive = None  # manifests are shared by archives
-            came = self._objects.read_into(digest, offset, into)
-            if came is not None:
-                return came
-        content = self._open_anywhere(digest)
-        if content is None:
-            return False
-        try:
-            self.archive = content.archive
-            return content.read_into(offset, into)
-        finally:
-            content.close()
 
 
 def _shares(record: HolderRecord, addresses: set[str]) -> bool:

@@ -8,13 +8,12 @@ from __future__ import annotations
 import socket
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from contextlib import closing
 from itertools import accumulate
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 from p2psync.content.answers import Answer, Cut, TextAnswer, head
 from p2psync.content.counters import Counters
-from p2psync.content.interface import Library
+from p2psync.content.interface import Library, Taken
 from p2psync.errors import FormatError
 from p2psync.sources import wire
 
@@ -28,13 +27,6 @@ AGAIN: Final = 1 << 20
 
 _LENGTH: Final = wire.ROW_LENGTH.size
 """Bytes of a row that is not here, and in front of one that is, which has one byte or more."""
-
-
-class Taken(NamedTuple):
-    """Rows of an answer: the bytes of each with its length in front, and the archive in whose tree it is."""
-
-    sizes: list[int]
-    archives: list[bytes | None]
 
 
 class RowSource(Protocol):
@@ -64,28 +56,7 @@ class BatchRows:
     def fill(self, first: int, last: int | None, room: memoryview) -> Taken:
         if self._rows is None:
             self._rows = wire.decode_batch(self._raw)
-        rows = self._rows[first:last]
-        sizes: list[int] = []
-        archives: list[bytes | None] = []
-        write_length = wire.ROW_LENGTH.pack_into
-        at = 0
-        with closing(self._library.rows(rows)) as reader:
-            read = reader.read
-            for row in rows:
-                length = row[2]
-                begin = at + _LENGTH
-                end = begin + length
-                if read(row, room[begin:end]):
-                    write_length(room, at, length)
-                    sizes.append(end - at)
-                    archives.append(reader.archive)
-                    at = end
-                else:
-                    write_length(room, at, wire.NOT_HERE)
-                    sizes.append(_LENGTH)
-                    archives.append(None)
-                    at = begin
-        return Taken(sizes, archives)
+        return self._library.gather(self._rows[first:last], room)
 
 
 class RecipeRows:

@@ -7,25 +7,28 @@ whether it still stands, whoever has written since, in this process or another.
 from __future__ import annotations
 
 import sqlite3
-import threading
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import islice, repeat
+from itertools import islice
 from typing import Final, NamedTuple
 
 from p2psync.format.paths import join
 from p2psync.state.database import MAX_VARIABLES, Database
 from p2psync.state.directories import span
-from p2psync.state.rows import NO_DIGEST, FileRow, Located, Packed, Piece, content_key
+from p2psync.state.kept import Kept
+from p2psync.state.rows import FileRow, FilesIn, Located, NamedFile, Packed, Piece, content_key
 
 CACHE_BYTES: Final = 16 << 20
 """Packed rows kept in memory: those of 150,000 files."""
+CACHE_FILES: Final = 32 << 10
+"""Files of directories kept by digest, all directories together: about 13 MB. Who asks for one batch goes on
+in the same directory with the next."""
 AT_ONCE: Final = 4096
 """Digests that are looked up together: a whole batch."""
 SAMPLE: Final = 16
 """One of so many digests tells which directories have many of them: as many as one statement can ask for."""
-READ_MAX: Final = 4
+READ_MAX: Final = 8
 """Rows of a directory that are read at once for each that is likely to be wanted: finding one by itself takes
 ten times as long as reading one among others."""
 
@@ -72,21 +75,10 @@ class _Place(NamedTuple):
         return join(self.parent, self.name)
 
     def located(self, row: FileRow) -> Located:
-        return _make_located((self.tree_id, self.tree_path, self.path, *row[:5], self.archive))
-
-    def all_located(self, packed: Packed) -> Iterable[tuple[bytes, Located]]:
-        """All content in the directory, by digest; its path is one object in all of them."""
-        columns = packed.columns()
-        if not columns:
-            return ()
-        names, sizes, mtimes, ctimes, inodes, digests, _ = columns
-        of_tree = repeat(self.tree_id), repeat(self.tree_path), repeat(self.path)
-        rows = zip(*of_tree, names, sizes, mtimes, ctimes, inodes, repeat(self.archive), strict=False)
-        return zip(digests, map(_make_located, rows), strict=True)
+        return Located(self.tree_id, self.tree_path, self.path, *row[:5], self.archive)
 
 
 _make_place: Final = partial(tuple.__new__, _Place)
-_make_located: Final = partial(tuple.__new__, Located)  # what Located(...) calls, with less in between
 
 
 class Contents:
@@ -94,9 +86,8 @@ class Contents:
 
     def __init__(self, database: Database) -> None:
         self._db = database
-        self._lock = threading.Lock()
-        self._cache: OrderedDict[int, tuple[int, Packed]] = OrderedDict()
-        self._cached = 0
+        self._kept_packed = Kept[Packed](CACHE_BYTES)
+        self._kept_files = Kept[dict[bytes, NamedFile]](CACHE_FILES)
 
     def find(self, digest: bytes, limit: int, public: bool) -> list[Located]:
         """Up to `limit` places where the content was when it was hashed; without `public` also in trees that
@@ -119,34 +110,53 @@ class Contents:
         trees = _Trees(public, tuple(without))
         for start in range(0, len(wanted), AT_ONCE):
             some = wanted[start : start + AT_ONCE]
-            near, barren = self._near(some, trees, is_there)
-            found |= near
-            rest = [digest for digest in some if digest not in near]
+            barren: set[int] = set()
+            for number, near in self._near(some, trees).items():
+                here = {digest: near.located(digest) for digest in near.files.keys() & some}
+                right = {digest: at for digest, at in here.items() if is_there is None or is_there(at)}
+                found |= right
+                if here and not right:
+                    barren.add(number)
+            rest = [digest for digest in some if digest not in found]
             for first in range(0, len(rest), MAX_VARIABLES):
                 found.update(self._find_each(rest[first : first + MAX_VARIABLES], trees, is_there, barren))
         return found
 
-    def _near(
-        self, digests: list[bytes], trees: _Trees, is_there: IsThere | None
-    ) -> tuple[dict[bytes, Located], set[int]]:
-        """What is in the directories that have many of these digests: who asks for a file usually asks for
-        its neighbours too. Also those of the directories in which nothing was there any more.
+    def near(self, digests: Sequence[bytes], public: bool) -> list[FilesIn]:
+        """All that is in the directories that have many of these digests: who asks for a file usually asks
+        for its neighbours too. `public` as in `find`.
         """
+        trees = _Trees(public, ())
+        starts = range(0, len(digests), AT_ONCE)
+        return [
+            near for start in starts for near in self._near(digests[start : start + AT_ONCE], trees).values()
+        ]
+
+    def _near(self, digests: Sequence[bytes], trees: _Trees) -> dict[int, FilesIn]:
+        """The same, of `AT_ONCE` digests, by the numbers of the directories."""
         connection = self._db.connection
         sample = [content_key(digest) for digest in digests[::SAMPLE]]
         hits = Counter(each[0] for each in _directories_of(connection, sample, trees, 1).values())
-        wanted = set(digests) - {NO_DIGEST}
-        near: dict[bytes, Located] = {}
-        barren: set[int] = set()
+        near: dict[int, FilesIn] = {}
         for number, place in _places(connection, set(hits)).items():
+            files = self._files(connection, place, hits[number] * SAMPLE * READ_MAX)
+            if files is not None:
+                near[number] = FilesIn(place.tree_id, place.tree_path, place.path, place.archive, files)
+        return near
+
+    def _files(
+        self, connection: sqlite3.Connection, place: _Place, count_max: int
+    ) -> dict[bytes, NamedFile] | None:
+        """The files of a directory by digest; None where those are more than `count_max`, and not kept."""
+        files = self._kept_files.get(place.number, place.version)
+        if files is None:
             packed = self._packed(connection, place)
-            if packed.size() <= hits[number] * SAMPLE * READ_MAX:
-                here = [each for each in place.all_located(packed) if each[0] in wanted]
-                right = here if is_there is None else [each for each in here if is_there(each[1])]
-                near.update(right)
-                if here and not right:
-                    barren.add(number)
-        return near, barren
+            if packed.size() > count_max:
+                return None
+            files = packed.by_digest()
+            if not connection.in_transaction:
+                self._kept_files.put(place.number, place.version, files, len(files))
+        return files
 
     def _find_each(
         self, digests: list[bytes], trees: _Trees, is_there: IsThere | None, barren: set[int]
@@ -187,30 +197,17 @@ class Contents:
 
     def _packed(self, connection: sqlite3.Connection, place: _Place) -> Packed:
         """The packed rows of a directory."""
-        with self._lock:
-            known = self._cache.get(place.number)
-            if known is not None and known[0] == place.version:
-                self._cache.move_to_end(place.number)
-                return known[1]
+        known = self._kept_packed.get(place.number, place.version)
+        if known is not None:
+            return known
         rows = connection.execute(
             "SELECT names, records FROM pieces WHERE id BETWEEN ? AND ? ORDER BY id", span(place.number)
         )
         packed = Packed.of([Piece._make(row) for row in rows])
-        size = _size(packed)
         # What is not committed may be taken back, and its version given to other rows.
-        if size <= CACHE_BYTES and not connection.in_transaction:
-            with self._lock:
-                self._forget(place.number)
-                self._cache[place.number] = place.version, packed
-                self._cached += size
-                while self._cached > CACHE_BYTES:
-                    self._forget(next(iter(self._cache)))
+        if not connection.in_transaction:
+            self._kept_packed.put(place.number, place.version, packed, _size(packed))
         return packed
-
-    def _forget(self, number: int) -> None:
-        known = self._cache.pop(number, None)
-        if known is not None:
-            self._cached -= _size(known[1])
 
 
 def _size(packed: Packed) -> int:
@@ -230,7 +227,7 @@ def _directories_of(
     rows = connection.execute(
         f"SELECT column1, ({those}) FROM (VALUES {','.join(['(?)'] * len(keys))})",  # noqa: S608
         keys,
-    )
+    ).fetchall()
     known = ((key, found) for key, found in rows if found is not None)
     if limit == 1:
         return {key: (number,) for key, number in known}

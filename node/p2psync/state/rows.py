@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import takewhile
 from operator import itemgetter
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from p2psync.format.ids import DIGEST_SIZE, Ref
 from p2psync.format.listing import Totals
@@ -63,6 +63,25 @@ class Located(NamedTuple):
     archive: bytes | None
 
 
+NamedFile = tuple[bytes, tuple[int, int, int, int]]
+"""A file's name in its directory, and its size, mtime_ns, ctime_ns and ino when it was hashed."""
+
+
+class FilesIn(NamedTuple):
+    """The files of one directory by their digests, without empty ones; of several with one content, any."""
+
+    tree_id: int
+    tree_path: bytes
+    dir: bytes
+    archive: bytes | None
+    files: dict[bytes, NamedFile]
+
+    def located(self, digest: bytes) -> Located:
+        """Where the file with this digest is. Raises KeyError."""
+        name, stamp = self.files[digest]
+        return _make_located((self.tree_id, self.tree_path, self.dir, name, *stamp, self.archive))
+
+
 class Piece(NamedTuple):
     """Some rows of one directory, packed."""
 
@@ -74,6 +93,8 @@ class Piece(NamedTuple):
 RECORD: Final = struct.Struct(">QqqQ32sqI")
 _ROW: Final = struct.Struct(">QqqQ32sq4x")  # all of it but where the name is
 _KEYS: Final = struct.Struct(">Q24xq36x")  # size, content key
+_STAMP: Final = struct.Struct(">QqqQ44x")
+_DIGEST: Final = struct.Struct(">32x32s12x")
 _DIGEST_AT: Final = 32
 SEARCHED_MAX: Final = 16 << 10
 """Bytes of records up to which searching all of them (1 us) is faster than bisection."""
@@ -82,7 +103,9 @@ NO_DIGEST: Final = bytes(DIGEST_SIZE)
 _GONE_SIZE: Final = (1 << 64) - 1  # in place of a size: the name is gone, whatever older pieces say
 _GONE: Final = FileRow(b"", _GONE_SIZE, 0, 0, 0, b"")
 _digest_of: Final = itemgetter(5)
-_make_row: Final = partial(tuple.__new__, FileRow)  # what FileRow(...) calls, without a function in between
+# What FileRow(...) and Located(...) call, without a function in between.
+_make_row: Final = partial(tuple.__new__, FileRow)
+_make_located: Final = partial(tuple.__new__, Located)
 
 
 def was_put(row: FileRow) -> bool:
@@ -181,14 +204,16 @@ class Packed(NamedTuple):
         """How many rows there are, at most: names that are in several pieces count in each."""
         return sum(count(piece.records) for piece in self.pieces)
 
-    def columns(self) -> list[tuple[Any, ...]]:
-        """All rows by columns, in the order of `FileRow`; none where there are no rows. The digest of an
-        empty file may be `NO_DIGEST`.
-        """
+    def by_digest(self) -> dict[bytes, NamedFile]:
+        """The files that are not empty, by their digests."""
         if len(self.pieces) == 1:  # nothing in it is gone
             names, records = self.pieces[0]
-            return [tuple(names[1:-1].split(b"\0")), *zip(*_ROW.iter_unpack(records), strict=True)]
-        return list(zip(*(row for row in merge(self.pieces).values() if not is_gone(row)), strict=True))
+            files = zip(names[1:-1].split(b"\0"), _STAMP.iter_unpack(records), strict=True)
+            found = dict(zip(map(itemgetter(0), _DIGEST.iter_unpack(records)), files, strict=True))
+            found.pop(NO_DIGEST, None)
+            return found
+        rows = merge(self.pieces).values()
+        return {row.digest: (row.name, row[1:5]) for row in rows if row.digest}
 
     def find(self, digest: bytes) -> list[FileRow]:
         """The rows of the files with this content."""

@@ -6,7 +6,7 @@ What is known of the directories and files in them is `p2psync.state.directories
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final, Literal
@@ -20,7 +20,7 @@ from p2psync.state.connection import decoding
 from p2psync.state.contents import Contents
 from p2psync.state.database import Database
 from p2psync.state.directories import AT_OR_BELOW, ROWS_AT_ONCE, Directories, at_or_below
-from p2psync.state.rows import DirRow, FileRow, Located
+from p2psync.state.rows import DirRow, FileRow, FilesIn, Located
 
 __all__ = ["DirRow", "FileRow", "Located", "Role", "Tree", "Trees"]
 
@@ -218,6 +218,10 @@ class Trees(Directories):
         `find`. Places that `is_there` refuses do not count, nor do those in the trees with the ids `without`.
         """
         return self._contents.find_many(digests, public, is_there, without)
+
+    def near(self, digests: Sequence[bytes], *, public: bool = False) -> list[FilesIn]:
+        """All files of the directories that have many of these digests. `public` as in `find`."""
+        return self._contents.near(digests, public)
 
 
 def _tree(row: tuple[Any, ...]) -> Tree:

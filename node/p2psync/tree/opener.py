@@ -11,7 +11,10 @@ import stat
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from operator import attrgetter
+from struct import Struct
 from typing import Final
 
 from p2psync.tree.stamp import Stamp
@@ -20,10 +23,17 @@ __all__ = ["FileContent", "Opener", "Stamp", "is_plain", "open_beneath", "open_r
 
 FOLDERS_CACHED: Final = 256
 """Directories kept open: a batch asks for many files of few directories. Costs as many descriptors."""
+SMALL_MAX: Final = 4 << 10
+"""Bytes of a row that is read apart, and copied with others like it: it costs 10 % less than to read it
+where it belongs.
+"""
 _FOLDER_FLAGS: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_FLAGS: Final = (
     os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 )  # a FIFO that was swapped in must not block
+
+_stamp_of: Final = attrgetter("st_size", "st_mtime_ns", "st_ctime_ns", "st_ino")
+"""The fields of a ``Stamp``, of a ``stat_result``."""
 
 
 class FileContent:
@@ -88,33 +98,68 @@ class Folder:
         self.cached = True
         self.used = True
 
-    def read_into(self, name: bytes, stamp: tuple[int, int, int, int], offset: int, into: memoryview) -> bool:
-        """Read bytes of the regular file ``name`` in here, if it is the one that ``stamp`` describes.
+    def read_rows(
+        self,
+        files: Mapping[bytes, tuple[bytes, tuple[int, int, int, int]]],
+        rows: Sequence[tuple[bytes, int, int]],
+        first: int,
+        room: memoryview,
+        at: int,
+        front: Struct,
+    ) -> tuple[int, int]:
+        """Read stretches of regular files in here, one behind the other, into ``room`` from ``at`` on: the
+        rows (digest, offset, length) from ``first`` up to one that cannot be had.
 
-        ``stamp`` has the fields of a ``Stamp``. One look at its attributes, after the reading, is enough: a
-        change before or during it would show in the change time, which nobody sets back. False: it is
-        missing, shorter, something else or changed.
+        ``files`` has by digest the name of the file and the fields of the ``Stamp`` that it must have;
+        ``front`` is what is put in front of a row to hold its length. Returns which row is the next, and
+        where in ``room`` that would begin. The next one's file is not among these, or it is missing, shorter,
+        something else or changed.
+
+        One look at the attributes, after the reading, is enough: a change before or during it would show in
+        the change time, which nobody sets back.
         """
-        try:
-            fd = os.open(name, _FILE_FLAGS, dir_fd=self.fd)
-        except OSError:
-            return False
-        try:
-            if os.preadv(fd, [into], offset) != len(into):
-                return False
-            now = os.fstat(fd)
-        except OSError:  # not a file that can be read at an offset, or a disk that fails
-            return False
-        finally:
-            os.close(fd)
-        size, mtime_ns, ctime_ns, ino = stamp
-        return (
-            now.st_ctime_ns == ctime_ns
-            and now.st_mtime_ns == mtime_ns
-            and now.st_size == size
-            and now.st_ino == ino
-            and stat.S_ISREG(now.st_mode)
-        )
+        # Thousands of rows for each request: what is saved here is saved as often.
+        folder, flags = self.fd, _FILE_FLAGS
+        openat, pread, preadv, fstat, close = os.open, os.pread, os.preadv, os.fstat, os.close
+        file_of, stamp_of, is_regular, put_length = files.get, _stamp_of, stat.S_ISREG, front.pack
+        number, small_at = first, at
+        small: list[bytes] = []
+        for digest, offset, length in islice(rows, first, None):
+            file = file_of(digest)
+            if file is None:
+                break
+            name, stamp = file
+            if b"/" in name:  # "." and "..", which are no files either, cannot be read
+                break
+            end = at + front.size + length
+            data = None
+            try:
+                fd = openat(name, flags, dir_fd=folder)
+                try:
+                    if length <= SMALL_MAX:
+                        data = pread(fd, length, offset)
+                        count = len(data)
+                    else:
+                        count = preadv(fd, [room[end - length : end]], offset)
+                    now = fstat(fd)
+                finally:
+                    close(fd)
+            except OSError:  # also what cannot be read at an offset, and a disk that fails
+                break
+            if count != length or stamp_of(now) != stamp or not is_regular(now.st_mode):
+                break
+            if data is not None:
+                small += put_length(length), data
+            else:
+                if small:
+                    room[small_at:at] = b"".join(small)
+                    small.clear()
+                room[at : end - length] = put_length(length)
+                small_at = end
+            at = end
+            number += 1
+        room[small_at:at] = b"".join(small)
+        return number, at
 
 
 class Opener:
