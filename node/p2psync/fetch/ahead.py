@@ -18,8 +18,6 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Final, NamedTuple
 
-import msgpack
-
 from p2psync.errors import P2psyncError
 from p2psync.fetch.placed import placed
 from p2psync.format.paths import split
@@ -27,7 +25,7 @@ from p2psync.format.url import ArchiveUrl
 from p2psync.state import State
 from p2psync.state.trees import Tree
 from p2psync.tree import checker_main
-from p2psync.tree.checker_main import RECEIVE_BYTES, SAME
+from p2psync.tree.checker_main import SAME
 from p2psync.tree.process import start_process
 
 AHEAD_FILES: Final = 30_000
@@ -40,6 +38,8 @@ UNANSWERED_MAX: Final = 1024
 """Directories that were sent and are not answered: as many as keep it busy while this process is."""
 DIFFERENT_MAX: Final = 50_000
 """Directories that are not as they were: after so many it ends, since they are kept in memory."""
+RECEIVE_BYTES: Final = 4096
+"""Answers taken at once: there is one byte for each directory."""
 
 Key = tuple[bytes, bytes]
 """The path of the directory that one is in, and its name."""
@@ -130,11 +130,11 @@ class _Work(NamedTuple):
 
     def _ask(self) -> None:
         """Raises OSError: the process has ended, or is to end."""
-        self.sock.sendall(msgpack.packb((self.tree.path, sorted(self.spared))))
+        self.sock.sendall(checker_main.where(self.tree.path, self.spared))
         unanswered: deque[Key] = deque()
         different = 0
         for some in self.state.trees.stamps(self.tree.id, DIRECTORIES_AT_ONCE):
-            self.sock.sendall(msgpack.packb(some))
+            self.sock.sendall(checker_main.look_at(some))
             unanswered.extend((parent, name) for parent, name, _ in some)
             while len(unanswered) > UNANSWERED_MAX:
                 different += self._take(unanswered)

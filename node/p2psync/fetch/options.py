@@ -5,15 +5,16 @@ in.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from p2psync.errors import DeleteLimitError, PartialError
 from p2psync.events import PathBytes
 from p2psync.format.url import ArchiveUrl, archive_text
-from p2psync.plan.deletions import Delete
-from p2psync.sources.finders.search import Search
-from p2psync.sources.http.rate import RateLimiter
-from p2psync.sources.opening import SourceSettings
+from p2psync.plan.delete import Delete
+
+if TYPE_CHECKING:
+    from p2psync.sources.finders.search import Search
+    from p2psync.sources.http.rate import RateLimiter
 
 __all__ = ["Delete", "FetchOptions", "FetchSummary"]
 
@@ -78,6 +79,10 @@ class FetchOptions:
 
     def search(self, limiter: RateLimiter | None = None, memory: memoryview = NO_ARENA) -> Search:
         """The search for the archive and its sources. ``memory`` is that of the arena for content."""
+        # Whoever only says what is to be fetched loads no network.
+        from p2psync.sources.finders.search import Search  # noqa: PLC0415
+        from p2psync.sources.opening import SourceSettings  # noqa: PLC0415
+
         settings = SourceSettings(
             memory,
             limiter=limiter,

@@ -13,12 +13,13 @@ import asyncio
 import os
 import stat
 from collections.abc import Callable, Mapping, Sequence
-from enum import Enum, StrEnum
+from enum import Enum
 from typing import Final, NamedTuple, TypeVar
 
 from p2psync.format.paths import join, split
 from p2psync.format.reserved import TEMPORARY_PREFIX
 from p2psync.plan.changes import Deletion, Plan
+from p2psync.plan.delete import Delete
 from p2psync.rules.filter import Filter
 from p2psync.state import State
 from p2psync.state.made import DIRECTORY
@@ -31,17 +32,6 @@ from p2psync.tree.survey import survey
 
 T = TypeVar("T")
 NO_RULES: Final = Filter()
-
-
-class Delete(StrEnum):
-    """What becomes of names in DEST that the snapshot does not have."""
-
-    OWN = "own"
-    """Removed if they were put here from the archive and are as they were then; all else stays."""
-    ALL = "all"
-    """Removed, as rsync's --delete does."""
-    NONE = "none"
-    """Kept, as rsync does without --delete."""
 
 
 class _Verdict(Enum):
