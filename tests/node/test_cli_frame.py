@@ -332,3 +332,21 @@ signal.signal(signal.SIGHUP, signal.SIG_IGN)
 sys.exit(frame.run([]))
 """)
     assert subprocess.run([sys.executable, program], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("options", [[], ["--quiet"]], ids=["plain", "quiet"])
+def test_in_cron_only_trouble_is_told(options: list[str], tmp_path: Path) -> None:
+    program_with("", *a_tree(tmp_path))
+    verify = ["verify", str(tmp_path / "tree"), "--state", str(tmp_path / "state"), *options]
+    assert program_with("", *verify).stdout == ""
+    (tmp_path / "tree" / "file").write_text("CONTENT")
+    done = program_with("", *verify)
+    assert done.returncode == 23
+    assert "content    file" in done.stdout
+    assert ("2 differences" in done.stdout) == (not options)
+
+
+def test_who_asks_hears_how_it_went_without_a_terminal(tmp_path: Path) -> None:
+    assert program_with("", *a_tree(tmp_path), "-v").stdout.startswith(
+        "published 1 file, 7 B as snapshot 1; "
+    )

@@ -200,6 +200,14 @@ def test_what_could_not_be_had_is_no_success_and_no_speedup(world: World) -> Non
     assert done.as_event() | {"missing": 1, "failed": 0, "speedup": None} == done.as_event()
 
 
+def test_what_could_not_be_put_in_place_is_not_said_to_be_missing(world: World) -> None:
+    (world.dest / "big" / "mine").mkdir(parents=True)
+    done = world.fetch()
+    assert done.exit_code == 23
+    assert "NOT complete: 1 path could not be put in place; run again" in describe(done)
+    assert (done.speedup, done.as_event()["failed"], done.as_event()["missing"]) == (None, 1, 0)
+
+
 def test_an_empty_archive_is_fetched_without_dividing_by_nothing(world: World) -> None:
     world.publisher.publish({})
     done = world.fetch()

@@ -44,6 +44,17 @@ async def test_events_come_in_order_in_the_loops_thread_and_progress_sums_them_u
     assert (last[-1].bytes, last[-1].files, last[-1].fraction) == (5000, 1000, 1.0)
 
 
+async def test_progress_has_what_the_displays_show() -> None:
+    last: list[Progress] = []
+    async with relayed(lambda event: last.append(event) if isinstance(event, Progress) else None) as tell:
+        tell.phase("fetching", 1000, 10, done_bytes=500, done_files=5)
+        tell.advance(200, 1, reused=150, path=b"a/b")
+        tell.served(30, 2)
+    now = last[-1]
+    assert (now.bytes, now.files, now.reused, now.path) == (700, 6, 150, b"a/b")
+    assert (now.sent, now.peers, now.stalled) == (30, 2, None)
+
+
 async def test_progress_comes_while_the_work_goes_on() -> None:
     told = asyncio.Event()
 

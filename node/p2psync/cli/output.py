@@ -64,9 +64,11 @@ class Output:
         if not (self.json or self.quiet):
             print(clean_text(text), flush=True)
 
-    def summary(self, text: str) -> None:
-        """How it went, for who sits before a terminal or asks with -v; cron mails whatever is printed."""
-        if self.verbose or sys.stdout.isatty() or sys.stderr.isatty():
+    def summary(self, text: str, *, always: bool = False) -> None:
+        """How it went: for who sits before a terminal or asks with -v. Cron mails whatever is printed, hence
+        to others only where there is a reason (``always``), such as that something is missing.
+        """
+        if always or self.verbose or sys.stdout.isatty() or sys.stderr.isatty():
             self.say(text)
 
     def warn(self, text: str) -> None:

@@ -95,9 +95,10 @@ def command(
     )
     what = "published" if done.changed else "unchanged:"
     unread = f"; {count(done.unread, 'path')} could not be read" if done.unread else ""
-    (out.say if done.exit_code else out.summary)(
+    out.summary(
         f"{what} {count(done.files, 'file')}, {size(done.bytes)} as "
-        f"snapshot {done.head.seq}; read {size(done.read_bytes)} in {duration(seconds)}{unread}"
+        f"snapshot {done.head.seq}; read {size(done.read_bytes)} in {duration(seconds)}{unread}",
+        always=bool(done.exit_code),
     )
     out.address(url)
     return done.exit_code

@@ -26,9 +26,9 @@ def report(out: Output, summary: FetchSummary, *, logged: bool = False) -> int:
     """Print the summary and the last event; returns the exit code. What is missing was warned about
     before. ``logged``: the command stays, and what it says goes into a log.
     """
-    say = out.say if logged or summary.exit_code or summary.banned else out.summary
+    always = logged or bool(summary.exit_code or summary.banned)
     for line in describe(summary):
-        say(line)
+        out.summary(line, always=always)
     event = summary.as_event()
     out.event(event.pop("event"), **event)
     return summary.exit_code
@@ -56,9 +56,13 @@ def describe(summary: FetchSummary) -> list[str]:
     if total:
         largest = sorted(summary.sources.items(), key=lambda item: item[1], reverse=True)
         lines.append("from " + ", ".join(f"{name} {share(sent, total)}" for name, sent in largest if sent))
-    incomplete = len(summary.missing) + len(summary.failed)
-    if incomplete:
-        lines.append(f"NOT complete: {count(incomplete, 'path')} could not be had; run again")
+    lacks = [
+        f"{count(len(paths), 'path')} could not be {done}"
+        for paths, done in ((summary.missing, "had"), (summary.failed, "put in place"))
+        if paths
+    ]
+    if lacks:
+        lines.append(f"NOT complete: {', '.join(lacks)}; run again")
     if summary.kept:
         lines.append(f"left alone: {count(len(summary.kept), 'name')} that the archive does not have")
     if summary.banned:

@@ -111,9 +111,10 @@ def command(
         complete=done.complete,
         seconds=round(seconds, 3),
     )
+    exit_code = PartialError.exit_code if done.differences or not done.complete else 0
     for line in describe(done, seconds):
-        out.say(line)
-    return PartialError.exit_code if done.differences or not done.complete else 0
+        out.summary(line, always=bool(exit_code))
+    return exit_code
 
 
 def describe(done: Verified, seconds: float) -> list[str]:
