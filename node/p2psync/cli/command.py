@@ -15,6 +15,7 @@ HEADINGS: Final[dict[str, tuple[str, ...]]] = {
     "Transfer": (
         "checksum",
         "no_check_dest",
+        "special_bits",
         "require_fresh",
         "bwlimit",
         "timeout",

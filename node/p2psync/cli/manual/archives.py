@@ -172,8 +172,8 @@ ENTRIES: Final[dict[tuple[str, ...], Entry]] = {
                 "p2psync node --role bootstrap --metrics 127.0.0.1:9730",
             ),
             example(
-                "Serve on another port, behind a router that forwards port 9000 to it:",
-                "p2psync node --listen 0.0.0.0:9000 --advertise archive.example.org:9000",
+                "Serve behind a router that forwards its TCP port 9000 to this machine's 8730:",
+                "p2psync node --advertise archive.example.org:9000",
             ),
             example(
                 "As a service of systemd, in /etc/systemd/system/p2psync-node.service:",

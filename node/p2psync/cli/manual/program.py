@@ -14,7 +14,8 @@ _ADDRESSES: Final = (
     "After a question mark it may say where to ask: `?peer=HOST:PORT` is a node that has the archive, and "
     "`?web=URL` a plain web server with the same files; several are joined by `&`. Shells give `?` and `&` a "
     "meaning of their own, so such an address is written in quotes. In a path a question mark is written "
-    "%3F, a number sign %23 and a percent sign %25.",
+    "%3F, a number sign %23 and a percent sign %25. A percent sign in turn is written \\% in a crontab and "
+    "%% in a unit of systemd.",
 )
 _SETTINGS: Final = (
     "Every option but those that say yes to one run (--accept-shrink, --accept-moved, `forget --key`) can "
