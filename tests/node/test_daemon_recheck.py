@@ -161,12 +161,17 @@ def test_holders_of_a_part_say_which_part(bench: Bench) -> None:
     assert bench.library.have([digest]) == [True]
 
 
-def test_a_directory_that_is_not_there_is_told_as_such(bench: Bench) -> None:
+@pytest.mark.parametrize("mount_point", [False, True])
+def test_a_directory_of_which_nothing_is_there_is_told_as_such(bench: Bench, mount_point: bool) -> None:
     bench.path.rename(bench.path.with_name("unmounted"))
+    if mount_point:
+        bench.path.mkdir()
     bench.look()
     (loss,) = bench.recheck.losses().values()
     assert loss.gone
-    assert "is not there" in bench.said[0]
+    assert "has nothing of its archive" in bench.said[0]
+    if mount_point:
+        bench.path.rmdir()
     bench.path.with_name("unmounted").rename(bench.path)
     bench.look()
     assert not bench.recheck.losses()

@@ -478,6 +478,40 @@ def test_a_mirror_that_was_moved_to_another_disk_with_all_that_is_in_it_goes_on(
     assert mirror(world).changed == 0
 
 
+@pytest.mark.parametrize("as_mirror", [True, False])
+def test_a_directory_that_was_renamed_is_known_by_its_new_name(
+    world: World, as_mirror: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.publisher.publish(TREE)
+    world.fetch(mirror=as_mirror)
+    (tree,) = world.state.trees.all()
+    new = world.dest.with_name("renamed")
+    world.dest.rename(new)
+    monkeypatch.setattr(os, "preadv", None)  # as nothing is read
+    again = world.fetch(new, mirror=as_mirror)
+    (moved,) = world.state.trees.all()
+    assert (moved.id, moved.path, again.changed) == (tree.id, bytes(new), 0)
+
+
+@pytest.mark.parametrize("why", ["it is a copy", "the old one is there again", "nothing of it is in it"])
+def test_another_directory_is_not_taken_for_one_that_was_renamed(world: World, why: str) -> None:
+    world.publisher.publish(TREE)
+    world.fetch()
+    new = world.dest.with_name("another")
+    if why == "it is a copy":
+        shutil.copytree(world.dest, new, symlinks=True)
+        shutil.rmtree(world.dest)
+    else:
+        world.dest.rename(new)
+        if why == "the old one is there again":
+            world.dest.mkdir()
+        else:
+            for path in new.iterdir():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    world.fetch(new)
+    assert {tree.path for tree in world.state.trees.all()} == {bytes(world.dest), bytes(new)}
+
+
 def test_a_mirror_is_not_fetched_beneath_a_disk_that_was_mounted_in_it(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

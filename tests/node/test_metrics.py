@@ -203,7 +203,7 @@ async def test_a_directory_that_lost_files_or_is_gone_shows_in_metrics_health_an
     first, second = vitals.report()["damaged"]
     assert (first["files"], first["bytes"], first["gone"], second["gone"]) == (3, 1000, False, True)
     assert "has lost 3 files" in vitals.status()
-    assert "is not there" in vitals.status()
+    assert "has nothing of its archive" in vitals.status()
 
 
 async def test_the_probe_is_timed_and_tells_whether_anybody_answered(vitals: Vitals) -> None:

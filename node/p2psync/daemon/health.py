@@ -131,7 +131,9 @@ class Vitals:
                         f"{count(len(held_back), 'archive')} held back: the newest snapshot lost too much"
                     )
                 for tree, loss in self.damaged():
-                    what = "is not there" if loss.gone else f"has lost {count(loss.files, 'file')}"
+                    what = (
+                        "has nothing of its archive" if loss.gone else f"has lost {count(loss.files, 'file')}"
+                    )
                     parts.append(f"{show_path(tree.path)} {what}")
             except P2psyncError as error:
                 parts.append(f"the index cannot be read: {error}")

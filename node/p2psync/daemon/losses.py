@@ -27,7 +27,9 @@ class Loss:
     """What a tree no longer has. False if that is nothing."""
 
     gone: bool = False
-    """Whether the directory itself is not there."""
+    """Whether nothing of it is there, perhaps not even the directory."""
+    found: int = 0
+    """Files that are as they were, or have grown."""
     files: int = 0
     size: int = 0
     """Bytes of these files, as published."""
@@ -53,7 +55,10 @@ class Loss:
         """For the people whose tree it is."""
         where = show_path(tree.path)
         if self.gone:
-            return f"{where} is not there, and nothing of it is served: mount it, or put it back"
+            return (
+                f"{where} has nothing of its archive any more, and is announced no more: mount its disk, or "
+                "put it back"
+            )
         return (
             f"{where} no longer has {count(self.files, 'file')} of its archive as published "
             f"({size_text(self.size)}; among them {show_path(self.first)}), and only what is left of them is "

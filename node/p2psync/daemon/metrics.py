@@ -223,7 +223,9 @@ class _NodeCollector:
             labels=labels,
         )
         gone = GaugeMetricFamily(
-            "p2psync_tree_gone", "1 while a published or mirrored directory is not there.", labels=labels
+            "p2psync_tree_gone",
+            "1 while nothing of an archive is in a published or mirrored directory.",
+            labels=labels,
         )
         losses = self._vitals.losses()
         trees = [tree for tree in self._vitals.state.trees.all() if tree.role != "fetch" and tree.archive]

@@ -14,6 +14,7 @@ from p2psync.errors import DeleteLimitError, P2psyncError, UsageError, show_path
 from p2psync.events import SILENT, Teller, warnings_to
 from p2psync.fetch.destination import refuse_published
 from p2psync.fetch.engine import Host, run_fetch
+from p2psync.fetch.guards import find_moved
 from p2psync.fetch.options import FetchOptions, FetchSummary
 from p2psync.fetch.placed import placed
 from p2psync.fetch.recorded import from_record, to_record
@@ -256,6 +257,7 @@ def register(state: State, options: FetchOptions) -> Tree:
     path = placed(options.dest, options.url, single=False)
     refuse_published(state, path)
     state.within(path)
+    find_moved(state, path, options.url.archive)
     tree = state.trees.ensure(path, "mirror", options.url.archive)
     tree.source = str(options.url.inner)
     tree.options |= to_record(options)

@@ -157,10 +157,10 @@ class Recheck:
         if self._is_busy(tree):
             return BUSY
         began = self._clock()
-        loss = Loss(gone=not os.path.isdir(tree.path))
-        if not loss.gone:
-            for directory in self._state.trees.file_directories(tree.id):
-                self._look_into(tree, directory, loss)
+        loss = Loss()
+        for directory in self._state.trees.file_directories(tree.id):
+            self._look_into(tree, directory, loss)
+        loss.gone = loss.files > 0 and not loss.found
         now = self._state.trees.get(tree.path)
         if self._is_busy(tree) or now != tree:
             return BUSY  # what was found may be of a file that was just replaced
@@ -200,9 +200,11 @@ class Recheck:
                 self._breathe()
                 stamp = None if folder < 0 else stamp_at(folder, row.name)
                 if stamp == stamp_in(row):
+                    loss.found += 1
                     continue
                 differs = True
                 found = NOTHING if stamp is None else self._read(tree, directory, row, folder, stamp)
+                loss.found += found.whole
                 if found.row is not None:
                     renewed.append((row, found.row))
                     if len(renewed) >= RENEWED_AT_ONCE:

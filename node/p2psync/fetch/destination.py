@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from p2psync.errors import SelectionError, UsageError, show_path
 from p2psync.fetch import put
-from p2psync.fetch.guards import UNDER_WAY, check_place, note_begun, note_place
+from p2psync.fetch.guards import UNDER_WAY, check_place, find_moved, note_begun, note_place
 from p2psync.fetch.options import FetchOptions
 from p2psync.fetch.placed import is_directory, placed
 from p2psync.fetch.recorded import to_record
@@ -95,6 +95,8 @@ class Destination:
 
     def tree(self, head: ArchiveHead) -> tuple[Tree, Ref | None]:
         """The tree at DEST, and the snapshot that it had when it was last complete."""
+        if not self.single:
+            find_moved(self._state, self.path, head.archive)
         known = self._state.trees.get(self.path)
         role: Role = "mirror" if self._options.mirror else "fetch"
         if not (self.single and role == "fetch"):

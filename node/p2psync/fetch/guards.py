@@ -80,8 +80,28 @@ def _consenting(state: State, tree: Tree, option: str) -> str:
     return f"{shlex.join([*argv, '--state', str(state.path)])} (and whatever options the mirror has)"
 
 
-def _any_there(tree: Tree, paths: list[bytes]) -> bool:
-    return any(os.path.lexists(os.path.join(tree.path, path)) for path in paths)
+def _any_there(tree: Tree, paths: list[bytes], root: bytes | None = None) -> bool:
+    return any(os.path.lexists(os.path.join(root or tree.path, path)) for path in paths)
+
+
+def find_moved(state: State, path: bytes, archive: bytes) -> None:
+    """Know the directory at ``path`` (absolute, real) as what it was before it was renamed to that: all that
+    the index has of it holds, so it is served, and nothing of it is read again.
+    """
+    if state.trees.get(path) is not None:
+        return
+    try:
+        here = Place.of(path)
+    except OSError:
+        return
+    for tree in state.trees.by_archive(archive):
+        before = Place.from_row(tree.options.get(PLACE))
+        if tree.role == "publish" or before is None or os.path.lexists(tree.path) or not before.is_same(here):
+            continue
+        # An inode's number alone may be that of another directory by now.
+        if _any_there(tree, state.trees.some_files(tree.id, LOOKED_FOR), path):
+            state.trees.move(tree, path)
+            return
 
 
 def check_loss(state: State, tree: Tree, plan: Plan, head: ArchiveHead) -> None:
