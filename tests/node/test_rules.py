@@ -91,7 +91,6 @@ def test_a_directory_has_the_rules_of_its_place() -> None:
     assert not rules.scope(b"lib/src").hides(b"a.o", False)
     assert rules.scope(b"src").hides(b"dir", True)
     assert not rules.scope(b"src").hides(b"keep", True)
-    assert rules.scope(b"src").protects(b"mine", False)
     assert not rules.scope(b"src").hides(b"mine", False)
 
 

@@ -1,1 +1,1 @@
-"""What is to change in DEST, and why: values that can be printed, counted or carried out."""
+"""What is to change in DEST: values that are counted and carried out."""

@@ -1,68 +1,32 @@
-"""What differs between DEST and a snapshot, and why: the values that a comparison makes and the rest of a
-fetch carries out, counts or prints. Pure.
+"""What differs between DEST and a snapshot: the values that a comparison makes and the rest of a fetch counts
+and carries out. Pure.
 
 Kept small, so that it stays small for large archives: of a directory only the positions of the entries that
-need something are kept, with the reason; the entries themselves are read again from its listing when their
-turn comes.
+need something are kept; the entries themselves are read again from its listing when their turn comes.
 """
 
 from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from enum import IntEnum
 from itertools import pairwise
 from typing import Final, NamedTuple
 
 from p2psync.format.ids import Ref
-from p2psync.format.listing import NO_TOTALS, Entry, Kind, Totals
-from p2psync.format.paths import join
+from p2psync.format.listing import NO_TOTALS, Entry, Totals
 
 KEY_BYTES: Final = 8
 
 
-def content_key(digest: bytes) -> int:
+def repeat_key(digest: bytes) -> int:
     """The first 64 bits of a digest as an ``array`` has them: enough to notice that two may be the same."""
     return int.from_bytes(digest[:KEY_BYTES], sys.byteorder, signed=True)
 
 
 SORTED_AT_ONCE: Final = 1 << 17
 """Keys that are sorted together: as objects they take five times the memory of the array."""
-
-
-class Reason(IntEnum):
-    """Why a name in DEST is made, changed or removed."""
-
-    MISSING = 0
-    """Nothing stands there."""
-    KIND = 1
-    """Something of another kind stands there."""
-    SIZE = 2
-    """The size differs."""
-    TIME = 3
-    """The size is the same, the modification time is not, and nothing is known of the content."""
-    CONTENT = 4
-    """The content is known, or was read, and differs."""
-    ATTRIBUTES = 5
-    """The content is right; mode or time is not."""
-    TARGET = 6
-    """A symbolic link leads elsewhere, or has another time."""
-    EXTRANEOUS = 7
-    """The snapshot does not have it."""
-
-
-class Change(NamedTuple):
-    """One change of one path."""
-
-    path: bytes
-    """Below DEST; b"" is DEST itself."""
-    kind: Kind | None
-    """What it will be; None if it is removed."""
-    reason: Reason
-    size: int = 0
-    """Bytes that have to be got or found, at most."""
 
 
 class Deletion(NamedTuple):
@@ -76,10 +40,6 @@ class Deletion(NamedTuple):
 
 def positions() -> array[int]:
     return array("I")
-
-
-def reasons() -> array[int]:
-    return array("B")
 
 
 @dataclass(slots=True)
@@ -99,8 +59,6 @@ class DirWork:
     """Whether its own mode or time differs, even if nothing in it does."""
     content: array[int] = field(default_factory=positions)
     """Regular files whose content is missing or differs."""
-    reasons: array[int] = field(default_factory=reasons)
-    """Why, for each of ``content``."""
     metadata: array[int] = field(default_factory=positions)
     """Regular files whose content is right, but not the mode or the time."""
     symlinks: array[int] = field(default_factory=positions)
@@ -153,7 +111,7 @@ class Plan:
     unread_bytes: int = 0
     """Bytes of the files below these, as far as they are known."""
     contents: array[int] = field(default_factory=lambda: array("q"))
-    """Of each file whose content is to be got, and that is not empty, its ``content_key``: what is wanted
+    """Of each file whose content is to be got, and that is not empty, its ``repeat_key``: what is wanted
     twice shows.
     """
 
@@ -183,31 +141,3 @@ class Plan:
             if len(set(some)) < len(some):
                 found.update(one for one, next_one in pairwise(sorted(some)) if one == next_one)
         return frozenset(found)
-
-
-def changes(work: DirWork, entries: Sequence[Entry]) -> Iterator[Change]:
-    """The changes of one directory, with its listing, as they can be printed: the directory itself, then
-    what is in it, by name.
-    """
-    if not work.exists:
-        yield Change(work.path, Kind.DIR, Reason.MISSING)
-    elif work.retouch:
-        yield Change(work.path, Kind.DIR, Reason.ATTRIBUTES)
-    inside: list[tuple[int, Reason]] = [
-        *zip(work.content, map(Reason, work.reasons), strict=True),
-        *((position, Reason.ATTRIBUTES) for position in work.metadata),
-        *((position, Reason.TARGET) for position in work.symlinks),
-    ]
-    for position, reason in sorted(inside):
-        entry = entries[position]
-        path = join(work.path, entry.name)
-        wanted = reason not in (Reason.ATTRIBUTES, Reason.TARGET)
-        yield Change(path, entry.kind, reason, entry.size if wanted else 0)
-
-
-def removals(plan: Plan) -> Iterator[Change]:
-    """The deletions of a plan, as they can be printed; of a directory that goes as a whole, its own name."""
-    for deletion in plan.deletions:
-        for name, _ in deletion.names:
-            path = join(deletion.path, name)
-            yield Change(path, None, Reason.EXTRANEOUS)

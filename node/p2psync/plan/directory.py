@@ -14,7 +14,7 @@ from p2psync.format.listing import Entry, Kind, check_totals
 from p2psync.format.marks import is_carried, may_lack
 from p2psync.format.paths import join, split
 from p2psync.format.reserved import RESERVED_NAMES
-from p2psync.plan.changes import DirWork, Plan, Reason
+from p2psync.plan.changes import DirWork, Plan
 from p2psync.plan.folding import folded, told
 from p2psync.plan.listings import Listings
 from p2psync.state import State
@@ -238,7 +238,6 @@ class DirectoryComparison:
         """Plan a directory that is not there."""
         files = [position for position, wanted in enumerate(entries) if wanted.kind is Kind.FILE]
         work.content.extend(files)
-        work.reasons.frombytes(bytes([Reason.MISSING]) * len(files))
         work.retouch = True
         work.twins = len({each.name.lower() for each in entries}) < len(entries)
         plan.want(entries[position] for position in files)
@@ -317,27 +316,24 @@ class DirectoryComparison:
         checked: list[FileRow],
         plan: Plan,
     ) -> None:
-        if found is None:
-            reason: Reason | None = Reason.MISSING
-        elif not stat.S_ISREG(found.st_mode):
-            reason = Reason.KIND
+        if found is None or not stat.S_ISREG(found.st_mode):
+            differs = True
         else:
-            reason = self._content_differs(work.path, wanted, found, row, checked)
-            if reason is not None and found.st_size:
+            differs = self._content_differs(work.path, wanted, found, row, checked)
+            if differs and found.st_size:
                 work.replaced.append(position)
-        if reason is not None:
+        if differs:
             work.content.append(position)
-            work.reasons.append(reason)
             plan.want([wanted])
         elif found is not None and not same_attributes(found, wanted):
             work.metadata.append(position)
 
     def _content_differs(
         self, path: bytes, wanted: Entry, found: os.stat_result, row: FileRow | None, checked: list[FileRow]
-    ) -> Reason | None:
-        """Why the content of a file has to be got; None if it is right."""
+    ) -> bool:
+        """Whether the content of a file has to be got."""
         if found.st_size != wanted.size:
-            return Reason.SIZE
+            return True
         untouched = row is not None and row[1:5] == (
             found.st_size,
             found.st_mtime_ns,
@@ -345,20 +341,20 @@ class DirectoryComparison:
             found.st_ino,
         )
         if untouched and row is not None and not self._checksum:
-            return None if row.digest == wanted.digest else Reason.CONTENT
+            return row.digest != wanted.digest
         if row is None and not (self._checksum or self._verify_unknown):
             if found.st_mtime_ns != wanted.mtime_ns:
-                return Reason.TIME
+                return True
             digest = wanted.digest
         else:
             read = self._hash(path, wanted.name, found.st_size)
             if read is None:
-                return Reason.CONTENT
+                return True
             digest = read
         # What was found here stays somebody else's, unless it is what was put here.
         put = row is not None and was_put(row) and row.digest == digest
         checked.append(file_row(wanted.name, found, digest, 0 if put else self._now_ns))
-        return None if digest == wanted.digest else Reason.CONTENT
+        return digest != wanted.digest
 
     def _hash(self, path: bytes, name: bytes, size: int) -> bytes | None:
         """The digest of a file; None where it cannot be read as it was listed, and is to be made anew."""

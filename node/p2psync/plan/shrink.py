@@ -12,7 +12,7 @@ from p2psync.format.ids import Ref
 from p2psync.format.listing import Entry, Kind, decode_listing
 from p2psync.format.snapshot import Snapshot
 from p2psync.format.walk import LeadsNowhere, NotThere, walk
-from p2psync.plan.changes import Plan, content_key
+from p2psync.plan.changes import Plan, repeat_key
 from p2psync.state import State
 
 LOST_MIN: Final = 100
@@ -124,7 +124,7 @@ class Earlier:
             each = waiting.pop()
             if each.kind is Kind.DIR and (inside := self._inside(each)):
                 waiting += inside.values()
-            elif each.kind is not Kind.FILE or content_key(each.digest) not in moved:
+            elif each.kind is not Kind.FILE or repeat_key(each.digest) not in moved:
                 gone += _names(each)
         return gone
 

@@ -51,7 +51,7 @@ class Filter:
 
     def scope(self, directory: bytes) -> Scope:
         """What the rules decide in a directory: its path from the root of the transfer, b"" for the root."""
-        return Scope(directory, self._sender, self._receiver)
+        return Scope(directory, self._sender)
 
     def hidden(self, path: bytes, is_dir: bool) -> bool:
         """Whether the sending side leaves `path` (relative, `/` between parts) out of its list. Whoever asks

@@ -30,20 +30,15 @@ class Side:
 
 
 class Scope:
-    """What the rules decide for the names in one directory."""
+    """What the rules decide for the names in one directory, on the side that sends them."""
 
-    __slots__ = ("_before", "_receiver", "_sender")
+    __slots__ = ("_before", "_sender")
 
-    def __init__(self, directory: bytes, sender: Side, receiver: Side) -> None:
+    def __init__(self, directory: bytes, sender: Side) -> None:
         """`directory` is relative to the root of the transfer; b"" is that root."""
         self._before = directory + b"/" if directory else b""
         self._sender = sender
-        self._receiver = receiver
 
     def hides(self, name: bytes, is_dir: bool) -> bool:
         """Whether the sending side leaves `name` out of its list."""
         return self._sender.excludes(self._before + name, is_dir)
-
-    def protects(self, name: bytes, is_dir: bool) -> bool:
-        """Whether the receiving side keeps `name` though the sender does not have it."""
-        return self._receiver.excludes(self._before + name, is_dir)

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple, Protocol, TypeVar
 from p2psync.arena import Arena, Extent
 from p2psync.events import Teller
 from p2psync.format.listing import Entry
-from p2psync.plan.changes import content_key
+from p2psync.plan.changes import repeat_key
 from p2psync.supply.bundles import Bundle
 from p2psync.supply.change import Change
 from p2psync.supply.jobs import Job, Target
@@ -110,7 +110,7 @@ class Placing:
         repeated: Collection[int] = (),
     ) -> None:
         """``change`` is told when there is room in the arena, or less to wait for. ``moved`` hears where old
-        content lies that made way. ``repeated``: keys (``content_key``) of contents that are wanted in more
+        content lies that made way. ``repeated``: keys (``repeat_key``) of contents that are wanted in more
         than one place; ``made`` hears where one of these was put (digest, path).
         """
         self._writer = writer
@@ -413,7 +413,7 @@ class Placing:
     def _name(self, targets: Iterable[Target]) -> None:
         """Tell one by one what was made."""
         for target in targets:
-            if content_key(target.entry.digest) in self._repeated:
+            if repeat_key(target.entry.digest) in self._repeated:
                 self._made(target.entry.digest, target.path)
             if self._tell.wants_files:
                 self._tell.file_done(target.path, target.entry.size)

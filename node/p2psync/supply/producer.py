@@ -19,7 +19,7 @@ from p2psync.format.ids import Ref
 from p2psync.format.limits import SINGLE_CHUNK_MAX
 from p2psync.format.listing import Entry, Kind
 from p2psync.format.recipe import Recipe
-from p2psync.plan.changes import DirWork, Plan, content_key
+from p2psync.plan.changes import DirWork, Plan, repeat_key
 from p2psync.supply.bundles import Bundle, Stamp, fits
 from p2psync.supply.jobs import Job, Target
 from p2psync.supply.lease import Lease
@@ -223,7 +223,7 @@ class Producer:
             if here:
                 alone = list(map(or_, alone, [entry.digest in here for entry in some.entries]))
             if self._repeated:
-                several = [content_key(entry.digest) in self._repeated for entry in some.entries]
+                several = [repeat_key(entry.digest) in self._repeated for entry in some.entries]
                 alone = list(map(or_, alone, several))
             if any(alone):
                 single += compress(some.targets(), alone)
@@ -256,7 +256,7 @@ class Producer:
         """Whether something was begun by this run that is wanted in more than one place."""
         if not self._repeated:
             return False
-        several = {digest for digest in digests if content_key(digest) in self._repeated}
+        several = {digest for digest in digests if repeat_key(digest) in self._repeated}
         again = not several.isdisjoint(self._seen)
         self._seen |= several
         return again
