@@ -18,14 +18,16 @@ import contextlib
 import os
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from p2psync.errors import UsageError
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 DEFAULT_PORT: Final = 8730
 """Of a node, UDP and TCP, where none is said."""
-SYSTEM_FILE = Path("/etc/p2psync.toml")
+SYSTEM_FILE: Final = "/etc/p2psync.toml"
 FILE_MAX = 1 << 20  # A configuration is written by hand; a larger file is something else given by mistake.
 
 
@@ -45,9 +47,11 @@ Schema = Mapping[str, Mapping[str, Setting]]
 
 def default_files(environ: Mapping[str, str] = os.environ) -> list[Path]:
     """Where configuration is looked for, the weaker first. XDG Base Directory Specification."""
+    from pathlib import Path  # noqa: PLC0415 - --help loads this file for the port alone
+
     home = home_directory(environ)
     base = environ.get("XDG_CONFIG_HOME") or (home and os.path.join(home, ".config"))
-    return [SYSTEM_FILE, *([Path(base) / "p2psync" / "p2psync.toml"] if base else [])]
+    return [Path(SYSTEM_FILE), *([Path(base) / "p2psync" / "p2psync.toml"] if base else [])]
 
 
 def home_directory(environ: Mapping[str, str] = os.environ) -> str | None:

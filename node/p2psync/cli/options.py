@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
@@ -27,10 +26,13 @@ from p2psync.cli.types import (
     SOURCE,
     Address,
     BareHost,
+    PathType,
 )
 from p2psync.config import DEFAULT_PORT
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from p2psync.fetch.keywords import Asking
     from p2psync.network.seeds.query import SeedQuery
     from p2psync.state import State
@@ -94,14 +96,14 @@ def common_options(function: Callable[..., Any]) -> Callable[..., Any]:
         command,
         click.option(
             "--state",
-            type=click.Path(path_type=Path, file_okay=False, readable=False),
+            type=PathType(file_okay=False, readable=False),
             metavar="DIR",
             help="Where keys, the index and what is known of the network are kept. Default: "
             "$STATE_DIRECTORY, else ~/.local/state/p2psync.",
         ),
         click.option(
             "--config",
-            type=click.Path(path_type=Path, dir_okay=False),
+            type=PathType(dir_okay=False),
             metavar="FILE",
             is_eager=True,
             expose_value=False,

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -14,6 +13,8 @@ import click
 from p2psync.cli.types import is_setting
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from p2psync.config import Schema, Setting
 
 

@@ -160,6 +160,15 @@ def url_of(archive: bytes) -> str:
     return f"p2psync://{archive_text(archive)}"
 
 
+class PathType(click.Path):
+    """A ``pathlib.Path``, which --help loads nothing for."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from pathlib import Path
+
+        return Path(os.fsdecode(super().convert(value, param, ctx)))
+
+
 class Local(click.Path):
     """A path on this machine: ``HOST:PATH``, which is elsewhere in rsync, is refused (rsync(1), GENERAL).
 
