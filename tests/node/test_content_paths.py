@@ -14,7 +14,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from tests.node.publishing import write
-from tests.node.wire_support import Served, run, served
+from tests.node.wire_support import Served, program, run, served
 
 PAGE = b"<!doctype html><a href=file>here</a>"
 
@@ -130,6 +130,21 @@ async def test_every_link_of_every_list_is_relative(node: Served) -> None:
         links = re.findall(rb'href="([^"]*)"', body)
         assert links
         assert all(link.startswith((b"./", b"../")) for link in links)
+
+
+async def test_a_list_shows_which_links_are_directories_as_programs_that_mirror_need_it(
+    node: Served, tmp_path: Path
+) -> None:
+    _, _, body = await ask(node, "/dists/")
+    assert b'href="./bookworm/"' in body
+    assert b'href="./pool/"' in body
+    _, _, body = await ask(node, "/")
+    assert all(b'href="./%b"' % name in body for name in (b"out", b"absolute", b"loop"))
+    program("wget", "wget")
+    where = ("--directory-prefix", str(tmp_path / "got"), "--no-host-directories", "--cut-dirs=1")
+    await run("wget", "--quiet", "--mirror", "--no-parent", *where, f"{node.url}/dists/")
+    got = tmp_path / "got/dists/bookworm/main/Packages"
+    assert got.read_bytes() == b"Package: p\n"
 
 
 async def test_pip_installs_from_an_index_in_an_archive(tmp_path: Path) -> None:

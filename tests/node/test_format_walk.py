@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from operator import itemgetter
 from pathlib import Path
 
 import pytest
@@ -49,9 +50,11 @@ class Listings:
         self._keep(self.root, tree)
 
     def _keep(self, directory: Entry, tree: Tree) -> None:
-        made = [entry(name, what) for name, what in tree.items()]
-        self._inside[id(directory)] = made
-        for each, what in zip(made, tree.values(), strict=True):
+        self._inside[id(directory)] = [
+            entry(name, what) for name, what in sorted(tree.items(), key=itemgetter(0))
+        ]
+        for each in self._inside[id(directory)]:
+            what = tree[each.name.decode()]
             if isinstance(what, dict):
                 self._keep(each, what)
 

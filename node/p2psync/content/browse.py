@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Final
 
 from p2psync.content.interface import Found
 from p2psync.content.objects import Objects
@@ -11,6 +13,10 @@ from p2psync.format.listing import Entry, Kind
 from p2psync.format.snapshot import Snapshot
 from p2psync.format.walk import LeadsNowhere, NotThere, walk
 from p2psync.state import State
+
+RECENT: Final = 4
+"""Listings kept at hand on one way: neighbouring links mostly lead through the same directories, and large
+listings take long to decode."""
 
 
 def root_of(state: State, archive: bytes) -> Entry | None:
@@ -29,15 +35,31 @@ def snapshot_root(state: State, ref: Ref) -> Entry | None:
 
 def find(objects: Objects, root: Entry, path: bytes) -> Found | None:
     """What a path leads to; None where it leads to nothing within the archive, or a listing is not here."""
+    recent: OrderedDict[bytes, Sequence[Entry]] = OrderedDict()
 
     def listing(directory: Entry) -> Sequence[Entry]:
-        found = objects.listing(directory.digest)
+        found = recent.get(directory.digest)
         if found is None:
-            raise NotThere
+            found = objects.listing(directory.digest)
+            if found is None:
+                raise NotThere
+            recent[directory.digest] = found
+            if len(recent) > RECENT:
+                recent.popitem(last=False)
+        else:
+            recent.move_to_end(directory.digest)
         return found
+
+    def leads_to_directory(link: Entry) -> bool:
+        try:
+            return walk(root, path + b"/" + link.name, listing, follow_last=True).kind is Kind.DIR
+        except (NotThere, LeadsNowhere):
+            return False
 
     try:
         entry = walk(root, path, listing, follow_last=True)
-        return Found(entry, listing(entry)) if entry.kind is Kind.DIR else Found(entry)
+        if entry.kind is not Kind.DIR:
+            return Found(entry)
+        return Found(entry, listing(entry), leads_to_directory)
     except (NotThere, LeadsNowhere):
         return None

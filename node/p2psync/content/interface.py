@@ -6,7 +6,7 @@ Nothing here speaks HTTP, and nothing decides whom to serve.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
@@ -55,6 +55,8 @@ class Found:
 
     entry: Entry
     listing: Sequence[Entry] = ()
+    leads_to_directory: Callable[[Entry], bool] = lambda _: False
+    """Whether a link in the listing leads to a directory of the archive; may block."""
 
 
 class Taken(NamedTuple):

@@ -143,7 +143,7 @@ class Pages:
             await write(response, f"{_top(title)}<table>\n{up}".encode())
             for start in range(0, len(found.listing), ENTRIES_PER_WRITE):
                 some = found.listing[start : start + ENTRIES_PER_WRITE]
-                await write(response, await self._threaded(_rendered, some))
+                await write(response, await self._threaded(_rendered, some, found.leads_to_directory))
             await write(response, b"</table>\n")
         except TimeoutError:
             abort(request)
@@ -187,12 +187,14 @@ def _top(title: str) -> str:
     return f"<!doctype html>\n<meta charset=utf-8>\n<title>{shown}</title>\n<h1>{shown}</h1>\n"
 
 
-def _rendered(entries: Iterable[Entry]) -> bytes:
-    return "".join(map(_row, entries)).encode()
+def _rendered(entries: Iterable[Entry], leads_to_directory: Callable[[Entry], bool]) -> bytes:
+    return "".join(_row(entry, leads_to_directory) for entry in entries).encode()
 
 
-def _row(entry: Entry) -> str:
-    slash = "/" if entry.kind is Kind.DIR else ""
+def _row(entry: Entry, leads_to_directory: Callable[[Entry], bool]) -> str:
+    # wget takes a name without a slash for a file, and has then no place for what is in the directory.
+    is_directory = entry.kind is Kind.DIR or (entry.kind is Kind.SYMLINK and leads_to_directory(entry))
+    slash = "/" if is_directory else ""
     link = _quoted(entry.name) + slash
     shown = html.escape(_shown(entry.name)) + slash
     if entry.kind is Kind.SYMLINK:

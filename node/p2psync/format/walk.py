@@ -4,13 +4,18 @@ out of the archive (path_resolution(7)). Pure: whoever walks gets the listings.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Final
 
 from p2psync.format.listing import Entry, Kind
 
 LINKS_MAX: Final = 40
 """Links that are followed on one way, as Linux does; a loop ends there."""
+
+
+_name_of: Final[Callable[[Entry], bytes]] = itemgetter(0)
 
 
 class NotThere(Exception):
@@ -57,12 +62,15 @@ class Walk:
                 self._taken.pop()
         return None
 
-    def step(self, listing: Iterable[Entry]) -> None:
-        """Go on into what the listing of `next_directory` has. Raises NotThere, LeadsNowhere."""
+    def step(self, listing: Sequence[Entry]) -> None:
+        """Go on into what the listing of `next_directory` has, which is sorted by name. Raises NotThere,
+        LeadsNowhere.
+        """
         name = self._left.pop()
-        found = next((entry for entry in listing if entry.name == name), None)
-        if found is None:
+        at = bisect_left(listing, name, key=_name_of)
+        if at == len(listing) or listing[at].name != name:
             raise NotThere
+        found = listing[at]
         if found.kind is not Kind.SYMLINK or not (self._left or self._follow_last):
             self._taken.append(found)
             return
@@ -75,7 +83,7 @@ class Walk:
 
 
 def walk(
-    root: Entry, path: bytes, listing: Callable[[Entry], Iterable[Entry]], *, follow_last: bool
+    root: Entry, path: bytes, listing: Callable[[Entry], Sequence[Entry]], *, follow_last: bool
 ) -> Entry:
     """What a path leads to, where listings can be had at once. Raises NotThere, LeadsNowhere, and what
     ``listing`` raises.

@@ -60,7 +60,7 @@ class Earlier:
             return walk(
                 snapshot.root,
                 part.path,
-                lambda directory: self._inside(directory).values(),
+                lambda directory: list(self._inside(directory).values()),
                 follow_last=True,
             )
         except (NotThere, LeadsNowhere):
