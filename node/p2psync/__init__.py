@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from p2psync.inventory.forget import Forgotten
     from p2psync.inventory.holdings import Holding, Holdings
     from p2psync.progress import Progress, SourceProgress
+    from p2psync.publish.ending import Unpublished
     from p2psync.publish.publisher import Published
     from p2psync.relay import ClientEvent
     from p2psync.supply.control import Control
@@ -75,6 +76,7 @@ __all__ = [
     "TransferOptions",
     "TransferTimeout",
     "TrustError",
+    "Unpublished",
     "UsageError",
     "VanishedWarning",
     "Verified",
@@ -108,6 +110,7 @@ _MODULES: Final = {
     "inventory.forget": ("Forgotten",),
     "inventory.holdings": ("Holding", "Holdings"),
     "progress": ("Progress", "SourceProgress"),
+    "publish.ending": ("Unpublished",),
     "publish.publisher": ("Published",),
     "relay": ("ClientEvent",),
     "supply.control": ("Control",),

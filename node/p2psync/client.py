@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from p2psync.format.head import ArchiveHead
     from p2psync.inventory.forget import Forgotten
     from p2psync.inventory.holdings import Holdings
-    from p2psync.publish.publisher import Published
+    from p2psync.publish.ending import Unpublished
+    from p2psync.publish.publisher import Ask, Published
     from p2psync.rules.filter import Filter
     from p2psync.supply.control import Control
 
@@ -107,14 +108,7 @@ class Client:
         asked = self._bootstrap if bootstrap is None else tuple(bootstrap)
         which = _archive_id(archive)
         chosen = _filter(rules)
-        loop = asyncio.get_running_loop()
-        asks = bool(asked) or (self.state.contacts_path.exists() and not self.state.node_runs())
-
-        def ask(signed: bytes) -> Future[list[ArchiveHead]]:
-            # Others may have signed since: another machine, or this one before a backup was put back.
-            from p2psync.network.once import known_heads
-
-            return asyncio.run_coroutine_threadsafe(known_heads(self.state, signed, asked), loop)
+        ask = self._asker(asked)
 
         def make(tell: Teller) -> Published:
             return publish(
@@ -123,7 +117,7 @@ class Client:
                 archive=which,
                 rules=chosen,
                 tell=tell,
-                ask=ask if asks else None,
+                ask=ask,
                 count_first=count_first,
                 accept_shrink=accept_shrink,
             )
@@ -136,16 +130,58 @@ class Client:
             await asyncio.to_thread(self.state.tidy)
         return done
 
+    def _asker(self, bootstrap: Sequence[str]) -> Ask | None:
+        """Who asks others for the head that they know, where there is anybody to ask; called within the loop.
+
+        They may have signed since: another machine, or this one before a backup was put back.
+        """
+        if not bootstrap and (not self.state.contacts_path.exists() or self.state.node_runs()):
+            return None
+        loop = asyncio.get_running_loop()
+
+        def ask(archive: bytes) -> Future[list[ArchiveHead]]:
+            from p2psync.network.once import known_heads
+
+            return asyncio.run_coroutine_threadsafe(known_heads(self.state, archive, bootstrap), loop)
+
+        return ask
+
+    async def unpublish(
+        self,
+        directory: PathLike | None = None,
+        *,
+        archive: str | bytes | None = None,
+        bootstrap: Sequence[str] | None = None,
+        on_event: OnEvent = None,
+    ) -> Unpublished:
+        """End an archive, named by itself or by a directory that is published as it: sign that its newest
+        snapshot is the last one, and serve and announce it no more. No file is touched. `publish` of the same
+        directory takes it back. Mirrors keep what they have.
+        """
+        from p2psync.inventory.find import published
+        from p2psync.publish.ending import unpublish
+
+        which = _archive_id(archive)
+        where = None if directory is None else os.fsencode(directory)
+        asked = self._bootstrap if bootstrap is None else tuple(bootstrap)
+        ask = self._asker(asked)
+
+        def end(_: Teller) -> Unpublished:
+            return unpublish(self.state, published(self.state, where, which), ask=ask)
+
+        async with relayed(on_event) as tell:
+            done = await in_thread(end, tell)
+            if asked:
+                await self._announce(done.archive, asked, tell)
+        return done
+
     async def _announce(self, archive: bytes, bootstrap: Sequence[str], tell: Teller) -> None:
         from p2psync.network.once import announce_published
 
         try:
             await announce_published(self.state, archive, bootstrap)
         except NetworkError as error:
-            tell.warn(
-                f"nobody could be reached to announce the new snapshot to ({error}); a running node will "
-                "announce it"
-            )
+            tell.warn(f"nobody could be reached to announce it to ({error}); a running node will announce it")
 
     def url_of(self, archive: bytes) -> str:
         """The URL of an archive; where a node runs on this state directory, it is named as a place to ask."""

@@ -4,6 +4,8 @@ Pure; knows no terminal.
 
 from __future__ import annotations
 
+import time
+
 from p2psync.errors import show_path
 
 KIB = 1024
@@ -79,6 +81,15 @@ def duration(seconds: float | None) -> str:
         return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
     days, hour = divmod(hours, 24)
     return f"{days} d {hour} h"
+
+
+def day(moment: float) -> str:
+    """The day of a time in Unix seconds, in UTC, which is the same day to everybody who is told of it.
+
+    >>> day(1_800_000_000)
+    '2027-01-15'
+    """
+    return time.strftime("%Y-%m-%d", time.gmtime(moment))
 
 
 def count(number: int, noun: str) -> str:

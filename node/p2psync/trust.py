@@ -13,6 +13,8 @@ The rules, in the order in which they are applied:
    everywhere; it is reported, unless both name the same snapshot and nothing is in dispute.
 6. Stale is not dead. Past ``fresh_until`` a head is used with a warning that says how old it is, unless the
    user demands a fresh one.
+7. Ended is not dead either: the last snapshot is used as any other. Only the archive's key can end it, by a
+   head that is subject to all of these rules, and only a newer head takes that back.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from typing import Final, NamedTuple
 from p2psync.errors import P2psyncError, TrustError
 from p2psync.format.head import ArchiveHead, decode_head
 from p2psync.format.url import archive_text
+from p2psync.text import day
 
 CLOCK_SKEW: Final = 600
 """Seconds by which a signer's clock may be ahead of ours: as much as the nodes that store heads allow."""
@@ -77,7 +80,10 @@ def judge(
             if (head.epoch, head.seq) < (best.epoch, best.seq):
                 older += 1
             _report_conflict(head, best, warnings)
-    if best is not None and now > best.fresh_until:
+    if best is not None and best.ended is not None:
+        if require_fresh:
+            raise TrustError(f"{ended_text(best)}, and --require-fresh forbids using it")
+    elif best is not None and now > best.fresh_until:
         text = (
             f"the newest head of {archive_text(archive)} that could be found (sequence number {best.seq}) is "
             f"{_age(now - best.signed_at)} old; "
@@ -89,8 +95,19 @@ def judge(
     return Judgement(best, tuple(warnings), older)
 
 
+def ended_text(head: ArchiveHead) -> str:
+    """What people are told of an archive that its publisher has ended: a sentence without its full stop."""
+    assert head.ended is not None  # noqa: S101 - callers have looked
+    return (
+        f"{archive_text(head.archive)} was ended by its publisher on {day(head.ended)}; its last snapshot is "
+        f"{head.seq}"
+    )
+
+
 def _report_conflict(head: ArchiveHead, other: ArchiveHead | None, warnings: list[str]) -> None:
-    if other is None or (head.epoch, head.seq) != (other.epoch, other.seq) or head.snapshot == other.snapshot:
+    if other is None or (head.epoch, head.seq) != (other.epoch, other.seq):
+        return
+    if head.snapshot == other.snapshot and head.ended == other.ended:
         return
     warnings.append(
         f"{archive_text(head.archive)} has two different heads with epoch {head.epoch} and sequence number "

@@ -123,7 +123,11 @@ class Publisher:
         """A new snapshot and the head that names it, with the next sequence number."""
         return self.sign(self.snapshot(tree))
 
-    def sign(self, snapshot: Ref, *, seq: int | None = None) -> ArchiveHead:
+    def end(self) -> ArchiveHead:
+        """Sign that the newest snapshot is the last one."""
+        return self.sign(self.head.snapshot, ended=self.now)
+
+    def sign(self, snapshot: Ref, *, seq: int | None = None, ended: int | None = None) -> ArchiveHead:
         """Sign the next head (or the one with ``seq``) with the key in use."""
         made = sign_head(
             self.signer,
@@ -132,8 +136,9 @@ class Publisher:
             seq=len(self.heads) + 1 if seq is None else seq,
             snapshot=snapshot,
             signed_at=self.now,
-            fresh_until=self.now + self.lifetime,
+            fresh_until=self.now + (self.lifetime if ended is None else 0),
             delegation=self.delegation,
+            ended=ended,
         )
         self.heads.append(made)
         return made

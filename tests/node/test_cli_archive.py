@@ -231,4 +231,5 @@ def test_mirrors_of_an_archive_that_nobody_holds(call: Call, tree: Path) -> None
         "seq": 1,
         "holders": 0,
         "withdrawn": 0,
+        "ended": None,
     }

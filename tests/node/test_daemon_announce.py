@@ -17,7 +17,9 @@ from p2psync.daemon.announce import HEAD_ROUND, LIFETIME, RENEW, RETRY
 from p2psync.daemon.gossip import TOLD_MAX
 from p2psync.daemon.losses import Loss
 from p2psync.format.coverage import Coverage
+from p2psync.format.head import ArchiveHead
 from p2psync.network.over_dht import SWEEP_FROM
+from p2psync.state.heads import ENDED_HERE, ENDED_TOLD
 from p2psync_dht import Endpoint, HolderRecord, HolderRole, holders_key
 
 
@@ -295,3 +297,87 @@ async def test_whoever_writes_to_the_state_directory_meanwhile_is_waited_for_off
     assert len(bench.dht.holders) == 1
     assert not writer.in_transaction
     writer.close()
+
+
+# What was ended here.
+
+
+def ended(bench: Bench) -> ArchiveHead:
+    if not bench.publisher.heads:
+        bench.publish()
+    head = bench.publisher.end()
+    bench.state.heads.put(head, ENDED_HERE)
+    return head
+
+
+async def test_the_end_of_an_archive_is_announced_and_handed_to_its_holders_and_no_holder_record_is(
+    bench: Bench,
+) -> None:
+    tree = bench.tree("publish", bench.publish())
+    await bench.announcer.round()
+    bench.knows(bench.holder("mirror", "203.0.113.1"))
+    head = ended(bench)
+    tree.role = "fetch"
+    bench.state.trees.update(tree)
+    await bench.announcer.round()
+    assert bench.dht.heads[-1] == head.raw
+    assert ("203.0.113.1:8730", "head", head.raw) in Told.log
+    assert HolderRecord.decode(bench.dht.holders[-1]).withdrawn
+
+
+async def test_the_end_is_kept_in_the_dht_for_a_month_and_then_nobody_is_told(bench: Bench) -> None:
+    head = ended(bench)
+    until = START + ENDED_TOLD
+    while bench.clock.time() < until:
+        bench.clock.now += min(await bench.announcer.round(), 86400)
+    told = bench.dht.heads.count(head.raw)
+    assert told > ENDED_TOLD / HEAD_ROUND / 2
+    pause = await bench.announcer.round()
+    assert bench.dht.heads.count(head.raw) == told
+    assert pause > HEAD_ROUND  # nothing is due, at whatever time it was
+    await bench.announcer.round()
+    assert bench.dht.heads.count(head.raw) == told
+
+
+async def test_an_end_that_was_taken_back_elsewhere_is_not_fought(bench: Bench) -> None:
+    end = ended(bench)
+    newer = bench.publisher.publish({b"f": b"again"})
+    bench.dht.newest[bench.publisher.archive] = newer.raw
+    await bench.announcer.round()
+    await bench.announcer.round()
+    assert end.raw not in bench.dht.heads
+    assert bench.state.heads.newest(bench.publisher.archive) == newer
+
+
+async def test_an_end_that_was_only_heard_of_is_its_holders_to_announce(bench: Bench) -> None:
+    """Whoever has looked at an archive does not announce it."""
+    bench.publish()
+    bench.state.heads.put(bench.publisher.end(), "DHT")
+    await bench.announcer.round()
+    assert bench.dht.heads == []
+
+
+async def test_a_mirror_goes_on_announcing_itself_and_the_head_that_ended_it(bench: Bench) -> None:
+    bench.publish()
+    head = bench.publisher.end()
+    bench.state.heads.put(head, "handed on")
+    bench.tree("mirror", head)
+    await bench.announcer.round()
+    assert bench.dht.heads == [head.raw]
+    assert bench.said == [(HolderRole.MIRROR, Coverage(True, 0, 2))]
+
+
+async def test_a_publisher_hears_that_it_was_ended_elsewhere(bench: Bench) -> None:
+    bench.tree("publish", bench.publish())
+    bench.dht.newest[bench.publisher.archive] = bench.publisher.end().raw
+    await bench.announcer.round()
+    (said,) = (text for text in bench.warnings if "was ended" in text)
+    assert "publish it again" in said and "p2psync unpublish" in said
+
+
+async def test_an_archive_that_is_gone_is_no_work_for_ever(bench: Bench) -> None:
+    tree = bench.tree("publish", bench.publish())
+    await bench.announcer.round()
+    bench.state.trees.remove(tree)
+    bench.clock.now += 2 * RENEW
+    assert await bench.announcer.round() > HEAD_ROUND

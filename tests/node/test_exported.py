@@ -43,6 +43,7 @@ PROMISED = [
     "TransferOptions",
     "TransferTimeout",
     "TrustError",
+    "Unpublished",
     "UsageError",
     "VanishedWarning",
     "Verified",

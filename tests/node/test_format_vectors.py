@@ -146,11 +146,13 @@ def test_the_head_vectors_verify_and_the_later_epoch_wins() -> None:
         assert head.archive.hex() == row["archive"]
         assert (head.epoch, head.seq, head.signed_at) == (row["epoch"], row["seq"], row["signed_at"])
         assert head.snapshot == Ref(row["snapshot_size"], bytes.fromhex(row["snapshot_digest"]))
+        assert head.ended == row.get("ended")
     assert heads[0].record.delegation is None
     assert heads[1].record.delegation is not None
     assert heads[1].record.delegation.key == identity("vectors-signer").public_key
-    found = judge(heads[0].archive, [head.raw for head in heads], None, heads[1].signed_at)
-    assert found.head == heads[1]
+    assert (heads[2].ended, heads[2].snapshot) == (heads[2].signed_at, heads[1].snapshot)
+    found = judge(heads[0].archive, [head.raw for head in heads], None, heads[2].signed_at)
+    assert found.head == heads[2]
 
 
 def test_the_url_vectors_read_back() -> None:

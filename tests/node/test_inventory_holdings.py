@@ -233,6 +233,7 @@ def test_the_command_in_json_and_for_people(tmp_path: Path, capsysbinary: Any) -
         "complete": True,
         "newest": 1,
         "behind": False,
+        "ended": None,
         "unread": 0,
         "filtered": False,
         "at_work": False,
@@ -272,3 +273,28 @@ async def test_a_newer_snapshot_that_changes_nothing_here_is_held_whole(
     await client.mirror(url(node), tmp_path / "m")
     holding = await only(client)
     assert (holding.complete, holding.seq) == (True, 2)
+
+
+# What was ended.
+
+
+async def test_an_ended_archive_is_shown_as_such_to_its_publisher_and_its_mirrors(
+    client: Client, node: Served, tmp_path: Path
+) -> None:
+    await client.mirror(url(node), tmp_path / "mirror")
+    async with Client(node.state.path) as publisher:
+        done = await publisher.unpublish(node.tree)
+        own = await only(publisher)
+    assert (own.role, own.served, own.ended, own.complete) == ("publisher", False, done.head.ended, True)
+    assert words(own)[1].startswith("ended on 2")
+    client.state.heads.put(done.head, "handed on")
+    mirror = await only(client)
+    assert (mirror.role, mirror.ended, mirror.behind) == ("mirror", done.head.ended, False)
+
+
+async def test_what_was_ended_can_be_forgotten(client: Client, tmp_path: Path) -> None:
+    tree = make_tree(tmp_path / "mine")
+    await client.publish(tree)
+    head = (await client.unpublish(tree)).head
+    assert (await client.forget(tree)).directories == [(os.fsencode(tree), "publisher")]
+    assert client.state.heads.told_as_ended(head.signed_at) == [head]

@@ -16,6 +16,7 @@ import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.e2e.harness import need
+from tests.node.simulator import Publisher
 
 from p2psync.content.library import StateLibrary
 from p2psync.content.server import ContentServer
@@ -105,7 +106,18 @@ def metrics(vitals: Vitals) -> Metrics:
     return made
 
 
-async def test_the_guide_lists_what_is_exported_with_type_and_labels(metrics: Metrics) -> None:
+def mirror_of_an_ended_archive(vitals: Vitals) -> Publisher:
+    publisher = Publisher("ended")
+    publisher.publish({b"f": b"x"})
+    vitals.state.heads.put(publisher.end(), "test")
+    vitals.state.trees.ensure(b"/srv/ended", "mirror", publisher.archive)
+    return publisher
+
+
+async def test_the_guide_lists_what_is_exported_with_type_and_labels(
+    vitals: Vitals, metrics: Metrics
+) -> None:
+    mirror_of_an_ended_archive(vitals)
     rows = re.findall(
         r"^\| `((?:p2psync|process)_\w+)` \| (\w+) \| ?([\w, ]*?) ?\|",
         (ROOT / "docs/operators.md").read_text(),
@@ -188,6 +200,18 @@ async def test_a_mirror_that_does_not_follow_the_newest_snapshot_shows_in_metric
     assert [sample.value for sample in exported(metrics)["p2psync_mirror_held_back"].samples] == [1]
     assert vitals.report()["held_back"] == [archive_text(mirror.archive)]
     assert "1 archive held back" in vitals.status()
+
+
+async def test_an_archive_that_was_ended_shows_in_metrics_health_and_status(
+    vitals: Vitals, metrics: Metrics
+) -> None:
+    assert exported(metrics)["p2psync_archive_ended_timestamp_seconds"].samples == []
+    assert vitals.report()["ended"] == []
+    publisher = mirror_of_an_ended_archive(vitals)
+    (sample,) = exported(metrics)["p2psync_archive_ended_timestamp_seconds"].samples
+    assert (sample.labels["archive"], sample.value) == (archive_text(publisher.archive), publisher.now)
+    assert vitals.report()["ended"] == [archive_text(publisher.archive)]
+    assert "1 archive ended by the publisher" in vitals.status()
 
 
 async def test_a_directory_that_lost_files_or_is_gone_shows_in_metrics_health_and_status(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from tests.node.simulator import DAY, NOW, Publisher
+from tests.node.simulator import DAY, NOW, Publisher, identity
 from tests.node.trust_support import TREE, judged, refused
 
 from p2psync.errors import TrustError
 from p2psync.format.canonical import encode
 from p2psync.format.head import decode_head
-from p2psync.trust import CLOCK_SKEW, Judgement
+from p2psync.trust import CLOCK_SKEW, Judgement, ended_text
 from p2psync_dht.records import MAX_CLOCK_SKEW, MAX_SEQUENCE
 
 # Heads that are believed
@@ -216,3 +218,85 @@ def test_rubbish_from_the_network_does_not_hide_a_good_head(publisher: Publisher
     found = judged(publisher, *rubbish, publisher.head.raw)
     assert found.head == publisher.head
     assert len(found.warnings) == len(rubbish)
+
+
+# The end of an archive
+
+
+def test_an_ended_archive_is_used_and_its_end_is_no_staleness(publisher: Publisher) -> None:
+    ended = publisher.end()
+    found = judged(publisher, publisher.heads[0].raw, ended.raw, now=NOW + 1000 * DAY)
+    assert (found.head, found.warnings) == (ended, ())
+    assert ended_text(ended).endswith("was ended by its publisher on 2027-01-15; its last snapshot is 2")
+
+
+def test_an_ended_archive_is_not_fresh(publisher: Publisher) -> None:
+    ended = publisher.end()
+    with pytest.raises(TrustError, match=r"ended .*--require-fresh"):
+        judged(publisher, ended.raw, require_fresh=True)
+
+
+def test_an_end_that_was_taken_back_is_not_replayed(publisher: Publisher) -> None:
+    ended = publisher.end()
+    again = publisher.publish({b"file": b"again"})
+    assert judged(publisher, ended.raw, remembered=again) == Judgement(again, refused_older=1)
+    assert judged(publisher, ended.raw, again.raw).head == again
+
+
+def test_a_strangers_end_is_refused(publisher: Publisher) -> None:
+    payload = encode([*publisher.head.snapshot.to_row(), {"ended": NOW}])
+    forged = publisher.forge_head(identity("stranger"), seq=9, payload=payload)
+    found = judged(publisher, publisher.head.raw, forged)
+    assert found.head == publisher.head
+    assert "ignored a head" in found.warnings[0]
+
+
+def test_an_end_that_is_written_into_a_signed_head_is_refused(publisher: Publisher) -> None:
+    payload = encode([*publisher.head.snapshot.to_row(), {"ended": NOW}])
+    refused(publisher.forge_head(payload=payload), TrustError, "did not sign")
+
+
+def test_a_superseded_key_ends_nothing(publisher: Publisher) -> None:
+    publisher.delegate("stolen", epoch=1)
+    publisher.publish(TREE)
+    stolen = publisher.end()
+    publisher.delegate("successor", epoch=2)
+    newer = publisher.sign(publisher.head.snapshot)
+    late = decode_head(
+        publisher.forge_head(
+            identity("stolen"),
+            epoch=1,
+            seq=MAX_SEQUENCE,
+            payload=stolen.record.payload,
+            delegation=stolen.record.delegation.raw if stolen.record.delegation else None,
+        )
+    )
+    assert late.ended is not None
+    assert judged(publisher, stolen.raw, late.raw, newer.raw).head == newer
+
+
+def test_one_number_that_ends_it_and_does_not_is_a_dispute(publisher: Publisher) -> None:
+    goes_on = publisher.sign(publisher.head.snapshot, seq=5)
+    ended = publisher.sign(publisher.head.snapshot, seq=5, ended=NOW)
+    found = judged(publisher, goes_on.raw, ended.raw)
+    assert found.head == max(goes_on, ended, key=lambda head: head.order)
+    assert "two different heads" in found.warnings[0]
+
+
+@pytest.mark.parametrize(
+    "further", [[], [None], [7], [[]], [{}], [{"later": 1}], *([{"ended": value}] for value in (-1, 1 << 41))]
+)
+def test_what_a_newer_writer_adds_to_a_payload_ends_nothing(publisher: Publisher, further: list[Any]) -> None:
+    payload = encode([*publisher.head.snapshot.to_row(), *further])
+    assert decode_head(publisher.forge_head(publisher.root, payload=payload)).ended is None
+
+
+@pytest.mark.parametrize("value", [True, "now", None, b"", [], {}])
+def test_an_end_at_no_time_is_none(publisher: Publisher, value: Any) -> None:
+    payload = encode([*publisher.head.snapshot.to_row(), {"ended": value, "later": "more"}])
+    assert decode_head(publisher.forge_head(publisher.root, payload=payload)).ended is None
+
+
+def test_an_end_with_further_fields_is_one(publisher: Publisher) -> None:
+    payload = encode([*publisher.head.snapshot.to_row(), {"ended": NOW, "successor": "..."}, "more"])
+    assert decode_head(publisher.forge_head(publisher.root, payload=payload)).ended == NOW

@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "mirror": ("mirror_cmd", "Fetch an archive, keep it up to date, serve it and announce it."),
     "node": ("node_cmd", "Run the daemon: serve and announce everything in the state directory."),
     "list": ("list_cmd", "Show what is published, mirrored and fetched here."),
+    "unpublish": ("unpublish_cmd", "End an archive: its newest snapshot is the last one."),
     "forget": ("forget_cmd", "Stop publishing or mirroring a directory, and forget it."),
     "ls": ("ls_cmd", "List an archive without fetching it."),
     "mirrors": ("mirrors_cmd", "Show who holds an archive, how much of it and how fresh."),

@@ -33,8 +33,9 @@ def command(common: Common, which: str | bytes, key: bool) -> None:
     is known of the files is forgotten; the files themselves stay as they are.
 
     Kept are the archive's keys, so that `p2psync publish DIR` goes on with the same address, and the newest
-    snapshot's number, so that nobody can offer an older one later. What others have been told runs out within
-    a day. A cron job or unit that runs `p2psync mirror` makes DIR a mirror again.
+    snapshot's number, so that nobody can offer an older one later. The node takes back what it has told
+    others; where none runs, that runs out within a day. A cron job or unit that runs `p2psync mirror` makes
+    DIR a mirror again.
     """
     from p2psync.cli.signals import run_async
     from p2psync.client import Client

@@ -10,7 +10,7 @@ import click
 from p2psync.cli.command import Command
 from p2psync.cli.options import Common, common_options
 from p2psync.cli.types import url_of
-from p2psync.text import count, duration, name_fields, size
+from p2psync.text import count, day, duration, name_fields, size
 
 if TYPE_CHECKING:
     from p2psync.inventory.holdings import Holding
@@ -95,6 +95,8 @@ def words(holding: Holding) -> list[str]:
         said = ["complete" if holding.complete else "unfinished"]
     if holding.at_work:
         said.append("at work now")
+    if holding.ended is not None:
+        said.append(f"ended on {day(holding.ended)}")
     if holding.behind:
         said.append(f"newest is {holding.newest}")
     if holding.unread:

@@ -65,6 +65,7 @@ def command(common: Common, network: Network, src: ArchiveUrl, recursive: bool, 
                 epoch=head.epoch,
                 signed_at=head.signed_at,
                 fresh_until=head.fresh_until,
+                ended=head.ended,
                 entries=count,
             )
 

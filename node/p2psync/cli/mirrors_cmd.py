@@ -47,8 +47,9 @@ def command(common: Common, network: Network, src: ArchiveUrl) -> None:
     for holder in found.holders:
         out.event("holder", **holder._asdict())
     newest = found.head.seq if found.head is not None else None
+    ended = found.head.ended if found.head is not None else None
     counts = {"holders": len(found.holders), "withdrawn": len(found.withdrawn)}
-    out.event("mirrors", archive=url_of(src.archive), seq=newest, **counts)
+    out.event("mirrors", archive=url_of(src.archive), seq=newest, **counts, ended=ended)
     if found.holders:
         now = time.time()
         for line in columns([HEADINGS, *(holder_row(holder, found.head, now) for holder in found.holders)]):

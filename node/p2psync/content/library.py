@@ -72,10 +72,11 @@ class StateLibrary:
         return list(dict.fromkeys(tree.archive for tree in trees if tree.archive is not None))
 
     def head(self, archive: bytes) -> bytes | None:
-        if archive not in self.archives():
-            return None
-        found = self._state.heads.newest(archive)
-        return None if found is None else found.raw
+        if archive in self.archives():
+            found = self._state.heads.newest(archive)
+            return None if found is None else found.raw
+        told = self._state.heads.told_as_ended(self._clock())
+        return next((head.raw for head in told if head.archive == archive), None)
 
     def put_head(self, archive: bytes, raw: bytes) -> bool:
         if archive not in self.archives():

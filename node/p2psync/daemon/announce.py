@@ -27,7 +27,7 @@ from p2psync.network.protocols import Network
 from p2psync.state import State
 from p2psync.state.off_loop import off_loop
 from p2psync.state.trees import Tree
-from p2psync.trust import judge
+from p2psync.trust import ended_text, judge
 from p2psync_dht import Endpoint, HolderRecord, HolderRole, Identity, holders_key
 
 LIFETIME: Final = 24 * 3600
@@ -94,6 +94,8 @@ class Announcer:
         self._warn = warn
         self._losses = losses
         self._announced: dict[bytes, Announced] = {}
+        self._ended: dict[bytes, Announced] = {}
+        """What was said of archives that were ended here: their heads alone."""
         self._saying = asyncio.Lock()
         self.last_announced: float | None = None
         """When another node last took a head or holder record of ours, in Unix seconds."""
@@ -116,10 +118,16 @@ class Announcer:
         withdrawals = await self._withdrawals.round(here)
         for archive in archives:
             await self._announce_head_if_due(archive, self._said(archive))
+        told = await off_loop(partial(self._state.heads.told_as_ended, time.time()))
+        ended = [head.archive for head in told if head.archive not in archives]
+        self._ended = {archive: self._ended.get(archive, Announced()) for archive in ended}
+        for archive, said in self._ended.items():
+            await self._announce_head_if_due(archive, said)
         await self._say_what_is_here()
         self.company = await off_loop(self._count)
         # What has nothing to announce yet is due when the state changes.
-        times = [at for said in self._announced.values() for at in (said.renew_at, said.head_at) if at]
+        every = (*self._announced.values(), *self._ended.values())
+        times = [at for said in every for at in (said.renew_at, said.head_at) if at]
         times += withdrawals
         return max(min(times, default=time.monotonic() + RENEW) - time.monotonic(), 0.5)
 
@@ -202,7 +210,12 @@ class Announcer:
     def _warn_publisher(self, newer: ArchiveHead, ours: ArchiveHead) -> None:
         """A publisher that is behind has been put back to an earlier state, or is not the only one."""
         for tree in self._archives().get(newer.archive, []):
-            if tree.role == "publish":
+            if tree.role == "publish" and newer.ended is not None:
+                self._warn(
+                    f"{ended_text(newer)}, and it is published here from {show_path(tree.path)}: publish it "
+                    "again to go on with it, or end it here too with 'p2psync unpublish'"
+                )
+            elif tree.role == "publish":
                 self._warn(
                     f"others have snapshot {newer.seq} of what is published from {show_path(tree.path)}, and "
                     f"here it is {ours.seq}: it was published elsewhere, or an old state directory was put "

@@ -6,11 +6,13 @@ import base64
 import binascii
 import os
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from p2psync.daemon.control import Command, Order
 from p2psync.daemon.mirrors import Mirrors
 from p2psync.errors import UsageError
+from p2psync.format.head import ArchiveHead
 from p2psync.format.url import ArchiveUrl
 from p2psync.state import State, Tree
 from p2psync.state.off_loop import off_loop
@@ -23,20 +25,26 @@ def archives_command(state: State, mirrors: Mirrors | None, listen: str) -> Comm
     """
 
     async def archives() -> dict[str, Any]:
-        trees = [] if mirrors is None else await off_loop(state.trees.all)
-        served = (tree for tree in trees if tree.archive is not None and tree.role != "fetch")
-        return {"listen": listen, "archives": [_archive(tree, mirrors) for tree in served]}
+        rows = [] if mirrors is None else await off_loop(partial(_archives, state, mirrors))
+        return {"listen": listen, "archives": rows}
 
     return archives
 
 
-def _archive(tree: Tree, mirrors: Mirrors | None) -> dict[str, Any]:
+def _archives(state: State, mirrors: Mirrors) -> list[dict[str, Any]]:
+    trees = [tree for tree in state.trees.all() if tree.archive is not None and tree.role != "fetch"]
+    heads = {tree.archive: state.heads.newest(tree.archive) for tree in trees if tree.archive is not None}
+    return [_archive(tree, heads[tree.archive], mirrors) for tree in trees if tree.archive is not None]
+
+
+def _archive(tree: Tree, head: ArchiveHead | None, mirrors: Mirrors) -> dict[str, Any]:
     told: dict[str, Any] = {
         "archive": str(ArchiveUrl(tree.archive or b"")),
         **name_fields(tree.path, "directory"),
         "role": tree.role,
+        "ended": None if head is None else head.ended,
     }
-    if mirrors is not None and tree.role == "mirror":
+    if tree.role == "mirror":
         told |= {"updated": mirrors.updated.get(tree.id), "failures": mirrors.failures(tree)}
     return told
 

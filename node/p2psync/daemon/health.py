@@ -86,6 +86,13 @@ class Vitals:
         losses = self.losses()
         return [(tree, losses[tree.id]) for tree in self.state.trees.all() if tree.id in losses]
 
+    def ended(self) -> list[str]:
+        """The archives here that their publishers have ended. Raises FileError."""
+        heads = (self.state.heads.newest(archive) for archive in self.archives())
+        return sorted(
+            archive_text(head.archive) for head in heads if head is not None and head.ended is not None
+        )
+
     def report(self) -> dict[str, Any]:
         """The JSON object of ``/health``. Raises FileError."""
         contacts = self.look()
@@ -100,6 +107,7 @@ class Vitals:
             "records": len(self.dht.storage),
             "archives": len(self.archives()) if self.announcer is not None else 0,
             "held_back": self.held_back(),
+            "ended": self.ended() if self.announcer is not None else [],
             "damaged": [
                 {
                     "archive": archive_text(tree.archive or b""),
@@ -130,6 +138,8 @@ class Vitals:
                     parts.append(
                         f"{count(len(held_back), 'archive')} held back: the newest snapshot lost too much"
                     )
+                if ended := self.ended():
+                    parts.append(f"{count(len(ended), 'archive')} ended by the publisher")
                 for tree, loss in self.damaged():
                     what = (
                         "has nothing of its archive" if loss.gone else f"has lost {count(loss.files, 'file')}"

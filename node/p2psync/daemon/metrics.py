@@ -197,6 +197,11 @@ class _NodeCollector:
             "Until when its publisher vouches for it, in Unix time.",
             labels=label,
         )
+        ended = GaugeMetricFamily(
+            "p2psync_archive_ended_timestamp_seconds",
+            "Since when its publisher has ended it, in Unix time.",
+            labels=label,
+        )
         holders = GaugeMetricFamily("p2psync_archive_holders", "Holders known of an archive.", labels=label)
         company = GaugeMetricFamily(
             "p2psync_other_holders",
@@ -213,7 +218,9 @@ class _NodeCollector:
             if head is not None:
                 signed.add_metric(name, head.signed_at)
                 fresh.add_metric(name, head.fresh_until)
-        yield from (signed, fresh, holders, company)
+            if head is not None and head.ended is not None:
+                ended.add_metric(name, head.ended)
+        yield from (signed, fresh, ended, holders, company)
 
     def _damage(self) -> Iterator[Metric]:
         labels = ("archive", "path")

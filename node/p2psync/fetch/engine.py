@@ -49,6 +49,7 @@ from p2psync.supply.share import Nothing, Share
 from p2psync.text import count
 from p2psync.tree.beneath import Beneath, file_error
 from p2psync.tree.worker import WriterKind
+from p2psync.trust import ended_text
 
 if TYPE_CHECKING:
     from p2psync.supply.sharing import Sharing
@@ -192,6 +193,7 @@ class Fetch:
             self._state, self._swarm, discovery.start, special_bits=self._options.special_bits
         )
         head = await discovery.newest_head()
+        self._tell_ended(head)
         retries = 0
         for _ in range(REPLANS_MAX):
             self._swarm.wanted = (head.epoch, head.seq)
@@ -200,6 +202,7 @@ class Fetch:
                 return
             if superseded or await discovery.look_again(head):
                 head = await discovery.newest_head()
+                self._tell_ended(head)
                 retries = 0
                 self._tell.warn(
                     f"what was fetched is no longer to be had; going on with the newer snapshot {head.seq}"
@@ -214,6 +217,13 @@ class Fetch:
         raise PartialError(
             f"the archive was published {REPLANS_MAX} times while it was fetched; run again when it rests"
         )
+
+    def _tell_ended(self, head: ArchiveHead) -> None:
+        """Say that no newer snapshot is to be expected; a node says it once of each mirror."""
+        self._summary.ended = head.ended
+        known = self._state.trees.get(self.dest.path) if self._host is not None else None
+        if head.ended is not None and (known is None or (known.epoch, known.seq) < (head.epoch, head.seq)):
+            self._tell.warn(ended_text(head))
 
     def _tell_missing(self) -> None:
         """Say what could not be had, as far as a person reads it."""

@@ -125,6 +125,8 @@ class FetchSummary:
     unread: int = 0
     """Paths that the publisher could not read: the snapshot is in DEST, but is not all that the archive has.
     """
+    ended: int | None = None
+    """Since when its publisher has ended the archive, in Unix seconds; None where it goes on."""
     withheld: int = 0
     """Names that would have been removed if ``max_delete`` had let them."""
 
@@ -167,4 +169,5 @@ class FetchSummary:
             "speedup": None if self.speedup is None else round(self.speedup, 2),
             "sources": self.sources,
             "seconds": round(self.seconds, 3),
+            "ended": self.ended,
         }

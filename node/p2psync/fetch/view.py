@@ -19,6 +19,7 @@ from p2psync.sources.finders.discovery import Discovery
 from p2psync.sources.swarm import Swarm
 from p2psync.state import State
 from p2psync.supply.manifest import Manifest
+from p2psync.trust import ended_text
 from p2psync_dht import HolderRecord, node_id_of
 
 WITHDRAWN: Final = "withdrawn"
@@ -174,6 +175,7 @@ async def open_view(
     )
     async with _finding(options, state, warn) as (discovery, swarm):
         head = await discovery.newest_head()
+        _tell_ended(head, warn)
         manifest = Manifest(state, swarm, discovery.start)
         snapshot = await manifest.snapshot(head.snapshot)
         yield View(manifest, head, await resolve(snapshot.root, url, manifest))
@@ -196,6 +198,7 @@ async def find_holders(
         head: ArchiveHead | None = None
         try:
             head = await discovery.newest_head()
+            _tell_ended(head, warn)
         except NetworkError as error:
             if not discovery.heard:
                 raise
@@ -208,6 +211,11 @@ async def find_holders(
         found = [Holder.of(record, discovery.answers(record)) for record in records]
         present = [holder for holder in found if holder.state != WITHDRAWN]
         return Holders(head, present, [holder for holder in found if holder.state == WITHDRAWN])
+
+
+def _tell_ended(head: ArchiveHead, warn: Callable[[str], None]) -> None:
+    if head.ended is not None:
+        warn(ended_text(head))
 
 
 @contextlib.asynccontextmanager

@@ -2,12 +2,13 @@
 
 The record itself (epoch, sequence number, signature, delegation) is the DHT library's, since every node that
 stores one must be able to judge it; here its payload is read and written: the canonical array ``[size,
-digest]`` of the snapshot object, behind which newer writers may add what they like.
+digest]`` of the snapshot object, and perhaps a map of further fields, of which this version knows ``ended``.
+Newer writers may add what they like to the map and behind it.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
 
 from p2psync.errors import FormatError, TrustError
 from p2psync.format.canonical import decode, encode, row
@@ -15,12 +16,21 @@ from p2psync.format.ids import Ref
 from p2psync.format.limits import HEAD_PAYLOAD_MAX
 from p2psync_dht import Delegation, Head, Identity, RecordError
 
+ENDED: Final = "ended"
+"""Among the further fields of a head's payload: when the archive was ended."""
+TIME_MAX: Final = 1 << 40
+"""Seconds since 1970, as in the records of the DHT (docs/spec/records.md): larger ones have no date."""
+
 
 class ArchiveHead(NamedTuple):
     """A head whose signature holds. ``signed_at`` and ``fresh_until`` are seconds since 1970."""
 
     record: Head
     snapshot: Ref
+    ended: int | None = None
+    """When the publisher ended the archive, seconds since 1970: there is no newer snapshot than this one,
+    unless it publishes again. None: it goes on.
+    """
 
     @property
     def archive(self) -> bytes:
@@ -78,7 +88,14 @@ def from_record(record: Head) -> ArchiveHead:
     ref = Ref(fields[0], fields[1])
     if not ref.is_single:
         raise FormatError(f"a head names a snapshot of {ref.size} bytes, which no snapshot has")
-    return ArchiveHead(record, ref)
+    return ArchiveHead(record, ref, _ended(fields[2:]))
+
+
+def _ended(further: list[Any]) -> int | None:
+    """When the archive was ended, by what is behind the reference. What is not understood says nothing."""
+    fields = further[0] if further and type(further[0]) is dict else {}
+    moment = fields.get(ENDED)
+    return moment if type(moment) is int and 0 <= moment <= TIME_MAX else None
 
 
 def sign_head(
@@ -91,8 +108,10 @@ def sign_head(
     signed_at: int,
     fresh_until: int,
     delegation: Delegation | None = None,
+    ended: int | None = None,
 ) -> ArchiveHead:
-    """Sign with the root key, or with a delegated key and its delegation.
+    """Sign with the root key, or with a delegated key and its delegation. ``ended`` ends the archive, as of
+    that time.
 
     Raises:
         TrustError: the key may not sign this head (its delegation's epoch, roles or time do not cover it).
@@ -104,7 +123,7 @@ def sign_head(
             archive,
             epoch=epoch,
             seq=seq,
-            payload=encode(snapshot.to_row()),
+            payload=encode([*snapshot.to_row(), *([] if ended is None else [{ENDED: ended}])]),
             signed_at=signed_at,
             fresh_until=fresh_until,
             delegation=delegation,

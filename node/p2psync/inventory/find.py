@@ -8,7 +8,7 @@ from typing import Final
 
 from p2psync.errors import SelectionError, UsageError, show_path
 from p2psync.format.url import ArchiveUrl
-from p2psync.publish.claim import NAMED
+from p2psync.publish.claim import NAMED, was_published
 from p2psync.state import State, Tree
 
 SHOWN: Final = 3
@@ -27,6 +27,23 @@ def find(state: State, directory: bytes | None, archive: bytes | None) -> list[T
     if archive is None or directory is not None:
         raise UsageError("give either a directory or an archive")
     return by_archive(state, archive)
+
+
+def published(state: State, directory: bytes | None, archive: bytes | None) -> bytes:
+    """The archive that is published, or was until it was ended, from this directory, or is this one; its key
+    alone may be here.
+
+    Raises:
+        SelectionError: nothing is published there. UsageError: as `find`.
+    """
+    if directory is None and archive is not None:
+        return archive
+    (tree,) = find(state, directory, archive)
+    if tree.archive is None or not was_published(tree):
+        raise SelectionError(
+            f"{show_path(tree.path)} is not published from here; 'p2psync forget' ends a mirror or a copy"
+        )
+    return tree.archive
 
 
 def by_archive(state: State, archive: bytes) -> list[Tree]:

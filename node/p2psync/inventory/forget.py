@@ -16,8 +16,8 @@ from p2psync.events import SILENT, Teller
 from p2psync.format.reserved import PARTIAL
 from p2psync.format.url import ArchiveUrl, archive_text
 from p2psync.inventory.find import find
-from p2psync.inventory.holdings import ROLES
-from p2psync.publish.claim import RULES
+from p2psync.inventory.holdings import role_of
+from p2psync.publish.claim import RULES, was_published
 from p2psync.state import State, Tree
 from p2psync.state.ask import ask
 from p2psync.text import name_fields
@@ -69,7 +69,7 @@ def forget(
         told = _keys(state, archive, remove=keys, tell=tell)
     for tree in trees:
         _tell_left(tree, tell)
-    return Forgotten(archive, [(tree.path, ROLES[tree.role]) for tree in trees], told)
+    return Forgotten(archive, [(tree.path, role_of(tree)) for tree in trees], told)
 
 
 def _trees(state: State, directory: bytes | None, archive: bytes | None, *, keys: bool) -> list[Tree]:
@@ -117,7 +117,7 @@ def _tell_left(tree: Tree, tell: Teller) -> None:
         tell.warn(
             f"{show_path(partial)} has what was not whole yet; remove it, or the next fetch goes on from it"
         )
-    if tree.role == "publish" and tree.options.get(RULES):
+    if was_published(tree) and tree.options.get(RULES):
         tell.warn(
             f"the filter rules of {show_path(tree.path)} are forgotten too: give them again when you publish "
             "it, or what they left out is published"

@@ -17,12 +17,11 @@ from p2psync.format.marks import unread_paths
 from p2psync.format.reserved import PARTIAL
 from p2psync.format.snapshot import Snapshot
 from p2psync.format.url import ArchiveUrl
-from p2psync.publish.claim import RULES
+from p2psync.publish.claim import RULES, was_published
 from p2psync.state import State, Tree
 from p2psync.state.ask import ask
 
-ROLES: Final = {"publish": "publisher", "mirror": "mirror", "fetch": "copy"}
-"""How a tree's role is called: what somebody who asks is of this archive."""
+_ROLES: Final = {"publish": "publisher", "mirror": "mirror", "fetch": "copy"}
 
 
 class Holding(NamedTuple):
@@ -52,6 +51,8 @@ class Holding(NamedTuple):
     """The sequence number of the newest snapshot that is known here; None if none is."""
     behind: bool
     """Whether that is another one than the one that the directory has, and newer."""
+    ended: int | None
+    """Since when its publisher has ended the archive, in Unix seconds; None where it goes on."""
     unread: int
     """Paths that its publisher could not read: they may be missing from the snapshot."""
     filtered: bool
@@ -118,7 +119,7 @@ def _holding(state: State, tree: Tree, served: Collection[bytes] | None) -> Hold
     return Holding(
         directory=tree.path,
         archive=archive,
-        role=ROLES[tree.role],
+        role=role_of(tree),
         path=path,
         epoch=place[0],
         seq=place[1],
@@ -129,11 +130,17 @@ def _holding(state: State, tree: Tree, served: Collection[bytes] | None) -> Hold
         complete=not unfinished and not os.path.lexists(os.path.join(tree.path, PARTIAL)),
         newest=None if head is None else head.seq,
         behind=head is not None and head.snapshot != shown and (head.epoch, head.seq) > place,
+        ended=None if head is None else head.ended,
         unread=0 if snapshot is None else unread_paths(snapshot.extra),
-        filtered=bool(tree.role == "publish" and tree.options.get(RULES)),
+        filtered=bool(was_published(tree) and tree.options.get(RULES)),
         at_work=state.place_is_held(tree.path),
         served=False if not public else None if served is None else archive in served,
     )
+
+
+def role_of(tree: Tree) -> str:
+    """What a tree is of its archive: publisher, also of one that it has ended, mirror or copy."""
+    return _ROLES["publish" if was_published(tree) else tree.role]
 
 
 def _whole(tree: Tree) -> Ref | None:

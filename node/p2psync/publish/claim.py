@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from p2psync.errors import TrustError, UsageError, show_path
+from p2psync.format.head import ArchiveHead
 from p2psync.format.listing import decode_listing
 from p2psync.format.snapshot import Snapshot
 from p2psync.format.url import archive_text
@@ -25,6 +26,8 @@ PLACE: Final = "place"
 """Among a tree's options: `Place`, as a list."""
 RULES: Final = "rules"
 """Among a tree's options: the filter rules that it was last published with, as texts."""
+ENDED: Final = "ended"
+"""Among the options of a tree that was published and is not any more: since when, in Unix seconds."""
 NEW_ONE: Final = "for a new archive, make its key with 'p2psync key new', and say its id with --archive"
 
 SHOWN: Final = 3
@@ -66,7 +69,7 @@ def claim(state: State, given: bytes, path: bytes, archive: bytes | None) -> tup
     named, absolute. Raises UsageError.
     """
     known = state.trees.get(path)
-    published = [tree for tree in state.trees.all() if tree.role == "publish" and tree.archive is not None]
+    published = [tree for tree in state.trees.all() if was_published(tree) and tree.archive is not None]
     named = _led_there(published, given) if given != path else None
     if archive is None:
         if known is not None and known.archive is not None:
@@ -76,19 +79,37 @@ def claim(state: State, given: bytes, path: bytes, archive: bytes | None) -> tup
         else:
             archive = _moved(state, path, published) or _noted(state, given, path, published)
     archive = archive or state.keys.create_root()
-    signing = state.keys.signing(archive)
-    if signing is None:
-        raise UsageError(
-            f"there is no key here to sign {archive_text(archive)} with: import its root key, or a "
-            "signing key and its delegation"
-        )
+    signer = signer_of(state, archive)
     tree = state.trees.ensure(path, "publish", archive)
     if known is None and named is not None and named.archive == archive:
         tree.options = dict(named.options)  # what the rules left out there is left out here
         tree.options.pop(PLACE, None)
     if given != path:
         tree.options[NAMED] = given
-    return tree, Signer(archive, *signing)
+    return tree, signer
+
+
+def signer_of(state: State, archive: bytes) -> Signer:
+    """Who signs for an archive. Raises UsageError: nobody here can."""
+    signing = state.keys.signing(archive)
+    if signing is None:
+        raise UsageError(
+            f"there is no key here to sign {archive_text(archive)} with: import its root key, or a "
+            "signing key and its delegation"
+        )
+    return Signer(archive, *signing)
+
+
+def last_place(state: State, archive: bytes, newest: ArchiveHead | None) -> tuple[int, int]:
+    """Epoch and sequence number of the newest head, which may have been in an index that is lost."""
+    note = state.keys.note(archive)
+    noted = (0, 0) if note is None else (note.epoch, note.seq)
+    return noted if newest is None else max(noted, (newest.epoch, newest.seq))
+
+
+def was_published(tree: Tree) -> bool:
+    """Whether a tree is published, or was until its archive was ended."""
+    return tree.role == "publish" or (tree.role == "fetch" and ENDED in tree.options)
 
 
 def _led_there(published: list[Tree], given: bytes) -> Tree | None:

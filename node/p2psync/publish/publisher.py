@@ -29,14 +29,14 @@ from p2psync.format.marks import UNREAD
 from p2psync.format.snapshot import ParentSnapshot, Snapshot
 from p2psync.format.url import archive_text
 from p2psync.publish.builder import Builder
-from p2psync.publish.claim import NAMED, PLACE, RULES, Signer, claim
+from p2psync.publish.claim import ENDED, NAMED, PLACE, RULES, Signer, claim, last_place
 from p2psync.publish.guards import check_loss, check_place
 from p2psync.rules.filter import Filter
 from p2psync.state import Note, State, Tree
 from p2psync.tree.place import Place, mounts_below
 from p2psync.tree.report import Report
 from p2psync.tree.scan import count_tree
-from p2psync.trust import CLOCK_SKEW
+from p2psync.trust import CLOCK_SKEW, ended_text
 
 FRESHNESS: Final = 7 * 24 * 3600  # seconds for which a publisher vouches: a weekly cron job keeps it up
 PARENTS: Final = 2  # with the new one these are the three snapshots that are kept
@@ -110,7 +110,7 @@ def publish(
         # number.
         with state.lock("publish-" + archive_text(signer.archive), on=archive_text(signer.archive)):
             for head in known_heads:
-                _keep(state, signer, head)
+                keep(state, signer, head)
             return _Run(state, tree, signer, tell, moment, freshness).publish(
                 rules,
                 hidden,
@@ -121,7 +121,8 @@ def publish(
             )
 
 
-def _keep(state: State, signer: Signer, head: ArchiveHead) -> None:
+def keep(state: State, signer: Signer, head: ArchiveHead) -> None:
+    """Keep a head that others know: what is signed next comes after it."""
     if head.archive == signer.archive:
         state.heads.put(head, "known before publishing")
 
@@ -150,7 +151,8 @@ class _Run:
     ) -> Published:
         state, tree, tell, archive = self._state, self._tree, self._tell, self._signer.archive
         newest = state.heads.newest(archive)
-        self._signer.next_place(self._last(newest), self._now)  # or why not, before the tree is read
+        place = last_place(state, archive, newest)
+        self._signer.next_place(place, self._now)  # or why not, before the tree is read
         applied = Filter.parse(tree.options.get(RULES, [])) if rules is None else rules
         last = _root(state, None if newest is None else newest.snapshot) or _root(state, tree.snapshot)
         if last is not None:
@@ -164,25 +166,25 @@ class _Run:
         mounts = mounts_below(tree.path)
         lost = [] if accept_shrink else [path for path in tree.options.get(MOUNTS, ()) if path not in mounts]
         builder = Builder(state, tree.id, applied, report, tell, hidden, last=last, unmounted=lost)
-        asked = ask(archive) if ask is not None and self._last(newest) > (0, 0) else None
+        asked = ask(archive) if ask is not None and place > (0, 0) else None
         try:
             root = builder.build(tree.path)
             report.finish()
-            place, is_mount = Place.of(tree.path), os.path.ismount(tree.path)
+            here, is_mount = Place.of(tree.path), os.path.ismount(tree.path)
             if last is not None and not accept_shrink:
                 before = Place.from_row(tree.options.get(PLACE))
                 unmounted = bool(tree.options.get(IS_MOUNT)) and not is_mount
                 had, has = _names(state, last), _names(state, root)
-                check_place(tree.path, before, place, had, has, unmounted=unmounted)
+                check_place(tree.path, before, here, had, has, unmounted=unmounted)
                 check_loss(tree.path, last.totals, root.totals)
             for head in () if asked is None else asked.result():
-                _keep(state, self._signer, head)
+                keep(state, self._signer, head)
         finally:
             if asked is not None:
                 asked.cancel()
         builder.accept()
         tree.options[RULES] = applied.texts()
-        tree.options[PLACE] = list(place)
+        tree.options[PLACE] = list(here)
         tree.options[IS_MOUNT] = is_mount
         tree.options[MOUNTS] = [*mounts, *builder.missing]
         with state.transaction(durable=True):
@@ -203,12 +205,6 @@ class _Run:
             exit_code=report.exit_code,
         )
 
-    def _last(self, newest: ArchiveHead | None) -> tuple[int, int]:
-        """The place of the newest head, which may have been in an index that is lost."""
-        note = self._state.keys.note(self._signer.archive)
-        noted = (0, 0) if note is None else (note.epoch, note.seq)
-        return noted if newest is None else max(noted, (newest.epoch, newest.seq))
-
     def _sign(self, root: Entry, unread: int) -> tuple[ArchiveHead, bool]:
         """The newest head, signed now unless it stands, and whether it has a new snapshot; within the
         caller's transaction.
@@ -221,10 +217,13 @@ class _Run:
             ref = _put_snapshot(state, signer.archive, root, newest, now, unread)
         else:
             ref = newest.snapshot
-        last = self._last(newest)
+        last = last_place(state, signer.archive, newest)
         epoch, seq = signer.next_place(last, now)
         # A new epoch outranks who signed in the old one only once there is a head of it.
         stands = newest is not None and not changed and last == (newest.epoch, newest.seq) == (epoch, seq - 1)
+        if newest is not None and newest.ended is not None:
+            self._tell.warn(f"{ended_text(newest)}: it is published again, as snapshot {seq}")
+            stands = False
         if newest is not None and stands and self._is_current(newest):
             head = newest
         else:
@@ -241,6 +240,7 @@ class _Run:
             state.heads.put(head, "published here")
         state.meta.add_snapshot(signer.archive, head.epoch, head.seq, head.snapshot)
         tree.epoch, tree.seq, tree.snapshot = head.epoch, head.seq, head.snapshot
+        tree.options.pop(ENDED, None)
         state.trees.update(tree)
         return head, changed
 

@@ -5,10 +5,20 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from p2psync.errors import FormatError, TrustError
 from p2psync.format.head import ArchiveHead, decode_head
 from p2psync.state.connection import damaged
 from p2psync.state.database import Database
+
+ENDED_HERE: Final = "ended here"
+"""The source of a head by which an archive was ended on this state directory."""
+ENDED_TOLD: Final = 30 * 24 * 3600
+"""Seconds for which a node tells others that an archive was ended here. Whoever looks once a month hears of
+it, and so does whoever trusts the head before it, which is fresh for a week. Nodes of the DHT keep it for a
+week more, and mirrors for as long as they hold the archive.
+"""
 
 
 class HeadStore:
@@ -36,6 +46,12 @@ class HeadStore:
                 (head.archive, epoch, seq, digest, head.raw, source),
             )
             return done.rowcount > 0
+
+    def told_as_ended(self, now: float) -> list[ArchiveHead]:
+        """The heads by which archives were ended here, for as long as others are told of it. Unix seconds."""
+        rows = self._db.connection.execute("SELECT raw FROM heads WHERE source = ?", (ENDED_HERE,))
+        heads = (decode_head(row[0]) for row in rows)
+        return [head for head in heads if head.ended is not None and now < head.ended + ENDED_TOLD]
 
     def source(self, archive: bytes) -> str | None:
         """Where the newest head came from."""

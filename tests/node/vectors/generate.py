@@ -142,10 +142,12 @@ def heads() -> list[dict[str, Any]]:
     publisher.delegate("vectors-signer", epoch=1)
     publisher.now += 3600
     publisher.publish({b"hello": b"hello again\n"})
+    publisher.now += 3600
+    publisher.end()
     keys = {"root_seed": identity("vectors").seed.hex(), "signer_seed": identity("vectors-signer").seed.hex()}
     return [
         {
-            "name": "delegated" if head.record.delegation else "root-signed",
+            "name": "ended" if head.ended else "delegated" if head.record.delegation else "root-signed",
             "archive": head.archive.hex(),
             **keys,
             "epoch": head.epoch,
@@ -155,6 +157,7 @@ def heads() -> list[dict[str, Any]]:
             "snapshot_size": head.snapshot.size,
             "snapshot_digest": head.snapshot.digest.hex(),
             "head": head.raw.hex(),
+            **({} if head.ended is None else {"ended": head.ended}),
         }
         for head in publisher.heads
     ]

@@ -253,6 +253,25 @@ ENTRIES: Final[dict[tuple[str, ...], Entry]] = {
         exits={**_ANY, 0: "shown; also where nothing is here"},
         see=("p2psync-verify(1)", "p2psync-mirrors(1)", "p2psync-node(1)"),
     ),
+    ("unpublish",): Entry(
+        examples=(
+            example("End what is published from a directory:", "p2psync unpublish /srv/archive"),
+            example(
+                "End an archive whose publisher's disk is lost, from the machine that has its key:",
+                "p2psync key import archive-root.pem",
+                "p2psync unpublish p2psync://ID --bootstrap bootstrap.example.org:8730",
+            ),
+            example("Take it back:", "p2psync publish /srv/archive"),
+        ),
+        exits={
+            **_ANY,
+            1: "wrong command line or configuration; or no key is here that may sign for the archive",
+            3: "nothing is published from DIR, or no snapshot of the archive is known",
+            5: "the signing key may not sign: its delegation has run out, or is of an earlier epoch",
+            **_BUSY,
+        },
+        see=("p2psync-publish(1)", "p2psync-forget(1)", "p2psync-list(1)", "p2psync-key(1)"),
+    ),
     ("forget",): Entry(
         examples=(
             example("No longer mirror a directory; its files stay:", "p2psync forget /srv/mirror"),

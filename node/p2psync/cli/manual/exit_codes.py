@@ -23,7 +23,8 @@ EXIT_CODES: Final[dict[int, ExitCode]] = {
     ),
     3: ExitCode(
         "SRC and DEST do not fit together: DEST is a file where a directory is needed, or the directory for "
-        "a single file is missing; or the directory or archive that `forget` was given is not known here",
+        "a single file is missing; or the directory or archive that `forget` or `unpublish` was given is not "
+        "known here",
         "name another DEST, or make the directory; `p2psync list` shows what is known here",
     ),
     5: ExitCode(
