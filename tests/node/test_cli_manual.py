@@ -193,6 +193,14 @@ def test_whatis_finds_every_page_by_its_name(pages: list[Path]) -> None:
     assert found == {name: name for name in names}
 
 
+def test_man_and_p2psync_help_show_the_same(pages: list[Path]) -> None:
+    for path, page in zip(PATHS, pages, strict=True):
+        argv: list[str | Path] = [need("mandoc"), "-T", "utf8", "-O", "width=78", page]
+        done = subprocess.run(argv, capture_output=True, text=True, check=True)
+        shown = to_text(page_of(context_of(ROOT, path)), 78, styled=False)
+        assert words(shown) in words(re.sub(".\b", "", done.stdout))
+
+
 NASTY = r"""\fBbold \(em \n[.l] "quoted" 'single' `back` ^~ -- -x \\ .TH 'SH .so /etc/passwd — é"""
 
 
