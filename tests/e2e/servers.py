@@ -261,6 +261,9 @@ class MemoryLibrary:
     def head(self, archive: bytes) -> bytes | None:
         return self._publisher.head.raw if archive == self._publisher.archive else None
 
+    def known_head(self, archive: bytes) -> bytes | None:
+        return self.head(archive)
+
     def put_head(self, archive: bytes, raw: bytes) -> bool:
         return False
 

@@ -71,7 +71,8 @@ class Api:
         return web.Response(body=body, content_type=wire.MSGPACK)
 
     async def get_head(self, request: web.Request) -> web.Response:
-        raw = await self._threaded(self._library.head, _archive(request))
+        archive = _archive(request)
+        raw = self._library.known_head(archive) or await self._threaded(self._library.head, archive)
         if raw is None:
             raise web.HTTPNotFound(text="no head of this archive is known here\n")
         etag = f'"{blake3(raw).hexdigest()}"'

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import mmap
 import socket
 import threading
 import time
@@ -28,7 +29,7 @@ from p2psync.content.turns import Turns
 THREADS: Final = 3
 """Threads for bulk bytes: one that sends, and others that a slow disk may hold up. More only wait for the
 interpreter: with eight clients, a file of 25 kB costs two threads 22 us, and eight 27. Each has a buffer of
-8 MiB."""
+up to 8 MiB."""
 
 LOOPBACK: Final = ("127.", "::1")
 """How the addresses of programs on this machine begin."""
@@ -179,7 +180,8 @@ class Bulk:
     def _room(self) -> memoryview:
         room: memoryview | None = getattr(self._local, "room", None)
         if room is None:
-            room = self._local.room = memoryview(bytearray(ROOM))
+            # Memory that the kernel gives when it is written to: few answers fill it.
+            room = self._local.room = memoryview(mmap.mmap(-1, ROOM, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
         return room
 
 

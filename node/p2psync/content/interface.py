@@ -78,6 +78,9 @@ class Library(Protocol):
     def head(self, archive: bytes) -> bytes | None:
         """The newest head known, as signed."""
 
+    def known_head(self, archive: bytes) -> bytes | None:
+        """The same where that takes a moment, for the event loop; None: ask for it in a thread."""
+
     def put_head(self, archive: bytes, raw: bytes) -> bool:
         """Keep a head that somebody hands on, if it is newer. Raises FormatError, TrustError; KeyError if
         the archive is not here."""

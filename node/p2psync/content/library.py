@@ -29,6 +29,10 @@ from p2psync_dht import HolderRecord, RecordError
 
 DIRECTORIES_KNOWN: Final = 1024
 """Directories of unfinished files of which it is remembered whose tree they lie in."""
+HEADS_KNOWN: Final = 256
+"""Heads that are answered from memory while nothing is written to the index: most requests of a fetch that
+has nothing to do.
+"""
 HOLDERS_PER_ADDRESS_MAX: Final = 16
 """Nominated holders kept of one IP address and archive: several nodes behind one address are normal,
 hundreds are one liar."""
@@ -58,6 +62,8 @@ class StateLibrary:
         self._objects = Objects(state.meta, state.path)
         self._places = Places(self._opener, self._checked, state.trees, not fetched, self._search)
         self._archives: dict[bytes, bytes | None] = {}
+        self._heads: tuple[int, dict[bytes, bytes]] = 0, {}
+        """The version of the index, and heads that were read of it. Replaced as a whole: threads share it."""
 
     def close(self) -> None:
         """Close cached directories and objects; the state is its owner's to close."""
@@ -72,11 +78,20 @@ class StateLibrary:
         return list(dict.fromkeys(tree.archive for tree in trees if tree.archive is not None))
 
     def head(self, archive: bytes) -> bytes | None:
-        if archive in self.archives():
-            found = self._state.heads.newest(archive)
-            return None if found is None else found.raw
-        told = self._state.heads.told_as_ended(self._clock())
-        return next((head.raw for head in told if head.archive == archive), None)
+        version = self._state.data_version()  # of before: what is written meanwhile makes it an old one
+        if archive not in self.archives():
+            told = self._state.heads.told_as_ended(self._clock())
+            return next((head.raw for head in told if head.archive == archive), None)
+        found = self._state.heads.newest(archive)
+        if found is None:
+            return None
+        known = self._heads[1] if self._heads[0] == version and len(self._heads[1]) < HEADS_KNOWN else {}
+        self._heads = version, {**known, archive: found.raw}
+        return found.raw
+
+    def known_head(self, archive: bytes) -> bytes | None:
+        version, heads = self._heads
+        return heads.get(archive) if heads and version == self._state.data_version() else None
 
     def put_head(self, archive: bytes, raw: bytes) -> bool:
         if archive not in self.archives():

@@ -147,6 +147,7 @@ class ContentServer:
             access_log=logging.getLogger(__name__),
             access_log_class=Answered,
             keepalive_timeout=keepalive_timeout,
+            tcp_keepalive=False,  # who is gone is found out sooner by our own timeouts
             lingering_time=LINGERING_TIME,
             shutdown_timeout=SHUTDOWN_TIMEOUT,
             auto_decompress=False,  # a compressed body is a small request that takes much memory
