@@ -1,4 +1,4 @@
-"""The manual on what is done with archives: publish, fetch, mirror, serve, look and check."""
+"""The manual on what is done with archives: publish, fetch, mirror, serve, end and forget."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Final
 
 from p2psync.cli.manual.entry import Entry, example
 
-_ANY: Final = {0: "", 1: "", 11: "", 20: ""}
+ANY: Final = {0: "", 1: "", 11: "", 20: ""}
 """Of every command that works."""
-_ASKING: Final = {
+ASKING: Final = {
     5: "no head may be believed: its signature is wrong, it is older than what is known here, or it is not "
     "fresh under --require-fresh",
     10: "nobody who has the archive was found or could be reached",
@@ -19,8 +19,8 @@ _BUSY: Final = {
     "names its process. It is free again when that ends",
 }
 _TRANSFER: Final = {
-    **_ANY,
-    **_ASKING,
+    **ANY,
+    **ASKING,
     3: "SRC and DEST do not fit together: a file is where a directory is needed, or the directory for a "
     "single file is missing",
     11: "a local file, a directory or standard output could not be read or written; the disk is full; or the "
@@ -68,7 +68,7 @@ ENTRIES: Final[dict[tuple[str, ...], Entry]] = {
             ),
         ),
         exits={
-            **_ANY,
+            **ANY,
             0: "the directory is published, or nothing in it has changed. A warning tells where it could "
             "not be announced",
             5: "the signing key may not sign a newer snapshot: its delegation has ended, or a newer epoch "
@@ -199,60 +199,6 @@ ENTRIES: Final[dict[tuple[str, ...], Entry]] = {
         files=(_CONTROL,),
         see=("p2psync-publish(1)", "p2psync-mirror(1)", "p2psync-dht-status(1)", "systemd.service(5)"),
     ),
-    ("ls",): Entry(
-        examples=(
-            example("List the top of an archive:", "p2psync ls p2psync://ID"),
-            example(
-                "List everything below one directory, asking one holder:",
-                "p2psync ls --recursive 'p2psync://ID/releases?peer=mirror.example.org:8730'",
-            ),
-            example(
-                "Print the names of all files, one a line, for a program:",
-                "p2psync ls --recursive --json p2psync://ID |",
-                '  jq -r \'select(.event == "entry" and .type == "file") | .path\'',
-            ),
-        ),
-        exits={
-            **_ANY,
-            **_ASKING,
-            0: "listed",
-            23: "the archive has no such path, or no source has its listing",
-        },
-        see=("p2psync-fetch(1)", "p2psync-mirrors(1)"),
-    ),
-    ("mirrors",): Entry(
-        examples=(
-            example("Show who holds an archive:", "p2psync mirrors p2psync://ID"),
-            example(
-                "Ask one holder whom it knows, without a network that was joined before:",
-                "p2psync mirrors p2psync://ID --source mirror.example.org:8730",
-            ),
-            example(
-                "Count the complete ones:",
-                "p2psync mirrors --json p2psync://ID |",
-                "  jq -n '[inputs | select(.event == \"holder\" and .complete)] | length'",
-            ),
-        ),
-        exits={
-            **_ANY,
-            0: "shown; also where nobody is known to hold the archive",
-            10: "nobody who could be asked answers",
-        },
-        see=("p2psync-ls(1)", "p2psync-dht-lookup(1)"),
-    ),
-    ("list",): Entry(
-        examples=(
-            example("Show what is here:", "p2psync list"),
-            example("Show what the node of a service has, as root:", "p2psync list --state /var/lib/p2psync"),
-            example(
-                "Print the directories that are not complete, for a program:",
-                "p2psync list --json |",
-                "  jq -r 'select(.event == \"holding\" and .complete == false) | .directory'",
-            ),
-        ),
-        exits={**_ANY, 0: "shown; also where nothing is here"},
-        see=("p2psync-verify(1)", "p2psync-mirrors(1)", "p2psync-node(1)"),
-    ),
     ("unpublish",): Entry(
         examples=(
             example("End what is published from a directory:", "p2psync unpublish /srv/archive"),
@@ -264,7 +210,7 @@ ENTRIES: Final[dict[tuple[str, ...], Entry]] = {
             example("Take it back:", "p2psync publish /srv/archive"),
         ),
         exits={
-            **_ANY,
+            **ANY,
             1: "wrong command line or configuration; or no key is here that may sign for the archive",
             3: "nothing is published from DIR, or no snapshot of the archive is known",
             5: "the signing key may not sign: its delegation has run out, or is of an earlier epoch",
@@ -283,7 +229,7 @@ ENTRIES: Final[dict[tuple[str, ...], Entry]] = {
             ),
         ),
         exits={
-            **_ANY,
+            **ANY,
             1: "wrong command line or configuration; or DIR may stand for several directories, which the "
             "message names",
             3: "nothing here is called so: the directory or archive is not known",
@@ -292,29 +238,5 @@ ENTRIES: Final[dict[tuple[str, ...], Entry]] = {
         },
         files=(_CONTROL,),
         see=("p2psync-list(1)", "p2psync-mirror(1)", "p2psync-publish(1)", "p2psync-key(1)"),
-    ),
-    ("verify",): Entry(
-        examples=(
-            example("Read every file of a copy and compare it with its snapshot:", "p2psync verify ./copy"),
-            example("Check a part of it, or a single file:", "p2psync verify ./copy/pool/main"),
-            example("Compare sizes and times alone, which takes seconds:", "p2psync verify --quick ./copy"),
-            example(
-                "Check files that came by other means, after `p2psync ls` has asked for the newest snapshot:",
-                "p2psync ls p2psync://ID/pool/",
-                "p2psync verify p2psync://ID/pool/ /media/disk/pool",
-            ),
-            example(
-                "From cron, on the first of each month; what differs is mailed:",
-                "0 4 1 * *  /opt/p2psync/venv/bin/p2psync verify /srv/mirror",
-            ),
-        ),
-        exits={
-            **_ANY,
-            0: "equal",
-            1: "wrong command line or configuration; or nothing is known here of the directory or the "
-            "archive",
-            23: "something differs; each path is listed",
-        },
-        see=("p2psync-fetch(1)", "p2psync-mirror(1)"),
     ),
 }

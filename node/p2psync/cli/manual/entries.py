@@ -11,6 +11,10 @@ from p2psync.cli.manual.entry import Entry
 _FILES: Final = {
     "": "program",
     "help": "program",
+    "list": "looking",
+    "ls": "looking",
+    "mirrors": "looking",
+    "verify": "looking",
     "demo": "program",
     "key": "keys",
     "dht": "dht",
