@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,19 @@ class Bench:
 @pytest.fixture
 def bench(state: State, tree: Path) -> Bench:
     return Bench(state, tree)
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The names of the files that are hashed in the background."""
+    names: list[bytes] = []
+
+    def noted(folder: int, row: FileRow, recipe: Recipe, breathe: Callable[[], None]) -> Checked:
+        names.append(row.name)
+        return recheck(folder, row, recipe, breathe)
+
+    monkeypatch.setattr(module, "recheck", noted)
+    return names
 
 
 def copy(path: Path) -> None:
@@ -177,16 +191,30 @@ def test_a_directory_of_which_nothing_is_there_is_told_as_such(bench: Bench, mou
     assert not bench.recheck.losses()
 
 
-def test_a_file_that_has_grown_is_no_loss_and_is_read_once(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    read: list[bytes] = []
+def test_however_many_ask_each_file_is_read_once(bench: Bench, read: list[bytes]) -> None:
+    copy(bench.path)
 
-    def counted(folder: int, row: FileRow, recipe: Recipe, breathe: Callable[[], None]) -> Checked:
-        read.append(row.name)
-        return recheck(folder, row, recipe, breathe)
+    def ask(_: int) -> bool:
+        return not any(bench.is_quick(data) for data in (b"small", b"other", LARGE))
 
-    monkeypatch.setattr(module, "recheck", counted)
+    with ThreadPoolExecutor(8) as clients:
+        assert all(clients.map(ask, range(200)))
+    bench.recheck.round()
+    bench.look()
+    assert sorted(read) == [b"empty", b"large", b"other", b"small"]
+    assert all(bench.is_quick(data) for data in (b"small", b"other", LARGE))
+
+
+def test_a_mirror_is_told_what_to_type(bench: Bench) -> None:
+    tree = bench.tree
+    tree.role, tree.source = "mirror", "p2psync://x"
+    bench.state.trees.update(tree)
+    (bench.path / "large").unlink()
+    bench.look()
+    assert f"p2psync mirror p2psync://x {bench.path} --once --checksum" in bench.said[0]
+
+
+def test_a_file_that_has_grown_is_no_loss_and_is_read_once(bench: Bench, read: list[bytes]) -> None:
     with open(bench.path / "large", "ab") as file:
         file.write(b"more")
     for _ in range(3):

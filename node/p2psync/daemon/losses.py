@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
 
 from p2psync.content.browse import find, snapshot_root
 from p2psync.content.doubts import DAMAGED_MAX
 from p2psync.content.objects import Objects
 from p2psync.errors import show_path
+from p2psync.fetch.guards import consenting
 from p2psync.fetch.put import Part, part_of
 from p2psync.format.paths import join
 from p2psync.state import FileRow, State, Tree
 from p2psync.text import count
 from p2psync.text import size as size_text
 from p2psync.tree.recheck import Checked
-
-_REMEDY: Final = {
-    "publish": "publish again, or put them back",
-    "mirror": "put them back, or have them fetched again with 'p2psync mirror --once --checksum'",
-}
 
 
 @dataclass(slots=True)
@@ -51,8 +46,11 @@ class Loss:
         if len(self.left) < DAMAGED_MAX:
             self.left[row.digest] = found.left
 
-    def sentence(self, tree: Tree) -> str:
+    def sentence(self, state: State, tree: Tree) -> str:
         """For the people whose tree it is."""
+        remedy = "publish again, or put them back"
+        if tree.role == "mirror":
+            remedy = f"put them back, or have them fetched again: {consenting(state, tree, '--checksum')}"
         where = show_path(tree.path)
         if self.gone:
             return (
@@ -62,7 +60,7 @@ class Loss:
         return (
             f"{where} no longer has {count(self.files, 'file')} of its archive as published "
             f"({size_text(self.size)}; among them {show_path(self.first)}), and only what is left of them is "
-            f"served: {_REMEDY.get(tree.role, 'put them back')}"
+            f"served: {remedy}"
         )
 
 

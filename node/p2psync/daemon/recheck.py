@@ -179,7 +179,7 @@ class Recheck:
         if loss is not None:
             self._losses[tree.id] = loss
             if before is None:
-                self._warn(loss.sentence(tree))
+                self._warn(loss.sentence(self._state, tree))
         elif self._losses.pop(tree.id, None) is not None:
             self._detail(f"{show_path(tree.path)} has all of its archive again")
         if (before is None) != (loss is None) and self.changed is not None:

@@ -50,7 +50,7 @@ def check_place(state: State, tree: Tree, *, accept: bool) -> None:
     except FileNotFoundError:
         raise FileError(
             f"the mirror {where} is gone; mount its disk or bring it back, or make it anew: "
-            f"{_consenting(state, tree, '--accept-moved')}"
+            f"{consenting(state, tree, '--accept-moved')}"
         ) from None
     except OSError:
         return  # Who opens it says what is wrong.
@@ -58,7 +58,7 @@ def check_place(state: State, tree: Tree, *, accept: bool) -> None:
     if before is not None and not before.is_same(place) and not _any_there(tree, known):
         raise FileError(
             f"the mirror {where} is another directory than before, and nothing of the archive is in it; "
-            f"mount its disk, or fetch everything into this one: {_consenting(state, tree, '--accept-moved')}"
+            f"mount its disk, or fetch everything into this one: {consenting(state, tree, '--accept-moved')}"
         )
     for inner in sorted({*tree.options.get(MOUNTS, [])}.difference(mounts_below(tree.path))):
         known = state.trees.some_files(tree.id, LOOKED_FOR, inner)
@@ -67,11 +67,11 @@ def check_place(state: State, tree: Tree, *, accept: bool) -> None:
             raise FileError(
                 f"nothing is mounted any more at {below} in the mirror, and nothing of the archive "
                 "is there; mount it, or fetch what was there onto the disk beneath: "
-                f"{_consenting(state, tree, '--accept-moved')}"
+                f"{consenting(state, tree, '--accept-moved')}"
             )
 
 
-def _consenting(state: State, tree: Tree, option: str) -> str:
+def consenting(state: State, tree: Tree, option: str) -> str:
     """What is typed to say yes for once; a node, which may have met the obstacle, takes no such option."""
     if tree.role != "mirror" or not tree.source:
         return f"run again with {option}"
@@ -114,7 +114,7 @@ def check_loss(state: State, tree: Tree, plan: Plan, head: ArchiveHead) -> None:
         raise DeleteLimitError(
             f"snapshot {head.seq} lacks {loss.lost:,} of the {loss.lost + loss.present:,} files that "
             f"{show_path(tree.path)} has, as if they had been lost where it was published; nothing was "
-            f"changed here; if they are meant to go: {_consenting(state, tree, '--accept-shrink')}"
+            f"changed here; if they are meant to go: {consenting(state, tree, '--accept-shrink')}"
         )
 
 
