@@ -7,6 +7,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -160,15 +161,15 @@ def test_a_directory_that_opens_and_cannot_be_listed_stays(
     some_tree(tree)
     publish(state, tree)
     os.utime(tree / "d" / "inner")
-    real = os.scandir
     target = (tree / "d" / "inner").stat().st_ino
 
-    def fail(fd: int) -> object:
+    def fail(fd: int, _real: Callable[[int], object]) -> object:
         if os.fstat(fd).st_ino == target:
             raise OSError(errno.EIO, "Input/output error")
-        return real(fd)
+        return _real(fd)
 
-    monkeypatch.setattr(os, "scandir", fail)
+    for name in ("scandir", "listdir"):
+        monkeypatch.setattr(os, name, partial(fail, _real=getattr(os, name)))
     done = publish(state, tree)
     assert is_carried(entries(state, done)[b"d/inner"]) and b"d/inner/b" in entries(state, done)
 
@@ -182,7 +183,8 @@ def test_a_root_that_cannot_be_listed_is_an_error_and_no_snapshot(
     def fail(_: int) -> object:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(os, "scandir", fail)
+    for name in ("scandir", "listdir"):
+        monkeypatch.setattr(os, name, fail)
     with pytest.raises(FileError, match="tree cannot be read"):
         publish(state, tree)
     newest = state.heads.newest(before.archive)

@@ -30,7 +30,14 @@ from p2psync.publish.writer import Writer
 from p2psync.rules.filter import Filter
 from p2psync.state import DirRow, FileRow, State
 from p2psync.tree.report import Report
-from p2psync.tree.scan import DIRECTORY_FLAGS, Found, TooManyEntries, list_directory, why_not_read
+from p2psync.tree.scan import (
+    DIRECTORY_FLAGS,
+    Found,
+    TooManyEntries,
+    list_directory,
+    pack_directory,
+    why_not_read,
+)
 from p2psync.tree.stamp import NO_STAMP
 
 
@@ -119,9 +126,13 @@ class Builder:
         node = Node(parent, name, path, fd, Found.of(name, os.fstat(fd)))
         self._open.add(node)
         try:
-            node.listed = list_directory(
-                fd, path, self._rules, self._report, self._hidden, partial(self._unread.leave, node)
-            )
+            packed = pack_directory(fd, path, self._rules, self._hidden)
+            if packed is not None:
+                node.found_packed(packed)
+            else:
+                node.listed = list_directory(
+                    fd, path, self._rules, self._report, self._hidden, partial(self._unread.leave, node)
+                )
         except OSError as error:
             self._leave_out(node, why_not_read(error, path))
             return
@@ -132,7 +143,7 @@ class Builder:
             self.missing.append(path)
             self._leave_out(node, "is no mount point any more, and all that was there is gone")
             return
-        inner = deque([Found._make(row) for row in node.listed if row[1] & 0o170000 == 0o040000])
+        inner = deque(map(Found._make, node.directories()))
         node.waiting = 1  # itself, until its directories have been entered
         if parent is not None:
             parent.waiting += 1

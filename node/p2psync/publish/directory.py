@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from p2psync.format.ids import Ref
 from p2psync.format.listing import Entry, Kind
 from p2psync.state import DirRow, FileRow
+from p2psync.tree.listed import Listed
 from p2psync.tree.scan import Found
 from p2psync.tree.stamp import Row, directory_stamp, is_racy
 
@@ -23,9 +26,11 @@ def is_unchanged(found: Found, known: FileRow) -> bool:
 
 
 class Node:
-    """A directory that is being walked. `found` is the directory itself, `listed` what is in it, by name."""
+    """A directory that is being walked. `found` is the directory itself."""
 
     __slots__ = (
+        "_packed",
+        "_rows",
         "begun",
         "carried",
         "depth",
@@ -39,7 +44,6 @@ class Node:
         "intact",
         "kept",
         "known_dirs",
-        "listed",
         "name",
         "old_listing",
         "parent",
@@ -55,7 +59,8 @@ class Node:
         self.fd = fd
         self.found = found
         self.depth: int = 0 if parent is None else parent.depth + 1
-        self.listed: list[Row] = []
+        self._rows: list[Row] | None = None
+        self._packed: Listed | None = None
         self.waiting = 0  # directories and files in it that are not done
         self.begun = False  # all directories in it are done, its files are looked at
         self.kept = False  # nothing changed: the old listing stands
@@ -72,12 +77,33 @@ class Node:
         )
         self.old_listing: Ref | None = None
 
+    @property
+    def listed(self) -> list[Row]:
+        """What is in it, by name."""
+        if self._rows is None:
+            self._rows = [] if self._packed is None else self._packed.rows()
+        return self._rows
+
+    @listed.setter
+    def listed(self, rows: list[Row]) -> None:
+        self._rows = rows
+
+    def found_packed(self, packed: Listed) -> None:
+        """What is in it, of which rows are made only if it is not as it was."""
+        self._packed = packed
+
+    def directories(self) -> Iterable[Row]:
+        """The directories in it, by name."""
+        if self._packed is not None:
+            return self._packed.directories()
+        return [row for row in self.listed if row[1] & 0o170000 == 0o040000]
+
     def stamp(self) -> bytes:
         """The stamp of what was found. A file may have been read in another state than it was listed in: then
         the state it was read in counts.
         """
         if not self.fresh:
-            return directory_stamp(self.listed)
+            return directory_stamp(self.listed) if self._packed is None else self._packed.stamp()
         read = {row.name: row for row in self.fresh}
         return directory_stamp(
             row if (file := read.get(row[0])) is None else (row[0], row[1], *file[1:5]) for row in self.listed

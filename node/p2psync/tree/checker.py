@@ -16,7 +16,8 @@ from typing import Final
 from p2psync.format.limits import INT64_MAX
 from p2psync.format.reserved import RESERVED_NAMES
 from p2psync.tree.beneath import Beneath
-from p2psync.tree.stamp import NO_STAMP, Row, directory_stamp, stamp_of
+from p2psync.tree.listed import Listed
+from p2psync.tree.stamp import NO_STAMP, Row, directory_stamp
 
 _TYPE: Final = 0o170000
 _PLAIN: Final = frozenset({stat.S_IFDIR, stat.S_IFREG, stat.S_IFLNK})
@@ -45,20 +46,12 @@ def stamp_of_directory(fd: int, directory: bytes, hidden: Collection[bytes] = ()
     in a walk: a directory with one is to be looked at. Raises OSError: among others, a name vanished
     meanwhile.
     """
-    from p2psync.tree.statx import attributes  # noqa: PLC0415 - ctypes is for those only who compare
-
-    left_out = _left_out(directory, hidden)
-    listed = os.listdir(fd)
-    names = sorted("\0".join(listed).encode(_ENCODING, _ERRORS).split(b"\0")) if listed else []
-    if left_out:
-        names = [name for name in names if name not in left_out]
-    columns = attributes(fd, names)
-    if columns is not None and columns.can_be_listed():
-        return stamp_of(names, columns)
-    return directory_stamp(_rows(fd, left_out))
+    left_out = names_left_out(directory, hidden)
+    listed = Listed.read(fd, left_out)
+    return directory_stamp(_rows(fd, left_out)) if listed is None else listed.stamp()
 
 
-def _left_out(directory: bytes, hidden: Collection[bytes]) -> Collection[bytes]:
+def names_left_out(directory: bytes, hidden: Collection[bytes]) -> Collection[bytes]:
     """The names in a directory that do not count."""
     if directory and not hidden:
         return ()

@@ -23,8 +23,10 @@ from p2psync.format.limits import DEPTH_MAX, INT64_MAX, LISTING_ENTRIES_MAX
 from p2psync.format.paths import join
 from p2psync.format.reserved import RESERVED_NAMES, TEMPORARY_PREFIX
 from p2psync.rules.filter import Filter
+from p2psync.tree.checker import names_left_out
+from p2psync.tree.listed import Listed
 from p2psync.tree.report import Report
-from p2psync.tree.stamp import Row
+from p2psync.tree.stamp import DIRECTORY, Row
 
 DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # O_NONBLOCK: a file that has become a pipe since it was listed must not block the walk.
@@ -143,6 +145,27 @@ def list_directory(
     if first < len(rows) and rows[first][0].startswith(TEMPORARY_PREFIX):
         rows = [row for row in rows if not row[0].startswith(TEMPORARY_PREFIX)]
     return rows
+
+
+def pack_directory(
+    fd: int, directory: bytes, rules: Filter, hidden: frozenset[bytes] = frozenset()
+) -> Listed | None:
+    """As `list_directory`, in a third of the time; None where names have to be looked at one by one: some
+    are left out by the rules or for another reason. Raises OSError.
+    """
+    listed = Listed.read(fd, names_left_out(directory, hidden))
+    if listed is None or len(listed.names) > LISTING_ENTRIES_MAX:
+        return None
+    names = listed.names
+    first = bisect_left(names, TEMPORARY_PREFIX)
+    if first < len(names) and names[first].startswith(TEMPORARY_PREFIX):
+        return None
+    if rules.rules:
+        hides = rules.scope(directory).hides
+        kinds = listed.columns.kinds()
+        if any(hides(name, kind == DIRECTORY[0]) for name, kind in zip(names, kinds, strict=True)):
+            return None
+    return listed
 
 
 def count_tree(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sys
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from blake3 import blake3
@@ -101,6 +101,31 @@ class Columns(NamedTuple):
             array("I", [time % _NS for time in mtimes]).tobytes(),
         )
 
+    def rows(self, names: Iterable[bytes]) -> Iterator[Row]:
+        """The same as rows, one for each of the ``names``."""
+        return zip(
+            names,
+            memoryview(self.mode).cast("H"),
+            memoryview(self.size).cast("Q"),
+            _in_ns(self.mtime, self.mtime_ns),
+            _in_ns(self.ctime, self.ctime_ns),
+            memoryview(self.ino).cast("Q"),
+            strict=True,
+        )
+
+    def part(self, place: int) -> Columns:
+        """Of one name only, by its place."""
+        of_2, of_4, of_8 = (slice(place * width, place * width + width) for width in (2, 4, 8))
+        return Columns(
+            self.mode[of_2],
+            self.ino[of_8],
+            self.size[of_8],
+            self.ctime[of_8],
+            self.mtime[of_8],
+            self.ctime_ns[of_4],
+            self.mtime_ns[of_4],
+        )
+
     def kinds(self) -> bytes:
         """A byte for each: `DIRECTORY`, `FILE_OR_LINK` or `OTHER`."""
         return self.mode[_HIGH_BYTE::2].translate(_KINDS)
@@ -144,3 +169,8 @@ def stamp_of(names: Sequence[bytes], columns: Columns) -> bytes:
     if DIRECTORY in kinds:
         columns = columns.without_contents(kinds)
     return blake3(b"".join((_VERSION, len(names).to_bytes(8, "big"), b"\0".join(names), *columns))).digest()
+
+
+def _in_ns(seconds: bytes, ns: bytes) -> list[int]:
+    whole = zip(memoryview(seconds).cast("q"), memoryview(ns).cast("I"), strict=True)
+    return [second * _NS + more for second, more in whole]
