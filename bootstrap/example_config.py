@@ -26,7 +26,7 @@ EXAMPLES = {
     "seeds": '["example.org", "https://example.net/p2psync-seeds"]',
     "seeds-key": f'["{KEY}"]',
     "dns": '"127.0.0.53"',
-    "listen": '"0.0.0.0:8730"',
+    "listen": '"[::]:8730"',
     "advertise": '"mirror.example.org:8730"',
     "metrics": '"127.0.0.1:9730"',
     "source": '["mirror.example.org:8730"]',

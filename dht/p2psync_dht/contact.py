@@ -9,12 +9,12 @@ from __future__ import annotations
 import socket
 from collections import Counter
 from collections.abc import Iterator
-from enum import IntEnum
 from typing import Final
 
 from kademlia.node import Node
 
 from p2psync_dht.keys import ID_SIZE
+from p2psync_dht.scope import Scope, pack_ip, scope_of
 
 Address = tuple[str, int]  # IP address as text, port
 
@@ -22,55 +22,6 @@ PORT_SIZE: Final = 2
 COMPACT_SIZE: Final = {socket.AF_INET: ID_SIZE + 4 + PORT_SIZE, socket.AF_INET6: ID_SIZE + 16 + PORT_SIZE}
 MAX_TOLD: Final = 24  # contacts believed of one answer: k, and a little
 _FAMILY_OF_SIZE: Final = {4: socket.AF_INET, 16: socket.AF_INET6}
-_MAPPED: Final = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96
-
-
-class Scope(IntEnum):
-    """How far an address reaches. A node that tells of addresses nearer than its own is not believed."""
-
-    UNUSABLE = 0
-    LOOPBACK = 1
-    PRIVATE = 2
-    GLOBAL = 3
-
-
-def scope_of(packed: bytes) -> Scope:
-    """The scope of a packed address (4 or 16 bytes). Works on bytes: `ipaddress` takes ten times as long."""
-    if len(packed) == 4:
-        return _scope4(packed)
-    if len(packed) != 16:
-        return Scope.UNUSABLE
-    first = packed[0]
-    if not any(packed[:15]):
-        return Scope.LOOPBACK if packed[15] == 1 else Scope.UNUSABLE
-    # Multicast, link-local (means nothing without an interface) and IPv4 in disguise are no contacts.
-    if first == 0xFF or (first == 0xFE and packed[1] & 0xC0 == 0x80) or packed[:12] == _MAPPED:
-        return Scope.UNUSABLE
-    return Scope.PRIVATE if first & 0xFE == 0xFC else Scope.GLOBAL
-
-
-def _scope4(packed: bytes) -> Scope:
-    first, second = packed[0], packed[1]
-    if first == 127:
-        return Scope.LOOPBACK
-    if first == 0 or first >= 224:
-        return Scope.UNUSABLE
-    private = (
-        first == 10
-        or (first == 172 and second & 0xF0 == 16)
-        or (first == 192 and second == 168)
-        or (first == 169 and second == 254)
-        or (first == 100 and second & 0xC0 == 64)  # RFC 6598, carrier-grade NAT
-    )
-    return Scope.PRIVATE if private else Scope.GLOBAL
-
-
-def pack_ip(ip: str) -> bytes:
-    """4 or 16 bytes; ValueError if `ip` is not a numeric address."""
-    try:
-        return socket.inet_pton(socket.AF_INET6 if ":" in ip else socket.AF_INET, ip)
-    except (OSError, ValueError, TypeError) as error:
-        raise ValueError(f"not an IP address: {ip!r}") from error
 
 
 def pack_address(address: Address) -> bytes:

@@ -17,11 +17,12 @@ from math import inf, sqrt
 from typing import TYPE_CHECKING, Final
 
 from p2psync_dht import wire
-from p2psync_dht.contact import Address, Contact, contacts_told, network_group, pack_ip
+from p2psync_dht.contact import Address, Contact, contacts_told, network_group
 from p2psync_dht.keys import ID_SIZE
 from p2psync_dht.lookup import Lookup
 from p2psync_dht.query import Reply
 from p2psync_dht.routing import KEY_BITS
+from p2psync_dht.scope import pack_ip
 from p2psync_dht.trace import ping_once
 from p2psync_dht.wire import Want, WireError
 
@@ -161,7 +162,8 @@ async def crawl_network(
     targets: int = TARGETS,
     on_node: Callable[[CrawledNode], None] | None = None,
 ) -> list[Crawl]:
-    """Estimate and walk the network of each address family that the node speaks, from its contacts on.
+    """Estimate and walk the network of each address family in which the node knows anybody, from its contacts
+    on.
 
     At most `limit` addresses are asked in each, with at most `rate` queries a second. `on_node` sees each
     node once, as it is found. ValueError if `limit` or `rate` is out of bounds.
@@ -171,7 +173,8 @@ async def crawl_network(
             f"at most {MAX_LIMIT} addresses and {MAX_RATE:.0f} queries a second, and more than none"
         )
     made = []
-    for family in node.protocol.families():
+    families = node.protocol.families()
+    for family in [each for each in families if len(node.protocol.tables[each])] or families[:1]:
         walk = _Walk(node.protocol, family, limit, rate, on_node)
         began = node.protocol.now()
         walk.found.estimate = await measure_size(node, family, targets=targets)

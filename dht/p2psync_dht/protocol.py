@@ -18,7 +18,7 @@ from kademlia.protocol import KademliaProtocol
 from rpcudp.protocol import RPCProtocol
 
 from p2psync_dht.acquaintances import Acquaintances
-from p2psync_dht.contact import Address, Contact, network_group, pack_address, scope_of, unpack_address
+from p2psync_dht.contact import Address, Contact, network_group, pack_address, unpack_address
 from p2psync_dht.counters import Counters, QuietLog
 from p2psync_dht.keys import DOMAIN_CONTACT, PUBLIC_KEY_SIZE, Identity, node_id_of, verify_signature
 from p2psync_dht.query import Query, Reply
@@ -26,6 +26,7 @@ from p2psync_dht.ratelimit import RateLimiter
 from p2psync_dht.reach import Reachability
 from p2psync_dht.routing import ContactTable
 from p2psync_dht.rtt import RttBook
+from p2psync_dht.scope import scope_of
 from p2psync_dht.service import Service
 from p2psync_dht.storage import RecordStore
 from p2psync_dht.tokens import TOKEN_SIZE, TokenMint

@@ -16,12 +16,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from p2psync_dht.acquaintances import Acquaintances
-from p2psync_dht.contact import Address, Contact, Scope, pack_address, pack_ip, scope_of, unpack_address
+from p2psync_dht.contact import Address, Contact, pack_address, unpack_address
 from p2psync_dht.counters import Counters
 from p2psync_dht.keys import ID_SIZE, Identity
 from p2psync_dht.query import Query, Reply
 from p2psync_dht.ratelimit import Bucket
 from p2psync_dht.routing import ContactTable
+from p2psync_dht.scope import Scope, pack_ip, scope_of
 from p2psync_dht.wire import NONCE_SIZE, TRANSACTION_SIZE, Kind, Message, WireError, encode, field
 
 ASKED: Final = 4  # nodes asked for a call back

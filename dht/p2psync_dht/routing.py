@@ -12,8 +12,9 @@ from typing import Final
 
 from kademlia.routing import KBucket, RoutingTable
 
-from p2psync_dht.contact import Address, Contact, network_group, pack_ip
+from p2psync_dht.contact import Address, Contact, network_group
 from p2psync_dht.keys import ID_SIZE
+from p2psync_dht.scope import pack_ip
 
 # Contacts in a bucket, copies of a record, and what a lookup converges on: the Kademlia paper's value.
 K: Final = 20

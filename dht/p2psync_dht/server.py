@@ -13,13 +13,15 @@ from typing import Any, Final
 
 from kademlia.network import Server
 
-from p2psync_dht.contact import Address, Contact, pack_ip
+from p2psync_dht.contact import Address, Contact
 from p2psync_dht.join import JoinLookup
 from p2psync_dht.keys import Identity
 from p2psync_dht.lookup import ALPHA, Lookup
 from p2psync_dht.protocol import DhtProtocol
 from p2psync_dht.query import Answer
 from p2psync_dht.routing import KEY_BITS, K
+from p2psync_dht.scope import pack_ip
+from p2psync_dht.sockets import family_of, open_sockets
 from p2psync_dht.storage import MAX_RECORDS, RecordStore
 
 RESOLVE_TIMEOUT: Final = 3.0  # seconds for a bootstrap name; other addresses do not wait for it
@@ -30,9 +32,10 @@ MAX_BOOTSTRAP: Final = 16  # addresses asked at once
 CLIENT_ALPHA: Final = 8  # queries under way while a client joins: somebody waits for it, and it does so often
 # Nodes that a lookup into a far bucket converges on: contacts for a start, more come by themselves.
 FILL_COUNT: Final = 3
-SOCKET_BUFFER: Final = 1024 * 1024  # bytes: a second of bulk stores while the event loop is busy
-ANY_IPV4: Final = "0.0.0.0"  # noqa: S104  # bound only for who asks for "::"
-PORT_TRIES: Final = 16  # to find a port that is free for IPv4 and IPv6
+FAMILY_GRACE: Final = 0.5
+"""Seconds that nobody has to answer in one address family once the network was joined in the other: a way
+that leads nowhere is common with IPv6.
+"""
 
 
 class DhtServer(Server):  # type: ignore[misc]  # kademlia has no type hints, so its classes are Any
@@ -69,6 +72,8 @@ class DhtServer(Server):  # type: ignore[misc]  # kademlia has no type hints, so
         self.unheard: dict[Address, str] = {}
         """Of the addresses that the last `bootstrap` was given: where nobody has answered, and what is wrong.
         """
+        self._asked: set[Address] = set()
+        """Those of them of which an address was asked."""
 
     def _create_protocol(self) -> DhtProtocol:
         return self.protocol_class(self.identity, self.storage, **self._settings)
@@ -76,7 +81,7 @@ class DhtServer(Server):  # type: ignore[misc]  # kademlia has no type hints, so
     async def listen(self, port: int, interface: str = "::") -> Address:
         """Open the sockets: IPv6 and IPv4 on one port for "::", else one. OSError if that fails."""
         loop = asyncio.get_running_loop()
-        for sock in open_sockets(interface, port):
+        for sock in open_sockets(interface, port):  # The last names both.
             await loop.create_datagram_endpoint(lambda: self.protocol, sock=sock)
             bound: Address = sock.getsockname()[:2]
         return bound
@@ -104,6 +109,7 @@ class DhtServer(Server):  # type: ignore[misc]  # kademlia has no type hints, so
         families = protocol.families()
         asked = list(dict.fromkeys(addrs))[:MAX_BOOTSTRAP]
         self.unheard = dict.fromkeys(asked, SILENT)
+        self._asked.clear()
         own_id = self.identity.node_id
         lookups = {
             family: JoinLookup(
@@ -127,20 +133,42 @@ class DhtServer(Server):  # type: ignore[misc]  # kademlia has no type hints, so
         async with asyncio.TaskGroup() as group:
             resolving = [group.create_task(self._resolve(name, lookups)) for name in names]
             running = [group.create_task(lookup.run()) for lookup in lookups.values()]
-            await asyncio.wait(running) if running else None
+            await self._joined(dict(zip(running, lookups.values(), strict=True)))
             for task in resolving:
                 task.cancel()
         await asyncio.gather(*(self.fill(family) for family in families))
         return sum(len(protocol.tables[family]) for family in families)
 
+    async def _joined(self, running: dict[asyncio.Task[Any], JoinLookup]) -> None:
+        """Wait for the end of the lookups; not for one in a family in which nobody answers, once another has
+        found somebody.
+        """
+        pending = set(running)
+        while pending:
+            found = any(lookup.answered for task, lookup in running.items() if task not in pending)
+            done, pending = await asyncio.wait(
+                pending, timeout=FAMILY_GRACE if found else None, return_when=asyncio.FIRST_COMPLETED
+            )
+            if not done:
+                silent = {task for task in pending if not running[task].answered}
+                for task in silent:
+                    task.cancel()
+                pending -= silent
+                if pending:
+                    await asyncio.wait(pending)
+                return
+
     def _add_address(
         self, lookups: dict[socket.AddressFamily, JoinLookup], address: Address, given: Address
     ) -> None:
         """Ask at an address, which ``given`` stands for."""
-        lookup = lookups.get(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
+        lookup = lookups.get(family_of(address[0]))
         if lookup is None:
-            self.unheard[given] = OTHER_FAMILY
+            if given not in self._asked:
+                self.unheard[given] = OTHER_FAMILY
         elif 0 < address[1] < 65536:
+            self._asked.add(given)
+            self.unheard[given] = SILENT
             lookup.ask_address(address, lambda: self.unheard.pop(given, None))
 
     async def _resolve(self, name: Address, lookups: dict[socket.AddressFamily, JoinLookup]) -> None:
@@ -159,7 +187,7 @@ class DhtServer(Server):  # type: ignore[misc]  # kademlia has no type hints, so
                 self.unheard[name] = f"{UNRESOLVED}: {getattr(error, 'strerror', None) or error}"
             if not found:
                 self.protocol.counters.events["unresolved"] += 1
-            for address in {entry[4][:2] for entry in found}:
+            for address in sorted({entry[4][:2] for entry in found}):
                 self._add_address(lookups, address, name)
         finally:
             for lookup in lookups.values():
@@ -199,34 +227,3 @@ class DhtServer(Server):  # type: ignore[misc]  # kademlia has no type hints, so
             (1 << low_bits) - 1
         )
         return chosen.to_bytes(KEY_BITS // 8, "big")
-
-
-def open_sockets(interface: str, port: int) -> list[socket.socket]:
-    """Bound UDP sockets, that of `interface` last; for "::" an IPv4 one on the same port first. OSError."""
-    if interface != "::":
-        return [_bind(socket.AF_INET6 if ":" in interface else socket.AF_INET, interface, port)]
-    for attempt in range(PORT_TRIES):
-        first = _bind(socket.AF_INET6, interface, port)
-        try:
-            second = _bind(socket.AF_INET, ANY_IPV4, first.getsockname()[1])
-        except OSError:
-            first.close()
-            if port or attempt == PORT_TRIES - 1:
-                raise
-        else:
-            return [second, first]
-    raise OSError("no port is free for both IPv4 and IPv6")
-
-
-def _bind(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_DGRAM)
-    try:
-        sock.setblocking(False)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER)
-        sock.bind((host, port))
-    except BaseException:
-        sock.close()
-        raise
-    return sock

@@ -17,10 +17,11 @@ from typing import Any, Final
 
 from kademlia.storage import IStorage
 
-from p2psync_dht.contact import network_group, pack_ip
+from p2psync_dht.contact import network_group
 from p2psync_dht.form import RecordError
 from p2psync_dht.holder_record import TAG_HOLDER, HolderRecord
 from p2psync_dht.records import TAG_HEAD, Head
+from p2psync_dht.scope import may_claim, pack_ip
 from p2psync_dht.wire import Status
 
 MAX_RECORDS: Final = 100_000  # 30 MB
@@ -91,8 +92,8 @@ class RecordStore(IStorage):  # type: ignore[misc]  # kademlia has no type hints
     def put(self, raw: bytes, *, source: int = 0, sender_ip: str | None = None) -> Status:
         """Check a record and keep it if it is better than what is held.
 
-        `source` is the network that pays for it. With `sender_ip`, IP endpoints must be that address:
-        nobody announces somebody else.
+        `source` is the network that pays for it. With `sender_ip`, IP endpoints must be that address, and
+        perhaps one of the other family (`scope.may_claim`): nobody announces somebody else.
         """
         if type(raw) is not bytes or len(raw) < 2:
             return Status.REFUSED
@@ -163,8 +164,8 @@ class RecordStore(IStorage):  # type: ignore[misc]  # kademlia has no type hints
 
         A withdrawal announces nobody: its node may have another address by now.
         """
-        elsewhere = any(place.ip not in ("", sender_ip) for place in record.endpoints)
-        if sender_ip is not None and elsewhere and not record.withdrawn:
+        places = [place.ip for place in record.endpoints]
+        if sender_ip is not None and not record.withdrawn and not may_claim(places, sender_ip):
             raise RecordError("a holder record that announces somebody else")
         record.verify(int(self._clock()))
 

@@ -25,6 +25,8 @@ from p2psync.errors import UsageError
 if TYPE_CHECKING:
     from pathlib import Path
 
+EVERYWHERE: Final = "::"
+"""Where a node listens unless told otherwise: all addresses of both families (`p2psync_dht.sockets`)."""
 DEFAULT_PORT: Final = 8730
 """Of a node, UDP and TCP, where none is said."""
 SYSTEM_FILE: Final = "/etc/p2psync.toml"

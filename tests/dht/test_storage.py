@@ -77,6 +77,33 @@ def test_an_endpoint_must_be_the_senders() -> None:
     assert kept.put(holder(1).raw, sender_ip="192.0.2.1") == Status.STORED
 
 
+@pytest.mark.parametrize(
+    ("sender", "places", "status"),
+    [
+        ("192.0.2.1", ("192.0.2.1", "2001:db8::1"), Status.STORED),
+        ("2001:db8::1", ("192.0.2.1", "2001:db8::1"), Status.STORED),
+        ("192.0.2.1", ("2001:db8::1",), Status.REFUSED),
+        ("192.0.2.1", ("192.0.2.1", "192.0.2.9"), Status.REFUSED),
+        ("192.0.2.1", ("192.0.2.1", "::1"), Status.REFUSED),
+        ("192.0.2.1", ("192.0.2.1", "fd00::1"), Status.REFUSED),
+        ("192.168.0.1", ("192.168.0.1", "2001:db8::1"), Status.REFUSED),
+        ("192.0.2.1", ("192.0.2.1", "2001:db8::1", "2001:db8::2"), Status.REFUSED),
+    ],
+)
+def test_one_endpoint_more_may_be_of_the_other_family(
+    sender: str, places: tuple[str, ...], status: Status
+) -> None:
+    record = HolderRecord.sign(
+        identity(1),
+        KEY,
+        endpoints=[Endpoint(ip, 8730) for ip in places],
+        issued=NOW,
+        expires=NOW + 3600,
+        role=HolderRole.PEER,
+    )
+    assert store().put(record.raw, sender_ip=sender) == status
+
+
 def test_storing_again_never_moves_a_signed_expiry() -> None:
     clock = Clock()
     kept = store(clock)

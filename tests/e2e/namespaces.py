@@ -85,6 +85,12 @@ class Host(Network):
         where = self.router if on_router else self.namespace
         command("ip", "netns", "exec", where, "nft", "-f", "-", stdin=rules)
 
+    def switch_ipv6_off(self) -> None:
+        """As an administrator does (sysctl)."""
+        everywhere = "/proc/sys/net/ipv6/conf/*/disable_ipv6"
+        inside = ["ip", "netns", "exec", self.namespace, "sh", "-c"]
+        command(*inside, f"for each in {everywhere}; do echo 1 > $each; done")
+
     def start(self, *args: object, bootstrap: Host | None = None) -> Node:
         """Run a node here on p2psync's own port."""
         return self.node("node", *args, *self._joined(bootstrap), listen=LISTEN)
@@ -115,16 +121,24 @@ class Internet:
         self._inside(self._middle, "link", "add", "bridge", "type", "bridge")
         self._inside(self._middle, "link", "set", "bridge", "up")
 
-    def host(self, address: str, *, behind_nat: bool = False) -> Host:
-        """A host that others see at ``address``: its own, or that of the NAT before it."""
+    def host(self, address: str, *, behind_nat: bool = False, ipv6: str = "") -> Host:
+        """A host that others see at ``address``: its own, or that of the NAT before it; and at an address of
+        ``ipv6``. One of the two may be empty.
+        """
         outer = self._namespace()
         port = f"port{self._count}"
         self._wire(self._middle, port, outer, "public")
         self._inside(self._middle, "link", "set", port, "master", "bridge")
-        self._inside(outer, "address", "add", f"{address}/32", "dev", "public")
-        self._inside(outer, "route", "add", "default", "dev", "public")  # Everybody is on this link.
+        # Everybody is on this link.
+        if address:
+            self._inside(outer, "address", "add", f"{address}/32", "dev", "public")
+            self._inside(outer, "route", "add", "default", "dev", "public")
+        if ipv6:
+            # Nobody else can have it, so that there is nothing to wait for (RFC 4862, section 5.4).
+            self._inside(outer, "address", "add", f"{ipv6}/128", "dev", "public", "nodad")
+            self._inside(outer, "-6", "route", "add", "default", "dev", "public")
         inner = self._behind(outer) if behind_nat else outer
-        made = Host(self._path / address, inner, address, outer)
+        made = Host(self._path / (address or ipv6.replace(":", ".")), inner, address, outer)
         self._stack.callback(made.close)
         return made
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 from tests.node.simulator import Publisher, identity
 
-from p2psync.daemon import announce, gossip, withdrawals
+from p2psync.daemon import announce, gossip, place, withdrawals
 from p2psync.daemon.announce import Announcer
 from p2psync.daemon.losses import Loss
 from p2psync.errors import NetworkError
@@ -193,6 +193,7 @@ def announcing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]
     monkeypatch.setattr(gossip, "PeerSource", Told)
     monkeypatch.setattr(withdrawal, "PeerSource", Told)
     monkeypatch.setattr(gossip, "local_address", local_to("192.0.2.7"))
+    monkeypatch.setattr(place, "own_address", lambda _: None)
     monkeypatch.setattr(Told, "log", [])
     monkeypatch.setattr(Told, "lists", [])
     made = Bench(folder, clock)

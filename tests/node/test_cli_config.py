@@ -220,7 +220,7 @@ def test_filter_rules_keep_the_order_of_the_command_line(probe_run: Any) -> None
 @pytest.mark.parametrize(
     ("words", "field", "value"),
     [
-        ("--listen :9", "listen", Address("0.0.0.0", 9)),
+        ("--listen :9", "listen", Address("::", 9)),
         ("--listen [::]:9", "listen", Address("::", 9)),
         ("--listen host", "listen", Address("host", 8730)),
         ("--source https://x/y --source h:1 --source i", "sources", ("https://x/y", "h:1", "i:8730")),

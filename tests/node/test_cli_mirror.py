@@ -31,7 +31,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("words", "config", "listen"),
     [
-        ([], "", ("0.0.0.0", 0)),
+        ([], "", ("::", 0)),
         (["--listen", "127.0.0.1:0"], "", ("127.0.0.1", 0)),
         (["--listen", "127.0.0.1:4711"], "", ("127.0.0.1", 4711)),
         ([], '[mirror]\nlisten = "127.0.0.1:8730"\n', ("127.0.0.1", 0)),

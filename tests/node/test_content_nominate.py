@@ -11,9 +11,9 @@ import pytest
 from tests.node.wire_support import Served, says, scripted, served
 
 from p2psync.content.library import HOLDERS_PER_ADDRESS_MAX
-from p2psync.content.nominate import plain_ip
 from p2psync.content.server import ContentServer
 from p2psync.errors import NetworkError
+from p2psync.network.here import plain_ip
 from p2psync.sources.node import PeerSource
 from p2psync.sources.source import Busy
 from p2psync_dht import Endpoint, HolderRecord, HolderRole, Identity, holders_key
@@ -95,6 +95,22 @@ async def test_records_that_are_not_right(
     with pytest.raises(NetworkError, match="413"):
         await peer.nominate(node.archive, b"x" * 1000)
     assert await peer.holders(node.archive) == []
+
+
+async def test_one_address_more_may_be_of_the_other_family(
+    node: Served, peer: PeerSource, other: tuple[Identity, ContentServer]
+) -> None:
+    """It may not be reachable from here; where the request came from is tried all the same."""
+    identity, server = other
+    here = Endpoint(*server.address)
+    raw = record(identity, node.archive, here, Endpoint("::1", 9))
+    await peer.nominate(node.archive, raw)
+    assert await peer.holders(node.archive) == [raw]
+    for far in ("2001:db8::1", "fd00::1"):
+        with pytest.raises(NetworkError, match="refuses"):
+            await peer.nominate(node.archive, record(identity, node.archive, here, Endpoint(far, 9)))
+    with pytest.raises(NetworkError, match="refuses"):
+        await peer.nominate(node.archive, record(identity, node.archive, Endpoint("::1", 9)))
 
 
 async def test_whoever_answers_with_another_key_is_not_listed(

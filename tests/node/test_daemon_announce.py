@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import socket
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from tests.node.announce_bench import START, Bench, Told, announcing
 from tests.node.simulator import Publisher, identity
 
+from p2psync.daemon import place
 from p2psync.daemon.announce import HEAD_ROUND, LIFETIME, RENEW, RETRY
 from p2psync.daemon.gossip import TOLD_MAX
 from p2psync.daemon.losses import Loss
@@ -201,6 +203,51 @@ async def test_where_others_reach_us(
     await bench.build(listen, advertise).round()
     endpoint = HolderRecord.decode(bench.dht.holders[0]).endpoints[0]
     assert endpoint in (expected, Endpoint("::1", expected.port))
+
+
+@pytest.mark.parametrize(
+    ("listen", "observed", "own", "expected"),
+    [
+        ("::", {4: "192.0.2.7", 6: "2001:db8::7"}, {}, ["192.0.2.7", "2001:db8::7"]),
+        ("::", {4: "192.0.2.7"}, {6: "2001:db8::9"}, ["192.0.2.7", "2001:db8::9"]),
+        ("::", {4: "192.0.2.7"}, {4: "192.168.1.2", 6: "fe80::9"}, ["192.0.2.7"]),
+        ("::", {4: "192.168.1.7"}, {6: "2001:db8::9"}, ["192.168.1.7"]),
+        ("::", {}, {4: "192.0.2.8", 6: "2001:db8::8"}, ["192.0.2.8", "2001:db8::8"]),
+        ("::", {6: "2001:db8::7"}, {}, ["2001:db8::7"]),
+        ("0.0.0.0", {4: "192.0.2.7", 6: "2001:db8::7"}, {6: "2001:db8::7"}, ["192.0.2.7"]),
+        ("127.0.0.1", {4: "192.0.2.7", 6: "2001:db8::7"}, {}, ["127.0.0.1"]),
+    ],
+)
+async def test_a_record_names_an_address_of_each_family(
+    monkeypatch: pytest.MonkeyPatch,
+    listen: str,
+    observed: dict[int, str],
+    own: dict[int, str],
+    expected: list[str],
+) -> None:
+    numbers = {socket.AF_INET: 4, socket.AF_INET6: 6}
+    monkeypatch.setattr(place, "own_address", lambda family: own.get(numbers[family]))
+    made = place.Place(lambda family: observed.get(numbers[family]), (listen, 9), None)
+    assert await made.endpoints() == [Endpoint(ip, 9) for ip in expected]
+
+
+async def test_an_address_that_becomes_known_later_is_announced_soon(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = {socket.AF_INET: "192.168.1.2", socket.AF_INET6: "2001:db8::8"}
+    monkeypatch.setattr(place, "own_address", own.get)
+    bench.tree("publish", bench.publish())
+    bench.dht.observed = None
+    announcer = bench.build(("::", 8730))
+    pauses = []
+    for _ in range(3):
+        pauses.append(await announcer.round())
+        bench.clock.now += pauses[-1]
+    assert pauses[0] < pauses[1] < pauses[2] <= RETRY * 8
+    bench.dht.observed = ("192.0.2.9", 1)
+    await announcer.round()
+    places = [[place.ip for place in HolderRecord.decode(raw).endpoints] for raw in bench.dht.holders]
+    assert places == [["2001:db8::8"]] * 3 + [["192.0.2.9", "2001:db8::8"]]
 
 
 async def test_holders_are_told_and_asked(bench: Bench) -> None:

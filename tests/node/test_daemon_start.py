@@ -71,8 +71,8 @@ async def test_files_are_served_before_anybody_in_the_network_has_answered(state
     """Whom it knows is silent: a test of reachability and a join among the dead take seconds."""
     ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
-    def said(listen: str, node: str, metrics: str | None) -> None:
-        ready.set_result(listen)
+    def said(listen: Sequence[str], node: str, metrics: str | None) -> None:
+        ready.set_result(listen[0])
 
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as mute:
         mute.bind(("127.0.0.1", 0))

@@ -17,7 +17,6 @@ from p2psync.cli.types import (
     ADDRESS,
     BOOTSTRAP,
     DNS_SERVER,
-    EVERYWHERE,
     LISTEN,
     METRICS,
     RULE,
@@ -28,7 +27,7 @@ from p2psync.cli.types import (
     BareHost,
     PathType,
 )
-from p2psync.config import DEFAULT_PORT
+from p2psync.config import DEFAULT_PORT, EVERYWHERE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,8 +38,8 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-NODE_LISTEN = f"{EVERYWHERE}:{DEFAULT_PORT}"
-FETCH_LISTEN = f"{EVERYWHERE}:0"
+NODE_LISTEN = f"[{EVERYWHERE}]:{DEFAULT_PORT}"
+FETCH_LISTEN = f"[{EVERYWHERE}]:0"
 """Port 0: a fetch may run beside a node."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from p2psync.text import count, duration, rate, share, size
@@ -15,9 +16,11 @@ if TYPE_CHECKING:
 def ready(out: Output) -> Ready:
     """What to call when a node serves."""
 
-    def say(listen: str, node: str, metrics: str | None) -> None:
-        out.event("ready", listen=listen, node=node, **({} if metrics is None else {"metrics": metrics}))
-        out.say(f"node {node} serves at {listen}" + ("" if metrics is None else f", metrics at {metrics}"))
+    def say(listen: Sequence[str], node: str, metrics: str | None) -> None:
+        further = {} if metrics is None else {"metrics": metrics}
+        out.event("ready", listen=listen[0], addresses=list(listen), node=node, **further)
+        where = " and ".join(listen)
+        out.say(f"node {node} serves at {where}" + ("" if metrics is None else f", metrics at {metrics}"))
 
     return say
 

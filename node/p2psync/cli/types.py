@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 import click
 
 from p2psync.cli.units import parse_rate, parse_seconds
-from p2psync.config import DEFAULT_PORT
+from p2psync.config import DEFAULT_PORT, EVERYWHERE
 from p2psync.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ else:  # Generic only since click 8.4.
 
 METRICS_PORT = 9730
 THIS_MACHINE = "127.0.0.1"
-EVERYWHERE = "0.0.0.0"  # noqa: S104 - a node is there to be reached
 
 
 class Address(NamedTuple):
@@ -109,8 +108,8 @@ def parse_dns_server(text: str) -> str:
 
 
 def parse_listen(text: str) -> Address:
-    """As an address; ``:PORT`` alone listens everywhere."""
-    return parse_address(f"{EVERYWHERE}{text}" if text.startswith(":") else text)
+    """As an address; ``:PORT`` alone listens everywhere, as ``[::]:PORT`` does."""
+    return parse_address(f"[{EVERYWHERE}]{text}" if text.startswith(":") else text)
 
 
 def parse_source(text: str) -> str:

@@ -18,9 +18,9 @@ from aiohttp.web import BaseRequest, StreamResponse
 
 from p2psync.content.admission import Admission, Ticket
 from p2psync.content.bulk import Bulk
-from p2psync.content.nominate import plain_ip
 from p2psync.content.request import END, HEAD_BYTES_MAX, NOT_PLAIN, parse_request
 from p2psync.content.send import SEND_TIMEOUT
+from p2psync.network.here import client_of
 
 HELD_MAX: Final = 64 << 10
 """Bytes of requests behind the one that is being answered, after which no more are read."""
@@ -67,7 +67,7 @@ class Door(asyncio.Protocol):
         self._transport = made
         if self._ticket is None:
             peer = made.get_extra_info("peername")
-            self._ticket = self._house.admission.admit(plain_ip(peer[0]) if peer else "")
+            self._ticket = self._house.admission.admit(client_of(peer[0]) if peer else "")
             if self._ticket is None:
                 made.abort()
                 return

@@ -21,6 +21,7 @@ from p2psync.content.objects import Objects
 from p2psync.content.partial import PartialObjects
 from p2psync.errors import FormatError, TrustError
 from p2psync.format.head import decode_head
+from p2psync.network.here import client_of
 from p2psync.sources.wire import Have, Row
 from p2psync.state import State
 from p2psync.state.trees import Located
@@ -185,9 +186,9 @@ class StateLibrary:
             if holders.of_node(archive, record.node_key) is not None:
                 holders.keep(archive, record)
             return True
-        addresses = {endpoint.ip for endpoint in record.endpoints}
+        clients = _clients(record)
         others = holders.records(archive, self._clock())
-        same = [each for each in others if each.node_key != record.node_key and _shares(each, addresses)]
+        same = [each for each in others if each.node_key != record.node_key and clients & _clients(each)]
         if len(same) >= HOLDERS_PER_ADDRESS_MAX:
             # Who has left makes room for who comes, and else counts: one address could fill the list by
             # coming and leaving under ever new names.
@@ -203,5 +204,6 @@ class StateLibrary:
         return None if root is None else find(self._objects, root, b"/".join(path))
 
 
-def _shares(record: HolderRecord, addresses: set[str]) -> bool:
-    return any(endpoint.ip and endpoint.ip in addresses for endpoint in record.endpoints)
+def _clients(record: HolderRecord) -> set[str]:
+    """Whose the addresses of a holder are."""
+    return {client_of(endpoint.ip) for endpoint in record.endpoints if endpoint.ip}

@@ -1,28 +1,29 @@
 """Holders that nominate themselves: what is checked before their record is kept and re-shared.
 
-The record must be signed by its node for this archive and be current; every endpoint must be the address
-that the request came from; and a node with the record's key must answer there. So nobody can list somebody
-else's address, and a list holds only nodes that were reachable once. One that takes back what its node said
-before needs the signature alone.
+The record must be signed by its node for this archive and be current; an endpoint must be the address that
+the request came from, and a node with the record's key must answer there. So nobody can list somebody else's
+address, and a list holds only nodes that were reachable once. One endpoint more may be of the other address
+family. One that takes back what its node said before needs the signature alone.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import time
 from collections.abc import Callable
 from typing import Final
 
 from p2psync.content.interface import Library
 from p2psync.errors import P2psyncError
+from p2psync.network.here import client_of, plain_ip
 from p2psync.sources.node import PeerSource
 from p2psync_dht import Endpoint, HolderRecord, RecordError, holders_key
+from p2psync_dht.scope import may_claim
 
 CALLBACKS_MAX: Final = 16
 """Call-backs under way at once: bounds sockets and memory that nominations can take."""
 CALLBACKS_PER_ADDRESS: Final = 1
-"""Of one address, which pays with its own connections for each."""
+"""Of one client (``network.here.client_of``), which pays with its own connections for each."""
 CALLBACK_TIMEOUT: Final = 5.0
 """Seconds for a node to be reached and to say who it is."""
 
@@ -33,13 +34,6 @@ class Refused(Exception):
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
         self.status = status
-
-
-def plain_ip(text: str) -> str:
-    """One spelling for an address: IPv4 that came through an IPv6 socket is IPv4; scope ids are left out."""
-    address = ipaddress.ip_address(text.partition("%")[0])
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return str(mapped or address)
 
 
 class Nominations:
@@ -67,7 +61,8 @@ class Nominations:
             return
         if not record.withdrawn:
             for endpoint in dict.fromkeys(record.endpoints):
-                await self._call_back(endpoint, record.node_key, address)
+                if endpoint.ip == address:  # One of the other family may not be reachable from here at all.
+                    await self._call_back(endpoint, record.node_key, address)
         if not await asyncio.to_thread(self._library.keep_holder, archive, record):
             raise Refused(429, "too many holders of this address are listed already")
 
@@ -88,16 +83,17 @@ class Nominations:
         if record.node_key == self._own_key:
             raise Refused(400, "that is this node itself")
         # To leave, the node's signature is enough, from wherever it comes.
-        elsewhere = any(endpoint.ip != address for endpoint in record.endpoints)
-        if elsewhere and not record.withdrawn:
+        places = [endpoint.ip for endpoint in record.endpoints]
+        own = "" not in places and may_claim(places, address)
+        if not own and not record.withdrawn:
             raise Refused(403, f"an endpoint is not the address that this came from ({address})")
         return record, known
 
     async def _call_back(self, endpoint: Endpoint, key: bytes, address: str) -> None:
-        under_way = self._under_way
-        if sum(under_way.values()) >= CALLBACKS_MAX or under_way.get(address, 0) >= CALLBACKS_PER_ADDRESS:
+        under_way, client = self._under_way, client_of(address)
+        if sum(under_way.values()) >= CALLBACKS_MAX or under_way.get(client, 0) >= CALLBACKS_PER_ADDRESS:
             raise Refused(429, "too many nominations are being checked")
-        under_way[address] = under_way.get(address, 0) + 1
+        under_way[client] = under_way.get(client, 0) + 1
         source = PeerSource(
             str(endpoint), connections=1, connect_timeout=self._timeout, idle_timeout=self._timeout
         )
@@ -108,8 +104,8 @@ class Nominations:
             raise Refused(403, f"no node was reached at {endpoint}: {error}") from None
         finally:
             await source.close()
-            under_way[address] -= 1
-            if not under_way[address]:
-                del under_way[address]
+            under_way[client] -= 1
+            if not under_way[client]:
+                del under_way[client]
         if info.key != key:
             raise Refused(403, f"another node answers at {endpoint}")

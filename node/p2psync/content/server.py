@@ -10,7 +10,7 @@ import asyncio
 import importlib.metadata
 import logging
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final, cast
@@ -29,6 +29,7 @@ from p2psync.content.bulk import THREADS, Bulk
 from p2psync.content.counters import Counters
 from p2psync.content.door import Answered, Door, House, come_back
 from p2psync.content.interface import Library
+from p2psync.content.listening import listening
 from p2psync.content.nominate import CALLBACK_TIMEOUT, Nominations
 from p2psync.content.pages import Pages
 from p2psync.errors import FormatError, NetworkError
@@ -109,13 +110,13 @@ class ContentServer:
     def __init__(
         self,
         runner: web.AppRunner,
-        server: asyncio.Server,
+        servers: Sequence[asyncio.Server],
         house: House,
         counters: Counters,
         library: Library,
     ) -> None:
         self._runner = runner
-        self._server = server
+        self._servers = servers
         self._house = house
         self.counters = counters
         self._resting = asyncio.create_task(_rest(library))
@@ -136,7 +137,7 @@ class ContentServer:
         callback_timeout: float = CALLBACK_TIMEOUT,
         bulk_threads: int = THREADS,
     ) -> ContentServer:
-        """Listen at ``host`` (an IP address) and ``port`` (0: the kernel picks one).
+        """Listen at ``host`` (an IP address; "::" is everywhere) and ``port`` (0: the kernel picks one).
 
         Raises NetworkError: the address cannot be listened at.
         """
@@ -169,15 +170,11 @@ class ContentServer:
             keepalive_timeout,
         )
         try:
-            loop = asyncio.get_running_loop()
-            server = await loop.create_server(partial(Door, house), host, port, backlog=256)
-        except OSError as error:
+            servers = await listening(partial(Door, house), host, port)
+        except NetworkError:
             await runner.cleanup()
-            raise NetworkError(
-                f"cannot listen at {host} port {port}: {error.strerror or error}; "
-                "choose another address with --listen"
-            ) from None
-        return cls(runner, server, house, counters, library)
+            raise
+        return cls(runner, servers, house, counters, library)
 
     @property
     def connections(self) -> int:
@@ -196,15 +193,17 @@ class ContentServer:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where it listens."""
-        host, port = self._server.sockets[0].getsockname()[:2]
+        """Where it listens; everywhere is "::", or "0.0.0.0" where there is IPv4 alone."""
+        host, port = self._servers[-1].sockets[0].getsockname()[:2]
         return host, port
 
     async def close(self) -> None:
         """Stop listening, let responses under way end for ``SHUTDOWN_TIMEOUT``, then close the
         connections."""
-        self._server.close()
+        for server in self._servers:
+            server.close()
         self._resting.cancel()
         await asyncio.gather(self._house.bulk.close(SHUTDOWN_TIMEOUT), self._runner.cleanup())
         self._house.admission.close()
-        await self._server.wait_closed()
+        for server in self._servers:
+            await server.wait_closed()

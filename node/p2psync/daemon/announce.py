@@ -10,7 +10,7 @@ import asyncio
 import random
 import socket
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, NamedTuple
@@ -19,6 +19,7 @@ from p2psync.daemon.company import Company, company
 from p2psync.daemon.gossip import Gossip
 from p2psync.daemon.losses import Loss
 from p2psync.daemon.mirrors import peers_of
+from p2psync.daemon.place import Place
 from p2psync.daemon.withdrawals import Withdrawals
 from p2psync.errors import show_path
 from p2psync.format.coverage import Coverage
@@ -55,6 +56,8 @@ class Announced:
     head_alone: int = 0
     """How often in a row nobody else took the head."""
     holder_alone: int = 0
+    narrow: int = 0
+    """How often in a row the holder record lacked an address that may become known."""
 
 
 class _Due(NamedTuple):
@@ -76,21 +79,17 @@ class Announcer:
         state: State,
         identity: Identity,
         network: Network,
-        observed: Callable[[], str | None],
+        observed: Callable[[socket.AddressFamily], str | None],
         listen: tuple[str, int],
         advertise: tuple[str, int] | None,
         warn: Callable[[str], None],
         losses: Callable[[], Mapping[int, Loss]] = dict,
     ) -> None:
-        """``observed`` gives our IP address as others see it; ``listen`` is where the content server is,
-        ``advertise`` where others reach it, if that differs; ``losses`` what trees no longer have.
-        """
+        """The next three are ``place.Place``'s; ``losses`` is what trees no longer have."""
         self._state = state
         self._identity = identity
         self._network = network
-        self._observed = observed
-        self._listen = listen
-        self._advertise = advertise
+        self._place = Place(observed, listen, advertise)
         self._warn = warn
         self._losses = losses
         self._announced: dict[bytes, Announced] = {}
@@ -102,7 +101,7 @@ class Announcer:
         self.company = Company()
         """The other holders, as of the last round."""
         self._random = random.Random()  # noqa: S311 - spreads load, guards nothing
-        self._unreached: Endpoint | None = None
+        self._unreached: list[Endpoint] | None = None
         """Where others could not reach us, when they last tried."""
         self._gossip = Gossip(state, identity.public_key, self._random)
         self._withdrawals = Withdrawals(state, identity, network, self._gossip)
@@ -224,26 +223,27 @@ class Announcer:
 
     async def _announce_holders(self, due: list[_Due]) -> None:
         """Say what is here, of several archives."""
-        endpoint = await self._endpoint(due)
-        if endpoint is None:
+        endpoints = await self._endpoints(due)
+        if not endpoints:
             for one in due:  # Nobody has told us yet at which address we are seen.
                 one.said.renew_at = time.monotonic() + RETRY
             return
-        await off_loop(partial(self._state.tell_address, str(endpoint)))
+        await off_loop(partial(self._state.tell_address, str(endpoints[0])))
         # Kept before anybody has them: who is stopped meanwhile knows what to take back.
-        records = await off_loop(lambda: {one.archive: self._record(one, endpoint) for one in due})
+        records = await off_loop(lambda: {one.archive: self._record(one, endpoints) for one in due})
         for one in due:
             self._withdrawals.note(one.archive, in_dht=False)
             await self._gossip.keep(one.archive, await self._network.get_holders(holders_key(one.archive)))
             # They try to reach us, and what nobody can reach is not worth announcing to the world.
             await self._gossip.tell(one.archive, None, records[one.archive], one.given)
         if self._gossip.unreachable:
-            if self._unreached != endpoint:  # Said once, not at each try.
+            if self._unreached != endpoints:  # Said once, not at each try.
                 self._warn(
-                    f"no other node could reach this one at {endpoint}: open or forward that port, or say "
-                    "where others reach it with --advertise; until then nothing is announced"
+                    f"no other node could reach this one at {' or '.join(map(str, endpoints))}: open or "
+                    "forward that port, or say where others reach it with --advertise; until then nothing is "
+                    "announced"
                 )
-            self._unreached = endpoint
+            self._unreached = endpoints
             copies = {record.raw: 0 for record in records.values()}
         else:
             self._unreached = None
@@ -251,27 +251,31 @@ class Announcer:
                 self._withdrawals.note(one.archive, in_dht=True)
             copies = await self._network.announce([record.raw for record in records.values()])
         for one in due:
-            self._noted(one, copies.get(records[one.archive].raw, 0))
+            record = records[one.archive]
+            self._noted(one, record, copies.get(record.raw, 0))
 
-    def _noted(self, due: _Due, copies: int) -> None:
+    def _noted(self, due: _Due, record: HolderRecord, copies: int) -> None:
         self._note(copies)
         said = due.said
         said.coverage = due.coverage
         said.holder_alone = said.holder_alone + 1 if copies <= 1 else 0
         pause = min(RETRY * said.holder_alone, HEAD_ROUND) or RENEW * self._random.uniform(0.9, 1.0)
+        said.narrow = said.narrow + 1 if self._place.is_narrow(record) else 0
+        if said.narrow:
+            pause = min(pause, RETRY * 2**said.narrow)
         said.renew_at = time.monotonic() + pause
 
     def _note(self, copies: int) -> None:
         if copies > 1:  # One copy is our own.
             self.last_announced = time.time()
 
-    def _record(self, due: _Due, endpoint: Endpoint) -> HolderRecord:
+    def _record(self, due: _Due, endpoints: Sequence[Endpoint]) -> HolderRecord:
         holders = self._state.holders
         now = holders.next_issue(due.archive, self._identity.public_key, int(time.time()))
         record = HolderRecord.sign(
             self._identity,
             holders_key(due.archive),
-            endpoints=[endpoint],
+            endpoints=endpoints,
             issued=now,
             expires=now + LIFETIME,
             role=due.role,
@@ -280,25 +284,16 @@ class Announcer:
         holders.keep(due.archive, record)
         return record
 
-    async def _endpoint(self, due: Collection[_Due]) -> Endpoint | None:
-        """Where others reach the content server: as told, as bound, as other nodes of the DHT see us, or as
-        a neighbour does.
-        """
-        host, port = self._advertise or self._listen
-        if host not in ("0.0.0.0", "::", ""):  # noqa: S104 - a comparison
-            try:  # Records hold addresses; those of a name may change.
-                found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            except OSError:
-                return None
-            return Endpoint(str(found[0][4][0]), port)
-        observed = self._observed()
-        if observed is not None:
-            return Endpoint(observed, port)
+    async def _endpoints(self, due: Collection[_Due]) -> list[Endpoint]:
+        """Where others reach the content server, if need be as a neighbour sees us."""
+        found = await self._place.endpoints()
+        if found:
+            return found
         for one in due:
-            local = await self._gossip.local_endpoint(one.archive, one.given, port)
+            local = await self._gossip.local_endpoint(one.archive, one.given, self._place.port)
             if local is not None:
-                return local
-        return None
+                return [local]
+        return []
 
 
 def _coverage(trees: list[Tree], losses: Mapping[int, Loss]) -> Coverage | None:

@@ -24,7 +24,7 @@ from p2psync.sources.withdrawal import others, tell
 from p2psync.state import State
 from p2psync.state.off_loop import off_loop
 from p2psync_dht import Endpoint, HolderRecord, RecordError, holders_key
-from p2psync_dht.contact import Scope, pack_ip, scope_of
+from p2psync_dht.scope import Scope, pack_ip, scope_of
 
 TOLD_MAX: Final = 16
 """Holders that are told directly of a new head or of us; the others learn from them and from the DHT."""
@@ -96,8 +96,9 @@ class Gossip:
                 told.add(address)
                 group.create_task(self._try_to_tell(archive, address, head, record, begin))
 
-        # A node takes only records with the address that it sees, so it is to see one of this kind.
-        family = family_of(record.endpoints[0].ip or "") if record is not None else socket.AF_UNSPEC
+        # A node takes only records with the address that it sees, so it is to see one of these kinds.
+        families = {family_of(endpoint.ip) for endpoint in record.endpoints} if record is not None else set()
+        family = families.pop() if len(families) == 1 else socket.AF_UNSPEC
         named = list(dict.fromkeys(given))[:GIVEN_MAX]
         known = self.known(archive)
         async with asyncio.TaskGroup() as group:
@@ -157,7 +158,7 @@ class Gossip:
                 await source.put_head(archive, head)
             if record is not None:
                 local = await local_address(address)
-                if _sees_us_at(record.endpoints[0], address, local):
+                if any(_sees_us_at(endpoint, address, local) for endpoint in record.endpoints):
                     self._note_taken(archive, address)
                     await self._nominate(source, archive, record)
             return await off_loop(partial(self._take, archive, await source.holders(archive)))
@@ -226,9 +227,9 @@ def _sees_us_at(ours: Endpoint, other: str, local: str | None) -> bool:
 
     That is our own address, or that of a NAT between us.
     """
-    if local is None or ours.ip is None:
-        return False
     there = host_and_port(other)[0]
+    if local is None or family_of(ours.ip) != family_of(there):
+        return False
     return local == ours.ip or (
         _scope(local) == Scope.PRIVATE and _scope(ours.ip) == Scope.GLOBAL and _scope(there) == Scope.GLOBAL
     )

@@ -19,7 +19,7 @@ from p2psync.fetch.options import FetchOptions, FetchSummary
 from p2psync.fetch.placed import placed
 from p2psync.fetch.recorded import from_record, to_record
 from p2psync.format.url import archive_text
-from p2psync.network.dht import holder_addresses
+from p2psync.network.holders import holder_addresses
 from p2psync.state import State
 from p2psync.state.trees import Tree
 

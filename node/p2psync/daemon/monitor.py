@@ -5,18 +5,20 @@ Apart from the public port, so that who watches a node is the operator's choice.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
-from typing import Final
+from collections.abc import AsyncIterator, Callable
+from typing import Final, cast
 
 from aiohttp import web
 
+from p2psync.content.listening import listening
 from p2psync.daemon.health import Vitals
 from p2psync.daemon.metered import MeteredDht
 from p2psync.daemon.metrics import CONTENT_TYPE, Metrics
-from p2psync.errors import NetworkError, P2psyncError
-from p2psync.format.url import host_port
+from p2psync.errors import P2psyncError
+from p2psync.network.here import reached_at
 
 KEEPALIVE: Final = 75.0
 """Seconds: longer than the usual interval of scrapes, so that each needs no new connection."""
@@ -53,15 +55,13 @@ async def monitoring(vitals: Vitals, listen: tuple[str, int]) -> AsyncIterator[s
     runner = web.AppRunner(app, access_log=None, keepalive_timeout=KEEPALIVE, shutdown_timeout=1.0)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, *listen)
+        made = cast(Callable[[], asyncio.Protocol], runner.server)
+        servers = await listening(made, *listen, option="--metrics")
         try:
-            await site.start()
-        except OSError as error:
-            raise NetworkError(
-                f"cannot listen at {host_port(*listen)}: {error.strerror or error}; "
-                "choose another with --metrics"
-            ) from None
-        host, port = runner.addresses[0][:2]
-        yield host_port(host, port)
+            host, port = servers[-1].sockets[0].getsockname()[:2]
+            yield reached_at(host, port)[0]
+        finally:
+            for server in servers:
+                server.close()
     finally:
         await runner.cleanup()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -40,6 +41,8 @@ class NodeOptions:
 
 
 class Ready(Protocol):
-    """Called once the node serves; in general it has joined by then. Addresses are ``HOST:PORT``."""
+    """Called once the node serves; in general it has joined by then. Addresses are ``HOST:PORT``; ``listen``
+    has one or, where it listens everywhere, this machine's.
+    """
 
-    def __call__(self, listen: str, node: str, metrics: str | None) -> None: ...
+    def __call__(self, listen: Sequence[str], node: str, metrics: str | None) -> None: ...

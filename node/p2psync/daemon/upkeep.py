@@ -19,8 +19,8 @@ from p2psync.daemon.mirrors import neighbours
 from p2psync.daemon.options import Ready
 from p2psync.daemon.supervisor import Supervisor
 from p2psync.errors import P2psyncError
-from p2psync.format.url import host_port
 from p2psync.network.dht import RECORDS, Entry, addresses, settle_mode
+from p2psync.network.here import reached_at
 from p2psync.network.over_dht import way_of
 from p2psync.network.seeds.find import join
 from p2psync.network.seeds.query import split
@@ -64,7 +64,8 @@ async def open_doors(
         NetworkError, FileError: one of them cannot be had. TrustError: there are only seeds that must not be
         believed.
     """
-    where, metrics = host_port(*listen), None
+    reached, metrics = reached_at(*listen), None
+    where = reached[0]
     commands = {
         "status": status_command(vitals.dht, where, lambda: vitals.company),
         "archives": archives_command(vitals.state, vitals.mirrors, where),
@@ -80,7 +81,7 @@ async def open_doors(
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(READY_GRACE):
                 await entry.entered()
-    on_ready(where, vitals.dht.node_id.hex(), metrics)
+    on_ready(reached, vitals.dht.node_id.hex(), metrics)
     supervisor.ready(vitals.status())
 
 

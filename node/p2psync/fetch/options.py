@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from p2psync.config import EVERYWHERE
 from p2psync.errors import DeleteLimitError, PartialError
 from p2psync.events import PathBytes
 from p2psync.format.url import ArchiveUrl, archive_text
@@ -39,7 +40,8 @@ class FetchOptions:
     """Bytes per second, over all sources."""
     share: bool = True
     """Serve what is there already while the fetch runs, and say so to the sources."""
-    listen: tuple[str, int] = ("0.0.0.0", 0)  # noqa: S104 - peers reach us on whichever address they see
+    listen: tuple[str, int] = (EVERYWHERE, 0)
+    """Peers reach us on whichever address they see."""
     require_fresh: bool = False
     checksum: bool = False
     """Hash every file in DEST instead of trusting equal size and modification time."""

@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import logging
 import socket
-import time
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, TypedDict, Unpack
@@ -20,16 +19,17 @@ from typing import Any, Final, TypedDict, Unpack
 from p2psync import __version__
 from p2psync.config import DEFAULT_PORT
 from p2psync.errors import NetworkError
-from p2psync.format.url import host_and_port
+from p2psync.format.url import host_and_port, host_port
+from p2psync.network.holders import holder_addresses
 from p2psync.network.over_dht import DhtNetwork
 from p2psync.network.seeds.find import Seeds, join, some
 from p2psync.network.seeds.query import split
 from p2psync.state import State
 from p2psync_dht import DhtNode, Identity
+from p2psync_dht.sockets import EVERYWHERE
 
 log = logging.getLogger(__name__)
 
-ANYWHERE: Final = "0.0.0.0"  # noqa: S104 - a client is reached by the answers to its own queries alone
 ASKED: Final = 6
 """Nodes that are asked to have us called back."""
 ASKS_ONLY: Final = (
@@ -45,8 +45,6 @@ UNSAVED: Final = (
     "the next start does without it; free space, or make it writable to the user that this runs as",
 )
 """What becomes of a file that is only a cache, and what to do about it."""
-JOIN_HOLDERS: Final = 16
-"""Known holders that are tried as contacts too: a node's DHT has the port number of its content server."""
 ENOUGH: Final = 12
 """Contacts with which a client begins to ask, half a second before it knows all that it ever will: a read
 hears eight of them.
@@ -144,7 +142,7 @@ async def start_dht(
     *,
     bootstrap: Sequence[str] = (),
     peers: Sequence[str] = (),
-    host: str = ANYWHERE,
+    host: str = EVERYWHERE,
     port: int = 0,
     server: bool = False,
     archive: bytes | None = None,
@@ -180,7 +178,8 @@ async def start_dht(
         )
     except OSError as error:
         raise NetworkError(
-            f"cannot use UDP port {port} at {host}: {error.strerror or error}; choose another with --listen"
+            f"cannot use UDP at {host_port(host, port)}: {error.strerror or error}; choose another address "
+            "with --listen"
         ) from None
     # As a listed server it would enter the tables of those whom it asks whether it can be one.
     node.serve(server, listed=not tests_reachability)
@@ -268,13 +267,3 @@ async def _resolve(address: tuple[str, int]) -> tuple[str, int] | None:
     except OSError:
         return None
     return str(found[0][4][0]), int(found[0][4][1])
-
-
-def holder_addresses(state: State, archive: bytes) -> list[str]:
-    """HOST:PORT of some of the other holders that are known of an archive."""
-    made: list[str] = []
-    own_key = state.identity().public_key
-    for record in state.holders.present(archive, time.time())[:JOIN_HOLDERS]:
-        if record.node_key != own_key:
-            made += [str(endpoint) for endpoint in record.endpoints if endpoint.ip]
-    return made

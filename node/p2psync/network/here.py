@@ -3,28 +3,53 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import socket
 
-from p2psync.format.url import host_and_port
+from p2psync.format.url import host_and_port, host_port
+from p2psync_dht.sockets import ANY_IPV4, EVERYWHERE, family_of, own_address
+
+__all__ = ["client_of", "family_of", "local_address", "plain_ip", "reached_at"]
 
 
 async def local_address(peer: str) -> str | None:
     """Our IP address on the way to ``peer`` (HOST:PORT), or None if there is no way. A name is looked up off
     the event loop. Raises UsageError: ``peer`` is no address.
-
-    Connecting a datagram socket sends nothing; it makes the kernel choose the address (ip(7)).
     """
     host, port = host_and_port(peer)
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_DGRAM)
-        family, _, _, _, address = found[0]
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect(address)
-            return str(probe.getsockname()[0])
     except OSError:
         return None
+    ways = (own_address(family, str(address[0])) for family, _, _, _, address in found)
+    return next((way for way in ways if way is not None), None)
 
 
-def family_of(ip: str) -> socket.AddressFamily:
-    """The address family of an IP address."""
-    return socket.AF_INET6 if ":" in ip else socket.AF_INET
+def reached_at(host: str, port: int) -> list[str]:
+    """HOST:PORT by which a node is reached that listens at ``host`` (an IP address): where that is
+    everywhere, this machine's addresses as others see them, of each family at most one, IPv4's first; its
+    loopback addresses, where it has no others.
+    """
+    if host not in (EVERYWHERE, ANY_IPV4):
+        return [host_port(host, port)]
+    families = [socket.AF_INET] if host == ANY_IPV4 else [socket.AF_INET, socket.AF_INET6]
+    own = [own_address(family) for family in families]
+    found = [ip for ip in own if ip is not None and not ip.startswith("fe80:")]
+    return [host_port(ip, port) for ip in found or ["127.0.0.1"]]
+
+
+def plain_ip(text: str) -> str:
+    """One spelling for an address: IPv4 that came through an IPv6 socket is IPv4; scope ids are left out."""
+    address = ipaddress.ip_address(text.partition("%")[0])
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
+
+
+def client_of(ip: str) -> str:
+    """Whose an address is, where addresses are counted: an IPv6 client has all of a /64 (RFC 6177), IPv4
+    addresses stand for themselves.
+    """
+    address = ipaddress.ip_address(plain_ip(ip))
+    if isinstance(address, ipaddress.IPv4Address) or address.is_loopback:
+        return str(address)
+    return str(ipaddress.IPv6Network((address, 64), strict=False).network_address)

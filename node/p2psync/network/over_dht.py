@@ -88,9 +88,9 @@ class DhtNetwork:
             return await self._node.announce_sweep(raws)
         return {raw: await self._node.put_holder(raw) for raw in raws}
 
-    def observed(self) -> str | None:
-        """Our IP address as most other nodes see it; None before anybody answered."""
-        seen = self._node.observed_address() or self._node.observed_address(socket.AF_INET6)
+    def observed(self, family: socket.AddressFamily) -> str | None:
+        """Our IP address of a family as most other nodes see it; None before anybody answered."""
+        seen = self._node.observed_address(family)
         return None if seen is None else seen[0]
 
     def _is_waited_for(self) -> bool:

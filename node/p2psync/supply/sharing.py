@@ -23,13 +23,14 @@ from p2psync.format.coverage import Coverage
 from p2psync.format.paths import join
 from p2psync.format.reserved import PARTIAL
 from p2psync.format.url import host_port
-from p2psync.network.here import family_of, local_address
+from p2psync.network.here import local_address
 from p2psync.sources.swarm import Member, Swarm
 from p2psync.sources.withdrawal import take_back
 from p2psync.state import State
 from p2psync.state.off_loop import off_loop
 from p2psync.supply.jobs import Job
 from p2psync_dht import Endpoint, HolderRecord, HolderRole, Identity, holders_key
+from p2psync_dht.sockets import open_sockets
 
 if TYPE_CHECKING:
     from p2psync.content.library import StateLibrary
@@ -103,8 +104,9 @@ class Sharing(PartialShare):
         Raises NetworkError: the address cannot be listened at.
         """
         try:
-            with socket.create_server((host, port), family=family_of(host)):
-                self._listen = host, port
+            for sock in open_sockets(host, port, socket.SOCK_STREAM):
+                sock.close()
+            self._listen = host, port
         except OSError as error:
             raise NetworkError(
                 f"cannot listen at {host_port(host, port)}: {error.strerror or error}; "

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from p2psync.state import State
     from p2psync_dht import DhtNode
 
-LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1"}  # noqa: S104 - compared with
-"""Where a node is reached from its own machine that listens everywhere."""
-
 
 @contextlib.asynccontextmanager
 async def outside(
@@ -49,14 +46,13 @@ async def outside(
 
 def running_node(state: State) -> Sequence[str]:
     """HOST:PORT of the node that runs on a state directory, as seen from this machine; empty if none does."""
-    from p2psync.cli.types import Address, parse_address
+    from p2psync.cli.types import parse_address
     from p2psync.state.ask import ask
 
     try:
-        host, port = parse_address(str(ask(state.path, "status")["listen"]))
+        return (str(parse_address(str(ask(state.path, "status")["listen"]))),)
     except (P2psyncError, KeyError):
         return ()
-    return (str(Address(LOOPBACK.get(host, host), port)),)
 
 
 def milliseconds(seconds: float | None) -> str:
