@@ -130,19 +130,14 @@ class Client:
             await asyncio.to_thread(self.state.tidy)
         return done
 
-    def _asker(self, bootstrap: Sequence[str]) -> Ask | None:
-        """Who asks others for the head that they know, where there is anybody to ask; called within the loop.
-
-        They may have signed since: another machine, or this one before a backup was put back.
-        """
-        if not bootstrap and (not self.state.contacts_path.exists() or self.state.node_runs()):
-            return None
+    def _asker(self, bootstrap: Sequence[str]) -> Ask:
+        """Who asks others for the head that they know; called within the loop."""
         loop = asyncio.get_running_loop()
 
         def ask(archive: bytes) -> Future[list[ArchiveHead]]:
-            from p2psync.network.once import known_heads
+            from p2psync.sources.finders.before import heads_elsewhere
 
-            return asyncio.run_coroutine_threadsafe(known_heads(self.state, archive, bootstrap), loop)
+            return asyncio.run_coroutine_threadsafe(heads_elsewhere(self.state, archive, bootstrap), loop)
 
         return ask
 

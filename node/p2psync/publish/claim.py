@@ -8,7 +8,7 @@ was lost while the keys are still here. Where that cannot be told, the publisher
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from p2psync.errors import TrustError, UsageError, show_path
@@ -41,6 +41,8 @@ class Signer:
     archive: bytes
     identity: Identity
     delegation: Delegation | None
+    is_new: bool = False
+    """The archive has just been made: nobody else can know it."""
 
     def next_place(self, last: tuple[int, int], now: float) -> tuple[int, int]:
         """Epoch and sequence number of the head after `last`. Raises TrustError if this key cannot sign one
@@ -78,6 +80,7 @@ def claim(state: State, given: bytes, path: bytes, archive: bytes | None) -> tup
             archive = named.archive
         else:
             archive = _moved(state, path, published) or _noted(state, given, path, published)
+    is_new = archive is None
     archive = archive or state.keys.create_root()
     signer = signer_of(state, archive)
     tree = state.trees.ensure(path, "publish", archive)
@@ -86,7 +89,7 @@ def claim(state: State, given: bytes, path: bytes, archive: bytes | None) -> tup
         tree.options.pop(PLACE, None)
     if given != path:
         tree.options[NAMED] = given
-    return tree, signer
+    return tree, replace(signer, is_new=is_new)
 
 
 def signer_of(state: State, archive: bytes) -> Signer:

@@ -166,7 +166,7 @@ class _Run:
         mounts = mounts_below(tree.path)
         lost = [] if accept_shrink else [path for path in tree.options.get(MOUNTS, ()) if path not in mounts]
         builder = Builder(state, tree.id, applied, report, tell, hidden, last=last, unmounted=lost)
-        asked = ask(archive) if ask is not None and place > (0, 0) else None
+        asked = None if ask is None or self._signer.is_new else ask(archive)
         try:
             root = builder.build(tree.path)
             report.finish()
