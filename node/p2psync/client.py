@@ -161,8 +161,8 @@ class Client:
         asked = self._bootstrap if bootstrap is None else tuple(bootstrap)
         ask = self._asker(asked)
 
-        def end(_: Teller) -> Unpublished:
-            return unpublish(self.state, published(self.state, where, which), ask=ask)
+        def end(tell: Teller) -> Unpublished:
+            return unpublish(self.state, published(self.state, where, which), ask=ask, tell=tell)
 
         async with relayed(on_event) as tell:
             done = await in_thread(end, tell)

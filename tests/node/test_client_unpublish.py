@@ -147,7 +147,8 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
     archive = events("publish", str(tree))[-1]["archive"]
-    was, done = events("unpublish", str(tree))
+    warning, was, done = events("unpublish", str(tree))
+    assert "nobody else is known here to hold all of" in warning["message"]
     assert was == {"event": "unpublished", "directory": str(tree), "archive": archive}
     assert (done["event"], done["archive"], done["seq"], done["changed"]) == ("ended", archive, 2, True)
     assert events("unpublish", archive) == [done | {"changed": False}]
@@ -166,6 +167,6 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         f"{archive} is ended; its last snapshot is 4",
     ]
     assert "nobody knows yet" in out
-    assert err == ""
+    assert err.startswith("p2psync: warning: nobody else is known here to hold")
     assert run(["unpublish", os.fspath(tree), *state]) == 0
     assert f"{archive} had been ended on 2" in capsys.readouterr().out

@@ -17,6 +17,7 @@ from tests.node.wire_support import Served, served
 from p2psync import Client, ClientEvent, Forgotten, P2psyncError, UsageError, Warned
 from p2psync.cli.app import run
 from p2psync.content.library import StateLibrary
+from p2psync.daemon.commands import release_order
 from p2psync.daemon.control import control_server
 from p2psync.errors import BusyError, SelectionError, TransferTimeout
 from p2psync.format.reserved import PARTIAL
@@ -275,6 +276,36 @@ async def test_a_node_that_makes_it_a_mirror_at_each_start_is_told_of(client: Cl
 
     _, (warning,) = await with_node(client, release, tmp_path / "mine")
     assert "makes it a mirror again" in warning
+
+
+async def test_a_node_that_is_starting_is_waited_for(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would find the mirror, and update it when it is forgotten."""
+    await client.publish(make_tree(tmp_path / "mine"))
+    waits, told = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def sleep(_: float) -> None:
+        loop.call_soon_threadsafe(waits.set)
+
+    async def release(_: Mapping[str, Any]) -> dict[str, Any]:
+        told.set()
+        return {"stopped": False, "is_main": False}
+
+    monkeypatch.setattr("p2psync.inventory.forget.time.sleep", sleep)
+    with client.state.lock(NODE_LOCK):
+        forgetting = asyncio.create_task(client.forget(tmp_path / "mine"))
+        await waits.wait()
+        async with control_server(client.state.path, {}, {"release": release}):
+            await forgetting
+    assert told.is_set()
+
+
+async def test_a_bootstrap_node_has_nothing_to_let_go_of(client: Client, tmp_path: Path) -> None:
+    await client.publish(make_tree(tmp_path / "mine"))
+    _, warnings = await with_node(client, release_order(None), tmp_path / "mine")
+    assert warnings == []
 
 
 async def test_a_node_that_cannot_be_told_holds_nothing_up_but_its_lock(

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 from tests.node.publishing import NOW, write
+from tests.node.simulator import identity
 
 from p2psync.content.library import StateLibrary
 from p2psync.errors import BusyError, SelectionError, TrustError, UsageError
 from p2psync.events import Event, Teller, Warned
 from p2psync.format.canonical import encode
+from p2psync.format.coverage import Coverage
 from p2psync.format.head import decode_head, sign_head
 from p2psync.format.url import archive_text
 from p2psync.publish import FRESHNESS, publish
@@ -20,7 +22,16 @@ from p2psync.publish.ending import unpublish
 from p2psync.rules.filter import Filter
 from p2psync.state import State
 from p2psync.state.heads import ENDED_TOLD
-from p2psync_dht import ROLE_HEADS, ROLE_MIRRORS, Delegation, Identity
+from p2psync_dht import (
+    ROLE_HEADS,
+    ROLE_MIRRORS,
+    Delegation,
+    Endpoint,
+    HolderRecord,
+    HolderRole,
+    Identity,
+    holders_key,
+)
 
 LATER = NOW + 3600
 DAY = 86_400
@@ -78,6 +89,42 @@ def test_ending_it_twice_is_ending_it_once(state: State, tree: Path) -> None:
     first = unpublish(state, archive, now=LATER)
     again = unpublish(state, archive, now=LATER + DAY)
     assert (again.head, again.changed) == (first.head, False)
+
+
+def holder(name: str, archive: bytes, *, complete: bool = True) -> HolderRecord:
+    return HolderRecord.sign(
+        identity(name),
+        holders_key(archive),
+        endpoints=[Endpoint("192.0.2.1", 8730)],
+        issued=int(NOW),
+        expires=int(NOW) + DAY,
+        role=HolderRole.MIRROR,
+        payload=Coverage(complete, 0, 1).encode(),
+    )
+
+
+def test_whoever_ends_what_nobody_else_holds_is_warned(state: State, tree: Path) -> None:
+    archive = published(state, tree)
+    state.holders.keep(archive, holder("part", archive, complete=False))
+    own = HolderRecord.sign(
+        state.identity(),
+        holders_key(archive),
+        endpoints=[Endpoint("192.0.2.2", 8730)],
+        issued=int(NOW),
+        expires=int(NOW) + DAY,
+        role=HolderRole.ORIGIN,
+        payload=Coverage(True, 0, 1).encode(),
+    )
+    state.holders.keep(archive, own)
+    heard: list[Event] = []
+    unpublish(state, archive, now=LATER, tell=Teller(heard.append))
+    (said,) = (event.text for event in heard if isinstance(event, Warned))
+    assert "nobody else is known here to hold" in said
+    publish(state, tree, now=LATER)
+    state.holders.keep(archive, holder("mirror", archive))
+    heard.clear()
+    unpublish(state, archive, now=LATER, tell=Teller(heard.append))
+    assert heard == []
 
 
 def test_what_is_ended_is_served_no_more_but_its_head_is_for_a_month(state: State, tree: Path) -> None:

@@ -49,11 +49,15 @@ def _archive(tree: Tree, head: ArchiveHead | None, mirrors: Mirrors) -> dict[str
     return told
 
 
-def release_order(mirrors: Mirrors) -> Order:
-    """What ``release`` does: it lets go of a directory, so that somebody else can work in it or forget it."""
+def release_order(mirrors: Mirrors | None) -> Order:
+    """What ``release`` does: it lets go of a directory, so that somebody else can work in it or forget it.
+    ``mirrors`` as in `archives_command`.
+    """
 
     async def release(content: Mapping[str, Any]) -> dict[str, Any]:
         directory = _directory(content)
+        if mirrors is None:
+            return {"stopped": False, "is_main": False}
         return {"stopped": await mirrors.release(directory), "is_main": directory == mirrors.main}
 
     return release

@@ -154,6 +154,7 @@ class Mirrors:
         """Stop the update of the mirror at ``path``, if one is under way, and begin none for ``HOLD``
         seconds; whether one was.
         """
+        self._detail(f"let go of {show_path(path)}: a command works there, or forgets it")
         self._let_go[path] = time.monotonic() + HOLD
         tree = self._state.trees.get(path)
         if tree is not None:  # Another tree may have its number, once it is forgotten.

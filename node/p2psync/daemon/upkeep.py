@@ -70,7 +70,7 @@ async def open_doors(
         "status": status_command(vitals.dht, where, lambda: vitals.company),
         "archives": archives_command(vitals.state, vitals.mirrors, where),
     }
-    orders = {} if vitals.mirrors is None else {"release": release_order(vitals.mirrors)}
+    orders = {"release": release_order(vitals.mirrors)}
     await stack.enter_async_context(control_server(vitals.state.path, commands, orders))
     if vitals.options.metrics is not None:
         from p2psync.daemon.monitor import monitoring  # noqa: PLC0415 - prometheus-client, 60 ms

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from typing import Final, NamedTuple
 
 from p2psync.errors import NetworkError, SelectionError, TransferTimeout, UsageError, show_path
@@ -19,11 +20,16 @@ from p2psync.inventory.find import find
 from p2psync.inventory.holdings import role_of
 from p2psync.publish.claim import RULES, was_published
 from p2psync.state import State, Tree
-from p2psync.state.ask import ask
+from p2psync.state.ask import SOCKET_NAME, ask
 from p2psync.text import name_fields
 
 PATIENCE: Final = 60.0
 """Seconds that a node may take to stop an update: it waits for its writer, whose disk may be slow."""
+
+STARTING: Final = 10.0
+"""Seconds that a node may take from its first sign of life until it can be told something."""
+LOOK: Final = 0.1
+"""Seconds between looks whether it can be."""
 
 
 class Forgotten(NamedTuple):
@@ -93,6 +99,9 @@ def _trees(state: State, directory: bytes | None, archive: bytes | None, *, keys
 
 def _release(state: State, tree: Tree, tell: Teller) -> None:
     """Have the node let go of a directory, if one runs here."""
+    until = time.monotonic() + STARTING
+    while state.node_runs() and not (state.path / SOCKET_NAME).exists() and time.monotonic() < until:
+        time.sleep(LOOK)  # It starts, and would take up an update of what is forgotten meanwhile.
     if not state.node_runs():
         return
     try:

@@ -13,13 +13,16 @@ import time
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from p2psync.errors import SelectionError
+from p2psync.errors import FormatError, SelectionError
+from p2psync.events import SILENT, Teller
+from p2psync.format.coverage import Coverage
 from p2psync.format.head import ArchiveHead, sign_head
 from p2psync.format.url import archive_text
 from p2psync.publish.claim import ENDED, Signer, last_place, signer_of
 from p2psync.publish.publisher import Ask, keep
 from p2psync.state import Note, State, Tree
 from p2psync.state.heads import ENDED_HERE
+from p2psync_dht import HolderRecord
 
 
 class Unpublished(NamedTuple):
@@ -41,6 +44,7 @@ def unpublish(
     now: float | None = None,
     known_heads: Iterable[ArchiveHead] = (),
     ask: Ask | None = None,
+    tell: Teller = SILENT,
 ) -> Unpublished:
     """End an archive, and publish none of its directories from here any more; nothing in them is changed.
 
@@ -60,7 +64,28 @@ def unpublish(
             keep(state, signer, head)
         for head in () if ask is None else ask(archive).result():
             keep(state, signer, head)
-        return _end(state, signer, trees, int(moment))
+        done = _end(state, signer, trees, int(moment))
+    if done.changed and not _held_elsewhere(state, archive, moment):
+        tell.warn(
+            f"nobody else is known here to hold all of {archive_text(archive)}: it may be that nobody can "
+            "get its files from now on; 'p2psync publish' takes the end back"
+        )
+    return done
+
+
+def _held_elsewhere(state: State, archive: bytes, now: float) -> bool:
+    """Whether somebody else has said, not long ago, that all of an archive is there."""
+    own_key = state.identity().public_key
+    return any(
+        record.node_key != own_key and _has_all(record) for record in state.holders.present(archive, now)
+    )
+
+
+def _has_all(record: HolderRecord) -> bool:
+    try:
+        return Coverage.decode(record.payload).complete
+    except FormatError:
+        return False
 
 
 def _end(state: State, signer: Signer, trees: list[Tree], now: int) -> Unpublished:
