@@ -100,7 +100,7 @@ class Told:
     refuses = False
     cannot_reach_us = False
 
-    def __init__(self, address: str, *, connections: int, connect_timeout: float) -> None:
+    def __init__(self, address: str, **settings: float) -> None:
         self.address = self.name = address
 
     async def put_head(self, archive: bytes, raw: bytes) -> bool:

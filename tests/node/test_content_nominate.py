@@ -15,7 +15,7 @@ from p2psync.content.server import ContentServer
 from p2psync.errors import NetworkError
 from p2psync.network.here import plain_ip
 from p2psync.sources.node import PeerSource
-from p2psync.sources.source import Busy
+from p2psync.sources.source import Busy, NotHere
 from p2psync_dht import Endpoint, HolderRecord, HolderRole, Identity, holders_key
 
 NOW = int(time.time())
@@ -90,7 +90,7 @@ async def test_records_that_are_not_right(
     for endpoint in elsewhere:
         with pytest.raises(NetworkError, match="refuses"):
             await peer.nominate(node.archive, record(identity, node.archive, here, endpoint))
-    with pytest.raises(NetworkError, match="does not have this archive"):
+    with pytest.raises(NotHere, match="does not have this archive"):
         await peer.nominate(b"\2" * 32, record(identity, b"\2" * 32, here))
     with pytest.raises(NetworkError, match="413"):
         await peer.nominate(node.archive, b"x" * 1000)

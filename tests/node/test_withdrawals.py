@@ -12,6 +12,7 @@ from tests.node.announce_bench import START, Bench, Told, announcing
 from tests.node.simulator import identity
 from tests.node.wire_support import Served, served
 
+from p2psync.content.library import HOLDERS_PER_ADDRESS_MAX
 from p2psync.daemon import withdrawals
 from p2psync.daemon.company import Company, company
 from p2psync.daemon.losses import Loss
@@ -22,6 +23,7 @@ from p2psync.format.coverage import Coverage
 from p2psync.sources.node import PeerSource
 from p2psync.sources.opening import OpenSource, SourceSettings, open_source
 from p2psync.sources.swarm import Member, Swarm
+from p2psync.sources.wire import HOLDERS_MAX
 from p2psync.state import State
 from p2psync.supply import sharing
 from p2psync.supply.sharing import Sharing
@@ -234,6 +236,33 @@ class TestLists:
         stranger = identity("stranger")
         await peer.nominate(node.archive, self.record(node, stranger).withdraw(stranger, NOW).raw)
         assert await peer.holders(node.archive) == []
+
+    async def test_one_address_does_not_fill_the_list_by_coming_and_leaving_under_new_names(
+        self, node: Served
+    ) -> None:
+        for number in range(3 * HOLDERS_PER_ADDRESS_MAX):
+            signer = identity(str(number))
+            listed = self.record(node, signer, NOW - 100 + number)
+            assert node.library.keep_holder(node.archive, listed)
+            assert node.library.keep_holder(node.archive, listed.withdraw(signer, NOW))
+        assert len(node.library.holders(node.archive)) == HOLDERS_PER_ADDRESS_MAX
+
+    async def test_who_is_there_is_told_of_before_who_has_left(self, node: Served, peer: PeerSource) -> None:
+        for number in range(HOLDERS_MAX + 20):
+            signer = identity(str(number))
+            listed = self.record(node, signer)
+            told = listed if number % 2 else listed.withdraw(signer, NOW)
+            node.state.holders.keep(node.archive, told)
+        answer = [HolderRecord.decode(raw) for raw in await peer.holders(node.archive)]
+        assert len(answer) == HOLDERS_MAX
+        assert sum(not record.withdrawn for record in answer) == (HOLDERS_MAX + 20) // 2
+
+    async def test_our_own_withdrawal_of_yesterday_is_not_taken_from_another(
+        self, node: Served, peer: PeerSource
+    ) -> None:
+        old = self.record(node, node.identity).withdraw(node.identity, NOW)
+        with pytest.raises(NetworkError, match="400"):
+            await peer.nominate(node.archive, old.raw)
 
     async def test_an_older_word_does_not_bring_back_who_has_left(self, node: Served) -> None:
         signer = identity("leaving")

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from p2psync.state import State
 from p2psync.text import count
+from p2psync_dht import HolderRole
 
 
 class Company(NamedTuple):
@@ -17,7 +18,7 @@ class Company(NamedTuple):
     silent: int = 0
     """Say so too, and did not answer when they were told something last."""
     withdrawn: int = 0
-    """Have said that they hold it no longer, so that nobody takes them for failing."""
+    """Of those that were to stay, have said that they hold it no longer: nobody takes them for failing."""
 
     def __str__(self) -> str:
         parts = [count(self.present, "other holder")]
@@ -38,7 +39,7 @@ def company(
             if record.node_key == own_key:
                 continue
             if record.withdrawn:
-                withdrawn += 1
+                withdrawn += record.role is not HolderRole.PEER  # A fetch that is over was never to stay.
             elif any(str(endpoint) in silent for endpoint in record.endpoints):
                 quiet += 1
             else:

@@ -11,7 +11,7 @@ import contextlib
 import random
 import socket
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -20,7 +20,7 @@ from p2psync.format.url import host_and_port, host_port
 from p2psync.network.here import family_of, local_address
 from p2psync.sources.node import PeerSource
 from p2psync.sources.source import Busy, Unreachable
-from p2psync.sources.withdrawal import others, tell
+from p2psync.sources.withdrawal import HEARERS_MAX, Withdrawn, others, tell
 from p2psync.state import State
 from p2psync.state.off_loop import off_loop
 from p2psync_dht import Endpoint, HolderRecord, RecordError, holders_key
@@ -39,6 +39,10 @@ GIVEN_MAX: Final = 8
 """Of these, given by hand for a mirror, and so told first."""
 TOOK_MAX: Final = 256
 """Those who have our record of an archive that are remembered: as many hear of its end as there is time for.
+"""
+ASKING_MAX: Final = 16
+"""Archives that are taken back at once up to which also those are told who learned of us from others: there
+is little time, and to read who they are takes milliseconds for each archive.
 """
 SILENT_MAX: Final = 4096
 """Addresses that did not answer that are remembered; strangers could name any number."""
@@ -186,11 +190,19 @@ class Gossip:
         if len(took) > TOOK_MAX:
             del took[next(iter(took))]
 
-    async def withdraw(self, archive: bytes, record: HolderRecord) -> None:
-        """Tell those who have our record, as far as is known, that it is taken back."""
-        known = await off_loop(lambda: others(self._state, self._own_key, archive, time.time()))
-        self._random.shuffle(known)
-        await tell(archive, record, [*reversed(self._took.pop(archive, {})), *known])
+    async def withdraw(self, records: Mapping[bytes, HolderRecord]) -> None:
+        """Tell those who have our record of archives, as far as is known, that it is taken back."""
+        named = {archive: [*reversed(self._took.pop(archive, {}))] for archive in records}
+        if len(records) <= ASKING_MAX:
+            for archive in records:
+                known = await off_loop(partial(others, self._state, self._own_key, archive, time.time()))
+                self._random.shuffle(known)
+                named[archive] += known
+        told: dict[str, list[Withdrawn]] = {}
+        for archive, record in records.items():
+            for address in list(dict.fromkeys(named[archive]))[:HEARERS_MAX]:
+                told.setdefault(address, []).append((archive, record))
+        await tell(told)
 
     def _take(self, archive: bytes, raws: Iterable[bytes]) -> list[HolderRecord]:
         """Keep what another holder says of others, if those have signed it."""

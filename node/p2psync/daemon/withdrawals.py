@@ -9,8 +9,9 @@ import asyncio
 import contextlib
 import sqlite3
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from p2psync.daemon.gossip import Gossip
@@ -24,6 +25,8 @@ from p2psync_dht import HolderRecord, HolderRole, Identity, RecordError
 RETRY: Final = 15.0
 """Seconds until the DHT is told again where nobody took it, and so much more each time: the network may be
 down."""
+PART: Final = 256
+"""Archives that are taken back at once: signing and noting that takes some 0.1 s."""
 
 
 @dataclass(slots=True)
@@ -84,15 +87,16 @@ class Withdrawals:
                 self._said.setdefault(archive, True)
 
     async def _withdraw(self, archives: Collection[bytes]) -> None:
-        if not archives:
-            return
-        said = {archive: self._said.pop(archive) for archive in archives}
-        records = await off_loop(lambda: self._take_back(archives))
-        in_dht = {archive: record for archive, record in records.items() if said[archive]}
-        telling = [self._gossip.withdraw(archive, record) for archive, record in records.items()]
-        await asyncio.gather(self._announce(in_dht, 1), *telling)
+        waiting = list(archives)
+        while waiting:
+            # Signing does not stop when time is up, so it is done in parts.
+            part, waiting = waiting[:PART], waiting[PART:]
+            said = {archive: self._said.pop(archive) for archive in part}
+            records = await off_loop(partial(self._take_back, part))
+            in_dht = {archive: record for archive, record in records.items() if said[archive]}
+            await asyncio.gather(self._announce(in_dht, 1), self._gossip.withdraw(records))
 
-    def _take_back(self, archives: Collection[bytes]) -> dict[bytes, HolderRecord]:
+    def _take_back(self, archives: Iterable[bytes]) -> dict[bytes, HolderRecord]:
         """The withdrawals of archives, as the list that is kept here has them from now on."""
         now = time.time()
         with self._state.transaction():

@@ -20,10 +20,7 @@ from p2psync.sources.swarm import Swarm
 from p2psync.state import State
 from p2psync.supply.manifest import Manifest
 from p2psync.trust import ended_text
-from p2psync_dht import HolderRecord, node_id_of
-
-WITHDRAWN: Final = "withdrawn"
-"""The state of a holder that has taken back what it said."""
+from p2psync_dht import HolderRecord, HolderRole, node_id_of
 
 
 class Listed(NamedTuple):
@@ -84,7 +81,7 @@ class Holder(NamedTuple):
             seq=None if claim is None else claim.seq,
             issued=record.issued,
             expires=record.expires,
-            state=WITHDRAWN if record.withdrawn else _STATES[answers],
+            state="withdrawn" if record.withdrawn else _STATES[answers],
         )
 
 
@@ -92,8 +89,8 @@ _STATES: Final[Mapping[bool | None, str]] = {True: "answers", False: "silent", N
 
 
 class Holders(NamedTuple):
-    """Who is known to hold an archive, who did and has withdrawn, both by role and then by key, and its
-    newest head, if one was found.
+    """Who is known to hold an archive and, of those that were to stay, who has withdrawn, both by role and
+    then by key; and its newest head, if one was found.
     """
 
     head: ArchiveHead | None
@@ -208,9 +205,9 @@ async def find_holders(
         await discovery.look_around()
         records = state.holders.records(url.archive, time.time())
         records.sort(key=lambda record: (record.role, record.node_key))
-        found = [Holder.of(record, discovery.answers(record)) for record in records]
-        present = [holder for holder in found if holder.state != WITHDRAWN]
-        return Holders(head, present, [holder for holder in found if holder.state == WITHDRAWN])
+        present = [Holder.of(each, discovery.answers(each)) for each in records if not each.withdrawn]
+        gone = [each for each in records if each.withdrawn and each.role is not HolderRole.PEER]
+        return Holders(head, present, [Holder.of(each) for each in gone])
 
 
 def _tell_ended(head: ArchiveHead, warn: Callable[[str], None]) -> None:

@@ -86,7 +86,8 @@ class DhtNetwork:
         await self._entered()
         if len(raws) >= SWEEP_FROM:
             return await self._node.announce_sweep(raws)
-        return {raw: await self._node.put_holder(raw) for raw in raws}
+        copies = await asyncio.gather(*(self._node.put_holder(raw) for raw in raws))
+        return dict(zip(raws, copies, strict=True))
 
     def observed(self, family: socket.AddressFamily) -> str | None:
         """Our IP address of a family as most other nodes see it; None before anybody answered."""

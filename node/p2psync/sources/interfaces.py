@@ -48,7 +48,7 @@ class Tracker(Protocol):
         """Signed holder records of others that it knows."""
 
     async def nominate(self, archive: bytes, raw: bytes) -> None:
-        """Hand it a signed holder record to keep and to re-share. Raises Unreachable, Busy."""
+        """Hand it a signed holder record to keep and to re-share. Raises Unreachable, Busy, NotHere."""
 
     async def put_head(self, archive: bytes, raw: bytes) -> bool:
         """Hand on a head that it may not have. True if it took it, False if it has one as new."""

@@ -161,6 +161,8 @@ class PeerSource:
 
     async def nominate(self, archive: bytes, raw: bytes) -> None:
         head = await self._pool.request("POST", wire.holders_path(archive), UNWANTED, body=raw)
+        if head.status == 404:
+            raise NotHere(str(self._refusal(head)))
         if head.status == 403:
             raise Unreachable(str(self._refusal(head)))
         if head.status == 429:
