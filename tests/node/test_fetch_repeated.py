@@ -9,7 +9,7 @@ from tests.node.fetch_world import World, world
 from tests.node.simulator import Tree, content
 
 from p2psync.errors import TransferTimeout
-from p2psync.supply import placing
+from p2psync.supply import copies, placing
 from p2psync.tree.orders import WriteObject
 
 __all__ = ["world"]
@@ -92,7 +92,7 @@ def test_what_is_here_is_read_once_too(world: World) -> None:
 def test_copies_are_written_in_orders_that_keep_the_writer_for_a_moment(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(placing, "COPIES_BYTES", 1 << 20)
+    monkeypatch.setattr(copies, "COPIES_BYTES", 1 << 20)
     written: list[int] = []
     send = placing.Placing._send
 

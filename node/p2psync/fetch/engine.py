@@ -417,7 +417,7 @@ class Fetch:
             complete = removes and not (result.failed or plan.refused)
             failed = await transfer.finish(plan, manifest, beneath, removes=removes, complete=complete)
         finally:
-            self._made_from_here += transfer.result.reused
+            self._made_from_here += transfer.result.reused + transfer.result.copied
             self._summary.deleted += transfer.deleted
             transfer.forget_result()
         self._summary.failed += [*plan.refused, *deletions.refused, *failed]

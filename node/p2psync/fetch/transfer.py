@@ -200,6 +200,7 @@ class Transfer:
             return await download.run(plan, producer)
         finally:
             local.stop()
+            placing.stop()
             await ledger.flush()
 
     def _displaced(self, was: bytes, now: bytes) -> None:

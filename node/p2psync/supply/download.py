@@ -332,12 +332,7 @@ class Download:
                     else:
                         pieces.append(Piece(job, index, position + offset - begin, end - offset))
             number += last - first
-        before = self._placing.result.reused
-        good = self._placing.put(pieces, lease) if pieces else 0
-        copied = self._placing.result.reused - before
-        if copied:
-            self._tell.advance(copied, 0, reused=copied)
-        self._came(member, request, good, answer)
+        self._came(member, request, self._placing.put(pieces, lease) if pieces else 0, answer)
 
     def _take_bundles(self, member: Member, request: Request, answer: Answer, lease: Lease) -> None:
         """All of it came and was right: have it made."""

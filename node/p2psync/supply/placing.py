@@ -18,6 +18,7 @@ from p2psync.format.listing import Entry
 from p2psync.plan.changes import repeat_key
 from p2psync.supply.bundles import Bundle
 from p2psync.supply.change import Change
+from p2psync.supply.copies import Copies
 from p2psync.supply.jobs import Job, Target
 from p2psync.supply.lease import Lease, Piece
 from p2psync.supply.ledger import Ledger
@@ -31,8 +32,6 @@ T = TypeVar("T")
 _new: Final = tuple.__new__  # what a named tuple's own constructor calls, without a call of its own
 ROWS_PER_ORDER: Final = 4096
 """Names in one order: what a request may bring."""
-COPIES_BYTES: Final = 32 << 20
-"""Bytes that one order has written from one chunk: no order should keep the writer for long."""
 
 
 class Writing(Protocol):
@@ -69,8 +68,10 @@ class _Opened(NamedTuple):
 
 class _Parts(NamedTuple):
     job: Job
-    indices: list[int]
+    indices: Sequence[int]
     lease: Lease
+    copied: int = 0
+    """Bytes, of chunks that were written elsewhere already."""
 
 
 class _Finish(NamedTuple):
@@ -124,6 +125,8 @@ class Placing:
         self._repeated = repeated
         self._tokens = count(1)
         self._awaited: dict[int, _Awaited] = {}
+        self._copies = Copies()
+        self._stopped = False
         self._may_replace: dict[bytes, bytes | None] = {}
         self.result = Result()
         self.on_done: Callable[[], None] = lambda: None
@@ -217,7 +220,7 @@ class Placing:
 
     def put(self, pieces: Iterable[Piece], lease: Lease) -> int:
         """Have verified bytes that lie in ``lease`` written, as often as their object has them, and finish
-        what is whole. Returns how many bytes were new; copies count as reused.
+        what is whole. Returns how many bytes were new, of which copies are none.
         """
         files: dict[bytes, tuple[list[orders.File], list[Target]]] = {}
         parts: dict[Job, tuple[list[tuple[int, int, int]], list[int]]] = {}
@@ -247,26 +250,28 @@ class Placing:
             lease.uses += 1
             order = orders.WriteObject(next(self._tokens), job.digest, stretches)
             self._send(order, _Parts(job, indices, lease))
-            for piece in repeated.get(job, ()):
-                self._put_copies(piece, lease)
-            if not job.left:
+            under_way = job in self._copies
+            self._copies.add(job, repeated.get(job, ()), lease)
+            if not under_way and job in self._copies:
+                self._copy_on(job)
+            elif not under_way and not job.left:
                 self.finish(job)
         for directory, (rows, whose) in files.items():
             lease.uses += 1
             self._send(orders.MakeFiles(next(self._tokens), directory, rows), _Files(whose, lease))
         return new
 
-    def _put_copies(self, piece: Piece, lease: Lease) -> None:
-        """Have a chunk written wherever else its object has it."""
-        job, index, position, length = piece
-        copies, offsets = job.copies(index), job.recipe.offsets
-        at_once = max(COPIES_BYTES // length, 1)
-        for start in range(0, len(copies), at_once):
-            some = list(copies[start : start + at_once])
-            lease.uses += 1
-            made = [(offsets[each], position, length) for each in some]
-            self._send(orders.WriteObject(next(self._tokens), job.digest, made), _Parts(job, some, lease))
-        self.result.reused += length * len(copies)
+    def _copy_on(self, job: Job) -> None:
+        """Have more copies of its chunks written, or finish the job after the last."""
+        copies = self._copies.next(job)
+        if copies is not None:
+            piece, indices, lease = copies
+            offsets = job.recipe.offsets
+            made = [(offsets[index], piece.position, piece.length) for index in indices]
+            order = orders.WriteObject(next(self._tokens), job.digest, made)
+            self._send(order, _Parts(job, indices, lease, piece.length * len(indices)))
+        elif not job.left:
+            self.finish(job)
 
     def put_bundle(self, bundle: Bundle, positions: Sequence[int], lease: Lease) -> None:
         """Have the files of a bundle made, whose verified bytes lie in ``lease``, at these positions of the
@@ -348,6 +353,23 @@ class Placing:
             for index in parts.indices:
                 _set(parts.job.written, index)
         parts.lease.done()
+        if parts.copied:
+            self._copied(parts, failed=isinstance(result, str))
+
+    def stop(self) -> None:
+        """Copy nothing more: the writer is going to be closed."""
+        self._stopped = True
+
+    def _copied(self, parts: _Parts, *, failed: bool) -> None:
+        """Copies were written, or could not be; then the others are not tried."""
+        if self._stopped:
+            return
+        if failed:
+            self._copies.drop(parts.job)
+        else:
+            self.result.copied += parts.copied
+            self._tell.advance(parts.copied, 0, reused=parts.copied)
+        self._copy_on(parts.job)
 
     def _place_of(self, fact: orders.Broken) -> bytes:
         """What a failure is about, for people: an unfinished file has the name of what it will be."""

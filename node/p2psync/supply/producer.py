@@ -317,8 +317,7 @@ class Producer:
         reading = loop.run_in_executor(self._disk, self._reader.read, wanted, view, begin)
         try:
             filled = await asyncio.shield(reading)
-            found = self._placing.put(filled.pieces, lease)
-            self._placing.result.reused += found  # Copies it has counted by itself.
+            self._placing.result.reused += self._placing.put(filled.pieces, lease)
         except asyncio.CancelledError:
             self._local.stop()
             await asyncio.wait([reading])

@@ -17,6 +17,8 @@ class Result:
         """Links that were made, and files that got another mode or time."""
         self.reused = 0
         """Bytes that were taken from this machine instead of the network."""
+        self.copied = 0
+        """Bytes that came once and were written more often, since a file has them several times."""
         self.deleted = 0
         """Names that went with directories that were replaced."""
         self.superseded = False
