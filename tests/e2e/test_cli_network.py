@@ -19,7 +19,7 @@ from tests.help.waiting import until
 
 DONE = {
     *("event", "archive", "seq", "files", "bytes", "received", "reused", "deleted", "sources", "seconds"),
-    *("changed", "touched", "missing", "failed", "unread", "sent", "speedup"),
+    *("changed", "touched", "missing", "failed", "unread", "sent", "speedup", "ended"),
 }
 
 
