@@ -16,12 +16,14 @@ import fcntl
 import os
 import stat
 import time
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from p2psync.format.reserved import PARTIAL
 from p2psync.holder import holder_of
 from p2psync.tree.beneath import Beneath
-from p2psync.tree.removal import remove_tree
+
+if TYPE_CHECKING:
+    from p2psync.tree.aside import Aside
 
 CREATE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 LOCK_LOOK: Final = 0.01
@@ -50,17 +52,20 @@ class Folder:
         self._beneath = beneath
         self.temporary: Final = b"tmp-%d" % os.getpid()
         """A name in it for one file at a time."""
-        self._elsewhere: str | None = None
+        self._aside: Aside | None = None
         try:
             self.fd = self._lock(time.monotonic() + wait)
         except OSError as error:
             if error.errno not in _NOT_OURS:
                 raise
             # DEST is not ours, but what is in it may be: files are made elsewhere, and copied to there.
-            import tempfile  # noqa: PLC0415 - seldom needed, and slow to load
+            from p2psync.tree.aside import Aside  # noqa: PLC0415 - seldom needed, and slow to load
 
-            self._elsewhere = tempfile.mkdtemp(prefix="p2psync-")
-            self.fd = os.open(self._elsewhere, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                self._aside = Aside()
+            except OSError:
+                raise error from None  # TMPDIR takes none either: what DEST says is the matter.
+            self.fd = self._aside.fd
         for name in map(os.fsencode, os.listdir(self.fd)):
             if name.startswith(b"tmp-"):
                 self._beneath.remove(PARTIAL, name)
@@ -104,12 +109,8 @@ class Folder:
 
     def close(self) -> None:
         """Unlock it, and remove it if it is empty. Where that fails, a later run will use it."""
-        if self._elsewhere is not None:
-            parent = os.open(os.path.dirname(self._elsewhere), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            with contextlib.suppress(OSError):
-                remove_tree(parent, os.fsencode(os.path.basename(self._elsewhere)))
-            os.close(parent)
-            os.close(self.fd)
+        if self._aside is not None:
+            self._aside.close()
             return
         with contextlib.suppress(OSError):
             os.rmdir(PARTIAL, dir_fd=self._beneath.dir(b""))

@@ -105,7 +105,11 @@ def _connect(server: Server, handle: Handle, deadline: float, limiter: RateLimit
     addresses = _resolve(server.host, server.port)[:ADDRESSES_MAX]
     last: OSError = OSError("the name has no address")
     for index, (family, kind, protocol, _, address) in enumerate(addresses):
-        made = socket.socket(family, kind, protocol)
+        try:
+            made = socket.socket(family, kind, protocol)
+        except OSError as error:  # A kernel without IPv6, and a name that has it.
+            last = error
+            continue
         handle.hold(made)
         try:
             if (limiter is None or limiter.rate is None) and large_buffers():

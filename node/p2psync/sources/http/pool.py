@@ -185,7 +185,11 @@ class Pool:
         addresses = found[:ADDRESSES_MAX]
         last: OSError = OSError("the name has no address")
         for family, kind, protocol, _, address in addresses:
-            made = _CountingSocket(family, kind, protocol)
+            try:
+                made = _CountingSocket(family, kind, protocol)
+            except OSError as error:  # A kernel without IPv6, and a name that has it.
+                last = error
+                continue
             made.traffic = self._traffic
             try:
                 made.setblocking(False)
