@@ -81,8 +81,8 @@ class StateLibrary:
     def head(self, archive: bytes) -> bytes | None:
         version = self._state.data_version()  # of before: what is written meanwhile makes it an old one
         if archive not in self.archives():
-            told = self._state.heads.told_as_ended(self._clock())
-            return next((head.raw for head in told if head.archive == archive), None)
+            told = self._state.heads.told_as_ended(self._clock(), archive)
+            return told[0].raw if told else None
         found = self._state.heads.newest(archive)
         if found is None:
             return None

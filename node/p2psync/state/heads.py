@@ -47,9 +47,15 @@ class HeadStore:
             )
             return done.rowcount > 0
 
-    def told_as_ended(self, now: float) -> list[ArchiveHead]:
-        """The heads by which archives were ended here, for as long as others are told of it. Unix seconds."""
-        rows = self._db.connection.execute("SELECT raw FROM heads WHERE source = ?", (ENDED_HERE,))
+    def told_as_ended(self, now: float, archive: bytes | None = None) -> list[ArchiveHead]:
+        """The heads by which archives (or this one) were ended here, for as long as others are told of it.
+        `now` is in Unix seconds.
+        """
+        only, values = ("", ()) if archive is None else (" AND archive = ?", (archive,))
+        rows = self._db.connection.execute(
+            f"SELECT raw FROM heads WHERE source = ?{only}",  # noqa: S608
+            (ENDED_HERE, *values),
+        )
         heads = (decode_head(row[0]) for row in rows)
         return [head for head in heads if head.ended is not None and now < head.ended + ENDED_TOLD]
 
