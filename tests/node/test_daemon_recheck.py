@@ -136,8 +136,16 @@ def test_a_publisher_reads_nothing_again_after_that(bench: Bench) -> None:
     assert again.read_bytes == 0
 
 
-@pytest.mark.parametrize("harm", ["removed", "other bytes", "shorter", "a directory"])
-def test_a_loss_is_told_once_and_so_is_its_end(bench: Bench, harm: str) -> None:
+@pytest.mark.parametrize(
+    ("harm", "told"),
+    [
+        ("removed", "'large' is missing"),
+        ("other bytes", "'large' has other bytes"),
+        ("shorter", "'large' is shorter"),
+        ("a directory", "'large' cannot be read, or is no file any more"),
+    ],
+)
+def test_a_loss_is_told_once_and_so_is_its_end(bench: Bench, harm: str, told: str) -> None:
     path = bench.path / "large"
     path.unlink()
     if harm == "a directory":
@@ -149,7 +157,8 @@ def test_a_loss_is_told_once_and_so_is_its_end(bench: Bench, harm: str) -> None:
     (loss,) = bench.recheck.losses().values()
     assert (loss.files, loss.size, loss.first, loss.gone) == (1, len(LARGE), b"large", False)
     assert len(bench.said) == 1
-    assert "1 file of its archive" in bench.said[0]
+    assert "1 file (1.00 MiB) of its archive" in bench.said[0]
+    assert told in bench.said[0]
     path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
     write(path, LARGE)
     bench.look()

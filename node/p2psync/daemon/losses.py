@@ -30,6 +30,8 @@ class Loss:
     """Bytes of these files, as published."""
     first: bytes = b""
     """The path of one of the files."""
+    problem: str = ""
+    """What is wrong with it, as a clause after its name."""
     left: dict[bytes, bytes] = field(default_factory=dict)
     """Which chunks are left of each object, for the first ``DAMAGED_MAX``."""
     unsettled: bool = False
@@ -40,7 +42,8 @@ class Loss:
 
     def add(self, directory: bytes, row: FileRow, found: Checked) -> None:
         """A file is missing, or not what it was."""
-        self.first = self.first or join(directory, row.name)
+        if not self.files:
+            self.first, self.problem = join(directory, row.name), found.problem
         self.files += 1
         self.size += row.size
         if len(self.left) < DAMAGED_MAX:
@@ -58,8 +61,8 @@ class Loss:
                 "put it back"
             )
         return (
-            f"{where} no longer has {count(self.files, 'file')} of its archive as published "
-            f"({size_text(self.size)}; among them {show_path(self.first)}), and only what is left of them is "
+            f"{where} no longer has {count(self.files, 'file')} ({size_text(self.size)}) of its archive as "
+            f"published, for example {show_path(self.first)!r} {self.problem}; only what is left of them is "
             f"served: {remedy}"
         )
 

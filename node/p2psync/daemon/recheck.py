@@ -24,7 +24,7 @@ from p2psync.errors import P2psyncError, show_path
 from p2psync.format.ids import EMPTY, Ref
 from p2psync.state import FileRow, State, Tree
 from p2psync.tree.opener import Stamp, open_beneath
-from p2psync.tree.recheck import NOTHING, Checked, recheck, stamp_at, stamp_in
+from p2psync.tree.recheck import MISSING, UNREADABLE, Checked, recheck, stamp_at, stamp_in
 
 FIRST_LOOK: Final = 15.0
 """Seconds after the start until the trees are looked at: others are served first."""
@@ -203,7 +203,7 @@ class Recheck:
                     loss.found += 1
                     continue
                 differs = True
-                found = NOTHING if stamp is None else self._read(tree, directory, row, folder, stamp)
+                found = MISSING if stamp is None else self._read(tree, directory, row, folder, stamp)
                 loss.found += found.whole
                 if found.row is not None:
                     renewed.append((row, found.row))
@@ -229,7 +229,7 @@ class Recheck:
             return known
         recipe = recipe_of(self._state.meta, Ref(row.size, row.digest) if row.size else EMPTY)
         if recipe is None:
-            return NOTHING
+            return UNREADABLE._replace(problem="cannot be checked, as the index has lost its recipe")
         found = recheck(folder, row, recipe, self._breathe)
         if found.row is None and not found.is_unsettled(row):
             if len(self._known) >= KNOWN_MAX:

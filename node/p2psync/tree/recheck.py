@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from p2psync.format.ids import chunk_id
 from p2psync.format.recipe import Recipe
@@ -28,6 +28,8 @@ class Checked(NamedTuple):
     """Which of the chunks are there, most significant bit first."""
     whole: bool
     """Whether all are: then nothing is lost, though there may be more behind them."""
+    problem: str = ""
+    """What is wrong with the file, as a clause after its name; empty if nothing is lost."""
     row: FileRow | None = None
     """The row that the file has from now on, if it has this content and nothing else, and was not touched so
     recently that a further change might show nowhere."""
@@ -37,7 +39,8 @@ class Checked(NamedTuple):
         return self.whole and self.row is None and self.stamp is not None and self.stamp.size == row.size
 
 
-NOTHING = Checked(None, b"", whole=False)
+MISSING: Final = Checked(None, b"", whole=False, problem="is missing")
+UNREADABLE: Final = Checked(None, b"", whole=False, problem="cannot be read, or is no file any more")
 
 
 def stamp_at(folder: int, name: bytes) -> Stamp | None:
@@ -59,7 +62,7 @@ def recheck(folder: int, row: FileRow, recipe: Recipe, breathe: Callable[[], Non
     """
     fd = open_regular(row.name, folder)
     if fd is None:
-        return NOTHING
+        return UNREADABLE
     try:
         began = time.time_ns()
         stamp = Stamp.of(os.fstat(fd))
@@ -75,11 +78,14 @@ def recheck(folder: int, row: FileRow, recipe: Recipe, breathe: Callable[[], Non
             breathe()
         settled = stamp.size == row.size and Stamp.of(os.fstat(fd)) == stamp
     except OSError:
-        return NOTHING
+        return UNREADABLE
     finally:
         os.close(fd)
-    if missing or not settled or is_racy(stamp.mtime_ns, stamp.ctime_ns, began):
-        return Checked(stamp, bytes(left), whole=not missing)
+    if missing:
+        problem = "is shorter than it was" if stamp.size < row.size else "has other bytes"
+        return Checked(stamp, bytes(left), whole=False, problem=problem)
+    if not settled or is_racy(stamp.mtime_ns, stamp.ctime_ns, began):
+        return Checked(stamp, bytes(left), whole=True)
     renewed = FileRow(row.name, *stamp, row.digest, 0 if was_put(row) else began)
     return Checked(stamp, bytes(left), whole=True, row=renewed)
 
