@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 from tests.node.simulator import Publisher, identity
 
-from p2psync.daemon import announce, gossip, place, withdrawals
+from p2psync.daemon import announce, company, gossip, place, withdrawals
 from p2psync.daemon.announce import Announcer
 from p2psync.daemon.losses import Loss
 from p2psync.errors import NetworkError
@@ -190,6 +190,7 @@ def announcing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]
     monkeypatch.setattr(announce, "time", clock)
     monkeypatch.setattr(gossip, "time", clock)
     monkeypatch.setattr(withdrawals, "time", clock)
+    monkeypatch.setattr(company, "time", clock)
     monkeypatch.setattr(gossip, "PeerSource", Told)
     monkeypatch.setattr(withdrawal, "PeerSource", Told)
     monkeypatch.setattr(gossip, "local_address", local_to("192.0.2.7"))

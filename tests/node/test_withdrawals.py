@@ -13,8 +13,10 @@ from tests.node.simulator import identity
 from tests.node.wire_support import Served, served
 
 from p2psync.content.library import HOLDERS_PER_ADDRESS_MAX
+from p2psync.daemon import company as daemon_company
 from p2psync.daemon import withdrawals
 from p2psync.daemon.company import Company, company
+from p2psync.daemon.gossip import Gossip
 from p2psync.daemon.losses import Loss
 from p2psync.errors import NetworkError
 from p2psync.events import Teller
@@ -183,12 +185,50 @@ class TestNodes:
         await bench.announcer.round()
         assert {to for to, what, _ in Told.log if what == "head"} == {"192.0.2.2:8730", "192.0.2.3:8730"}
         # The announcement of the record reached both again; the stand-in answers that.
-        assert bench.announcer.company == Company(present=2, silent=0, withdrawn=1)
+        assert bench.announcer.others.company == Company(present=2, silent=0, withdrawn=1)
         said = company(
             bench.state, [archive], bench.identity.public_key, {"192.0.2.3:8730", "192.0.2.1:8730"}, START
         )
         assert said == Company(present=1, silent=1, withdrawn=1)
         assert str(said) == "1 other holder, 1 silent, 1 withdrawn"
+
+    async def test_who_has_left_and_who_is_silent_is_known_though_there_is_nothing_to_tell(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        bench.tree("publish", bench.publish())
+        gone = bench.holder("gone", "192.0.2.1")
+        for record in (gone, bench.holder("there", "192.0.2.2"), bench.holder("dead", "192.0.2.3")):
+            bench.knows(record)
+        await bench.announcer.round()
+        others = bench.announcer.others
+        assert others.company == Company(present=3, silent=0, withdrawn=0)
+
+        async def holders(self: Told, archive: bytes) -> list[bytes]:
+            if self.address.startswith("192.0.2.3"):
+                raise NetworkError("silent")
+            return [gone.withdraw(identity("gone"), START).raw]
+
+        with monkeypatch.context() as meanwhile:
+            meanwhile.setattr(Told, "holders", holders)
+            await others.meet()
+        assert others.company == Company(present=1, silent=1, withdrawn=1)
+        await others.meet()
+        assert others.company == Company(present=2, silent=0, withdrawn=1)
+
+    async def test_those_who_hold_very_many_archives_ask_for_some_of_them_each_time(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(daemon_company, "MET_MAX", 2)
+        asked: list[bytes] = []
+
+        async def tell(self: Gossip, archive: bytes, head: bytes | None, record: HolderRecord | None) -> None:
+            asked.append(archive)
+
+        monkeypatch.setattr(Gossip, "tell", tell)
+        for number in range(5):
+            bench.state.trees.ensure(b"/srv/%d" % number, "mirror", bytes([number]) * 32)
+        await bench.announcer.others.meet()
+        assert len(set(asked)) == 2
 
 
 class TestLists:

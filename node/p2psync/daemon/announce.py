@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, NamedTuple
 
-from p2psync.daemon.company import Company, company
+from p2psync.daemon.company import Others
 from p2psync.daemon.gossip import Gossip
 from p2psync.daemon.losses import Loss
 from p2psync.daemon.mirrors import peers_of
@@ -98,13 +98,12 @@ class Announcer:
         self._saying = asyncio.Lock()
         self.last_announced: float | None = None
         """When another node last took a head or holder record of ours, in Unix seconds."""
-        self.company = Company()
-        """The other holders, as of the last round."""
         self._random = random.Random()  # noqa: S311 - spreads load, guards nothing
         self._unreached: list[Endpoint] | None = None
         """Where others could not reach us, when they last tried."""
         self._gossip = Gossip(state, identity.public_key, self._random)
         self._withdrawals = Withdrawals(state, identity, network, self._gossip)
+        self.others = Others(state, identity.public_key, self._gossip, self._archives, self._random)
 
     async def round(self) -> float:
         """Announce what is due; seconds until something is due again, if nothing changes before."""
@@ -123,7 +122,7 @@ class Announcer:
         for archive, said in self._ended.items():
             await self._announce_head_if_due(archive, said)
         await self._say_what_is_here()
-        self.company = await off_loop(self._count)
+        await self.others.count()
         # What has nothing to announce yet is due when the state changes.
         every = (*self._announced.values(), *self._ended.values())
         times = [at for said in every for at in (said.renew_at, said.head_at) if at]
@@ -137,12 +136,6 @@ class Announcer:
     async def leave(self) -> None:
         """Take back what was said of every archive, since the node ends: an attempt of two seconds."""
         await self._withdrawals.leave()
-
-    def _count(self) -> Company:
-        """Who else is known to hold what is announced here."""
-        return company(
-            self._state, self._archives(), self._identity.public_key, self._gossip.silent, time.time()
-        )
 
     async def _say_what_is_here(self, only: bytes | None = None) -> None:
         """Announce the holder records that are due; one call at a time: what was said last is to be the

@@ -125,7 +125,7 @@ class Vitals:
     @property
     def company(self) -> Company:
         """The other holders of what is announced here."""
-        return Company() if self.announcer is None else self.announcer.company
+        return Company() if self.announcer is None else self.announcer.others.company
 
     def status(self) -> str:
         """One line for people. Never raises: what cannot be told is said to be so."""

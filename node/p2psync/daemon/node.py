@@ -174,6 +174,7 @@ class Node:
             group.create_task(self._upkeep.run())
             group.create_task(self._loop(self._announcer.round, self._announce_now))
             group.create_task(self._loop(self.mirrors.round, self._update_now))
+            group.create_task(self._meet())
             group.create_task(self._tidy())
 
     async def fetch(self, mirror: FetchOptions, tell: Teller) -> FetchSummary:
@@ -214,6 +215,13 @@ class Node:
                 version = now
                 self._announce_now.set()
                 self._update_now.set()
+
+    async def _meet(self) -> None:
+        others = self._announcer.others
+        while True:
+            await asyncio.sleep(others.pause())
+            with self._warning():
+                await others.meet()
 
     async def _tidy(self) -> None:
         while True:
