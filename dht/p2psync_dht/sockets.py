@@ -66,7 +66,12 @@ def open_sockets(host: str, port: int, kind: socket.SocketKind = socket.SOCK_DGR
     if not has_ipv6():
         return [_bound(ANY_IPV4, port, kind)]
     for tries in range(PORT_TRIES):
-        first = _bound(EVERYWHERE, port, kind)
+        try:
+            first = _bound(EVERYWHERE, port, kind)
+        except OSError as error:
+            if error.errno not in _NO_FAMILY:
+                raise
+            return [_bound(ANY_IPV4, port, kind)]
         try:
             return [_bound(ANY_IPV4, first.getsockname()[1], kind), first]
         except OSError as error:

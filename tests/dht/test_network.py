@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from p2psync_dht import DhtNode, Endpoint, HolderRole, Identity, RecordError, head_key, holders_key
+from p2psync_dht import DhtNode, Endpoint, HolderRole, Identity, RecordError, head_key, holders_key, rtt
+from p2psync_dht.sockets import has_ipv6
 from p2psync_dht.testing.loopback import loopback_network, start_node
 
 from .conftest import NOW, HeadMaker, HolderMaker, identity
@@ -274,3 +275,21 @@ async def test_both_families_have_their_own_table(root: Identity, make_head: Hea
     assert all(":" in contact.ip for contact in six.contacts())
     for node in [*nodes, six]:
         await node.close()
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6 address")
+async def test_a_family_in_which_nobody_answers_holds_up_no_join_in_the_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """IPv6 that leads nowhere is common, and names have addresses of both kinds."""
+    monkeypatch.setattr(rtt, "FIRST_SOFT", 3600.0)  # Whoever waited for the silent one would wait for hours.
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as mute:
+        mute.bind(("::1", 0))
+        silent = ("::1", mute.getsockname()[1])
+        async with (
+            await DhtNode.start(Identity.generate(), "127.0.0.1", 0) as there,
+            await DhtNode.start(Identity.generate(), "::", 0) as node,
+            asyncio.timeout(60),
+        ):
+            assert await node.join([silent, there.address]) == 1
+            assert list(node.unheard) == [silent]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -59,6 +60,25 @@ def test_where_there_is_no_ipv6_everywhere_is_ipv4(
     monkeypatch.setattr(sockets, "has_ipv6", lambda: False)
     (only,) = opened(stack, EVERYWHERE, 0, kind)
     assert only.getsockname()[0] == ANY_IPV4
+
+
+@pytest.mark.parametrize("missing", [socket.AF_INET, socket.AF_INET6])
+def test_a_family_that_the_kernel_refuses_is_done_without(
+    stack: ExitStack, missing: socket.AddressFamily, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    plain = socket.socket.bind
+
+    def bind(self: socket.socket, address: tuple[str, int]) -> None:
+        if self.family == missing:
+            raise OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address")
+        plain(self, address)
+
+    monkeypatch.setattr(socket.socket, "bind", bind)
+    monkeypatch.setattr(sockets, "has_ipv6", lambda: True)
+    (only,) = opened(stack, EVERYWHERE, 0, socket.SOCK_DGRAM)
+    assert only.family != missing
 
 
 @pytest.mark.parametrize("kind", KINDS)

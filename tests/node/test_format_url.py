@@ -330,6 +330,9 @@ def test_hints_of_newer_writers_are_passed_over() -> None:
         ("[::1]", 8730, ("::1", 8730)),
         ("[::1]:5", 8730, ("::1", 5)),
         ("host:5", 8730, ("host", 5)),
+        ("[::ffff:192.0.2.1]:5", None, ("192.0.2.1", 5)),
+        ("[0:0::FFFF:c000:201]", 8730, ("192.0.2.1", 8730)),
+        ("[fe80::1%eth0]:5", None, ("fe80::1%eth0", 5)),
     ],
 )
 def test_host_and_port(text: str, default: int | None, found: tuple[str, int]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 from typing import Final, NamedTuple
 from urllib.parse import parse_qsl, quote, quote_from_bytes, unquote_to_bytes, urlsplit
 
@@ -47,8 +48,8 @@ def parse_archive_text(text: str) -> bytes:
 
 
 def host_and_port(text: str, default_port: int | None = None) -> tuple[str, int]:
-    """Split ``HOST:PORT`` (IPv6 in brackets). Raises UsageError if it is not that, or the port is out of
-    range.
+    """Split ``HOST:PORT`` (IPv6 in brackets); IPv4 that is written as IPv6 is IPv4. Raises UsageError if it
+    is not that, or the port is out of range.
     """
     host, colon, port = text.rpartition(":")
     if default_port is not None and (not colon or (host.count(":") > 0 and not host.endswith("]"))):
@@ -62,7 +63,18 @@ def host_and_port(text: str, default_port: int | None = None) -> tuple[str, int]
         raise UsageError(
             f"{text!r} is not HOST:PORT (an IPv6 address stands in brackets, the port is below 65536)"
         )
-    return host, int(port)
+    return _plain(host), int(port)
+
+
+def _plain(host: str) -> str:
+    """Without ``::ffff:`` before IPv4 (RFC 4291, section 2.5.5.2): one address has one spelling."""
+    if host.count(":") > 1:
+        import ipaddress  # noqa: PLC0415 - 3 ms, and few write addresses of IPv6
+
+        with contextlib.suppress(ValueError):
+            mapped = ipaddress.IPv6Address(host).ipv4_mapped
+            return host if mapped is None else str(mapped)
+    return host
 
 
 def host_port(host: str, port: int) -> str:
