@@ -35,6 +35,17 @@ REPEATED: dict[str, Tree] = {
 }
 
 
+COMMON = content("common", 1_500_000)
+
+
+def versions(number: int) -> Tree:
+    """Files that differ at both ends, and each has a middle of its own too."""
+    return {
+        b"%03d" % n: content(f"begin {n}", 20_000) + COMMON + content(f"end {n}", 20_000)
+        for n in range(number)
+    }
+
+
 def received(world: World) -> int:
     return sum(source.received for source in world.sources.values())
 
@@ -107,3 +118,59 @@ def test_copies_are_written_in_orders_that_keep_the_writer_for_a_moment(
     assert world.differs() == []
     assert sum(written) == ZEROS
     assert max(written) <= 1 << 20
+
+
+# Files that have chunks in common.
+
+
+def test_what_files_have_in_common_travels_once(world: World, sources: int) -> None:
+    world.publisher.publish(
+        {b"d%d" % n: versions(10) for n in range(1)} | {b"other": content("other", 700_000)}
+    )
+    done = world.fetch()
+    assert world.differs() == []
+    own = done.bytes - 9 * len(COMMON)
+    assert received(world) < own + 10 * 4 * 65_536 + ROOM, (
+        "at both ends of what is common a chunk is cut otherwise"
+    )
+    assert sum(world.watcher.by_source.values()) + done.reused == done.bytes == world.watcher.bytes
+
+
+def test_one_file_may_be_made_of_two_others(world: World) -> None:
+    one, two = content("one", 800_000), content("two", 900_000)
+    world.publisher.publish({b"a": one, b"b": two, b"c": one + two, b"d": {b"e": two + one}})
+    done = world.fetch()
+    assert world.differs() == []
+    assert received(world) < len(one) + len(two) + 6 * 65_536 + ROOM
+    assert done.changed == 4
+
+
+def test_a_lender_that_nobody_has_is_not_waited_for(world: World) -> None:
+    world.publisher.publish(versions(3))
+    entries = {path: entry for path, entry, _ in world.publisher.read(world.publisher.head)}
+    for source in world.sources.values():
+        source.lacks = entries[b"/000"].digest.__eq__
+    done = world.fetch()
+    assert done.missing == [b"000"]
+    assert world.differs() in ([b"/000"], [b"", b"/000"], [b"/000", b""])
+
+
+def test_a_lender_that_cannot_be_put_in_place_lends_nothing(world: World) -> None:
+    world.publisher.publish(versions(3))
+    (world.dest / "000" / "mine").mkdir(parents=True)
+    done = world.fetch()
+    assert len(done.failed) == 1
+    assert done.changed == 2
+    assert (world.dest / "002").read_bytes() == versions(3)[b"002"]
+
+
+def test_a_fetch_that_waits_for_a_lender_can_be_stopped_and_goes_on(world: World) -> None:
+    world.publisher.publish(versions(4))
+    for source in world.sources.values():
+        source.rate, source.silent_from = 500_000.0, 1.0
+    with pytest.raises(TransferTimeout):
+        world.fetch(timeout=5.0)
+    for source in world.sources.values():
+        source.silent_from = float("inf")
+    world.fetch()
+    assert world.differs() == []

@@ -79,9 +79,13 @@ class Recipe:
     def __iter__(self) -> Iterator[tuple[bytes, int]]:
         return _ROW.iter_unpack(self.rows)
 
+    def words(self) -> array[int]:
+        """The first 32 bits of each chunk's id, to tell quickly what may be the same."""
+        return array("I", self.rows)[::_ROW_WORDS]
+
     def repeated(self) -> list[int]:
         """The chunks of which some other one may be a copy, by 32 bits of their ids: nearly always none."""
-        words = array("I", self.rows)[::_ROW_WORDS]
+        words = self.words()
         if len(set(words)) == len(words):
             return []
         again = {word for word, times in Counter(words).items() if times > 1}

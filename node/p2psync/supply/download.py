@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from itertools import count
 from typing import Final
 
@@ -112,6 +112,8 @@ class Download:
         self._arrived = {member.name: member.received for member in swarm.members}
         self._last_byte = time.monotonic()
         self._over = False
+        self._drains = False
+        """Whether nothing more is begun until something has come."""
         self._starved = False
         """Whether a source would have been asked, had there been room in the arena."""
         self._under_way_max = REQUEST_MAX
@@ -185,6 +187,15 @@ class Download:
         while self._full() and not self._over:
             await self._room.wait(TICK)
             self._change.check()
+        return not self._over
+
+    async def whole(self, jobs: Collection[Job]) -> bool:
+        """Wait until all has come of some jobs that can; False if the download is over."""
+        self._drains = True
+        while any(job.left and job.targets for job in jobs) and not self._over:
+            await self._room.wait(TICK)
+            self._change.check()
+        self._drains = False
         return not self._over
 
     def _full(self) -> bool:
@@ -431,7 +442,7 @@ class Download:
             return True
         if self._swarm.version != version or self._swarm.hopeless() or not self._queue.idle:
             return False
-        if not (self._queue.closed or self._full()):
+        if not (self._queue.closed or self._full() or self._drains):
             return False
         self._stuck_rounds += 1
         if self._stuck_rounds < STUCK_ROUNDS:

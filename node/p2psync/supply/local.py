@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Final
 
@@ -269,6 +269,14 @@ class LocalChunks:
             return _is_as_it_was(os.stat(_path(place), follow_symlinks=False), place)
         except OSError:
             return False
+
+    def lend(self, path: bytes, chunks: Mapping[bytes, int]) -> None:
+        """This run put a file in its place at ``path``; some of its chunks (by digest, with their offsets)
+        are wanted elsewhere too.
+        """
+        self._files.append(path)
+        number = len(self._files) - 1
+        self._note([(digest, number, offset) for digest, offset in chunks.items()])
 
     def made(self, digest: bytes, path: bytes) -> None:
         """This run put the object in its place at ``path``, and it is wanted elsewhere too."""

@@ -8,7 +8,7 @@ is asked for it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import compress
 from operator import or_
@@ -24,6 +24,7 @@ from p2psync.supply.bundles import Bundle, Stamp, fits
 from p2psync.supply.jobs import Job, Target
 from p2psync.supply.lease import Lease
 from p2psync.supply.ledger import Ledger
+from p2psync.supply.lending import Lenders
 from p2psync.supply.local import LocalChunks
 from p2psync.supply.manifest import Manifest
 from p2psync.supply.placing import Placing
@@ -59,6 +60,9 @@ class Window(Protocol):
 
     async def room(self) -> bool:
         """Wait until more may be begun; False if the download is over."""
+
+    async def whole(self, jobs: Collection[Job]) -> bool:
+        """Wait until all has come of some jobs that can; False if the download is over."""
 
 
 class _Files(NamedTuple):
@@ -133,6 +137,7 @@ class Producer:
         self._leftovers = leftovers
         self._repeated = repeated
         self._seen: set[bytes] = set()
+        self._lenders = Lenders()
 
     async def run(self, plan: Plan) -> None:
         """Returns when all of the plan has been begun, or the download is over."""
@@ -245,11 +250,33 @@ class Producer:
             await self._placing.settled()  # So that it is known where this run has put it.
         here = self._local.knows(digests)
         fresh = [self._job_for(target, recipes) for target in targets if target.entry.size]
-        for some in _slices([job for job in fresh if job is not None]):
-            if not await self._window.room():
+        jobs = [job for job in fresh if job is not None]
+        lenders = await self._find_lenders([job for job in jobs if job.chunks > 1])
+        for some in _slices(jobs, lenders):
+            if not (await self._window.room() and await self._borrow(some, lenders)):
                 return False
             await self._fill(some, here)
             self._window.add(some)
+        return True
+
+    async def _find_lenders(self, jobs: list[Job]) -> dict[Job, set[Job]]:
+        if not jobs:
+            return {}
+        return await asyncio.get_running_loop().run_in_executor(self._disk, self._lenders.find, jobs)
+
+    async def _borrow(self, jobs: list[Job], lenders: Mapping[Job, set[Job]]) -> bool:
+        """Wait for the files that others of this run have chunks of; False if the download is over."""
+        asked = {lender for job in jobs for lender in lenders.get(job, ())}
+        if not asked:
+            return True
+        if not await self._window.whole(asked):
+            return False
+        await self._placing.settled()
+        loop = asyncio.get_running_loop()
+        for lender in asked:
+            chunks = self._lenders.lent(lender)
+            if chunks and lender.targets:
+                await loop.run_in_executor(self._disk, self._local.lend, lender.targets[0].path, chunks)
         return True
 
     def _comes_again(self, digests: Sequence[bytes]) -> bool:
@@ -333,11 +360,14 @@ def _fold(jobs: list[Job]) -> None:
         job.fold()
 
 
-def _slices(jobs: list[Job]) -> Iterator[list[Job]]:
-    """Parts of ``jobs`` that are begun in one go."""
+def _slices(jobs: list[Job], lenders: Mapping[Job, set[Job]]) -> Iterator[list[Job]]:
+    """Parts of ``jobs`` that are begun in one go; none of them has anything to have from another."""
     group: list[Job] = []
     size = 0
     for job in jobs:
+        if group and not lenders.get(job, set()).isdisjoint(group):
+            yield group
+            group, size = [], 0
         group.append(job)
         size += job.size
         if len(group) == SLICE_FILES or size >= SLICE_BYTES:
