@@ -12,6 +12,7 @@ import pytest
 from tests.node.fetch_world import BIG, World, changed
 from tests.node.simulator import Link
 
+from p2psync.cli.verify_cmd import describe
 from p2psync.errors import PartialError, UsageError
 from p2psync.fetch.options import Delete
 from p2psync.fetch.verified import Verified, verify
@@ -132,6 +133,19 @@ def test_an_unfinished_fetch_is_told_apart_from_damage(world: World) -> None:
     assert (told(done), done.complete, done.missing, done.damaged) == ({(b"big", "missing")}, False, 1, 0)
     damage(world.dest / "notes" / "a")
     assert verify(world.state, world.dest).damaged == 1
+
+
+def test_what_is_being_fetched_is_told_apart_from_what_was_given_up(world: World) -> None:
+    gone = world.publisher.put(BIG).digest
+    for source in world.sources.values():
+        source.lacks = lambda digest: digest == gone
+    world.fetch()
+    assert not verify(world.state, world.dest).at_work
+    with world.state.lock_place(os.fsencode(world.dest)):
+        done = verify(world.state, world.dest / "notes")
+        assert (done.at_work, done.complete) == (True, False)
+        assert describe(done, 1.0)[-1].startswith("somebody is at work there now")
+    assert describe(verify(world.state, world.dest), 1.0)[-1].startswith("NOT complete")
 
 
 def test_what_an_update_did_not_come_to_is_outdated_and_not_damaged(world: World) -> None:

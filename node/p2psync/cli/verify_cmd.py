@@ -109,6 +109,7 @@ def command(
         damaged=done.damaged,
         left_out=done.left_out.files,
         complete=done.complete,
+        at_work=done.at_work,
         seconds=round(seconds, 3),
     )
     exit_code = PartialError.exit_code if done.differences or not done.complete else 0
@@ -131,7 +132,9 @@ def describe(done: Verified, seconds: float) -> list[str]:
         lines = [f"{count(len(done.differences), 'difference')} ({told}): {held}"]
     if done.left_out.files:
         lines.append(f"left out by rules: {count(done.left_out.files, 'file')}, {size(done.left_out.bytes)}")
-    if not done.complete:
+    if done.at_work:
+        lines.append("somebody is at work there now: verify again when that is done")
+    elif not done.complete:
         lines.append("NOT complete: the last fetch did not come to its end; run it again")
     return lines
 

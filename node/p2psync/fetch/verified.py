@@ -38,6 +38,8 @@ class Verified(NamedTuple):
     """Whether the fetch that was to make it so came to its end."""
     left_out: Totals = NO_TOTALS
     """What rules left out."""
+    at_work: bool = False
+    """Whether somebody fetched into it, or published it, when it was looked at."""
 
     @property
     def damaged(self) -> int:
@@ -64,6 +66,8 @@ def verify(
     of each difference as it is found. Raises as ``expect`` and ``Verification.run`` do.
     """
     expected = expect(state, path, src, rules)
+    places = {expected.tree, os.path.join(expected.tree, expected.path)}
+    at_work = any(map(state.place_is_held, places))
     verification = Verification(state, expected, full=full, tell=tell)
     differences = []
     for each in verification.run():
@@ -79,4 +83,5 @@ def verify(
         expected.archive_path,
         expected.complete,
         left_out,
+        at_work,
     )

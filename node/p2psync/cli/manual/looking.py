@@ -68,8 +68,8 @@ ENTRIES: Final[dict[tuple[str, ...], Entry]] = {
             example("Check a part of it, or a single file:", "p2psync verify ./copy/pool/main"),
             example("Compare sizes and times alone, which takes seconds:", "p2psync verify --quick ./copy"),
             example(
-                "Check files that came by other means, after `p2psync ls` has asked for the newest snapshot:",
-                "p2psync ls p2psync://ID/pool/",
+                "Check files that came by other means, after `p2psync ls` has asked for the newest listings:",
+                "p2psync ls --recursive p2psync://ID/pool/ > /dev/null",
                 "p2psync verify p2psync://ID/pool/ /media/disk/pool",
             ),
             example(
