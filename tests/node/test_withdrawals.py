@@ -130,6 +130,29 @@ class TestNodes:
         await bench.announcer.round()
         assert [withdrawn for withdrawn, _ in sent(bench)] == [False, True, True, True]
 
+    async def test_what_is_being_said_is_taken_back_once_it_has_been_said(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        put, begun, may_go_on = bench.dht.put_holder, asyncio.Event(), asyncio.Event()
+
+        async def slow(raw: bytes) -> int:
+            begun.set()
+            if not HolderRecord.decode(raw).withdrawn:
+                await may_go_on.wait()
+            return await put(raw)
+
+        monkeypatch.setattr(bench.dht, "put_holder", slow)
+        bench.tree("mirror", bench.publish())
+        saying = asyncio.ensure_future(bench.announcer.nominate(bench.publisher.archive))
+        await begun.wait()
+        (tree,) = bench.state.trees.all()
+        bench.state.trees.remove(tree)
+        taking_back = asyncio.ensure_future(bench.announcer.round())
+        await asyncio.wait([taking_back], timeout=0.2)  # It would be over, if it did not wait.
+        may_go_on.set()
+        await asyncio.gather(saying, taking_back)
+        assert [withdrawn for withdrawn, _ in sent(bench)] == [False, True]
+
     async def test_nobody_takes_back_an_archive_that_was_published_again_meanwhile(
         self, bench: Bench
     ) -> None:

@@ -113,7 +113,8 @@ class Announcer:
         here = {archive for archive, trees in archives.items() if _coverage(trees, losses) is not None}
         for archive in self._announced.keys() - here:  # To be said anew once it is back.
             self._announced[archive].coverage, self._announced[archive].renew_at = None, 0.0
-        withdrawals = await self._withdrawals.round(here)
+        async with self._saying:  # What is being said would arrive after what takes it back.
+            withdrawals = await self._withdrawals.round(here)
         for archive in archives:
             await self._announce_head_if_due(archive, self._said(archive))
         told = await off_loop(partial(self._state.heads.told_as_ended, time.time()))

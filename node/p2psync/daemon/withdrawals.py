@@ -91,8 +91,8 @@ class Withdrawals:
         while waiting:
             # Signing does not stop when time is up, so it is done in parts.
             part, waiting = waiting[:PART], waiting[PART:]
-            said = {archive: self._said.pop(archive) for archive in part}
             records = await off_loop(partial(self._take_back, part))
+            said = {archive: self._said.pop(archive) for archive in part}
             in_dht = {archive: record for archive, record in records.items() if said[archive]}
             await asyncio.gather(self._announce(in_dht, 1), self._gossip.withdraw(records))
 
