@@ -5,8 +5,13 @@ Pure; knows no terminal.
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 from p2psync.errors import show_path
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
 
 KIB = 1024
 UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
@@ -33,6 +38,22 @@ def name_fields(name: bytes, field_name: str = "name") -> dict[str, str]:
 
         exact = base64.b64encode(name).decode()
         return {field_name: name.decode(errors="replace"), f"{field_name}_b64": exact}
+
+
+def name_of(fields: Mapping[str, Any], field_name: str = "name") -> bytes:
+    """The byte string in JSON fields as `name_fields` makes them. Raises ValueError: there is none.
+
+    >>> name_of({"name": "caf\\ufffd", "name_b64": "Y2Fm6Q=="}), name_of({"path": "café"}, "path")
+    (b'caf\\xe9', b'caf\\xc3\\xa9')
+    """
+    exact, text = fields.get(f"{field_name}_b64"), fields.get(field_name)
+    if isinstance(exact, str):
+        import base64  # noqa: PLC0415 - seldom needed
+
+        return base64.b64decode(exact, validate=True)
+    if not isinstance(text, str):
+        raise ValueError(f"there is no {field_name}")
+    return text.encode()
 
 
 def size(count: float) -> str:

@@ -227,6 +227,24 @@ async def test_one_of_the_two_is_named(client: Client, tmp_path: Path) -> None:
     assert isinstance(await refusal(client, tmp_path, archive=b"x" * 32), UsageError)
 
 
+async def test_what_was_forgotten_meanwhile_is_not_forgotten_for_whoever_has_its_place_now(
+    client: Client, tmp_path: Path
+) -> None:
+    """Two forget it at once, and a third makes it a mirror again between them."""
+    await client.publish(make_tree(tmp_path / "mine"))
+    path = os.fsencode(tmp_path / "mine")
+
+    async def release(_: Mapping[str, Any]) -> dict[str, Any]:
+        (tree,) = client.state.trees.all()
+        client.state.trees.remove(tree)
+        client.state.trees.ensure(path, "mirror", b"a" * 32)
+        return {"stopped": False, "is_main": False}
+
+    with pytest.raises(SelectionError, match="forgotten meanwhile"):
+        await with_node(client, release, tmp_path / "mine")
+    assert [tree.role for tree in client.state.trees.all()] == ["mirror"]
+
+
 async def test_who_is_at_work_there_is_waited_for_by_a_person(
     client: Client, node: Served, tmp_path: Path
 ) -> None:

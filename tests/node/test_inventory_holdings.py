@@ -20,6 +20,7 @@ from p2psync.cli.app import run
 from p2psync.cli.list_cmd import words
 from p2psync.daemon.commands import archives_command
 from p2psync.daemon.control import control_server
+from p2psync.daemon.losses import Loss
 from p2psync.daemon.mirrors import Mirrors
 from p2psync.fetch.put import note_begun
 from p2psync.format.reserved import PARTIAL
@@ -166,6 +167,19 @@ async def test_a_node_is_asked_what_it_serves(client: Client, node: Served, tmp_
     assert {holding.role: holding.served for holding in found.holdings} == {"publisher": True, "copy": False}
 
 
+async def test_what_a_node_found_lost_is_shown(client: Client, tmp_path: Path) -> None:
+    await client.publish(make_tree(tmp_path / "caf\udce9"))
+    state = client.state
+    losses = {state.trees.all()[0].id: Loss(files=3)}
+    mirrors = Mirrors(state, None, bwlimit=None, warn=print, detail=print)  # type: ignore[arg-type]
+    commands = {"archives": archives_command(state, mirrors, "192.0.2.1:8730", lambda: losses)}
+    with state.lock(NODE_LOCK):
+        async with control_server(state.path, commands):
+            holding = await only(client)
+    assert (holding.served, holding.lost) == (True, 3)
+    assert words(holding) == ["complete", "3 files lost"]
+
+
 async def test_a_bootstrap_node_serves_nothing(client: Client, tmp_path: Path) -> None:
     await client.publish(make_tree(tmp_path / "mine"))
     commands = {"archives": archives_command(client.state, None, "192.0.2.1:8730")}
@@ -175,7 +189,13 @@ async def test_a_bootstrap_node_serves_nothing(client: Client, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "answer", [{}, {"archives": 1, "listen": ""}, {"archives": [{"archive": "nonsense"}], "listen": ""}]
+    "answer",
+    [
+        {},
+        {"archives": 1, "listen": ""},
+        {"archives": [{"archive": "nonsense"}], "listen": ""},
+        {"archives": [{"directory": 7}], "listen": ""},
+    ],
 )
 async def test_a_node_that_answers_otherwise_costs_a_column_and_no_more(
     client: Client, tmp_path: Path, answer: dict[str, Any]
@@ -238,6 +258,7 @@ def test_the_command_in_json_and_for_people(tmp_path: Path, capsysbinary: Any) -
         "filtered": False,
         "at_work": False,
         "served": False,
+        "lost": None,
     }
     assert run(["list", *state]) == 0
     head, line, hint = capsysbinary.readouterr().out.decode().splitlines()

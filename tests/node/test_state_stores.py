@@ -353,3 +353,13 @@ def test_keys_that_do_not_fit_are_refused(state: State) -> None:
     with pytest.raises(FileError, match="another archive"):
         state.keys.root(archive)
     assert state.keys.signing(second) is None
+
+
+def test_a_number_of_a_tree_that_was_forgotten_is_never_used_again(state: State) -> None:
+    first = state.trees.ensure(b"/first", "mirror", None)
+    last = state.trees.ensure(b"/last", "mirror", None)
+    state.trees.remove(last)
+    state.trees.remove(first)
+    new = state.trees.ensure(b"/new", "mirror", None)
+    assert new.id > last.id
+    assert state.trees.ensure(b"/newer", "mirror", None).id > new.id

@@ -93,6 +93,8 @@ def words(holding: Holding) -> list[str]:
         said = ["single files"]
     else:
         said = ["complete" if holding.complete else "unfinished"]
+    if holding.lost:
+        said.append(f"{count(holding.lost, 'file')} lost")
     if holding.at_work:
         said.append("at work now")
     if holding.ended is not None:

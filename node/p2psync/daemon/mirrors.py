@@ -157,7 +157,7 @@ class Mirrors:
         self._detail(f"let go of {show_path(path)}: a command works there, or forgets it")
         self._let_go[path] = time.monotonic() + HOLD
         tree = self._state.trees.get(path)
-        if tree is not None:  # Another tree may have its number, once it is forgotten.
+        if tree is not None:
             for kept in (self._due, self._failures, self._refused, self.updated, self._since):
                 kept.pop(tree.id, None)
         task = self._running.get(path)

@@ -68,7 +68,7 @@ async def open_doors(
     where = reached[0]
     commands = {
         "status": status_command(vitals.dht, where, lambda: vitals.company),
-        "archives": archives_command(vitals.state, vitals.mirrors, where),
+        "archives": archives_command(vitals.state, vitals.mirrors, where, vitals.losses),
     }
     orders = {"release": release_order(vitals.mirrors)}
     await stack.enter_async_context(control_server(vitals.state.path, commands, orders))

@@ -69,6 +69,11 @@ def forget(
             locks.enter_context(state.lock("publish-" + archive_text(archive), on=archive_text(archive)))
         with state.transaction(durable=True):
             for tree in trees:
+                now = state.trees.get(tree.path)
+                if now is None or now.id != tree.id:
+                    raise SelectionError(
+                        f"{show_path(tree.path)} was forgotten meanwhile, by another command"
+                    )
                 state.trees.remove(tree)
             if archive is not None and not state.trees.by_archive(archive):
                 state.meta.forget_snapshots(archive)

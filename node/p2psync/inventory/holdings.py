@@ -6,20 +6,20 @@ of the node (``state.ask``).
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from p2psync.errors import FormatError, P2psyncError, UsageError
+from p2psync.errors import FormatError, P2psyncError
 from p2psync.events import SILENT, Teller
 from p2psync.fetch import put
 from p2psync.format.ids import Ref
 from p2psync.format.marks import unread_paths
 from p2psync.format.reserved import PARTIAL
 from p2psync.format.snapshot import Snapshot
-from p2psync.format.url import ArchiveUrl
 from p2psync.publish.claim import RULES, was_published
 from p2psync.state import State, Tree
 from p2psync.state.ask import ask
+from p2psync.text import name_of
 
 _ROLES: Final = {"publish": "publisher", "mirror": "mirror", "fetch": "copy"}
 
@@ -61,6 +61,9 @@ class Holding(NamedTuple):
     """Whether somebody publishes it, or fetches into it, now."""
     served: bool | None
     """Whether a node serves it now; None where that could not be found out."""
+    lost: int | None
+    """Files of the snapshot that the node found missing, or not as they were; None: no node looks after it.
+    """
 
 
 class Holdings(NamedTuple):
@@ -74,7 +77,7 @@ class Holdings(NamedTuple):
 
 def list_all(state: State, tell: Teller = SILENT) -> Holdings:
     """What is held here, and what the node that runs here serves of it. Blocks, for a second or so."""
-    node, served = None, frozenset[bytes]()
+    node, served = None, dict[bytes, int]()
     if state.node_runs():
         try:
             node, served = _served(state)
@@ -84,22 +87,26 @@ def list_all(state: State, tell: Teller = SILENT) -> Holdings:
     return Holdings(node, list_holdings(state, served))
 
 
-def _served(state: State) -> tuple[str, frozenset[bytes]]:
-    """Where the node listens, and the archives that it serves. Raises as `ask` does."""
+def _served(state: State) -> tuple[str, dict[bytes, int]]:
+    """Where the node listens, and the directories that it serves, each with the number of files that it has
+    lost. Raises as `ask` does.
+    """
     answer = ask(state.path, "archives")
     try:
-        served = frozenset(ArchiveUrl.parse(row["archive"]).archive for row in answer["archives"])
+        served = {name_of(row, "directory"): int(row.get("lost", 0)) for row in answer["archives"]}
         return str(answer["listen"]), served
-    except (KeyError, TypeError, AttributeError, UsageError):
+    except (KeyError, TypeError, ValueError, AttributeError):
         raise FormatError("it runs a version that answers in another way; use the same one") from None
 
 
-def list_holdings(state: State, served: Collection[bytes] | None) -> list[Holding]:
-    """What is held here, by directory. ``served``: the archives that a node serves now; None: not known."""
+def list_holdings(state: State, served: Mapping[bytes, int] | None) -> list[Holding]:
+    """What is held here, by directory. ``served``: the directories that a node serves now, each with the
+    number of files that it has lost; None: not known.
+    """
     return [_holding(state, tree, served) for tree in sorted(state.trees.all(), key=lambda tree: tree.path)]
 
 
-def _holding(state: State, tree: Tree, served: Collection[bytes] | None) -> Holding:
+def _holding(state: State, tree: Tree, served: Mapping[bytes, int] | None) -> Holding:
     archive = tree.archive
     public = tree.role != "fetch"
     whole = _whole(tree)
@@ -134,7 +141,8 @@ def _holding(state: State, tree: Tree, served: Collection[bytes] | None) -> Hold
         unread=0 if snapshot is None else unread_paths(snapshot.extra),
         filtered=bool(was_published(tree) and tree.options.get(RULES)),
         at_work=state.place_is_held(tree.path),
-        served=False if not public else None if served is None else archive in served,
+        served=False if not public else None if served is None else tree.path in served,
+        lost=None if served is None else served.get(tree.path),
     )
 
 

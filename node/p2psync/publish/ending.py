@@ -55,11 +55,12 @@ def unpublish(
     """
     moment = time.time() if now is None else now
     signer = signer_of(state, archive)
-    trees = [tree for tree in state.trees.by_archive(archive) if tree.role == "publish"]
     with contextlib.ExitStack() as locks:
+        # With this lock nobody else can begin, or cease, to publish a directory as the archive.
+        locks.enter_context(state.lock("publish-" + archive_text(archive), on=archive_text(archive)))
+        trees = [tree for tree in state.trees.by_archive(archive) if tree.role == "publish"]
         for tree in trees:
             locks.enter_context(state.lock_place(tree.path))
-        locks.enter_context(state.lock("publish-" + archive_text(archive), on=archive_text(archive)))
         for head in known_heads:
             keep(state, signer, head)
         for head in () if ask is None else ask(archive).result():

@@ -28,6 +28,14 @@ Role = Literal["publish", "mirror", "fetch"]
 
 SAMPLED: Final = 16
 """Names of one directory in a sample: the others come from other directories."""
+_INSERT: Final = (
+    "INSERT INTO trees (id, path, archive, role, epoch, seq, source, options) VALUES ("
+    "max(coalesce((SELECT max(id) FROM trees), 0), "
+    "coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'trees'), 0)) + 1, ?, ?, ?, 0, 0, '', ?)"
+)
+"""The id is never one of a tree that was forgotten, which somebody may know by it still. `sqlite_sequence` is
+SQLite's own table, of AUTOINCREMENT, which the table of trees was made without.
+"""
 _TREE: Final = "id, path, archive, role, epoch, seq, snapshot_size, snapshot, source, options"
 
 
@@ -85,11 +93,7 @@ class Trees(Directories):
         with self._db.transaction() as connection:
             found = self.get(path)
             if found is None:
-                connection.execute(
-                    "INSERT INTO trees (path, archive, role, epoch, seq, source, options) "
-                    "VALUES (?,?,?,0,0,'',?)",
-                    (path, archive, role, msgpack.packb({})),
-                )
+                connection.execute(_INSERT, (path, archive, role, msgpack.packb({})))
                 found = self.get(path)
                 assert found is not None  # noqa: S101 - written above, in this transaction
                 return found
@@ -149,6 +153,9 @@ class Trees(Directories):
                 "DELETE FROM contents WHERE dir IN (SELECT id FROM dirs WHERE tree = ?)", (tree.id,)
             )
             connection.execute("DELETE FROM trees WHERE id = ?", (tree.id,))
+            last = "UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'trees'"
+            if not connection.execute(last, (tree.id,)).rowcount:
+                connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('trees', ?)", (tree.id,))
 
     def knows_nothing(self) -> bool:
         """Whether no content at all is known, of any tree."""
