@@ -221,6 +221,7 @@ class Builder:
                 self._files.add(node, row, known.get(row.name), moved.get(row.name))
             else:
                 self._link(node, row)
+        self._files.flush(node)
         node.waiting -= 1
         return node.waiting == 0
 

@@ -31,9 +31,9 @@ WORKERS: Final = min(2, os.cpu_count() or 1)  # cutting and hashing outruns most
 # Bytes cut at a time, beside one chunk of overlap. Small, so that what was read is still in the processor's
 # cache when it is cut and hashed: with 8 MiB a file of 1 GiB takes three times as long.
 BLOCK: Final = 2 << 20
-# Files up to this size are hashed by the walk itself: handing one over costs more than it saves, since two
-# threads that make many short system calls wait for each other (20,000 files of 25 KB: 0.83 s inline, 1.2 s
-# with threads).
+# Files up to this size are hashed by the walk itself, or by a process: handing one to a thread costs more
+# than it saves, since two threads that make many short system calls wait for each other (20,000 files of 25
+# KB: 0.83 s inline, 1.2 s with threads).
 INLINE_MAX: Final = 1 << 20
 SPLIT_OVER: Final = 32 << 20  # larger files are cut by several threads
 RANGE: Final = 32 << 20  # bytes of each part of such a file
