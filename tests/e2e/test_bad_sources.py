@@ -39,12 +39,14 @@ def known_to(net: Network, url: str, node: Node) -> list[str]:
     return [end for event in found if event["event"] == "holder" for end in event["endpoints"]]
 
 
-def corrupt(path: Path) -> None:
-    """Flip a byte and restore the modification time, as a failing disk or its repair leaves a file."""
+def corrupt(path: Path, *, all_of_it: bool = False) -> None:
+    """Change a byte, or all, and restore the modification time, as a failing disk or its repair leaves a
+    file.
+    """
     before = path.stat()
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
-    path.write_bytes(data)
+    path.write_bytes(bytes(len(data)) if all_of_it else data)
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
@@ -53,7 +55,7 @@ def test_files_corrupted_on_a_mirrors_disk_are_taken_from_another_mirror(net: Ne
     url, mirrors = mirrored(net, tree)
     until(lambda: mirrors[0].address in known_to(net, url, mirrors[1]), "they know of each other")
     for path in [*(net.path / "m0").glob("d*/s*"), *(net.path / "m0").glob("large/*")]:
-        corrupt(path)
+        corrupt(path, all_of_it=True)  # Else it serves what is right of the large ones.
     done = fetch(net, url, [mirror.address for mirror in mirrors], "--bwlimit", "3m")  # Both get their turn.
     assert done.wait() == 0, done.stderr
     assert_same_tree(tree, net.path / "copy")

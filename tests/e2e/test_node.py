@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -37,6 +38,33 @@ def mirrored(net: Network, tree: Path) -> tuple[str, Node]:
     mirror.wait_event("done")
     origin.kill()
     return url, mirror
+
+
+def test_nodes_at_rest_keep_no_disk_busy_and_what_happens_on_it_is_noticed(net: Network) -> None:
+    tree = plain_tree(net.path / "tree", small=20, large=(MIB,))
+    url = net.publish(tree, state="origin")
+    origin = net.node("origin")
+    mirror = net.mirror(f"{url}?peer={origin.address}", net.path / "mirror", state="mirror")
+    mirror.wait_event("done")
+    both = ("--source", mirror.address, "--source", origin.address)
+    net.run("fetch", url, net.path / "copy", *both, state="client")
+    for node, place in ((origin, tree), (mirror, net.path / "mirror")):
+        until(partial(is_free, node, place), "its disk could be unmounted")
+    shutil.copytree(tree, net.path / "restored")
+    shutil.rmtree(tree)
+    (net.path / "restored").rename(tree)
+    (tree / "large" / "l0").write_bytes(b"other")
+    # What the origin has lost is taken from the mirror.
+    net.run("fetch", url, net.path / "again", "--source", origin.address, state="another")
+    assert_same_tree(net.path / "mirror", net.path / "again")
+    until(lambda: "has other bytes" in origin.stderr or "is shorter" in origin.stderr, "the origin says so")
+
+
+def is_free(node: Node, place: Path) -> bool:
+    """Whether a node has nothing open in a directory."""
+    folder = Path(f"/proc/{node.process.pid}/fd")
+    found = [os.readlink(each) for each in folder.iterdir() if os.path.lexists(each)]
+    return not any(each == str(place) or each.startswith(f"{place}/") for each in found)
 
 
 def test_curl_reads_files_of_a_mirror_by_their_paths(net: Network) -> None:

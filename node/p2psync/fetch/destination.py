@@ -103,7 +103,8 @@ class Destination:
             refuse_published(self._state, self.path)
         if self.single and role == "mirror":
             raise SelectionError(
-                f"'{show_path(self._options.url.path)}' is a file, and a mirror is of a directory; fetch it"
+                f"'{show_path(self._options.url.path)}' is a file or a link, and a mirror is of a directory: "
+                "fetch it, or end SRC in a slash for the directory that a link leads to"
             )
         if known is not None and role == "fetch":
             role = known.role
