@@ -201,7 +201,7 @@ def test_of_two_publishers_of_one_tree_one_is_told_to_wait(net: Network) -> None
     running = [net.spawn("publish", tree, state="shared") for _ in range(3)]
     codes = sorted(command.wait() for command in running)
     assert codes[0] == 0
-    assert set(codes) <= {0, 11}
+    assert set(codes) <= {0, 75}
     done = [command.events[-1] for command in running if command.events[-1]["event"] == "published"]
     assert len({event["archive"] for event in done}) == 1
     net.run("verify", tree, state="shared")

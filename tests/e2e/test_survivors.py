@@ -34,7 +34,7 @@ def test_an_archive_is_fetched_from_its_mirrors_when_origin_and_bootstrap_node_a
     )
     origin.kill()
     boot.kill()
-    done = net.run("fetch", url, net.path / "copy", state="client").done
+    done = net.run("fetch", url, net.path / "copy", "--special-bits", state="client").done
     assert_same_tree(tree, net.path / "copy")
     sources = done["sources"]
     assert set(sources) == {first.address, second.address}
