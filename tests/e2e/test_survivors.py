@@ -15,8 +15,10 @@ def holders(net: Network, url: str, state: str, *options: object) -> set[str]:
     return {end for event in found.events if event["event"] == "holder" for end in event["endpoints"]}
 
 
-def two_mirrors(net: Network, url: str, boot: Node) -> tuple[Node, Node]:
-    made = [net.mirror(url, net.path / f"mirror{i}", state=f"mirror{i}", bootstrap=boot) for i in (1, 2)]
+def two_mirrors(net: Network, url: str, boot: Node, *options: str) -> tuple[Node, Node]:
+    made = [
+        net.mirror(url, net.path / f"mirror{i}", *options, state=f"mirror{i}", bootstrap=boot) for i in (1, 2)
+    ]
     for mirror in made:
         mirror.wait_event("done")
     return made[0], made[1]
@@ -27,7 +29,7 @@ def test_an_archive_is_fetched_from_its_mirrors_when_origin_and_bootstrap_node_a
     boot = net.node("boot")
     url = net.publish(tree, state="origin")
     origin = net.node("origin", bootstrap=boot)
-    first, second = two_mirrors(net, url, boot)
+    first, second = two_mirrors(net, url, boot, "--special-bits")
     until(
         lambda: {first.address, second.address} <= holders(net, url, "client", "--bootstrap", boot.address),
         "both mirrors are in the DHT",
