@@ -157,12 +157,12 @@ class Bench:
         self.state.trees.update(tree)
         return tree
 
-    def holder(self, name: str, ip: str, *, expires: int = START + 3600) -> HolderRecord:
+    def holder(self, name: str, *ips: str, expires: int = START + 3600) -> HolderRecord:
         key: Identity = identity(name)
         return HolderRecord.sign(
             key,
             holders_key(self.publisher.archive),
-            endpoints=[Endpoint(ip, 8730)],
+            endpoints=[Endpoint(ip, 8730) for ip in ips],
             issued=START - 10,
             expires=expires,
             role=HolderRole.MIRROR,

@@ -11,7 +11,8 @@ import pytest
 from tests.node.announce_bench import START, Bench, Told, announcing, local_to
 
 from p2psync.daemon import gossip
-from p2psync.daemon.gossip import BUSY_TRIES, TOLD_MAX, UNREACHED_MIN
+from p2psync.daemon.gossip import BUSY_TRIES, TOLD_MAX
+from p2psync.daemon.reached import UNREACHED_MIN
 from p2psync.format.coverage import Coverage
 from p2psync.format.head import ArchiveHead
 from p2psync.format.url import ArchiveUrl

@@ -99,7 +99,7 @@ class Announcer:
         self.last_announced: float | None = None
         """When another node last took a head or holder record of ours, in Unix seconds."""
         self._random = random.Random()  # noqa: S311 - spreads load, guards nothing
-        self._unreached: list[Endpoint] | None = None
+        self._unreached: list[Endpoint] = []
         """Where others could not reach us, when they last tried."""
         self._gossip = Gossip(state, identity.public_key, self._random)
         self._withdrawals = Withdrawals(state, identity, network, self._gossip)
@@ -223,30 +223,40 @@ class Announcer:
                 one.said.renew_at = time.monotonic() + RETRY
             return
         await off_loop(partial(self._state.tell_address, str(endpoints[0])))
-        # Kept before anybody has them: who is stopped meanwhile knows what to take back.
-        records = await off_loop(lambda: {one.archive: self._record(one, endpoints) for one in due})
+        records = await self._records(due, endpoints)
+        self._gossip.reached.begin()
         for one in due:
             self._withdrawals.note(one.archive, in_dht=False)
             await self._gossip.keep(one.archive, await self._network.get_holders(holders_key(one.archive)))
             # They try to reach us, and what nobody can reach is not worth announcing to the world.
             await self._gossip.tell(one.archive, None, records[one.archive], one.given)
-        if self._gossip.unreachable:
-            if self._unreached != endpoints:  # Said once, not at each try.
-                self._warn(
-                    f"no other node could reach this one at {' or '.join(map(str, endpoints))}: open or "
-                    "forward that port, or say where others reach it with --advertise; until then nothing is "
-                    "announced"
-                )
-            self._unreached = endpoints
+        worth = self._gossip.reached.worth_announcing(endpoints)
+        self._warn_unreached(self._gossip.reached.lost(endpoints), nothing=not worth)
+        if not worth:
             copies = {record.raw: 0 for record in records.values()}
         else:
-            self._unreached = None
+            if worth != endpoints:
+                records = await self._records(due, worth)
             for one in due:
                 self._withdrawals.note(one.archive, in_dht=True)
             copies = await self._network.announce([record.raw for record in records.values()])
         for one in due:
             record = records[one.archive]
             self._noted(one, record, copies.get(record.raw, 0))
+
+    async def _records(self, due: Sequence[_Due], endpoints: Sequence[Endpoint]) -> dict[bytes, HolderRecord]:
+        """Kept before anybody has them: who is stopped meanwhile knows what to take back."""
+        return await off_loop(lambda: {one.archive: self._record(one, endpoints) for one in due})
+
+    def _warn_unreached(self, lost: list[Endpoint], *, nothing: bool) -> None:
+        """Said once, not at each try."""
+        if lost and lost != self._unreached:
+            self._warn(
+                f"no other node could reach this one at {' or '.join(map(str, lost))}: open or forward that "
+                "port, or say where others reach it with --advertise; until then "
+                f"{'nothing' if nothing else 'that address'} is {'' if nothing else 'not '}announced"
+            )
+        self._unreached = lost
 
     def _noted(self, due: _Due, record: HolderRecord, copies: int) -> None:
         self._note(copies)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
+from p2psync.daemon.reached import Reached
 from p2psync.errors import NetworkError, P2psyncError
 from p2psync.format.url import host_and_port, host_port
 from p2psync.network.here import family_of, local_address
@@ -46,8 +47,6 @@ is little time, and to read who they are takes milliseconds for each archive.
 """
 SILENT_MAX: Final = 4096
 """Addresses that did not answer that are remembered; strangers could name any number."""
-UNREACHED_MIN: Final = 2
-"""Holders that could not reach us, and none that could, before we believe that nobody can."""
 
 
 class Gossip:
@@ -57,16 +56,11 @@ class Gossip:
         self._state = state
         self._own_key = own_key
         self._random = rng
-        self._unreached: set[str] = set()
+        self.reached = Reached()
         self._took: dict[bytes, dict[str, None]] = {}
         """By archive: who was handed our record, HOST:PORT, the latest last."""
         self.silent: set[str] = set()
         """Holders, HOST:PORT, that did not answer when they were told something last."""
-
-    @property
-    def unreachable(self) -> bool:
-        """Whether others tried to reach our content server, and none succeeded."""
-        return len(self._unreached) >= UNREACHED_MIN
 
     def known(self, archive: bytes) -> list[HolderRecord]:
         """The other holders of an archive that say that they are there."""
@@ -95,10 +89,10 @@ class Gossip:
         """
         told: set[str] = set()
 
-        def begin(address: str) -> None:
-            if address not in told and len(told) < TOLD_MAX:
-                told.add(address)
-                group.create_task(self._try_to_tell(archive, address, head, record, begin))
+        def begin(addresses: Sequence[str]) -> None:
+            if told.isdisjoint(addresses) and len(told) < TOLD_MAX:
+                told.update(addresses)
+                group.create_task(self._try_to_tell(archive, addresses, head, record, begin))
 
         # A node takes only records with the address that it sees, so it is to see one of these kinds.
         families = {family_of(endpoint.ip) for endpoint in record.endpoints} if record is not None else set()
@@ -109,14 +103,15 @@ class Gossip:
             for name in named:
                 group.create_task(self._find(name, family, begin))
             for holder in self._random.sample(known, min(TOLD_MAX - len(named), len(known))):
-                for address in _addresses(holder):
-                    begin(address)
+                begin(_addresses(holder))
 
-    async def _find(self, name: str, family: socket.AddressFamily, found: Callable[[str], None]) -> None:
+    async def _find(
+        self, name: str, family: socket.AddressFamily, found: Callable[[Sequence[str]], None]
+    ) -> None:
         """Find the address of somebody given by hand, by which it is known again in the lists of others."""
         with contextlib.suppress(P2psyncError, OSError, TimeoutError):
             async with asyncio.timeout(TELL_TIMEOUT):
-                found(await _numeric(name, family))
+                found([await _numeric(name, family)])
 
     async def local_endpoint(self, archive: bytes, given: Iterable[str], port: int) -> Endpoint | None:
         """Where we are for our neighbours: our own address on the way to somebody given or known, where
@@ -134,23 +129,26 @@ class Gossip:
     async def _try_to_tell(
         self,
         archive: bytes,
-        address: str,
+        addresses: Sequence[str],
         head: bytes | None,
         record: HolderRecord | None,
-        named: Callable[[str], None],
+        named: Callable[[Sequence[str]], None],
     ) -> None:
-        self.silent.discard(address)
-        try:
-            async with asyncio.timeout(TELL_TIMEOUT):
-                for holder in await self._tell_one(archive, address, head, record):
-                    for other in _addresses(holder):
-                        named(other)
-        except (NetworkError, TimeoutError) as error:
-            if not isinstance(error, (Busy, Unreachable)):  # These two it said itself.
+        """Tell one node, at the first of its addresses that answers."""
+        for address in addresses:
+            self.silent.discard(address)
+            try:
+                async with asyncio.timeout(TELL_TIMEOUT):
+                    for holder in await self._tell_one(archive, address, head, record):
+                        named(_addresses(holder))
+                return
+            except (Busy, Unreachable):  # It said so itself.
+                return
+            except (NetworkError, TimeoutError):
                 self.silent = self.silent if len(self.silent) < SILENT_MAX else set()
                 self.silent.add(address)
-        except P2psyncError:
-            pass
+            except P2psyncError:
+                return
 
     async def _tell_one(
         self, archive: bytes, address: str, head: bytes | None, record: HolderRecord | None
@@ -177,9 +175,9 @@ class Gossip:
                 try:
                     await source.nominate(archive, record.raw)
                 except Unreachable:
-                    self._unreached.add(source.name)
+                    self.reached.failed(source.name)
                     raise
-                self._unreached.clear()
+                self.reached.succeeded(source.name)
                 return
 
     def _note_taken(self, archive: bytes, address: str) -> None:
