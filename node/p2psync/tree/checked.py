@@ -35,14 +35,18 @@ class CheckedFile(FileContent):
         """Bytes that were right when the file had the stamp."""
 
     def unchanged(self) -> bool:
+        """Whether the stretch that was allowed last still is right."""
         now = Stamp.of(os.fstat(self.fd))
         if now != self._stamp:
             self._stamp = now
-            self._right = self._read(self._right.start, len(self._right))
+            if self._read(self._right.start, len(self._right)) != self._right:
+                self._right = range(0)
         return bool(self._right)
 
     def allowed(self, offset: int, wanted: int) -> int:
-        if offset not in self._right or not self.unchanged():
+        if self._right and not self.unchanged():  # what was sent since may be wrong
+            return 0
+        if offset not in self._right:
             self._stamp = Stamp.of(os.fstat(self.fd))
             self._right = self._read(offset, wanted)
         return min(wanted, self._right.stop - offset) if offset in self._right else 0
