@@ -181,7 +181,7 @@ def test_a_whole_file_is_offered_until_the_index_knows_it(world: World) -> None:
     spy = Spy(world)
     host = Host(cast(Network, Nobody()), lambda _: spy)
     options = FetchOptions(
-        ArchiveUrl(world.publisher.archive, b""), bytes(world.dest), sources=("a", "b"), share=False
+        ArchiveUrl(world.publisher.archive, b""), bytes(world.dest), sources=("a", "b"), share=True
     )
     world.run(run_fetch(options, world.state, Teller(), host, writer="inline"))
     assert (world.dest / "large").read_bytes() == big

@@ -19,7 +19,7 @@ class Transfer(NamedTuple):
     """How to fetch. Rates in bytes a second, 0 for no limit; times in seconds, None for the default."""
 
     bwlimit: int
-    no_share: bool
+    no_share: bool | None
     require_fresh: bool
     checksum: bool
     special_bits: bool
@@ -41,7 +41,7 @@ class Transfer(NamedTuple):
             "sources": network.sources,
             "bootstrap": network.asking()["bootstrap"],
             "bwlimit": self.bwlimit or None,
-            "share": not self.no_share,
+            "share": None if self.no_share is None else not self.no_share,
             "require_fresh": self.require_fresh,
             "checksum": self.checksum,
             "special_bits": self.special_bits,
@@ -76,7 +76,12 @@ def transfer_options(function: Callable[..., Any]) -> Callable[..., Any]:
             help="Receive no more than this a second, as with rsync: KiB, or with a suffix (1.5m, 2MB). "
             "Default: 0, which is no limit.",
         ),
-        click.option("--no-share", is_flag=True, help="Do not serve what is here to others meanwhile."),
+        click.option(
+            "--no-share/--share",
+            default=None,
+            help="Serve what is here to nobody, or to others while it runs (a mirror: always). It is "
+            "remembered for the directory, for nodes too. Default: as the last time, and at first to share.",
+        ),
         click.option(
             "--require-fresh",
             is_flag=True,

@@ -29,7 +29,9 @@ class Places(NamedTuple):
     checked: CheckedFiles
     trees: Trees
     public: bool
-    """Not in trees that were merely fetched."""
+    """Only in trees that a node tells everybody of."""
+    archive: bytes | None
+    """Only in trees that a fetch of this archive offers."""
     search: Callable[[bytes, int, memoryview, bool], tuple[bool, bytes | None]]
     """Reads a stretch of an object from wherever it is: digest, offset, where it is put, and whether a file
     is known to have had it. Whether it is here, and the archive in whose tree it was.
@@ -42,7 +44,7 @@ class Batch:
     def __init__(self, places: Places, rows: Sequence[Row]) -> None:
         self._places = places
         self._rows = rows
-        self._near = places.trees.near([row[0] for row in rows], public=places.public)
+        self._near = places.trees.near([row[0] for row in rows], public=places.public, archive=places.archive)
         self._at = 0
         """Which of the directories ``_near`` is worked in."""
         self._directory_of: dict[bytes, FilesIn] | None = None
@@ -120,7 +122,9 @@ class Batch:
         for near in self._near:
             found |= dict.fromkeys(near.files.keys() & wanted, near)
         made: dict[tuple[int, bytes], FilesIn] = {}
-        rest = self._places.trees.find_many(wanted - found.keys(), public=self._places.public)
+        rest = self._places.trees.find_many(
+            wanted - found.keys(), public=self._places.public, archive=self._places.archive
+        )
         for digest, at in rest.items():
             key = at.tree_id, at.dir
             if key not in made:

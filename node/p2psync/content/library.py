@@ -48,20 +48,21 @@ class StateLibrary:
         partial: PartialObjects | None = None,
         clock: Callable[[], float] = time.time,
         *,
-        fetched: bool = False,
+        archive: bytes | None = None,
     ) -> None:
-        """``fetched``: serve also what was merely fetched, as its fetch does while it runs. Otherwise nobody
-        is told what a user has downloaded.
+        """``archive``: serve this one and no other, though it was merely fetched, as its fetch does while it
+        runs. Otherwise nobody is told what a user has downloaded, nor what is kept to oneself.
         """
         self._state = state
-        self._fetched = fetched
+        self._archive = archive
+        self._public = archive is None
         self.partial = partial if partial is not None else PartialObjects()
         self._clock = clock
         self._opener = Opener()
         self.doubts = Doubts()
         self._checked = CheckedFiles(self._opener, state.meta, self.doubts)
         self._objects = Objects(state.meta, state.path)
-        self._places = Places(self._opener, self._checked, state.trees, not fetched, self._search)
+        self._places = Places(self._opener, self._checked, state.trees, self._public, archive, self._search)
         self._archives: dict[bytes, bytes | None] = {}
         self._heads: tuple[int, dict[bytes, bytes]] = 0, {}
         """The version of the index, and heads that were read of it. Replaced as a whole: threads share it."""
@@ -75,7 +76,10 @@ class StateLibrary:
         self._opener.rest()
 
     def archives(self) -> list[bytes]:
-        trees = [tree for tree in self._state.trees.all() if self._fetched or tree.role != "fetch"]
+        if self._archive is not None:
+            return [self._archive]
+        public = self._state.offers.public()
+        trees = [tree for tree in self._state.trees.all() if tree.id in public]
         return list(dict.fromkeys(tree.archive for tree in trees if tree.archive is not None))
 
     def head(self, archive: bytes) -> bytes | None:
@@ -110,13 +114,17 @@ class StateLibrary:
         return self._state.heads.put(head, "handed on")
 
     def open(self, digest: bytes) -> Content | None:
-        located = self._state.trees.find(digest, public=not self._fetched)
+        located = self._state.trees.find(digest, public=self._public, archive=self._archive)
         return (
             self._open_file(located)
-            or self._objects.open(digest)
+            or (self._objects.open(digest) if self._offers(digest) else None)
             or self._open_partial(digest)
             or self._checked.open(digest, located)
         )
+
+    def _offers(self, digest: bytes) -> bool:
+        """Whether an object of metadata that may be here is for whoever asks."""
+        return self._state.offers.offers(digest, self._archive)
 
     def _open_file(self, located: Iterable[Located]) -> FileContent | None:
         """The first file that is as it was when it was hashed."""
@@ -155,7 +163,7 @@ class StateLibrary:
         self, digest: bytes, offset: int, into: memoryview, indexed: bool
     ) -> tuple[bool, bytes | None]:
         """In all places; ``Places.search``."""
-        if not indexed:
+        if not indexed and self._offers(digest):
             came = self._objects.read_into(digest, offset, into)
             if came is not None:
                 return came, None  # manifests are shared by archives
@@ -168,13 +176,20 @@ class StateLibrary:
             content.close()
 
     def recipe(self, digest: bytes) -> bytes | None:
-        return self._state.meta.get_recipe(digest) or self.partial.recipe(digest)
+        raw = self._state.meta.get_recipe(digest)
+        if raw is not None and (self._offers(digest) or self._has_file(digest)):
+            return raw
+        return self.partial.recipe(digest)
+
+    def _has_file(self, digest: bytes) -> bool:
+        """Whether a file with this content is offered."""
+        return bool(self._state.trees.find(digest, 1, public=self._public, archive=self._archive))
 
     def have(self, digests: Sequence[bytes]) -> list[Have]:
-        located = self._state.trees.find_many(digests, public=not self._fetched)
-        missing = set(self._state.meta.missing(digest for digest in digests if digest not in located))
+        here = set(self._state.trees.find_many(digests, public=self._public, archive=self._archive))
+        here.update(digest for digest in digests if digest not in here and self._offers(digest))
         return [
-            self.partial.have(digest) if digest in missing else self.doubts.have(digest) for digest in digests
+            self.doubts.have(digest) if digest in here else self.partial.have(digest) for digest in digests
         ]
 
     def holders(self, archive: bytes) -> list[bytes]:

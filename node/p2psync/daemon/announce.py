@@ -153,10 +153,11 @@ class Announcer:
         return self._announced.setdefault(archive, Announced())
 
     def _archives(self) -> dict[bytes, list[Tree]]:
-        """What is published or mirrored here. What was merely fetched is nobody's business."""
+        """What is published or mirrored here for others. What else was fetched is nobody's business."""
         made: dict[bytes, list[Tree]] = {}
+        public = self._state.offers.public()
         for tree in self._state.trees.all():
-            if tree.archive is not None and tree.role != "fetch":
+            if tree.archive is not None and tree.id in public:
                 made.setdefault(tree.archive, []).append(tree)
         return made
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from p2psync.errors import DeleteLimitError, P2psyncError, UsageError, show_path
 from p2psync.events import SILENT, Teller, warnings_to
-from p2psync.fetch.destination import refuse_published
+from p2psync.fetch.destination import refuse_published, share_as_asked
 from p2psync.fetch.engine import Host, run_fetch
 from p2psync.fetch.guards import find_moved
 from p2psync.fetch.options import FetchOptions, FetchSummary
@@ -259,7 +259,10 @@ def register(state: State, options: FetchOptions) -> Tree:
     refuse_published(state, path)
     state.within(path)
     find_moved(state, path, options.url.archive)
-    tree = state.trees.ensure(path, "mirror", options.url.archive)
+    new = state.trees.get(path) is None
+    with state.transaction():  # No node may see it before it is known whether it is for others.
+        tree = state.trees.ensure(path, "mirror", options.url.archive)
+        share_as_asked(state, tree, options.url.archive, options.share, new=new)
     tree.source = str(options.url.inner)
     tree.options |= to_record(options)
     state.trees.update(tree)

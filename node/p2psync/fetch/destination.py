@@ -46,6 +46,8 @@ class Destination:
         """The directory that is worked in: what the user named, or where the single file goes."""
         self.single = False
         """Whether only one file or link is wanted, and all else in the directory is not ours."""
+        self.shared = False
+        """Whether others are given what is in it; known once `tree` is."""
         self.spared: frozenset[bytes] = frozenset()
         """Paths below it that are left alone: the state directory."""
 
@@ -108,7 +110,11 @@ class Destination:
             )
         if known is not None and role == "fetch":
             role = known.role
-        tree = self._state.trees.ensure(self.path, role, None if self.single else head.archive)
+        with self._state.transaction():  # No node may see it before it is known whether it is for others.
+            tree = self._state.trees.ensure(self.path, role, None if self.single else head.archive)
+            self.shared = share_as_asked(
+                self._state, tree, head.archive, self._options.share, new=known is None
+            )
         check_place(self._state, tree, accept=self._options.accept_moved)
         for own in self.spared:
             # Versions before this one took what is in it for content.
@@ -169,6 +175,16 @@ class Destination:
                 self._state.trees.update(tree)
                 self._state.meta.add_snapshot(head.archive, head.epoch, head.seq, head.snapshot)
             self._state.tidy()
+
+
+def share_as_asked(state: State, tree: Tree, archive: bytes, share: bool | None, *, new: bool) -> bool:
+    """Whether a tree is for others, and remember it: as asked, else as the last time, else (for a ``new``
+    one) as the others of its archive.
+    """
+    if share is None:
+        share = not state.offers.is_withheld(archive, None if new else tree.id)
+    state.offers.withhold(tree.id, archive, withheld=not share)
+    return share
 
 
 def refuse_published(state: State, path: bytes) -> None:

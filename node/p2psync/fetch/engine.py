@@ -190,7 +190,11 @@ class Fetch:
     async def _follow(self, discovery: Discovery) -> None:
         """Fetch the newest snapshot, and the one that replaces it where that one goes away."""
         manifest = Manifest(
-            self._state, self._swarm, discovery.start, special_bits=self._options.special_bits
+            self._state,
+            self._swarm,
+            discovery.start,
+            special_bits=self._options.special_bits,
+            archive=self._options.url.archive,
         )
         head = await discovery.newest_head()
         self._tell_ended(head)
@@ -445,9 +449,11 @@ class Fetch:
         async with contextlib.AsyncExitStack() as stack:
             share: Share = Nothing()
             work = [discovery.keep_looking()]
-            if self._host is not None:
+            if not self.dest.shared:
+                pass
+            elif self._host is not None:
                 share = self._host.share(self.dest.path)
-            elif self._options.share:
+            else:
                 # With it comes the server's HTTP library, which takes longer to load than a small fetch
                 # takes.
                 from p2psync.supply.sharing import Sharing  # noqa: PLC0415

@@ -26,8 +26,10 @@ class TransferOptions(Asking, total=False):
 
     bwlimit: int | None
     """Bytes a second, over all sources; None for no limit. `Control.limit` changes it."""
-    share: bool
-    """Serve to others what is here while it runs (the default)."""
+    share: bool | None
+    """Serve to others what is here. It is remembered for the directory; None (the default) is as the last
+    time, and at first to share.
+    """
     listen: tuple[str, int]
     """Where: address and port; 0 for a free one."""
     require_fresh: bool

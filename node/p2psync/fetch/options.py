@@ -38,8 +38,10 @@ class FetchOptions:
     bootstrap: tuple[str, ...] = ()
     bwlimit: int | None = None
     """Bytes per second, over all sources."""
-    share: bool = True
-    """Serve what is there already while the fetch runs, and say so to the sources."""
+    share: bool | None = None
+    """Serve what is there already while the fetch runs, and say so to the sources; of a mirror, let a node do
+    so. It is remembered for DEST. None: as it was last asked for, which is to share if nobody asked.
+    """
     listen: tuple[str, int] = (EVERYWHERE, 0)
     """Peers reach us on whichever address they see."""
     require_fresh: bool = False

@@ -173,7 +173,7 @@ async def open_view(
     async with _finding(options, state, warn) as (discovery, swarm):
         head = await discovery.newest_head()
         _tell_ended(head, warn)
-        manifest = Manifest(state, swarm, discovery.start)
+        manifest = Manifest(state, swarm, discovery.start, archive=url.archive)
         snapshot = await manifest.snapshot(head.snapshot)
         yield View(manifest, head, await resolve(snapshot.root, url, manifest))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import partial
 from typing import NamedTuple
 
 from p2psync.chunking import cut_object
@@ -67,7 +68,7 @@ class Roots:
         file = entry._replace(name=self._dest.name_for(entry.name))
         raw = encode_listing([file])
         ref, _ = cut_object(raw)
-        await asyncio.to_thread(self._state.meta.put, ref, raw)
+        await asyncio.to_thread(partial(self._state.meta.put, ref, raw, archive=self._url.archive))
         return Wanted(dir_entry(b"", 0o755, 0, ref, entry.below), path, file)
 
     async def known(self, previous: Ref | None) -> Entry | None:

@@ -108,7 +108,7 @@ def list_holdings(state: State, served: Mapping[bytes, int] | None) -> list[Hold
 
 def _holding(state: State, tree: Tree, served: Mapping[bytes, int] | None) -> Holding:
     archive = tree.archive
-    public = tree.role != "fetch"
+    public = tree.id in state.offers.public()
     whole = _whole(tree)
     begun = _begun(tree)
     shown = whole or begun

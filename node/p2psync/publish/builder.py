@@ -29,6 +29,7 @@ from p2psync.publish.unread import Unread
 from p2psync.publish.writer import Writer
 from p2psync.rules.filter import Filter
 from p2psync.state import DirRow, FileRow, State
+from p2psync.state.offers import ANYBODY
 from p2psync.tree.report import Report
 from p2psync.tree.scan import (
     DIRECTORY_FLAGS,
@@ -60,10 +61,11 @@ class Builder:
         hidden: frozenset[bytes] = frozenset(),
         last: Entry | None = None,
         unmounted: Collection[bytes] = (),
+        archive: bytes = ANYBODY,
     ) -> None:
-        """`last` is the root of the last snapshot: what cannot be read now stays as it is there. `unmounted`
-        are directories at which something was mounted then and is not now; `missing` will be those of which
-        nothing is there.
+        """`archive` is the one that is published. `last` is the root of the last snapshot: what cannot be
+        read now stays as it is there. `unmounted` are directories at which something was mounted then and
+        is not now; `missing` will be those of which nothing is there.
         """
         self._trees = state.trees
         self._tree = tree_id
@@ -71,7 +73,7 @@ class Builder:
         self._report = report
         self._tell = tell
         self._hidden = hidden
-        self._writer = Writer(state, tree_id)
+        self._writer = Writer(state, tree_id, archive)
         self._earlier = Earlier(last, state.meta.get, self._writer.add_listing, rules, hidden)
         self._unread = Unread(self._earlier, self._writer, report, tell)
         self._files = Files(self._writer, self._unread, tell, self._arrive)

@@ -165,7 +165,9 @@ class _Run:
         report = Report(tell)
         mounts = mounts_below(tree.path)
         lost = [] if accept_shrink else [path for path in tree.options.get(MOUNTS, ()) if path not in mounts]
-        builder = Builder(state, tree.id, applied, report, tell, hidden, last=last, unmounted=lost)
+        builder = Builder(
+            state, tree.id, applied, report, tell, hidden, last=last, unmounted=lost, archive=archive
+        )
         asked = None if ask is None or self._signer.is_new else ask(archive)
         try:
             root = builder.build(tree.path)
@@ -278,5 +280,5 @@ def _put_snapshot(
     further = {UNREAD: unread} if unread else {}
     raw = Snapshot(root, int(now * 1e9), tuple(parents[:PARENTS]), extra=further).encode()
     ref, _ = cut_object(raw)
-    state.meta.put(ref, raw)
+    state.meta.put(ref, raw, archive=archive)
     return ref

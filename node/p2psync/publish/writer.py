@@ -13,6 +13,7 @@ from p2psync.chunking import cut_object
 from p2psync.format.ids import Ref
 from p2psync.format.listing import Entry, encode_listing
 from p2psync.state import DirRow, FileRow, State
+from p2psync.state.offers import ANYBODY
 from p2psync.tree.stamp import NO_STAMP
 
 FLUSH_ROWS: Final = 5000  # rows in one transaction: tens of milliseconds, so that other writers hardly wait
@@ -22,8 +23,9 @@ FLUSH_BYTES: Final = 4 << 20  # bytes of listings and recipes that wait in memor
 class Writer:
     """Buffers what belongs to one tree; `flush` writes it. What is put in together is written together."""
 
-    def __init__(self, state: State, tree_id: int) -> None:
+    def __init__(self, state: State, tree_id: int, archive: bytes = ANYBODY) -> None:
         self._state = state
+        self._archive = archive
         self._tree = tree_id
         self._writes: list[Callable[[], None]] = []
         self._objects: list[tuple[Ref, bytes]] = []
@@ -82,7 +84,7 @@ class Writer:
         if not (self._writes or self._objects or self._recipes):
             return
         with self._state.transaction():
-            self._state.meta.put_many(self._objects)
+            self._state.meta.put_many(self._objects, archive=self._archive)
             self._state.meta.put_recipes(self._recipes)
             for write in self._writes:
                 write()

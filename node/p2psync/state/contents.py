@@ -17,6 +17,7 @@ from p2psync.format.paths import join
 from p2psync.state.database import MAX_VARIABLES, Database
 from p2psync.state.directories import span
 from p2psync.state.kept import Kept
+from p2psync.state.offers import PUBLIC, of_archive
 from p2psync.state.rows import FileRow, FilesIn, Located, NamedFile, Packed, Piece, content_key
 
 CACHE_BYTES: Final = 16 << 20
@@ -41,22 +42,25 @@ IsThere = Callable[[Located], bool]
 
 _PLACE: Final = "d.id, d.version, d.tree, t.path, d.parent, d.name, t.archive"
 _OF_TREES: Final = "contents c JOIN dirs d ON d.id = c.dir JOIN trees t ON t.id = d.tree"
-_PUBLIC: Final = {True: " AND t.role != 'fetch'", False: ""}
 
 
 class _Trees(NamedTuple):
     """The trees in which is looked."""
 
     public: bool
-    """Not in those that were merely fetched."""
+    """Only in those that a node tells everybody of."""
     without: tuple[int, ...]
+    archive: bytes | None = None
+    """Only in those that a fetch of this archive offers."""
 
     def condition(self) -> tuple[str, str]:
         """What a statement over `contents` asks beside the key, and the tables that it needs for that."""
-        if not self.public and not self.without:
+        if not (self.public or self.without or self.archive is not None):
             return "", "contents c"
         others = f" AND d.tree NOT IN ({','.join(map(str, self.without))})" if self.without else ""
-        return _PUBLIC[self.public] + others, _OF_TREES
+        public = f" AND {PUBLIC}" if self.public else ""
+        own = "" if self.archive is None else f" AND {of_archive(self.archive)}"
+        return public + own + others, _OF_TREES
 
 
 class _Place(NamedTuple):
@@ -89,11 +93,11 @@ class Contents:
         self._kept_packed = Kept[Packed](CACHE_BYTES)
         self._kept_files = Kept[dict[bytes, NamedFile]](CACHE_FILES)
 
-    def find(self, digest: bytes, limit: int, public: bool) -> list[Located]:
-        """Up to `limit` places where the content was when it was hashed; without `public` also in trees that
-        were merely fetched.
+    def find(self, digest: bytes, limit: int, public: bool, archive: bytes | None = None) -> list[Located]:
+        """Up to `limit` places where the content was when it was hashed; with `public` only in trees that a
+        node tells everybody of, with `archive` only in those that a fetch of it offers.
         """
-        return list(islice(self._everywhere(digest, _Trees(public, ())), limit))
+        return list(islice(self._everywhere(digest, _Trees(public, (), archive)), limit))
 
     def find_many(
         self,
@@ -101,13 +105,14 @@ class Contents:
         public: bool,
         is_there: IsThere | None = None,
         without: Collection[int] = (),
+        archive: bytes | None = None,
     ) -> dict[bytes, Located]:
         """One place for each of the digests that is known; as `find`. Places that `is_there` refuses do not
         count, nor do those in the trees `without`.
         """
         wanted = list(dict.fromkeys(digests))
         found: dict[bytes, Located] = {}
-        trees = _Trees(public, tuple(without))
+        trees = _Trees(public, tuple(without), archive)
         for start in range(0, len(wanted), AT_ONCE):
             some = wanted[start : start + AT_ONCE]
             barren: set[int] = set()
@@ -122,11 +127,11 @@ class Contents:
                 found.update(self._find_each(rest[first : first + MAX_VARIABLES], trees, is_there, barren))
         return found
 
-    def near(self, digests: Sequence[bytes], public: bool) -> list[FilesIn]:
+    def near(self, digests: Sequence[bytes], public: bool, archive: bytes | None = None) -> list[FilesIn]:
         """All that is in the directories that have many of these digests: who asks for a file usually asks
-        for its neighbours too. `public` as in `find`.
+        for its neighbours too. `public` and `archive` as in `find`.
         """
-        trees = _Trees(public, ())
+        trees = _Trees(public, (), archive)
         starts = range(0, len(digests), AT_ONCE)
         return [
             near for start in starts for near in self._near(digests[start : start + AT_ONCE], trees).values()

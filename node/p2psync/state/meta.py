@@ -20,6 +20,7 @@ from p2psync.format.recipe import Recipe
 from p2psync.state.connection import damaged, explaining
 from p2psync.state.database import MAX_VARIABLES, Database
 from p2psync.state.garbage import Garbage
+from p2psync.state.offers import ANYBODY
 
 GC_GRACE: Final = 24 * 3600  # seconds; longer than a pause between two runs of one interrupted fetch
 TOUCH_AFTER: Final = (
@@ -144,17 +145,26 @@ class MetaStore:
             here.update(row[0] for row in rows)
         return [digest for digest in wanted if digest not in here]
 
-    def put(self, ref: Ref, data: bytes, *, now: float | None = None) -> None:
-        """Keep an object. Its bytes have been verified against `ref` by the caller."""
-        self.put_many([(ref, data)], now=now)
+    def put(self, ref: Ref, data: bytes, *, now: float | None = None, archive: bytes = ANYBODY) -> None:
+        """Keep an object. Its bytes have been verified against `ref` by the caller. `archive`: whose it is,
+        which decides to whom it is given (`p2psync.state.offers`).
+        """
+        self.put_many([(ref, data)], now=now, archive=archive)
 
-    def put_many(self, objects: Iterable[tuple[Ref, bytes]], *, now: float | None = None) -> None:
+    def put_many(
+        self, objects: Iterable[tuple[Ref, bytes]], *, now: float | None = None, archive: bytes = ANYBODY
+    ) -> None:
         added = int(time.time() if now is None else now)
+        several = list(objects)
         with self._db.transaction() as connection:
             connection.executemany(
                 "INSERT INTO objects (digest, size, added, data) VALUES (?,?,?,?) "
                 "ON CONFLICT (digest) DO UPDATE SET added = excluded.added WHERE added < excluded.added - ?",
-                ((ref.digest, ref.size, added, data, TOUCH_AFTER) for ref, data in objects),
+                ((ref.digest, ref.size, added, data, TOUCH_AFTER) for ref, data in several),
+            )
+            connection.executemany(
+                "INSERT OR IGNORE INTO object_archives (digest, archive) VALUES (?, ?)",
+                ((ref.digest, archive) for ref, _ in several),
             )
 
     def get_recipe(self, digest: bytes) -> bytes | None:

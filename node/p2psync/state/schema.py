@@ -112,6 +112,26 @@ CREATE TABLE IF NOT EXISTS made (
 index as well, so it came without a new number.
 """
 
+OFFERS: Final = """
+CREATE TABLE unshared (
+    tree INTEGER NOT NULL REFERENCES trees (id) ON DELETE CASCADE,
+    archive BLOB NOT NULL,
+    PRIMARY KEY (tree, archive)
+) WITHOUT ROWID;
+CREATE TABLE object_archives (
+    digest BLOB NOT NULL,
+    archive BLOB NOT NULL,
+    PRIMARY KEY (digest, archive)
+) WITHOUT ROWID;
+INSERT INTO object_archives (digest, archive) SELECT digest, x'' FROM objects;
+CREATE TRIGGER objects_archives AFTER DELETE ON objects BEGIN
+    DELETE FROM object_archives WHERE digest = old.digest;
+END;
+"""
+"""What is offered to others (`p2psync.state.offers`): trees that are kept to oneself, and the archives that
+an object of metadata is of, empty for what was here before. It came without a new number too.
+"""
+
 
 def statements(script: str) -> Iterator[str]:
     """The statements of a script. `executescript` would commit the transaction that they belong to."""
@@ -126,6 +146,18 @@ def statements(script: str) -> Iterator[str]:
 def create(connection: sqlite3.Connection) -> None:
     """Make all tables of an empty index, within the caller's transaction."""
     for statement in statements(SCHEMA):
+        connection.execute(statement)
+
+
+def has_offers(connection: sqlite3.Connection) -> bool:
+    """Whether the tables of what is offered are there."""
+    found = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'unshared'")
+    return found.fetchone() is not None
+
+
+def add_offers(connection: sqlite3.Connection) -> None:
+    """Make the tables of what is offered, within the caller's transaction."""
+    for statement in statements(OFFERS):
         connection.execute(statement)
 
 

@@ -31,6 +31,7 @@ from p2psync.state.keys import KeyStore, own_key, to_pem
 from p2psync.state.locks import WRITABLE, is_held, lock
 from p2psync.state.made import MadeStore
 from p2psync.state.meta import MetaStore
+from p2psync.state.offers import Offers
 from p2psync.state.trees import Trees
 from p2psync_dht import Identity
 
@@ -70,6 +71,7 @@ class State:
         self.trees = Trees(database)
         self.made = MadeStore(database)
         self.meta = MetaStore(database)
+        self.offers = Offers(database)
         self.heads = HeadStore(database)
         self.holders = HolderStore(database)
         self.keys = KeyStore(path / "keys")

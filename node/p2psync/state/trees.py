@@ -206,12 +206,15 @@ class Trees(Directories):
             ).fetchall()
             last = rows[-1] if rows else last
 
-    def find(self, digest: bytes, limit: int = 8, *, public: bool = False) -> list[Located]:
+    def find(
+        self, digest: bytes, limit: int = 8, *, public: bool = False, archive: bytes | None = None
+    ) -> list[Located]:
         """Up to `limit` places where the content named `digest` was when it was hashed.
 
-        `public` leaves out trees that were merely fetched.
+        `public` leaves out trees that were merely fetched or are kept to oneself; `archive` leaves out what a
+        fetch of that archive does not offer.
         """
-        return self._contents.find(digest, limit, public)
+        return self._contents.find(digest, limit, public, archive)
 
     def find_many(
         self,
@@ -220,15 +223,19 @@ class Trees(Directories):
         public: bool = False,
         is_there: Callable[[Located], bool] | None = None,
         without: Collection[int] = (),
+        archive: bytes | None = None,
     ) -> dict[bytes, Located]:
-        """One place for each of the digests that is known anywhere; the others are absent. `public` as in
-        `find`. Places that `is_there` refuses do not count, nor do those in the trees with the ids `without`.
+        """One place for each of the digests that is known anywhere; the others are absent. `public` and
+        `archive` as in `find`. Places that `is_there` refuses do not count, nor do those in the trees with
+        the ids `without`.
         """
-        return self._contents.find_many(digests, public, is_there, without)
+        return self._contents.find_many(digests, public, is_there, without, archive)
 
-    def near(self, digests: Sequence[bytes], *, public: bool = False) -> list[FilesIn]:
-        """All files of the directories that have many of these digests. `public` as in `find`."""
-        return self._contents.near(digests, public)
+    def near(
+        self, digests: Sequence[bytes], *, public: bool = False, archive: bytes | None = None
+    ) -> list[FilesIn]:
+        """All files of the directories that have many of these; `public` and `archive` as in `find`."""
+        return self._contents.near(digests, public, archive)
 
 
 def _tree(row: tuple[Any, ...]) -> Tree:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Final
 
 from p2psync.chunking import cut_object
@@ -24,6 +25,7 @@ from p2psync.sources.interfaces import Metadata
 from p2psync.sources.source import NotHere, Span
 from p2psync.sources.swarm import Member, Swarm
 from p2psync.state import State
+from p2psync.state.offers import ANYBODY
 
 BATCH_OBJECTS: Final = 512
 BATCH_BYTES: Final = 4 << 20
@@ -48,12 +50,14 @@ class Manifest:
         need_sources: Callable[[], Awaitable[None]],
         *,
         special_bits: bool = True,
+        archive: bytes = ANYBODY,
     ) -> None:
         """``need_sources`` is awaited before anything is asked for: with nothing to ask, nobody is looked
         for. ``special_bits``: whether modes have setuid, setgid and sticky bits as they were published, or
-        none.
+        none. ``archive``: the one whose metadata it is, and for whose readers.
         """
         self._state = state
+        self._archive = archive
         self._swarm = swarm
         self._need_sources = need_sources
         self._special_bits = special_bits
@@ -93,6 +97,7 @@ class Manifest:
         """
         by_digest = {ref.digest: ref for ref in refs}
         wanted = [by_digest[digest] for digest in self._state.meta.missing(by_digest)]
+        await self._note_known(by_digest.keys() - {ref.digest for ref in wanted})
         if wanted:
             await self._need_sources()
         small = [ref for ref in wanted if ref.is_single]
@@ -103,6 +108,12 @@ class Manifest:
             if not ref.is_single and not await self._load_large(ref, (predecessors or {}).get(ref)):
                 missing.append(ref)
         return missing
+
+    async def _note_known(self, digests: Collection[bytes]) -> None:
+        """What is here, perhaps of another archive, is this one's too."""
+        offers = self._state.offers
+        if self._archive != ANYBODY and (new := offers.unnoted(self._archive, digests)):
+            await asyncio.to_thread(offers.note, self._archive, new)
 
     async def recipes(self, refs: Iterable[Ref]) -> dict[Ref, Recipe]:
         """The recipes of content objects of several chunks; those that no source has are left out."""
@@ -154,7 +165,9 @@ class Manifest:
             lambda ref, raw: len(raw) == ref.size and chunk_id(raw) == ref.digest,
             0,
         ):
-            await asyncio.to_thread(self._state.meta.put_many, list(good.items()))
+            await asyncio.to_thread(
+                partial(self._state.meta.put_many, list(good.items()), archive=self._archive)
+            )
             left = [ref for ref in left if ref not in good]
         return left
 
@@ -239,7 +252,7 @@ class Manifest:
             lacking = await self._ask_chunks(member, ref, recipe, lacking, memoryview(made))
         if lacking:
             return False
-        await asyncio.to_thread(self._state.meta.put, ref, bytes(made))
+        await asyncio.to_thread(partial(self._state.meta.put, ref, bytes(made), archive=self._archive))
         return True
 
     def _chunks_of(self, ref: Ref | None) -> dict[bytes, bytes]:

@@ -133,7 +133,7 @@ class Sharing(PartialShare):
         # aiohttp and all that serving needs: loaded here, off the loop, and not by who fetches a trifle.
         library = await asyncio.to_thread(importlib.import_module, "p2psync.content.library")
         server = await asyncio.to_thread(importlib.import_module, "p2psync.content.server")
-        self._library = library.StateLibrary(self._state, self._partial, fetched=True)
+        self._library = library.StateLibrary(self._state, self._partial, archive=self._archive)
         key = self._identity.public_key
         self._starting = asyncio.ensure_future(
             server.ContentServer.start(self._library, *self._listen, node_key=key)
