@@ -200,6 +200,19 @@ def test_a_directory_of_which_nothing_is_there_is_told_as_such(bench: Bench, mou
     assert not bench.recheck.losses()
 
 
+def test_when_the_last_of_it_goes_too_that_is_told(bench: Bench) -> None:
+    changes: list[None] = []
+    bench.recheck.changed = lambda: changes.append(None)
+    (bench.path / "large").unlink()
+    bench.look()
+    bench.path.rename(bench.path.with_name("unmounted"))
+    bench.look()
+    bench.path.with_name("unmounted").rename(bench.path)
+    bench.look()
+    assert ["no longer has" in bench.said[0], "has nothing of" in bench.said[1]] == [True, True]
+    assert (len(bench.said), len(changes)) == (2, 3)
+
+
 def test_however_many_ask_each_file_is_read_once(bench: Bench, read: list[bytes]) -> None:
     copy(bench.path)
 

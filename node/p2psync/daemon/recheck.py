@@ -173,16 +173,21 @@ class Recheck:
         return self._state.place_is_held(tree.path)
 
     def _note(self, tree: Tree, loss: Loss | None) -> None:
-        """Note what a tree has lost, and tell people if that is new."""
+        """Note what a tree has lost, and tell people if it is the first, or the last that was there."""
         before = self._losses.get(tree.id)
         self._doubts.set_damaged(tree.id, {} if loss is None else loss.left)
         if loss is not None:
             self._losses[tree.id] = loss
-            if before is None:
-                self._warn(loss.sentence(self._state, tree))
-        elif self._losses.pop(tree.id, None) is not None:
+        else:
+            self._losses.pop(tree.id, None)
+        kind, was = (None if each is None else each.gone for each in (loss, before))
+        if kind == was:
+            return
+        if loss is None:
             self._detail(f"{show_path(tree.path)} has all of its archive again")
-        if (before is None) != (loss is None) and self.changed is not None:
+        elif before is None or loss.gone:
+            self._warn(loss.sentence(self._state, tree))
+        if self.changed is not None:
             self.changed()
 
     def _look_into(self, tree: Tree, directory: bytes, loss: Loss) -> bool:
