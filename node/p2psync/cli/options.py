@@ -151,8 +151,8 @@ def network_options(
                     type=LISTEN,
                     default=listen,
                     metavar="HOST:PORT",
-                    help="Listen on this address, UDP and TCP: [::] is everywhere, 0.0.0.0 is IPv4 alone; port "
-                    f"0 picks a free one. Default: {described}.",
+                    help="Listen on this address, UDP and TCP: [::] is everywhere, 0.0.0.0 is IPv4 alone; "
+                    f"port 0 picks a free one. Default: {described}.",
                 )
             )
         if sources:
