@@ -162,6 +162,16 @@ def test_the_process_loads_no_more_than_it_needs() -> None:
     assert not {name for name in loaded.split() if name.startswith(heavy)}
 
 
+def test_signals_that_end_a_group_of_processes_are_not_for_it() -> None:
+    process, sock = start_process(checker_main.__name__, blocked=module.BLOCKED)
+    for number in module.BLOCKED:
+        process.send_signal(number)
+    with sock:
+        sock.sendall(checker_main.where(b"/", ()) + checker_main.look_at([(b"", b"nothing here", b"x" * 32)]))
+        assert sock.recv(1) == b"\0"
+    assert process.wait(60) == 0
+
+
 def test_a_process_without_anybody_to_ask_ends() -> None:
     process, sock = start_process(checker_main.__name__)
     sock.close()

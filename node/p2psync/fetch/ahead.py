@@ -9,6 +9,7 @@ directory is, or is not, as the index says. Nobody else works in DEST meanwhile:
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 import subprocess
 import time
@@ -38,6 +39,10 @@ UNANSWERED_MAX: Final = 1024
 """Directories that were sent and are not answered: as many as keep it busy while this process is."""
 DIFFERENT_MAX: Final = 50_000
 """Directories that are not as they were: after so many it ends, since they are kept in memory."""
+BLOCKED: Final = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+"""Signals that end p2psync are for the one who asks. The process ends with that one; ended by them it would
+leave directories that it may only search because it lent itself the right (``Beneath``).
+"""
 RECEIVE_BYTES: Final = 4096
 """Answers taken at once: there is one byte for each directory."""
 
@@ -70,7 +75,7 @@ class LookAhead:
 
     def start(self, state: State, tree: Tree, spared: frozenset[bytes]) -> None:
         """Start the process. Raises OSError if it cannot be started."""
-        process, self._sock = start_process(checker_main.__name__)
+        process, self._sock = start_process(checker_main.__name__, blocked=BLOCKED)
         work = _Work(state, tree, spared, process, self._sock, self._answers)
         self._thread = Thread(target=work.run, name="ahead")
         self._thread.start()
