@@ -64,6 +64,19 @@ class RateMeter:
             start, count = when, before
         return (self.total - count) / max(now - start, SAMPLE_EVERY)
 
+    def steady(self, now: float) -> float:
+        """The rate that was kept up over RATE_WINDOW: the lesser of those of its halves, so that no burst
+        counts.
+        """
+        half = RATE_WINDOW / 2
+        middle, start = (self._total_at(now - back) for back in (half, RATE_WINDOW))
+        return min(self.total - middle, middle - start) / half
+
+    def _total_at(self, moment: float) -> int:
+        """The total then; of what is long past, the least that is known."""
+        known = [count for when, count in self._samples if when <= moment]
+        return known[-1] if known else self._samples[0][1]
+
 
 class SourceProgress(NamedTuple):
     """One source: bytes received, bytes a second now, and a word on how it does ("" while all is well)."""
@@ -147,8 +160,8 @@ class ProgressMeter:
         """Amounts start again; sources, and what was sent, stay."""
         self._phase, self._phase_started = phase, now
         self._awaiting, self._heard = False, now
-        self._files, self._reused, self._path = phase.done_files, 0, b""
-        self._bytes, self._worked, self._arrived = RateMeter(now), RateMeter(now), RateMeter(now)
+        self._files, self._path = phase.done_files, b""
+        self._worked, self._reused, self._arrived = RateMeter(now), RateMeter(now), RateMeter(now)
 
     def hear(self, event: Event) -> None:
         """An `Observer`; what is of no concern to progress is passed over. May be called from any thread."""
@@ -168,14 +181,13 @@ class ProgressMeter:
                     if others != self._awaiting:
                         self._awaiting, self._heard = others, now
                 case Advanced(count, files, reused, path):
-                    self._bytes.add(count, now)
                     self._worked.add(count - reused, now)
-                    self._reused += reused
+                    self._reused.add(reused, now)
                     self._files += files
                     self._path = path or self._path
                 case Arrived(source, count):
                     if self._stalled(now) is not None:
-                        for meter in (self._bytes, self._arrived, self._source(source, now).arrived):
+                        for meter in (self._worked, self._arrived, self._source(source, now).arrived):
                             meter.restart(now)
                     self._heard = now
                     self._arrived.add(count, now)
@@ -208,11 +220,13 @@ class ProgressMeter:
             at = self._heard if self._awaiting else now
             flow = self._arrived if self._arrived.total else self._worked
             rate = 0.0 if stalled is not None else flow.rate(at)
-            done = phase.done_bytes + self._bytes.total
-            # Content counts when it was verified: in large pieces, where a link is slow.
-            pace = 0.0 if stalled is not None else max(rate, self._bytes.rate(at))
+            done = phase.done_bytes + self._worked.total + self._reused.total
+            # Content counts when it was verified: in large pieces, where a link is slow. What was found here
+            # in a moment says nothing of the rest.
+            pace = max(rate, self._worked.rate(at)) + self._reused.steady(at) or self._reused.rate(at)
             remaining = (phase.total_bytes or 0) - done
-            foreseen = pace > 0 and remaining > 0 and now - self._phase_started >= ETA_AFTER
+            begun = now - self._phase_started >= ETA_AFTER
+            foreseen = stalled is None and pace > 0 and remaining > 0 and begun
             return Progress(
                 phase.name,
                 done,
@@ -223,7 +237,7 @@ class ProgressMeter:
                 remaining / pace if foreseen else None,
                 now - self._started,
                 tuple(source.progress(name, now) for name, source in self._sources.items()),
-                self._reused,
+                self._reused.total,
                 stalled,
                 self._path,
                 self._sent.total,

@@ -107,13 +107,34 @@ def test_a_new_phase_starts_again_and_sources_stay(clock: Clock) -> None:
 def test_reused_bytes_are_done_and_no_rate(clock: Clock) -> None:
     progress = ProgressMeter(clock)
     progress.hear(Phase("fetching", 10_000))
+    for _ in range(80):
+        clock.now += 0.1
+        progress.hear(Advanced(100, 0, reused=90))
+    now = progress.progress()
+    assert (now.bytes, now.reused) == (8000, 7200)
+    assert now.rate == pytest.approx(100, rel=0.1)
+    assert now.eta == pytest.approx(2, rel=0.1), "what is left goes on as it did, reuse included"
+
+
+def test_what_was_found_here_in_a_moment_promises_nothing_of_the_rest(clock: Clock) -> None:
+    progress = ProgressMeter(clock)
+    progress.hear(Phase("fetching", 10_000))
+    progress.hear(Advanced(5000, 0, reused=5000))
     for _ in range(20):
         clock.now += 0.1
-        progress.hear(Advanced(400, 0, reused=390))
+        progress.hear(Advanced(100, 0))
+    assert progress.progress().eta == pytest.approx(3, rel=0.1)
+
+
+def test_where_all_is_here_its_own_pace_says_how_long_it_takes(clock: Clock) -> None:
+    progress = ProgressMeter(clock)
+    progress.hear(Phase("fetching", 10_000))
+    for _ in range(20):
+        clock.now += 0.1
+        progress.hear(Advanced(100, 0, reused=100))
     now = progress.progress()
-    assert (now.bytes, now.reused) == (8000, 7800)
-    assert now.rate == pytest.approx(100, rel=0.1)
-    assert now.eta == pytest.approx(0.5, rel=0.1), "what is left goes on as it did, reuse included"
+    assert now.rate == 0
+    assert now.eta == pytest.approx(8, rel=0.1)
 
 
 def test_the_rate_is_that_of_the_wire(clock: Clock) -> None:
