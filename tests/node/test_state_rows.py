@@ -7,6 +7,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Collection
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from p2psync.format.ids import Ref
 from p2psync.format.listing import Totals
-from p2psync.state import DirRow, FileRow, State, contents
+from p2psync.state import DirRow, FileRow, State, contents, streamed
 from p2psync.state.directories import PIECES
 from p2psync.state.kept import Kept
 from p2psync.state.rows import Located, Packed, content_key, gone, merge, pack, unpack
@@ -67,6 +68,24 @@ def test_a_content_key_is_a_number_that_the_database_can_hold() -> None:
 def test_any_order_of_writes_leaves_what_was_written_last(
     changes: list[tuple[str, bytes, list[FileRow]]],
 ) -> None:
+    written_last(changes)
+
+
+@given(st.lists(change, max_size=40))
+@settings(max_examples=40, deadline=None)
+def test_directories_too_large_for_memory_are_read_as_others(
+    changes: list[tuple[str, bytes, list[FileRow]]],
+) -> None:
+    with (
+        patch.object(contents, "WHOLE_MAX", -1),
+        patch.object(streamed, "WINDOW_RECORDS", 2),
+        patch.object(streamed, "WINDOW_NAMES", 3),
+    ):
+        written_last(changes)
+
+
+def written_last(changes: list[tuple[str, bytes, list[FileRow]]]) -> None:
+    """Each name has the row that was written last, and each content is found where it is."""
     model: dict[bytes, dict[bytes, FileRow]] = {directory: {} for directory in DIRECTORIES}
     with tempfile.TemporaryDirectory() as folder, State.open(Path(folder)) as state:
         trees = state.trees
@@ -106,6 +125,24 @@ def test_any_order_of_writes_leaves_what_was_written_last(
         assert trees.is_empty(tree)
         assert state._db.connection.execute("SELECT * FROM contents").fetchall() == []
         assert state._db.connection.execute("SELECT id FROM pieces").fetchall() == []
+
+
+def test_many_contents_of_a_directory_too_large_for_memory(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contents, "WHOLE_MAX", 10_000)
+    monkeypatch.setattr(streamed, "WINDOW_RECORDS", 100)
+    tree = state.trees.ensure(b"/t", "publish", b"a" * 32)
+    wanted = {bytes([number % 256]) + b"%031d" % number: b"n%d" % number for number in range(3000)}
+    state.trees.put_files(tree.id, b"large", [row(name, digest) for digest, name in wanted.items()])
+    state.trees.put_files(tree.id, b"small", [row(b"f", b"small".ljust(32))])
+    found = state.trees.find_many([*wanted, b"small".ljust(32), b"not here".ljust(32)])
+    assert {digest: at.name for digest, at in found.items()} == {**wanted, b"small".ljust(32): b"f"}
+    some = list(wanted)[::300]
+    there = state.trees.find_many(some, is_there=lambda at: at.name != b"n300")
+    assert there.keys() == set(some) - {some[1]}
+    assert state.trees.near(some) == []
+    assert [at.name for digest in some for at in state.trees.find(digest)] == [wanted[each] for each in some]
 
 
 def test_a_directory_written_in_many_batches_has_few_pieces(state: State) -> None:

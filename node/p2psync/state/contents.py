@@ -6,7 +6,6 @@ whether it still stands, whoever has written since, in this process or another.
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
@@ -14,14 +13,19 @@ from itertools import islice
 from typing import Final, NamedTuple
 
 from p2psync.format.paths import join
+from p2psync.state.connection import Connection
 from p2psync.state.database import MAX_VARIABLES, Database
 from p2psync.state.directories import span
 from p2psync.state.kept import Kept
 from p2psync.state.offers import PUBLIC, of_archive
 from p2psync.state.rows import FileRow, FilesIn, Located, NamedFile, Packed, Piece, content_key
+from p2psync.state.streamed import find_streamed
 
 CACHE_BYTES: Final = 16 << 20
 """Packed rows kept in memory: those of 150,000 files."""
+WHOLE_MAX: Final = 8 << 20
+"""Bytes of packed rows of one directory that are read whole: those of 90,000 files. A larger one is read in
+windows, for all that is looked for in it: it would not stay in memory until the next look."""
 CACHE_FILES: Final = 32 << 10
 """Files of directories kept by digest, all directories together: about 13 MB. Who asks for one batch goes on
 in the same directory with the next."""
@@ -31,7 +35,7 @@ SAMPLE: Final = 16
 """One of so many digests tells which directories have many of them: as many as one statement can ask for."""
 READ_MAX: Final = 8
 """Rows of a directory that are read at once for each that is likely to be wanted: finding one by itself takes
-ten times as long as reading one among others."""
+more than ten times as long as reading one among others."""
 
 PLACES: Final = 4
 """Directories in which a content is looked for that may be gone from some of them: some content is in very
@@ -123,8 +127,17 @@ class Contents:
                 if here and not right:
                     barren.add(number)
             rest = [digest for digest in some if digest not in found]
-            for first in range(0, len(rest), MAX_VARIABLES):
-                found.update(self._find_each(rest[first : first + MAX_VARIABLES], trees, is_there, barren))
+            # In one directory each, as most content is in no more; what is not there, in several.
+            for limit in (1, PLACES) if is_there is None else (PLACES,):
+                late: dict[int, tuple[_Place, list[bytes]]] = {}
+                for first in range(0, len(rest), MAX_VARIABLES):
+                    each = rest[first : first + MAX_VARIABLES]
+                    found.update(self._find_each(each, trees, is_there, barren, limit, late))
+                for place, others in late.values():
+                    still = [digest for digest in others if digest not in found]
+                    found.update(self._find_late(place, still, is_there))
+                those = dict.fromkeys(digest for _, others in late.values() for digest in others)
+                rest = [digest for digest in those if digest not in found]
         return found
 
     def near(self, digests: Sequence[bytes], public: bool, archive: bytes | None = None) -> list[FilesIn]:
@@ -149,14 +162,12 @@ class Contents:
                 near[number] = FilesIn(place.tree_id, place.tree_path, place.path, place.archive, files)
         return near
 
-    def _files(
-        self, connection: sqlite3.Connection, place: _Place, count_max: int
-    ) -> dict[bytes, NamedFile] | None:
+    def _files(self, connection: Connection, place: _Place, count_max: int) -> dict[bytes, NamedFile] | None:
         """The files of a directory by digest; None where those are more than `count_max`, and not kept."""
         files = self._kept_files.get(place.number, place.version)
         if files is None:
             packed = self._packed(connection, place)
-            if packed.size() > count_max:
+            if packed is None or packed.size() > count_max:
                 return None
             files = packed.by_digest()
             if not connection.in_transaction:
@@ -164,12 +175,20 @@ class Contents:
         return files
 
     def _find_each(
-        self, digests: list[bytes], trees: _Trees, is_there: IsThere | None, barren: set[int]
+        self,
+        digests: list[bytes],
+        trees: _Trees,
+        is_there: IsThere | None,
+        barren: set[int],
+        limit: int,
+        late: dict[int, tuple[_Place, list[bytes]]],
     ) -> Iterator[tuple[bytes, Located]]:
-        """One by one, as many as fit into one statement; nothing in the directories `barren`."""
+        """One by one, as many as fit into one statement; up to `limit` directories are looked into for
+        each, and none of those that are `barren`. What may be in one that is too large for memory is added
+        to `late`.
+        """
         connection = self._db.connection
         keys = [content_key(digest) for digest in digests]
-        limit = 1 if is_there is None else PLACES
         directories_of = _directories_of(connection, keys, trees, limit)
         numbers = {number for each in directories_of.values() for number in each}.difference(barren)
         places = _places(connection, numbers)
@@ -179,15 +198,28 @@ class Contents:
             rows = [
                 places[number].located(row)
                 for number in candidates
-                if number in packed
-                for row in packed[number].find(digest)[:PLACES]
+                if (inside := packed.get(number)) is not None
+                for row in inside.find(digest)[:PLACES]
             ]
-            if not rows and len(candidates) == limit and barren.isdisjoint(candidates):
+            large = [number for number in candidates if number in packed and packed[number] is None]
+            if not rows and not large and len(candidates) == limit and barren.isdisjoint(candidates):
                 # These have other contents with the same key, which somebody may have searched for.
                 rows = list(islice(self._everywhere(digest, trees), PLACES))
             place = next(filter(is_there, rows), None)
             if place is not None:
                 yield digest, place
+                continue
+            for number in large:
+                late.setdefault(number, (places[number], []))[1].append(digest)
+
+    def _find_late(
+        self, place: _Place, digests: list[bytes], is_there: IsThere | None
+    ) -> Iterator[tuple[bytes, Located]]:
+        """In one large directory."""
+        for digest, rows in find_streamed(self._db.connection, place.number, digests).items():
+            at = next(filter(is_there, map(place.located, rows)), None)
+            if at is not None:
+                yield digest, at
 
     def _everywhere(self, digest: bytes, trees: _Trees) -> Iterator[Located]:
         """All places where the content was."""
@@ -197,17 +229,26 @@ class Contents:
             (content_key(digest),),
         )
         for place in map(_Place._make, places):
-            for row in self._packed(connection, place).find(digest):
-                yield place.located(row)
+            packed = self._packed(connection, place)
+            if packed is not None:
+                rows = packed.find(digest)
+            else:
+                rows = find_streamed(connection, place.number, [digest]).get(digest, [])
+            yield from map(place.located, rows)
 
-    def _packed(self, connection: sqlite3.Connection, place: _Place) -> Packed:
-        """The packed rows of a directory."""
+    def _packed(self, connection: Connection, place: _Place) -> Packed | None:
+        """The packed rows of a directory; None if these are too large to be held in memory."""
         known = self._kept_packed.get(place.number, place.version)
         if known is not None:
             return known
-        rows = connection.execute(
-            "SELECT names, records FROM pieces WHERE id BETWEEN ? AND ? ORDER BY id", span(place.number)
-        )
+        where = "FROM pieces WHERE id BETWEEN ? AND ?"
+        (size,) = connection.execute(
+            f"SELECT sum(length(names) + length(records)) {where}",
+            span(place.number),
+        ).fetchone()
+        if (size or 0) > WHOLE_MAX:
+            return None
+        rows = connection.execute(f"SELECT names, records {where} ORDER BY id", span(place.number))
         packed = Packed.of([Piece._make(row) for row in rows])
         # What is not committed may be taken back, and its version given to other rows.
         if not connection.in_transaction:
@@ -220,7 +261,7 @@ def _size(packed: Packed) -> int:
 
 
 def _directories_of(
-    connection: sqlite3.Connection, keys: list[int], trees: _Trees, limit: int
+    connection: Connection, keys: list[int], trees: _Trees, limit: int
 ) -> dict[int, tuple[int, ...]]:
     """For each key that is known, up to `limit` directories that may have its content: looked up one by
     one, within one statement, since some content is in very many directories.
@@ -239,7 +280,7 @@ def _directories_of(
     return {key: tuple(map(int, numbers.split(","))) for key, numbers in known}
 
 
-def _places(connection: sqlite3.Connection, numbers: set[int]) -> dict[int, _Place]:
+def _places(connection: Connection, numbers: set[int]) -> dict[int, _Place]:
     rows = connection.execute(
         f"SELECT id, version, tree, parent, name FROM dirs WHERE id IN ({','.join('?' * len(numbers))})",  # noqa: S608
         tuple(numbers),

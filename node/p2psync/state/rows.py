@@ -95,7 +95,7 @@ _ROW: Final = struct.Struct(">QqqQ32sq4x")  # all of it but where the name is
 _KEYS: Final = struct.Struct(">Q24xq36x")  # size, content key
 _STAMP: Final = struct.Struct(">QqqQ44x")
 _DIGEST: Final = struct.Struct(">32x32s12x")
-_DIGEST_AT: Final = 32
+DIGEST_AT: Final = 32
 SEARCHED_MAX: Final = 16 << 10
 """Bytes of records up to which searching all of them (1 us) is faster than bisection."""
 NO_DIGEST: Final = bytes(DIGEST_SIZE)
@@ -241,13 +241,18 @@ class Packed(NamedTuple):
 def _first(records: bytes, digest: bytes) -> int:
     """Where the first record with this digest begins, if there is one; else -1, or anywhere."""
     if len(records) <= SEARCHED_MAX:
-        start = records.find(digest) - _DIGEST_AT
-        if start % RECORD.size == 0 or start < -_DIGEST_AT:
+        start = records.find(digest) - DIGEST_AT
+        if start % RECORD.size == 0 or start < -DIGEST_AT:
             return start
         # What was found lies across fields: there may be others behind it.
+    return bisect_records(records, digest)
+
+
+def bisect_records(records: bytes, digest: bytes) -> int:
+    """Where the first record begins whose digest is not less than this one."""
 
     def digest_at(index: int) -> bytes:
-        start = index * RECORD.size + _DIGEST_AT
+        start = index * RECORD.size + DIGEST_AT
         return records[start : start + DIGEST_SIZE]
 
     return bisect_left(range(count(records)), digest, key=digest_at) * RECORD.size
