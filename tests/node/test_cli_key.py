@@ -119,6 +119,21 @@ def test_a_copy_that_is_there_already_is_as_good(key: Key, tmp_path: Path) -> No
     assert key("import", str(pem))[0]["root"] is True
 
 
+def test_a_key_that_cannot_be_removed_is_said_to_be_still_here(
+    key: Key, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = key("new")[0]["archive"]
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", refuse)
+        (error,) = key("export", archive, str(tmp_path / "root.pem"), "--remove", expect=11)
+    assert "cannot be removed" in error["message"] and "run again" in error["message"]
+    assert key("export", archive, str(tmp_path / "root.pem"), "--remove")[-1]["root"] is False
+
+
 def test_the_only_copy_is_not_taken_for_another_one(key: Key, tmp_path: Path) -> None:
     archive = key("new")[0]["archive"]
     (own,) = (tmp_path / "here" / "keys").glob("*.root.pem")

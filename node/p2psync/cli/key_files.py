@@ -54,7 +54,7 @@ def write_key(out: Output, file: str, data: bytes) -> None:
     except FileExistsError:
         _see_that_it_holds(out, file, data)
     except OSError as error:
-        raise FileError(f"cannot write {file!r}: {error.strerror}; name a file where there is room") from None
+        raise FileError(f"cannot write {file!r}: {error.strerror}; name another file") from None
 
 
 def _see_that_it_holds(out: Output, file: str, data: bytes) -> None:

@@ -185,8 +185,15 @@ class KeyStore:
             return False
 
     def remove_root(self, archive: bytes) -> None:
-        """Take the root key away from this machine, once it is safe elsewhere."""
-        self._path(archive, "root.pem").unlink(missing_ok=True)
+        """Take the root key away from this machine, once it is safe elsewhere. Raises FileError."""
+        path = self._path(archive, "root.pem")
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise FileError(
+                f"{path} cannot be removed ({error.strerror}), and is still here beside the copy: let this user "
+                "write in that directory, and run again"
+            ) from error
 
     def remove(self, archive: bytes) -> None:
         """Take all keys of an archive away from this machine, with what was noted beside them."""
