@@ -191,8 +191,8 @@ class KeyStore:
             path.unlink(missing_ok=True)
         except OSError as error:
             raise FileError(
-                f"{path} cannot be removed ({error.strerror}), and is still here beside the copy: let this user "
-                "write in that directory, and run again"
+                f"{path} cannot be removed ({error.strerror}), and is still here beside the copy: let this "
+                "user write in that directory, and run again"
             ) from error
 
     def remove(self, archive: bytes) -> None:
