@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -70,6 +71,16 @@ def test_nothing_is_told_where_the_system_has_no_such_call(fd: int, monkeypatch:
         """A C library of a system without it."""
 
     monkeypatch.setattr(ctypes, "CDLL", lambda name: Library())
+    statx._statx.cache_clear()
+    try:
+        assert statx.attributes(fd, []) is None
+    finally:
+        statx._statx.cache_clear()
+
+
+def test_nothing_is_told_where_libraries_cannot_be_called(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under systemd's MemoryDenyWriteExecute=, with an old libffi."""
+    monkeypatch.setitem(sys.modules, "ctypes", None)
     statx._statx.cache_clear()
     try:
         assert statx.attributes(fd, []) is None

@@ -8,7 +8,6 @@ its caller looks at each name by itself.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -33,6 +32,8 @@ class _Records:
     """Memory that the kernel writes its records into."""
 
     def __init__(self, call: Callable[..., int]) -> None:
+        import ctypes  # noqa: PLC0415 - whoever has `call` has it
+
         memory = ctypes.create_string_buffer(RECORD * AT_ONCE)
         start = ctypes.addressof(memory)
         view = memoryview(memory).cast("B")
@@ -85,8 +86,12 @@ def attributes(fd: int, names: Sequence[bytes]) -> Columns | None:
 def _statx() -> Callable[..., int] | None:
     """The C library's statx(2), if it tells the same as lstat(2) of the root directory."""
     try:
+        # Where memory cannot be made executable (systemd's MemoryDenyWriteExecute=), older ones cannot be
+        # imported.
+        import ctypes  # noqa: PLC0415
+
         call: Any = ctypes.CDLL(None).statx
-    except (AttributeError, OSError):
+    except (ImportError, MemoryError, AttributeError, OSError):
         return None
     root = os.lstat("/")
     expected = Columns.of(
