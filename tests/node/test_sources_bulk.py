@@ -254,6 +254,9 @@ WEB = {
     "403": (b"HTTP/1.1 403 x\r\nContent-Length: 0\r\n\r\n", None),
     "410": (b"HTTP/1.1 410 x\r\nContent-Length: 0\r\n\r\n", None),
     "elsewhere": (b"HTTP/1.1 302 x\r\nLocation: http://other/\r\nContent-Length: 0\r\n\r\n", NotOffered),
+    "to no URL": (b"HTTP/1.1 302 x\r\nLocation: http://[x/\r\nContent-Length: 0\r\n\r\n", NotOffered),
+    "a directory, by a path": (b"HTTP/1.1 301 x\r\nLocation: /x/\r\nContent-Length: 0\r\n\r\n", None),
+    "a directory, relatively": (b"HTTP/1.1 308 x\r\nLocation: x/\r\nContent-Length: 0\r\n\r\n", None),
     "failing": (b"HTTP/1.1 503 x\r\nContent-Length: 0\r\n\r\n", NetworkError),
 }
 

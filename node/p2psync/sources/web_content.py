@@ -8,7 +8,7 @@ is the one to name.
 from __future__ import annotations
 
 from typing import Final
-from urllib.parse import quote, quote_from_bytes, urlsplit
+from urllib.parse import quote, quote_from_bytes, urljoin, urlsplit
 
 from p2psync.errors import FormatError, NetworkError, P2psyncError
 from p2psync.sources.http.body import Body, TooLong
@@ -75,9 +75,16 @@ class WebDialect:
         return _absent(order)
 
     def _is_directory(self, order: Order, head: ResponseHead) -> bool:
-        """Whether a directory stands where the file was: servers lead to its path with a slash."""
+        """Whether a directory stands where the file was: servers lead to its path with a slash, by a URL or
+        by a reference that is relative to the one that was asked for (RFC 9110, 10.2.2).
+        """
+        if head.status not in REDIRECTS:
+            return False
         target = target_of(self._base, order.spans[0].path or b"")
-        return head.status in REDIRECTS and head.headers.get("location", "").endswith(f"{target}/")
+        try:
+            return urljoin(target, head.headers.get("location", "")).endswith(f"{target}/")
+        except ValueError:  # It is no URL.
+            return False
 
     def _refusal(self, head: ResponseHead) -> P2psyncError:
         if head.status in REDIRECTS:
