@@ -38,6 +38,9 @@ EXAMPLES = {
     "to": f'"{"0" * 64}"',
     "timeout": '"60"',
     "verbose": "1",
+    "max-total": '"500g"',
+    "max-files": "1000000",
+    "max-delete": "100",
     "tree": '"/srv/archive"',
     "keep": '"/tmp/p2psync-demo"',
 }

@@ -89,7 +89,9 @@ class FileError(P2psyncError):
 
 
 class SelectionError(FileError):
-    """DEST is not of the kind that SRC needs: a file where a directory should be, or nothing at all."""
+    """DEST is not of the kind that SRC needs: a file where a directory should be, or nothing at all; or SRC
+    is more than was asked for.
+    """
 
     exit_code = 3
 

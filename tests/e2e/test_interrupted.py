@@ -174,11 +174,13 @@ def test_on_a_full_disk_old_files_stay_and_with_more_space_the_next_run_complete
     with small_disk(disk, 7 * MIB):
         copy = disk / "copy"
         shutil.copytree(old, copy)
+        fetch = "fetch", url, copy, "--source", origin.address
+        refused = net.run(*fetch, state="client", expect=11)
+        assert "nothing was changed" in refused.events[-1]["message"]
+        assert_same_tree(old, copy)
         watcher = Watcher(copy, tree, old)
         with watcher.watching():
-            failed = net.run(
-                "fetch", url, copy, "--source", origin.address, "--bwlimit", "8m", state="client", expect=11
-            )
+            failed = net.run(*fetch, "--no-check-space", "--bwlimit", "8m", state="client", expect=11)
         message = failed.events[-1]["message"]
         assert "no space left on the device" in message
         assert "run again" in message

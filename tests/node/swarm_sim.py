@@ -199,9 +199,9 @@ class SimSource:
         finally:
             del self._orders[order.token]
 
-    async def recipes(self, digests: Sequence[bytes]) -> list[bytes | None]:
+    async def recipes(self, refs: Sequence[Ref]) -> list[bytes | None]:
         made: list[bytes | None] = []
-        for digest in digests:
+        for digest in [ref.digest for ref in refs]:
             self.asked.append(digest)
             made.append(None if self.lacks(digest) else self.publisher.recipes.get(digest))
         await self._answer(sum(len(raw or b"") for raw in made))

@@ -152,7 +152,7 @@ def test_defaults(probe_run: Any) -> None:
     found = probe_run()
     assert found["network"] == Network(Address("0.0.0.0", 8730), (), ())
     assert found["transfer"] == Transfer(
-        0, None, False, False, False, None, None, (), False, False, None, 0, False, False
+        0, None, False, False, False, False, None, None, None, None, (), False, False, None, 0, False, False
     )
     assert found["rules"] == []
     assert found["common"].state_path is None

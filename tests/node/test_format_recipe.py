@@ -20,7 +20,7 @@ from p2psync.format.limits import (
     RECIPE_CHUNKS_MAX,
     SINGLE_CHUNK_MAX,
 )
-from p2psync.format.recipe import CHUNKER_MAX, FASTCDC_2020, RECIPE_BYTES_MAX, WHOLE, Recipe
+from p2psync.format.recipe import CHUNKER_MAX, FASTCDC_2020, WHOLE, Recipe, recipe_bytes_max
 
 D = b"d" * 32
 
@@ -187,13 +187,22 @@ def test_the_number_of_chunks_is_bounded_at_its_limit(monkeypatch: pytest.Monkey
         if count == 3:
             assert len(Recipe.decode(raw, Ref(count * 50_000, object_id(raw)))) == 3
         else:
-            refused(raw, count * 50_000, "the chunks of a recipe")
+            refused(raw, count * 50_000, "at most")
 
 
 def test_the_longest_recipe_fits_its_limit() -> None:
     rows = bytes(RECIPE_CHUNKS_MAX * 36)
-    assert len(Recipe(FASTCDC_2020, rows).encode()) == RECIPE_BYTES_MAX
-    refused(bytes(RECIPE_BYTES_MAX + 1), 100_000, "at most")
+    assert len(Recipe(FASTCDC_2020, rows).encode()) == recipe_bytes_max(OBJECT_BYTES_MAX)
+
+
+def test_a_recipe_is_no_longer_than_its_object_needs() -> None:
+    """Chunks of the least length, and a last one of one byte."""
+    size = 20 * CHUNK_MIN + 1
+    raw = pack([(D, CHUNK_MIN)] * 20 + [(D, 1)])
+    assert len(raw) <= recipe_bytes_max(size)
+    assert len(Recipe.decode(raw, Ref(size, object_id(raw)))) == 21
+    refused(bytes(recipe_bytes_max(size) + 1), size, "at most")
+    assert recipe_bytes_max(size) < size // 50
 
 
 def test_a_hostile_recipe_costs_no_more_than_its_bytes() -> None:

@@ -13,6 +13,7 @@ from tests.node.bulk_support import UNTOUCHED, Asker, D, digest, node_bulk, thre
 from tests.node.wire_support import Served, says, scripted, served
 
 from p2psync.errors import NetworkError
+from p2psync.format.ids import Ref
 from p2psync.sources import wire
 from p2psync.sources.http.bulk import GivenUp
 from p2psync.sources.node_content import RANGE_MIN
@@ -206,8 +207,8 @@ async def test_an_opened_node_gives_content_metadata_and_holders(node: Served) -
     assert asker.bytes_of(answer, [span]) == [SMALL[9]]
     assert source.metadata is not None
     assert source.tracker is not None
-    big = node.entry(b"big").digest
-    recipes = await source.metadata.recipes([big, MISSING])
+    big = node.entry(b"big").ref
+    recipes = await source.metadata.recipes([big, Ref(100_000, MISSING)])
     assert recipes[0] is not None
     assert recipes[1] is None
     assert await source.tracker.holders(node.archive) == []

@@ -47,7 +47,7 @@ async def test_the_chain_from_head_to_files(node: Served, peer: PeerSource) -> N
     root = (await peer.metas([snapshot.root.ref]))[0] or b""
     assert cut_object(root)[0] == snapshot.root.ref
     big, small = decode_listing(root)
-    recipe = Recipe.decode(await peer.recipe(big.digest), big.ref)
+    recipe = Recipe.decode(await peer.recipe(big.ref), big.ref)
     buffer = bytearray(big.size)
     spans = [
         Span(big.digest, offset, length)
@@ -96,17 +96,17 @@ async def test_what_is_not_there(node: Served, peer: PeerSource) -> None:
     assert await peer.head(b"\x01" * 32) is None
     assert await peer.holders(b"\x01" * 32) == []
     with pytest.raises(NotHere):
-        await peer.recipe(MISSING)
+        await peer.recipe(Ref(100_000, MISSING))
     assert await peer.metas([Ref(5, MISSING), Ref(0, b"")]) == [None, b""]
     digests = [MISSING, node.entry(b"big").digest] * 1100
     assert await peer.have(digests) == [False, True] * 1100
 
 
 async def test_recipes_in_batches(node: Served, peer: PeerSource) -> None:
-    big = node.entry(b"big").digest
+    big = node.entry(b"big").ref
     raw = await peer.recipe(big)
     assert await peer.recipes([]) == []
-    assert await peer.recipes([MISSING, big] * 300) == [None, raw] * 300
+    assert await peer.recipes([Ref(100_000, MISSING), big] * 300) == [None, raw] * 300
 
 
 async def test_recipes_of_a_node_that_answers_for_one_at_a_time() -> None:
@@ -122,8 +122,8 @@ async def test_recipes_of_a_node_that_answers_for_one_at_a_time() -> None:
 
     async with scripted(talk) as server:
         peer = PeerSource(server.address)
-        digests = [bytes([index]) * 32 for index in range(40)]
-        assert await peer.recipes(digests) == [digest.hex().encode() for digest in digests]
+        refs = [Ref(100_000, bytes([index]) * 32) for index in range(40)]
+        assert await peer.recipes(refs) == [ref.digest.hex().encode() for ref in refs]
         await peer.close()
 
 
@@ -141,8 +141,8 @@ async def test_a_recipe_that_is_too_long_for_a_batch_is_asked_for_by_itself() ->
 
     async with scripted(talk) as server:
         peer = PeerSource(server.address)
-        digests = [bytes([index]) * 32 for index in range(4)]
-        assert await peer.recipes(digests) == [b"long", b"short", b"long", b"short"]
+        refs = [Ref(100_000, bytes([index]) * 32) for index in range(4)]
+        assert await peer.recipes(refs) == [b"long", b"short", b"long", b"short"]
         await peer.close()
 
 
@@ -194,7 +194,7 @@ async def test_chunks_of_a_file_that_is_still_being_fetched(
     registry = node.library.partial
     registry.register(ref.digest, os.fsencode(part), recipe, bitmap)
     assert await peer.have([ref.digest]) == [bytes(bitmap)]
-    assert await peer.recipe(ref.digest) == recipe.encode()
+    assert await peer.recipe(ref) == recipe.encode()
     two = offsets[2]
     spans = [
         Span(ref.digest, 0, two),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from p2psync.cli.options import Network, stack
-from p2psync.cli.types import RATE, RULE, SECONDS, Consent
+from p2psync.cli.types import RATE, RULE, SECONDS, SIZE, Consent
 
 if TYPE_CHECKING:
     from p2psync.fetch.keywords import TransferOptions
@@ -23,6 +23,9 @@ class Transfer(NamedTuple):
     require_fresh: bool
     checksum: bool
     special_bits: bool
+    no_check_space: bool
+    max_total: int | None
+    max_files: int | None
     delete: bool | None
     max_delete: int | None
     protect: tuple[str, ...]
@@ -45,6 +48,9 @@ class Transfer(NamedTuple):
             "require_fresh": self.require_fresh,
             "checksum": self.checksum,
             "special_bits": self.special_bits,
+            "check_space": not self.no_check_space,
+            "max_total": self.max_total,
+            "max_files": self.max_files,
             "max_delete": None if self.max_delete is None else max(self.max_delete, 0),
             "protect": self.protect,
             "accept_shrink": self.accept_shrink,
@@ -95,6 +101,24 @@ def transfer_options(function: Callable[..., Any]) -> Callable[..., Any]:
             is_flag=True,
             help="Take setuid, setgid and sticky bits from the archive too, as rsync's -p does. For archives "
             "whose publisher you trust like yourself: a setuid program runs as its owner, perhaps as root.",
+        ),
+        click.option(
+            "--no-check-space",
+            is_flag=True,
+            help="Begin also what the disk here seems to have no room for: if it compresses, it may.",
+        ),
+        click.option(
+            "--max-total",
+            type=SIZE,
+            metavar="SIZE",
+            help="Fetch nothing if all that is asked for has more bytes than this, with or without what is "
+            "here already: a number, or with a suffix as rsync's --max-size (500m, 2TB).",
+        ),
+        click.option(
+            "--max-files",
+            type=click.IntRange(min=0),
+            metavar="N",
+            help="Fetch nothing if all that is asked for has more files, directories and links than this.",
         ),
         click.option(
             "--delete/--no-delete",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 import click
 
-from p2psync.cli.units import parse_rate, parse_seconds
+from p2psync.cli.units import parse_rate, parse_seconds, parse_size
 from p2psync.config import DEFAULT_PORT, EVERYWHERE
 from p2psync.errors import UsageError
 
@@ -235,6 +235,7 @@ DNS_SERVER = Parsed("ip:port", parse_dns_server)
 LISTEN = Parsed("host:port", parse_listen)
 SOURCE = Parsed("host:port|url", parse_source)
 RATE = Parsed("rate", parse_rate)
+SIZE = Parsed("size", parse_size)
 SECONDS = Parsed("seconds", parse_seconds)
 ARCHIVE = Parsed("archive", parse_archive)
 ARCHIVE_PART = Parsed("src", parse_archive_part)

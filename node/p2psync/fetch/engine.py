@@ -14,7 +14,7 @@ import contextlib
 import os
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, ParamSpec
 
 from p2psync.arena import Arena
 from p2psync.errors import PartialError, show_path
@@ -24,6 +24,7 @@ from p2psync.fetch.ahead import LookAhead, look_ahead
 from p2psync.fetch.destination import Destination, only_the_file
 from p2psync.fetch.guards import check_loss, note_cleared, to_do
 from p2psync.fetch.options import Delete, FetchOptions, FetchSummary
+from p2psync.fetch.room import check_empty, check_limits, check_plan
 from p2psync.fetch.transfer import Context, Transfer, open_transfer
 from p2psync.fetch.wanted import Roots, Wanted
 from p2psync.format.coverage import Coverage
@@ -53,6 +54,8 @@ from p2psync.trust import ended_text
 
 if TYPE_CHECKING:
     from p2psync.supply.sharing import Sharing
+
+P = ParamSpec("P")
 
 REPLANS_MAX: Final = 50
 """How often a snapshot that goes away is followed; an archive that changes faster than it can be fetched ends
@@ -290,6 +293,7 @@ class Fetch:
         roots = Roots(self._state, manifest, self.dest, self._options.url)
         wanted = await roots.of(snapshot)
         root = wanted.root
+        check_limits(root.totals, self._options)
         self.dest.settle(single=wanted.single)
         tree, previous = self.dest.tree(head)
         self._summary.files, self._summary.bytes = root.totals.files, root.totals.bytes
@@ -302,12 +306,14 @@ class Fetch:
         try:
             async with open_transfer(self._context, self.dest, tree) as transfer:
                 if beneath is None:
+                    await self._check_space(check_empty, root.totals, self.dest.path)
                     transfer.all_is_missing(root.totals)
                 known = await roots.known(previous)
                 plan = await self._compare(wanted, known, tree, manifest, beneath, transfer)
                 if plan.removes and self._options.delete != Delete.NONE and not self._options.accept_shrink:
                     await asyncio.to_thread(check_loss, self._state, tree, plan, head)
                 if plan.dirs:
+                    await self._check_space(check_plan, plan, self.dest.path, beneath, manifest)
                     beneath = beneath or self.dest.open(create=True)
                     assert beneath is not None  # noqa: S101 - created, or raised
                     deletions = Deletions(
@@ -334,6 +340,10 @@ class Fetch:
                 note_cleared(tree, head, wanted.path)
             await asyncio.to_thread(self.dest.remember, tree, head, wanted)
         return False
+
+    async def _check_space(self, check: Callable[P, None], *arguments: P.args, **keywords: P.kwargs) -> None:
+        if self._options.check_space:
+            await asyncio.to_thread(check, *arguments, **keywords)
 
     async def _compare(
         self,

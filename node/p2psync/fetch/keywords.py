@@ -38,6 +38,12 @@ class TransferOptions(Asking, total=False):
     """Hash every file that is here instead of trusting equal size and time."""
     check_dest: bool
     """Look at the directory even if the snapshot is the one that was fetched last (the default)."""
+    check_space: bool
+    """Begin only what there is room for on the disk (the default)."""
+    max_total: int | None
+    """Bytes that what is wanted may have; None for any number."""
+    max_files: int | None
+    """Files, directories and links that it may have; None for any number."""
     special_bits: bool
     """Take setuid, setgid and sticky bits from the archive, beside permissions."""
     delete: Delete

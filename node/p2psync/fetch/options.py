@@ -49,6 +49,12 @@ class FetchOptions:
     """Hash every file in DEST instead of trusting equal size and modification time."""
     check_dest: bool = True
     """Look at DEST even if the snapshot is the one that was fetched last."""
+    check_space: bool = True
+    """Begin only what there is room for on the disk of DEST."""
+    max_total: int | None = None
+    """Bytes that what is wanted may have, None for any number."""
+    max_files: int | None = None
+    """Files, directories and links that what is wanted may have, None for any number."""
     special_bits: bool = False
     """Take setuid, setgid and sticky bits from the archive, beside permissions."""
     delete: Delete = Delete.NONE

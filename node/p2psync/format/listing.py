@@ -155,6 +155,20 @@ def check_totals(entry: Entry, entries: Sequence[Entry]) -> None:
         raise FormatError(f"the directory {entry.name!r} does not hold as much as its entry says")
 
 
+def check_listing_size(entry: Entry) -> None:
+    """Refuse a directory whose listing is longer than that of as many names as its ``entry`` counts below it:
+    then nothing of it needs to be got.
+
+    Raises:
+        FormatError: it is.
+    """
+    names = entry.totals.files + entry.totals.dirs + entry.totals.symlinks
+    if entry.size > len(_HEADER) + names * ENTRY_BYTES_MAX:
+        raise FormatError(
+            f"the listing of the directory {entry.name!r} has {entry.size} bytes for {names} names"
+        )
+
+
 def check_name(name: bytes) -> None:
     """Refuse a name that no directory can hold, that would lead out of it, or that p2psync uses itself."""
     if not 0 < len(name) <= NAME_MAX or b"/" in name or b"\0" in name or name in (b".", b".."):

@@ -42,8 +42,15 @@ _ROW_WORDS: Final = 9  # of 32 bits
 _LENGTH_WORD: Final = 8
 CHUNKER_MAX: Final = 127
 """Greatest number of a chunker: those that take one byte."""
-RECIPE_BYTES_MAX: Final = RECIPE_CHUNKS_MAX * ROW_SIZE + 7
-"""The rows, and 7 bytes that say what they are."""
+HEADER_MAX: Final = 7
+"""Bytes in front of the rows, which say what they are."""
+
+
+def recipe_bytes_max(size: int) -> int:
+    """Bytes of the longest recipe that an object of ``size`` bytes can have: all of its chunks but the last
+    have ``CHUNK_MIN``, so that is some 1 % of it.
+    """
+    return min(-(-size // CHUNK_MIN), RECIPE_CHUNKS_MAX) * ROW_SIZE + HEADER_MAX
 
 
 @dataclass(frozen=True)
@@ -131,8 +138,9 @@ class Recipe:
             FormatError: damaged, over a limit, or not the recipe of that object.
         """
         what = "a recipe"
-        if len(raw) > RECIPE_BYTES_MAX:
-            raise FormatError(f"{what} is {len(raw)} bytes long; at most {RECIPE_BYTES_MAX} are allowed")
+        most = recipe_bytes_max(ref.size)
+        if len(raw) > most:
+            raise FormatError(f"{what} is {len(raw)} bytes long; at most {most} are allowed")
         if object_id(raw) != ref.digest:
             raise FormatError(f"{what} does not have the hash that names it")
         made = _parse(raw)

@@ -19,7 +19,7 @@ from p2psync.errors import FormatError
 from p2psync.events import Teller
 from p2psync.format.ids import Ref
 from p2psync.format.limits import DEPTH_MAX, PATH_MAX
-from p2psync.format.listing import Entry
+from p2psync.format.listing import Entry, check_listing_size
 from p2psync.format.marks import is_carried
 from p2psync.format.paths import join
 from p2psync.plan.changes import Plan
@@ -199,6 +199,9 @@ class Comparison:
             raise
 
     async def _read_listings(self, batch: list[Item], older: dict[bytes, Ref], plan: Plan) -> None:
+        for item in batch:
+            if item.entry is not None:
+                check_listing_size(item.entry)
         predecessors = {item.ref: older[item.path] for item in batch if item.path in older}
         missing = set(await self._listings.load((item.ref for item in batch), predecessors))
         for item in [item for item in batch if item.ref in missing]:

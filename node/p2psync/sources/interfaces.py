@@ -31,7 +31,7 @@ class Metadata(Protocol):
         content of the others' places is undefined.
         """
 
-    async def recipes(self, digests: Sequence[bytes]) -> list[bytes | None]:
+    async def recipes(self, refs: Sequence[Ref]) -> list[bytes | None]:
         """The encoded recipes of objects of several chunks, in few requests; None where one is not there."""
 
     async def have(self, digests: Sequence[bytes]) -> list[Have]:

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar, Unpack
 
 from p2psync.errors import FormatError, NetworkError
 from p2psync.format.ids import Ref
-from p2psync.format.recipe import RECIPE_BYTES_MAX
+from p2psync.format.recipe import recipe_bytes_max
 from p2psync.sources import wire
 from p2psync.sources.http.head import ResponseHead
 from p2psync.sources.http.pool import Pool, Settings
@@ -74,22 +74,22 @@ class PeerSource:
             made.append(bytes(view) if here else None)
         return made
 
-    async def recipe(self, digest: bytes) -> bytes:
-        return await self._collect(wire.recipe_path(digest), RECIPE_BYTES_MAX)
+    async def recipe(self, ref: Ref) -> bytes:
+        return await self._collect(wire.recipe_path(ref.digest), recipe_bytes_max(ref.size))
 
-    async def recipes(self, digests: Sequence[bytes]) -> list[bytes | None]:
+    async def recipes(self, refs: Sequence[Ref]) -> list[bytes | None]:
         """The encoded recipes of objects of several chunks; None where one is not there."""
-        made: dict[bytes, bytes | None] = {}
+        made: dict[Ref, bytes | None] = {}
         size = wire.RECIPES_DIGESTS_MAX
-        groups = [digests[start : start + size] for start in range(0, len(digests), size)]
+        groups = [refs[start : start + size] for start in range(0, len(refs), size)]
         await together([self._some_recipes(group, made) for group in groups])
-        return [made[digest] for digest in digests]
+        return [made[ref] for ref in refs]
 
-    async def _some_recipes(self, digests: Sequence[bytes], made: dict[bytes, bytes | None]) -> None:
-        """Put the recipes of as many digests as one request may have into ``made``."""
+    async def _some_recipes(self, refs: Sequence[Ref], made: dict[Ref, bytes | None]) -> None:
+        """Put the recipes of as many objects as one request may have into ``made``."""
         done = 0
-        while done < len(digests):
-            asked = digests[done:]
+        while done < len(refs):
+            asked = refs[done:]
             came: list[bytes | None] = []
             if self._batches_recipes:
                 raw = await self._ask_recipes(asked)
@@ -102,10 +102,11 @@ class PeerSource:
             made.update(zip(asked, came, strict=False))
             done += len(came)
 
-    async def _ask_recipes(self, digests: Sequence[bytes]) -> bytes | None:
+    async def _ask_recipes(self, refs: Sequence[Ref]) -> bytes | None:
         """The answer to one request for many recipes; None from a node that does not know it."""
-        sink = CollectSink(wire.RECIPES_ANSWER_MAX)
-        body = wire.encode_recipes(digests)
+        longest = sum(wire.ROW_LENGTH.size + recipe_bytes_max(ref.size) for ref in refs)
+        sink = CollectSink(min(longest, wire.RECIPES_ANSWER_MAX))
+        body = wire.encode_recipes([ref.digest for ref in refs])
         head = await self._pool.request("POST", wire.RECIPES_PATH, sink, body=body)
         if head.status in (404, 405):
             self._batches_recipes = False
@@ -114,16 +115,16 @@ class PeerSource:
             raise refusal(self.name, head.status)
         return bytes(sink.body)
 
-    async def _single_recipes(self, digests: Sequence[bytes]) -> list[bytes | None]:
+    async def _single_recipes(self, refs: Sequence[Ref]) -> list[bytes | None]:
         gate = asyncio.Semaphore(RECIPES_AT_ONCE)
-        made: list[bytes | None] = [None] * len(digests)
+        made: list[bytes | None] = [None] * len(refs)
 
         async def one(index: int) -> None:
             async with gate:
                 with contextlib.suppress(NotHere):
-                    made[index] = await self.recipe(digests[index])
+                    made[index] = await self.recipe(refs[index])
 
-        await together([one(index) for index in range(len(digests))])
+        await together([one(index) for index in range(len(refs))])
         return made
 
     async def read(self, pieces: Sequence[Span], into: memoryview) -> list[bool]:

@@ -19,7 +19,7 @@ from p2psync.errors import FormatError, NetworkError, PartialError
 from p2psync.format.ids import Ref, chunk_id, object_id
 from p2psync.format.limits import LISTING_BYTES_MAX
 from p2psync.format.listing import Entry, decode_listing, read_listing, without_special_bits
-from p2psync.format.recipe import Recipe
+from p2psync.format.recipe import Recipe, recipe_bytes_max
 from p2psync.format.snapshot import Snapshot
 from p2psync.sources.interfaces import Metadata
 from p2psync.sources.source import NotHere, Span
@@ -34,6 +34,8 @@ of directories with a thousand files would be 30 MiB, which are in memory severa
 """
 RECIPES_AT_ONCE: Final = 256
 """Recipes asked for together: what a node takes in one request."""
+RECIPES_BYTES: Final = 64 << 20
+"""Bytes that recipes that are asked for together may have at the most: usual ones have a fraction of it."""
 SPANS_BYTES: Final = 1 << 20
 """Bytes of one large metadata object asked for at once."""
 NO_CHUNK: Final = -1
@@ -122,8 +124,8 @@ class Manifest:
         lacking = [ref for ref in wanted if ref not in made]
         if lacking:
             await self._need_sources()
-            for start in range(0, len(lacking), RECIPES_AT_ONCE):
-                made |= await self._load_recipes(lacking[start : start + RECIPES_AT_ONCE])
+            for some in _by_recipes(lacking):
+                made |= await self._load_recipes(some)
         return made
 
     async def _load_recipes(self, refs: Sequence[Ref]) -> dict[Ref, Recipe]:
@@ -131,7 +133,7 @@ class Manifest:
         made: dict[Ref, Recipe] = {}
         async for good in self._ask_for(
             refs,
-            lambda metadata, asked: metadata.recipes([ref.digest for ref in asked]),
+            lambda metadata, asked: metadata.recipes(asked),
             lambda ref, raw: object_id(raw) == ref.digest,
             NO_CHUNK,
         ):
@@ -308,6 +310,21 @@ class Manifest:
                 done.add(index)
         self._swarm.succeeded(member, sum(recipe.chunk(i)[1] for i in done), time.monotonic() - started)
         return [index for index in lacking if index not in done]
+
+
+def _by_recipes(refs: Iterable[Ref]) -> Iterator[list[Ref]]:
+    """Objects whose recipes are asked for together."""
+    batch: list[Ref] = []
+    size = 0
+    for ref in refs:
+        longest = recipe_bytes_max(ref.size)
+        if batch and (len(batch) == RECIPES_AT_ONCE or size + longest > RECIPES_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(ref)
+        size += longest
+    if batch:
+        yield batch
 
 
 def _batches(refs: Iterable[Ref]) -> Iterator[list[Ref]]:

@@ -21,9 +21,11 @@ _BUSY: Final = {
 _TRANSFER: Final = {
     **ANY,
     **ASKING,
-    3: "SRC and DEST do not fit together: a file is where a directory is needed, or the directory for a "
+    3: "what is asked for is more than --max-total or --max-files allows; or SRC and DEST do not fit "
+    "together: a file is where a directory is needed, or the directory for a "
     "single file is missing",
-    11: "a local file, a directory or standard output could not be read or written; the disk is full; or the "
+    11: "a local file, a directory or standard output could not be read or written; the disk is full, or has"
+    " no room for what is to be fetched; or the "
     "directory is not the one that was filled before, since its disk is not mounted",
     20: "stopped by a signal (SIGINT, SIGTERM, SIGHUP). The same command goes on from there",
     23: "some paths are not complete: no source has them, or the publisher could not read them. A warning "

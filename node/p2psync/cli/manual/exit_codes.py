@@ -22,7 +22,8 @@ EXIT_CODES: Final[dict[int, ExitCode]] = {
         "the message says which; `-v` shows where",
     ),
     3: ExitCode(
-        "SRC and DEST do not fit together: DEST is a file where a directory is needed, or the directory for "
+        "SRC and DEST do not fit together: what is asked for has more than `--max-total` or `--max-files` "
+        "allows; DEST is a file where a directory is needed, or the directory for "
         "a single file is missing; or the directory or archive that `forget` or `unpublish` was given is not "
         "known here",
         "name another DEST, or make the directory; `p2psync list` shows what is known here",
@@ -36,7 +37,8 @@ EXIT_CODES: Final[dict[int, ExitCode]] = {
         "nobody could be reached, or a socket failed", "check the network, give `--bootstrap` or `--source`"
     ),
     11: ExitCode(
-        "a local file or directory, or standard output, could not be read or written; the disk is full; the "
+        "a local file or directory, or standard output, could not be read or written; the disk is full, or "
+        "has no room for what is to be fetched; the "
         "state directory is damaged",
         "the message names it and says what to do",
     ),
