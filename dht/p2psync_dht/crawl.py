@@ -13,11 +13,12 @@ import socket
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from math import inf, sqrt
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 from p2psync_dht import wire
 from p2psync_dht.contact import Address, Contact, contacts_told, network_group
+from p2psync_dht.density import gamma_quantile
 from p2psync_dht.keys import ID_SIZE
 from p2psync_dht.lookup import Lookup
 from p2psync_dht.query import Reply
@@ -54,12 +55,6 @@ class SizeEstimate:
     """Random keys looked at; 0 if nothing is known."""
 
 
-def _gamma_quantile(shape: float, deviations: float) -> float:
-    """A quantile of the gamma distribution (scale 1) by Wilson and Hilferty's cube root (1931)."""
-    ninth = 1 / (9 * shape)
-    return shape * max(1 - ninth + deviations * sqrt(ninth), 0.0) ** 3
-
-
 def estimate_size(samples: Iterable[Sequence[int]], ksize: int) -> SizeEstimate:
     """Estimate the number of nodes from the distances of the nodes nearest to random keys.
 
@@ -83,8 +78,8 @@ def estimate_size(samples: Iterable[Sequence[int]], ksize: int) -> SizeEstimate:
         return SizeEstimate(0.0, 0.0, inf, 0)
     if not shape:
         return SizeEstimate(float(whole), float(whole), float(whole), targets)
-    low = _gamma_quantile(shape, -_NORMAL_95) / total
-    high = _gamma_quantile(shape, _NORMAL_95) / total
+    low = gamma_quantile(shape, -_NORMAL_95) / total
+    high = gamma_quantile(shape, _NORMAL_95) / total
     # There cannot be fewer nodes than were seen around one key.
     return SizeEstimate(max((shape - 1) / total, ksize), max(low, ksize), max(high, ksize), targets)
 

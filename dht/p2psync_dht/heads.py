@@ -128,6 +128,7 @@ async def read_head(
             is_decided=reader.is_decided,
             alpha=ALPHA if takes_first else QUORUM_ALPHA,
             own_last=takes_first,
+            minds_crowds=not takes_first,
         )
         for family in families
     ]

@@ -1,6 +1,9 @@
 """An iterative lookup: converge on the k nodes nearest to a key, collecting what they have (Kademlia,
 section 2.3).
 
+Where ids lie denser near the key than the network's size explains, somebody has placed nodes there, and all
+nodes of a region are asked instead of the k nearest: see `density`.
+
 Asynchronous: alpha queries are under way, and as soon as one is answered or falls silent the next goes out;
 nobody waits for a round. A shortlist is bounded and takes at most two contacts of one network. Only answers
 whose sender proved its id count. What to do with the records that answers bring is the caller's (`heads`,
@@ -18,6 +21,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 from p2psync_dht.contact import COMPACT_SIZE, Contact, NetworkQuota, contacts_told
+from p2psync_dht.density import PARTS, parts_of
 from p2psync_dht.query import Answer
 from p2psync_dht.routing import KEY_BITS, MAX_PER_NETWORK
 from p2psync_dht.shortlist import MIN_OWN, Entry, State, least_wanted, own_wanted
@@ -43,10 +47,12 @@ MAX_UNPROVED_TELLER: Final = 4  # failures among the contacts that one node told
 
 
 class Lookup:
-    """One lookup in one address family. `run` gives the answers of the k closest, nearest first.
+    """One lookup in one address family. `run` gives the answers of the k closest, nearest first; where these
+    are a crowd, those of all nodes in the region of the key.
 
     `on_answer` sees every answer as it comes; `is_decided` is asked after each answer and silence whether
     that is enough. `own_last`: contacts of our own that are not near are asked only when the nearest are.
+    `minds_crowds` False: the k closest are wanted, whoever they are.
     """
 
     def __init__(
@@ -62,6 +68,7 @@ class Lookup:
         count: int | None = None,
         alpha: int = ALPHA,
         own_last: bool = False,
+        minds_crowds: bool = True,
     ) -> None:
         self._protocol = protocol
         self._family = family
@@ -80,6 +87,9 @@ class Lookup:
         self._active = 0
         self._slots = alpha
         self._own_last = own_last
+        self._minds_crowds = minds_crowds
+        self._region = 0  # how far from the key all are asked
+        self._exploring: set[asyncio.Task[list[Answer]]] = set()
         self._leads: list[Entry] = []
         self._leads_each = 0 if protocol.server or want == Want.NODES else LEADS
         self._focus = self._k
@@ -103,13 +113,20 @@ class Lookup:
         self._started = True
         began = self._protocol.now()
         self._pump()
-        await self._done
+        try:
+            await self._done
+        finally:
+            for task in self._exploring:
+                task.cancel()
         counters = self._protocol.counters
         counters.lookups += 1
         counters.lookup_queries += self.queries
         counters.lookup_seconds += self._protocol.now() - began
         nearest = sorted(self._answers.values(), key=lambda answer: answer.distance)
-        return nearest[: self._k]
+        if not self._region:
+            return nearest[: self._k]
+        inside = bisect.bisect_right(nearest, self._region, key=lambda answer: answer.distance)
+        return nearest[: max(self._k, inside)]
 
     @property
     def answered(self) -> int:
@@ -140,7 +157,7 @@ class Lookup:
         if index < len(self._entries) and self._entries[index] is entry:
             return
         self._entries.insert(index, entry)
-        surplus = least_wanted(self._entries, MAX_SHORTLIST * self._k)
+        surplus = least_wanted(self._entries, MAX_QUERIES if self._region else MAX_SHORTLIST * self._k)
         if surplus is not None:
             self._remove(surplus)
 
@@ -178,6 +195,8 @@ class Lookup:
         own = self._own_wanted()
         if own is not None and not self._own_last:
             return own
+        if self._region and (farthest := self._farthest_inside()) is not None:
+            return farthest
         ahead = silent = 0
         for entry in self._entries:
             if entry.state == State.NEW:
@@ -188,6 +207,15 @@ class Lookup:
                 if ahead >= self._focus:
                     break
         return own or next(filter(self._is_open, self._leads), None)
+
+    def _farthest_inside(self) -> Entry | None:
+        """The next node of the region to ask. Those who crowd round the key come last: they may be any
+        number.
+        """
+        for entry in reversed(self._entries):
+            if entry.distance <= self._region and entry.state == State.NEW and self._is_eligible(entry):
+                return entry
+        return None
 
     def _is_open(self, lead: Entry) -> bool:
         return lead.state == State.NEW and lead in self._entries and self._is_eligible(lead)
@@ -236,7 +264,7 @@ class Lookup:
         waiting = (State.NEW, State.ASKED)
         own = sum(entry.teller is None and entry.state not in waiting for entry in self._entries)
         needs_own = own + self._own_lost < MIN_OWN
-        density = self._protocol.tables[self._family].density()
+        density = self._protocol.densities[self._family].per_distance()
         expected = SPREAD * nearest / density if density else 2.0**KEY_BITS
         patience = nearest // 2
         for entry in self._entries:
@@ -259,6 +287,8 @@ class Lookup:
         answered = heard = silent = 0
         waiting = self._addresses_waited_for
         for entry in self._entries:
+            if heard >= self._k and entry.distance > self._region:
+                return True
             if entry.state == State.ANSWERED:
                 answered += 1
                 heard += 1
@@ -271,18 +301,16 @@ class Lookup:
                 heard += self._counts(silent)
             elif entry.state != State.NEW or self._is_eligible(entry):
                 return False
-            if heard >= self._k:
-                return True
         # Fewer nodes than k: complete, unless nobody has answered and somebody still may.
         return bool(answered) or not waiting
 
-    # The queries
+    # Going on, and coming to an end
 
     def _pump(self) -> None:
         if not self._started or self._done.done():
             return
-        if self._answers and self._is_decided is not None and self._is_decided(self):
-            self._done.set_result(None)
+        if self._answers and self._is_decided is not None and not self._region and self._is_decided(self):
+            self._end()
             return
         while self._active < self._slots:
             entry = self._next()
@@ -293,7 +321,7 @@ class Lookup:
             self._widen()
             self._pump()
             return
-        if not self._is_complete():
+        if self._exploring or not self._is_complete():
             return
         if not self._answers and self._deferred:
             # Everybody known was silent lately. Perhaps the silence was ours.
@@ -302,7 +330,51 @@ class Lookup:
                 self._insert(entry)
             self._pump()
             return
+        self._end(complete=True)
+
+    # The region of a crowded key
+
+    def _end(self, *, complete: bool = False) -> None:
+        """That is enough; but not where those who were heard are a crowd. `complete`: all k nearest were."""
+        if self._minds_crowds and not self._region:
+            density = self._protocol.densities[self._family]
+            nearest = sorted(answer.distance for answer in self._answers.values())
+            self._region = density.region(nearest)
+            if self._region:
+                self._protocol.counters.events["crowd"] += 1
+                self._widen()
+                self._explore()
+                return
+            # Of the nearest that a read asks, half may be silent.
+            heard = self._k if self._want == Want.NODES else self._k // 2
+            if complete and len(nearest) >= self._k:
+                density.note(self._target_id, nearest[:heard])
         self._done.set_result(None)
+
+    def _explore(self) -> None:
+        """Find the nodes of the region: those near the key tell of each other only."""
+        for target in parts_of(self._target_id, self._region, self._protocol.rng):
+            part = Lookup(self._protocol, self._family, target, alpha=MAX_ALPHA // PARTS, minds_crowds=False)
+            task = asyncio.get_running_loop().create_task(part.run())
+            self._exploring.add(task)
+            task.add_done_callback(self._explored)
+        self._pump()
+
+    def _explored(self, task: asyncio.Task[list[Answer]]) -> None:
+        self._exploring.discard(task)
+        if task.cancelled():
+            return
+        for answer in task.result():
+            contact = answer.contact
+            self._add(contact, contact.id)
+            entry = self._seen.get(contact.id)
+            # Contacts invented near the key may have pushed it out.
+            is_lost = entry is not None and entry.state == State.NEW and entry not in self._entries
+            if entry is not None and is_lost and self._networks.admit(entry.contact):
+                self._insert(entry)
+        self._pump()
+
+    # The queries
 
     def _ask(self, entry: Entry) -> None:
         entry.state = State.ASKED

@@ -20,6 +20,7 @@ from rpcudp.protocol import RPCProtocol
 from p2psync_dht.acquaintances import Acquaintances
 from p2psync_dht.contact import Address, Contact, network_group, pack_address, unpack_address
 from p2psync_dht.counters import Counters, QuietLog
+from p2psync_dht.density import Density
 from p2psync_dht.keys import DOMAIN_CONTACT, PUBLIC_KEY_SIZE, Identity, node_id_of, verify_signature
 from p2psync_dht.query import Query, Reply
 from p2psync_dht.ratelimit import RateLimiter
@@ -101,6 +102,7 @@ class DhtProtocol(KademliaProtocol):  # type: ignore[misc]  # kademlia has no ty
             )
             for family in (socket.AF_INET, socket.AF_INET6)
         }
+        self.densities = {family: Density(table) for family, table in self.tables.items()}
         self.tokens = TokenMint(rng, now)
         self.rtts = RttBook()
         self._limiter = RateLimiter(now)

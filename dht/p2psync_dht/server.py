@@ -119,6 +119,7 @@ class DhtServer(Server):  # type: ignore[misc]  # kademlia has no type hints, so
                 seeds=[seed for seed in seeds if seed.family == family],
                 on_answer=on_answer,
                 alpha=ALPHA if protocol.server else CLIENT_ALPHA,
+                minds_crowds=False,
             )
             for family in families
         }

@@ -1,4 +1,6 @@
-"""Storing a record at the k nodes nearest to its key, this node included if it is one of them."""
+"""Storing a record at the k nodes nearest to its key, or in the region of a crowded one (see `density`), this
+node included if it is one of them.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,8 @@ async def closest(
     distance = protocol.source_node.long_id ^ int.from_bytes(key, "big")
     if len(answers) >= ksize and distance > answers[-1].distance:
         return answers, False
-    return answers[: ksize - 1], True
+    # In the region of a crowded key there are more, and all of them count.
+    return (answers if len(answers) > ksize else answers[: ksize - 1]), True
 
 
 async def store_at_closest(
