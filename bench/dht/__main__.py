@@ -26,6 +26,7 @@ ROWS: dict[str, Row] = {
     "liars": adversaries.liars,
     "newcomers": adversaries.newcomers,
     "sybils": adversaries.sybils,
+    "crowds": adversaries.crowds,
     "churn": network.churn,
 }
 PACKAGE_ROWS: dict[str, Row] = {

@@ -18,6 +18,7 @@ from p2psync_dht.testing.virtual import VirtualNetwork, run_virtual
 from p2psync_dht.wire import DEFAULT_NETWORK, REPLY_BIT, Kind, encode
 
 SYBILS: Final = 64
+CROWDED_NODES: Final = 400  # of the network whose keys are crowded round
 HOSTILE: Final = 100_000
 LIES: Final = ("older", "none", "invented")
 
@@ -135,6 +136,36 @@ async def _sybils(nodes: int, reads: int, note: Note) -> None:
             make_liar(node, contacts, {})
     tally = await read(network, heads, "quorum", reads, victims)
     note("sybils", tally.percent, str(tally), nodes=nodes, count=tally.count)
+
+
+def crowds(_nodes: int, reads: int, note: Note, nodes: int = CROWDED_NODES) -> None:
+    """Chosen ids next to a key as well, but each in a network of its own: they deny the head, or tell an
+    older one.
+    """
+    for count in (40, 80):
+        for lie in LIES[:2]:
+            run_virtual(partial(_crowds, nodes, max(1, min(reads // 3, 200)), count, lie, note))
+
+
+async def _crowds(nodes: int, reads: int, count: int, lie: str, note: Note) -> None:
+    network = VirtualNetwork(4)
+    await network.grow(nodes)
+    roots = [network.new_identity() for _ in range(3)]
+    older = {head.key: head for head in heads_of(network, 0, 1, roots)}
+    heads = heads_of(network, 0, 2, roots)
+    for head in heads:
+        await network.nodes[0].put_head(head.raw)
+    victims = list(network.nodes)
+    for head in heads:
+        key = int.from_bytes(head.key, "big")
+        made = [network.add(identity=near_identity(network, key, nodes)) for _ in range(count)]
+        contacts = [Contact(one.node_id, *one.address) for one in made]
+        for node in made:
+            await node.join([network.rng.choice(victims).address])
+        for node in made:
+            make_liar(node, contacts, {} if lie == "none" else older)
+    tally = await read(network, heads, "quorum", reads, victims)
+    note(f"crowd {count} {lie}", tally.percent, str(tally), nodes=nodes, count=tally.count)
 
 
 def near_identity(network: VirtualNetwork, key: int, nodes: int) -> Identity:

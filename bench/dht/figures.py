@@ -99,6 +99,18 @@ TARGETS: Final = (
     ),
     Target("newcomers", "… that know one honest node and nobody else", None, "%", 2),
     _found("sybils", "64 chosen ids of one /24 around a key, denying the head: right answers", 99),
+    _found(
+        "crowd 40 none",
+        "40 chosen ids around a key, each in a /24 of its own, denying the head: right answers",
+        99,
+    ),
+    _found("crowd 40 older", "… who tell an older head", 99),
+    _found(
+        "crowd 80 none",
+        "80 chosen ids around a key, each in a /24 of its own, denying the head: right answers",
+        97,
+    ),
+    _found("crowd 80 older", "… who tell an older head", 97),
     _found("churn", "24 h, half of the nodes replaced every 2 h: heads found", 99.9),
     _found("sockets found", "200 real sockets on loopback, 40 % closed at once: heads found", 100),
     Target("sockets p95", "… p95 of a quorum read (all nodes in one process)", None, "s", 3),

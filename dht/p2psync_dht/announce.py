@@ -104,8 +104,11 @@ class Sweep:
         jobs: dict[int, list[HolderRecord]] = defaultdict(list)
         for key, record in zip(self._keys, self._records, strict=True):
             nodes = nearest_of(order, key, self._k)
+            region = self._protocol.densities[self._family].region([node ^ key for node in nodes])
+            if region:
+                nodes = within(order, key, region)
             if own is not None and (len(nodes) < self._k or own ^ key < nodes[-1] ^ key):
-                nodes = nodes[: self._k - 1]
+                nodes = nodes if region else nodes[: self._k - 1]
                 self.copies[record.raw] += self._protocol.storage.put(record.raw) in KEPT
             for node in nodes:
                 jobs[node].append(record)
@@ -155,6 +158,14 @@ def nearest_of(order: Sequence[int], key: int, count: int) -> list[int]:
         if high - low >= count or bits == 0:
             return sorted(order[low:high], key=lambda one: one ^ key)[:count]
     return []
+
+
+def within(order: Sequence[int], key: int, distance: int) -> list[int]:
+    """The numbers of a sorted sequence with no more XOR distance to `key` than that, nearest first."""
+    width = distance.bit_length()
+    start = key >> width << width
+    low, high = bisect.bisect_left(order, start), bisect.bisect_left(order, start + (1 << width))
+    return sorted((one for one in order[low:high] if one ^ key <= distance), key=lambda one: one ^ key)
 
 
 def batches(records: Sequence[HolderRecord]) -> Iterable[tuple[Kind, list[object], list[HolderRecord]]]:

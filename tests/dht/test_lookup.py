@@ -11,8 +11,8 @@ import pytest
 
 from p2psync_dht import DhtNode
 from p2psync_dht.contact import Contact
+from p2psync_dht.density import Density
 from p2psync_dht.lookup import Lookup
-from p2psync_dht.routing import ContactTable
 from p2psync_dht.shortlist import MIN_OWN, Entry, State
 from p2psync_dht.testing.virtual import VirtualNetwork, run_virtual
 from p2psync_dht.wire import Want
@@ -103,8 +103,8 @@ def test_a_quorum_read_whose_nearest_stand_too_wide_asks_all_k_nearest(
     monkeypatch: pytest.MonkeyPatch, is_sparse: bool
 ) -> None:
     async def test(network: VirtualNetwork, client: DhtNode) -> None:
-        density = 1.0 if is_sparse else 1e-50  # of nodes; here it is about 1e-46
-        monkeypatch.setattr(ContactTable, "density", lambda _table: density)
+        if is_sparse:  # here, were there as many nodes as units of distance elsewhere
+            monkeypatch.setattr(Density, "per_distance", lambda _density: 1.0)
         heard_all = []
         for _ in range(5):
             head = head_of(network)

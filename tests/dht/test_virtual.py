@@ -113,6 +113,51 @@ def test_chosen_ids_in_one_network_do_not_surround_a_key() -> None:
     run_virtual(run)
 
 
+@pytest.mark.parametrize(("is_stored_first", "tells_older"), [(True, True), (False, False)])
+def test_chosen_ids_in_networks_of_their_own_do_not_surround_a_key(
+    is_stored_first: bool, tells_older: bool
+) -> None:
+    """Also where they are there before the record is."""
+
+    async def run() -> None:
+        network = VirtualNetwork(4)
+        await network.grow(NODES)
+        root = network.new_identity()
+        older, newest = head_of(network, 1, root), head_of(network, 2, root)
+        victims, key = list(network.nodes), int.from_bytes(newest.key, "big")
+        if is_stored_first:
+            assert await victims[0].put_head(newest.raw) == 20
+        sybils: list[DhtNode] = []
+        while len(sybils) < 30:
+            identity = network.new_identity()
+            if (int.from_bytes(identity.node_id, "big") ^ key) >> 153 == 0:
+                sybils.append(network.add(identity=identity))
+        for sybil in sybils:
+            deny(sybil, sybils, older if tells_older else None)
+            await sybil.join([network.rng.choice(victims).address])
+        if not is_stored_first:
+            await victims[0].put_head(newest.raw)
+        assert sum(node.storage.head(newest.key) is not None for node in victims) >= 12
+        for node in victims[::3]:
+            found = await node.get_head(root.public_key)
+            assert found.best is not None and found.best.seq == 2
+        await network.close()
+
+    run_virtual(run)
+
+
+def test_honest_ids_are_no_crowd() -> None:
+    async def run() -> None:
+        network = VirtualNetwork(9)
+        await network.grow(NODES)
+        for node in network.nodes:
+            await node.get_head(network.rng.randbytes(32))
+        assert sum(node.counters.events["crowd"] for node in network.nodes) <= 1
+        await network.close()
+
+    run_virtual(run)
+
+
 def test_a_client_behind_nat_reads_and_writes() -> None:
     async def run() -> None:
         network = VirtualNetwork(5, loss=0.0)
