@@ -56,7 +56,7 @@ class Density:
     def per_distance(self) -> float | None:
         """None in networks that a table holds whole."""
         own = self._table.density()
-        return None if own is None else statistics.median([own, *self._samples.values()])
+        return None if own is None else statistics.median((own, *self._samples.values()))
 
     def region(self, distances: Sequence[int]) -> int:
         """How far from a key its records are, if the nodes at these distances, nearest first, are a crowd; 0
@@ -68,7 +68,7 @@ class Density:
         density = self.per_distance()
         if density is None:
             return 0
-        ksize = self._table.ksize
+        ksize: int = self._table.ksize
         known = ksize * (1 + len(self._samples) // 2)
         for count in (MIN_SAMPLE, ksize):
             if not count <= len(distances):
@@ -76,7 +76,7 @@ class Density:
             shape = count * known / (count + known)
             least = gamma_quantile(shape, -CROWDED) / shape
             if distances[count - 1] * density < least * count:
-                return min(round(REGION * ksize / density), 2**KEY_BITS - 1)
+                return min(round(REGION * ksize / density), (1 << KEY_BITS) - 1)
         return 0
 
 
