@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -243,8 +244,10 @@ class TracedLookup(Lookup):
         self._trace = trace
         self._on_step = on_step
         self._began = began
-        self._steps: dict[bytes, Step] = {}
-        self._slow_calls: dict[bytes, int] = {}
+        self._hops: dict[bytes, int] = {}
+        # By node and address: who is told at another one is asked there too, and both may answer.
+        self._steps: dict[Contact, Step] = {}
+        self._slow_calls: Counter[Contact] = Counter()
         self._reader = _RecordReader(protocol, trace.key, trace.want)
         super().__init__(protocol, family, trace.key, trace.want)
 
@@ -252,25 +255,26 @@ class TracedLookup(Lookup):
         return self._protocol.now() - self._began
 
     def _ask(self, entry: Entry) -> None:
-        teller = self._steps.get(entry.teller) if entry.teller is not None else None
-        hop = 1 if teller is None else teller.hop + 1
+        hop = 1 if entry.teller is None else self._hops.get(entry.teller, 0) + 1
         step = Step(entry.contact, hop, entry.teller, entry.distance, self._elapsed())
-        self._steps[entry.contact.id] = step
+        self._hops[entry.contact.id] = hop
+        self._steps[entry.contact] = step
         self._trace.steps.append(step)
         super()._ask(entry)
 
     def _slow(self, entry: Entry) -> None:
-        self._slow_calls[entry.contact.id] = self._slow_calls.get(entry.contact.id, 0) + 1
-        self._steps[entry.contact.id].resent = True
+        self._slow_calls[entry.contact] += 1
+        self._steps[entry.contact].resent = True
         super()._slow(entry)
 
     def _answered(self, entry: Entry, reply: Reply | None) -> None:
-        step = self._steps[entry.contact.id]
+        contact = entry.contact if reply is None else reply.contact
+        step = self._steps[contact]
         if self._done.done():
             super()._answered(entry, reply)
             return
         if reply is None:
-            silent = self._slow_calls.get(entry.contact.id, 0) >= _STAGES_OF_SILENCE
+            silent = self._slow_calls[contact] >= _STAGES_OF_SILENCE
             step.outcome = Outcome.SILENT if silent else Outcome.BAD
         else:
             step.outcome = Outcome.ANSWERED
