@@ -1,1 +1,1 @@
-"""Coverage-guided fuzzing of what strangers send to a DHT node: see docs/fuzzing.md."""
+"""Coverage-guided fuzzing of what strangers send to a node: see docs/fuzzing.md."""

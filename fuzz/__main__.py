@@ -1,4 +1,4 @@
-"""`python -m fuzz TARGET [libFuzzer options]`: run one target of `targets` under atheris.
+"""`python -m fuzz TARGET [libFuzzer options]`: run one target of `targets` or `formats` under atheris.
 
 The corpus is kept in build/fuzz/TARGET and begins with the target's seeds; the input of a crash is left
 beside it.
@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from functools import partial
 from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["p2psync_dht"]):
-    from fuzz import targets
+with atheris.instrument_imports(include=["p2psync_dht", "p2psync"]):
+    from fuzz import formats, targets
 
 TARGETS = {one.__name__: one for one in (targets.datagram, targets.reply, targets.look, targets.record)}
+TARGETS |= {name: partial(formats.check, name) for name in formats.FORMATS}
 MAX_LENGTH = 1500  # bytes: a datagram is 1,200 at most, and a little more has to be refused
 
 
@@ -26,7 +28,7 @@ def main() -> None:
         raise SystemExit(f"usage: python -m fuzz {{{','.join(TARGETS)}}} [-max_total_time=SECONDS] ...")
     corpus = Path("build/fuzz") / name
     corpus.mkdir(parents=True, exist_ok=True)
-    for seed in targets.seeds(name):
+    for seed in (formats if name in formats.FORMATS else targets).seeds(name):
         (corpus / hashlib.sha256(seed).hexdigest()[:16]).write_bytes(seed)
     options = [f"-max_len={MAX_LENGTH}", f"-artifact_prefix={corpus.parent}/{name}-", *sys.argv[2:]]
     if all(option.startswith("-") for option in sys.argv[2:]):

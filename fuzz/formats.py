@@ -1,0 +1,215 @@
+"""Targets for what p2psync itself reads from strangers: objects, messages between nodes, HTTP heads, URLs.
+
+Each takes bytes, and raises where a decoder breaks its promise: it returns what its format allows, or
+refuses with the error that it documents. What it accepts it writes again in the same bytes, if there is one
+way to write it. What a DHT node reads is `targets`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from aiohttp import web
+
+from fuzz.world import HOLDER, NOW, ROOT
+from p2psync.content.pages import parse_target
+from p2psync.content.request import NOT_PLAIN, parse_request
+from p2psync.errors import FormatError, TrustError, UsageError
+from p2psync.format.attributes import Attributes, decode_attributes, encode_attributes
+from p2psync.format.canonical import encode
+from p2psync.format.head import decode_head
+from p2psync.format.ids import Ref, object_id
+from p2psync.format.limits import CHUNK_MIN
+from p2psync.format.listing import (
+    Totals,
+    decode_listing,
+    dir_entry,
+    encode_listing,
+    file_entry,
+    read_listing,
+    symlink_entry,
+)
+from p2psync.format.recipe import Recipe
+from p2psync.format.snapshot import Snapshot
+from p2psync.format.url import ArchiveUrl, archive_text, host_and_port, host_port
+from p2psync.sources import wire
+from p2psync.sources.http.head import parse_chunk_line, parse_response_head
+from p2psync_dht import Head
+
+ASKED_ABOUT: Final = 3  # digests in the question whose answer is fuzzed
+DIGEST: Final = bytes(range(32))
+
+
+def snapshot(data: bytes) -> None:
+    """A snapshot object."""
+    assert Snapshot.decode(data).encode() == data
+
+
+def listing(data: bytes) -> None:
+    """A directory object; once accepted, it is read in another way."""
+    entries = decode_listing(data)
+    assert encode_listing(entries) == data
+    assert read_listing(data) == entries
+
+
+def recipe(data: bytes) -> None:
+    """A recipe under the hash that names it, of an object whose size the first four bytes say."""
+    raw = data[4:]
+    named = Ref(int.from_bytes(data[:4], "big"), object_id(raw))
+    assert Recipe.decode(raw, named).encode() == raw
+
+
+def attributes(data: bytes) -> None:
+    """The attributes of a directory."""
+    decode_attributes(data)
+
+
+def archive_head(data: bytes) -> None:
+    """What a node gives as the head of an archive."""
+    assert decode_head(data).raw == data
+
+
+def message(data: bytes) -> None:
+    """Bodies of requests and answers between nodes; the first byte says which."""
+    if not data:
+        return
+    kinds: tuple[Callable[[bytes], Any], ...] = (
+        wire.decode_batch,
+        wire.decode_have,
+        lambda raw: wire.decode_have_answer(raw, ASKED_ABOUT),
+        wire.decode_recipes,
+        lambda raw: wire.decode_recipes_answer(raw, ASKED_ABOUT),
+        wire.decode_holders,
+        wire.decode_info,
+    )
+    kinds[data[0] % len(kinds)](data[1:])
+
+
+def http_request(data: bytes) -> None:
+    """The head of a request, and its target as the path of a page."""
+    made = parse_request(data)
+    if made is not NOT_PLAIN:
+        assert made.target.isprintable()
+    archive, parts, _slash = parse_target(data.decode("utf-8", "surrogateescape"))
+    assert len(archive) == len(ROOT.public_key)
+    assert not any(part in (b"", b".", b"..") or b"/" in part or b"\0" in part for part in parts)
+
+
+def http_response(data: bytes) -> None:
+    """The head of an answer, or a line before a chunk."""
+    if data[:1] == b"\0":
+        assert parse_chunk_line(data[1:]) >= 0
+        return
+    made = parse_response_head(data[1:], bodiless=data[:1] == b"\1")
+    assert made.length is None or made.length >= 0
+
+
+def url(data: bytes) -> None:
+    """An archive's URL, or an address with a port."""
+    text = data.decode("utf-8", "surrogateescape")
+    try:
+        host, port = host_and_port(text, 8730)
+    except UsageError:
+        made = ArchiveUrl.parse(text)
+        assert ArchiveUrl.parse(str(made)) == made
+    else:
+        assert host_and_port(host_port(host, port)) == (host, port)
+
+
+FORMATS: Final[dict[str, Callable[[bytes], None]]] = {
+    one.__name__: one
+    for one in (
+        snapshot,
+        listing,
+        recipe,
+        attributes,
+        archive_head,
+        message,
+        http_request,
+        http_response,
+        url,
+    )
+}
+REFUSALS: Final = (FormatError, TrustError, UsageError, web.HTTPNotFound)
+"""What a decoder may say to bytes that are not what it reads."""
+
+
+def check(name: str, data: bytes) -> None:
+    """Run a target; refusing is keeping the promise."""
+    try:
+        FORMATS[name](data)
+    except REFUSALS:
+        return
+
+
+def seeds(name: str) -> list[bytes]:
+    """A few inputs that a target accepts, or nearly."""
+    return _SEEDS[name]()
+
+
+def _listing() -> bytes:
+    link = symlink_entry(b"c", 1, b"a")
+    folder = dir_entry(b"b", 0o755, 1, Ref(60, DIGEST), Totals(1, 1))
+    return encode_listing([file_entry(b"a", 0o644, 1, Ref(5, DIGEST)), folder, link])
+
+
+def _snapshot() -> bytes:
+    return Snapshot(dir_entry(b"", 0o755, 1, Ref(60, DIGEST), Totals(1, 1)), 1).encode()
+
+
+def _recipe() -> bytes:
+    length = max(CHUNK_MIN, 1 << 16)
+    made = Recipe(1, 2 * (DIGEST + length.to_bytes(4, "big"))).encode()
+    return (2 * length).to_bytes(4, "big") + made
+
+
+def _head() -> bytes:
+    payload = encode([60, DIGEST])
+    root = ROOT.public_key
+    return Head.sign(ROOT, root, epoch=0, seq=1, payload=payload, signed_at=NOW, fresh_until=NOW + 60).raw
+
+
+def _messages() -> list[bytes]:
+    bodies = (
+        wire.encode_batch([(DIGEST, 0, 5), (DIGEST, 5, 7)]),
+        wire.encode_have([DIGEST] * ASKED_ABOUT),
+        wire.encode_have_answer([True, False, b"\x05"]),
+        wire.encode_recipes([DIGEST]),
+        wire.encode_recipes_answer([_recipe()[4:], None, b"1"]),
+        wire.encode_holders([HOLDER.raw]),
+        wire.encode_info(wire.Info("0" * 40, ROOT.public_key, "1", (ROOT.public_key,))),
+    )
+    return [bytes([number]) + body for number, body in enumerate(bodies)]
+
+
+def _requests() -> list[bytes]:
+    page = f"/{archive_text(ROOT.public_key)}/a%20b/c?x#y"
+    return [f"GET {page} HTTP/1.1\r\nHost: a\r\nRange: bytes=1-2".encode(), page.encode()]
+
+
+def _responses() -> list[bytes]:
+    heads = (
+        "200 OK\r\nContent-Length: 5",
+        "206 Partial Content\r\nContent-Range: bytes 1-2/9\r\nTransfer-Encoding: chunked",
+        "404 Not Found\r\nConnection: close\r\nContent-Length: 0",
+    )
+    return [b"\x002a;b=c", *(b"\x02HTTP/1.1 " + head.encode() for head in heads)]
+
+
+def _urls() -> list[bytes]:
+    full = f"p2psync://{archive_text(ROOT.public_key)}/a/?peer=[::1]:8730&web=https://a.example/b"
+    return [full.encode(), b"origin.example.org:8730", b"[::ffff:10.0.0.1]:1"]
+
+
+_SEEDS: Final[dict[str, Callable[[], list[bytes]]]] = {
+    "snapshot": lambda: [_snapshot()],
+    "listing": lambda: [_listing()],
+    "recipe": lambda: [_recipe()],
+    "attributes": lambda: [encode_attributes([Attributes(b"a", {"x": 1}, Ref(60, DIGEST))])],
+    "archive_head": lambda: [_head()],
+    "message": _messages,
+    "http_request": _requests,
+    "http_response": _responses,
+    "url": _urls,
+}
