@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from p2psync.errors import FileError
 from p2psync.format.ids import Ref
 from p2psync.format.listing import Totals
 from p2psync.state import DirRow, FileRow, State, contents, streamed
@@ -143,6 +144,23 @@ def test_many_contents_of_a_directory_too_large_for_memory(
     assert there.keys() == set(some) - {some[1]}
     assert state.trees.near(some) == []
     assert [at.name for digest in some for at in state.trees.find(digest)] == [wanted[each] for each in some]
+
+
+@pytest.mark.parametrize("whole_max", [contents.WHOLE_MAX, -1])
+@pytest.mark.parametrize("harm", ["names = x'00'", "records = substr(records, 1, length(records) - 7)"])
+def test_rows_that_are_damaged_are_told_of_with_the_file(
+    state: State, monkeypatch: pytest.MonkeyPatch, whole_max: int, harm: str
+) -> None:
+    monkeypatch.setattr(contents, "WHOLE_MAX", whole_max)
+    tree = state.trees.ensure(b"/t", "publish", b"a" * 32)
+    digests = [b"%08d" % number * 4 for number in range(40)]
+    state.trees.put_files(tree.id, b"d", [row(b"f" + digest, digest) for digest in digests])
+    state._db.connection.execute(f"UPDATE pieces SET {harm}")  # noqa: S608
+    for look_up in (state.trees.find_many, state.trees.near, lambda all_of: state.trees.find(all_of[-1])):
+        if look_up == state.trees.near and whole_max < 0:
+            continue  # it leaves such directories out
+        with pytest.raises(FileError, match=r"index\.sqlite is damaged .*: move it"):
+            look_up(digests)
 
 
 def test_a_directory_written_in_many_batches_has_few_pieces(state: State) -> None:

@@ -214,7 +214,8 @@ class Trees(Directories):
         `public` leaves out trees that were merely fetched or are kept to oneself; `archive` leaves out what a
         fetch of that archive does not offer.
         """
-        return self._contents.find(digest, limit, public, archive)
+        with decoding(self._db.path):
+            return self._contents.find(digest, limit, public, archive)
 
     def find_many(
         self,
@@ -229,13 +230,15 @@ class Trees(Directories):
         `archive` as in `find`. Places that `is_there` refuses do not count, nor do those in the trees with
         the ids `without`.
         """
-        return self._contents.find_many(digests, public, is_there, without, archive)
+        with decoding(self._db.path):
+            return self._contents.find_many(digests, public, is_there, without, archive)
 
     def near(
         self, digests: Sequence[bytes], *, public: bool = False, archive: bytes | None = None
     ) -> list[FilesIn]:
         """All files of the directories that have many of these; `public` and `archive` as in `find`."""
-        return self._contents.near(digests, public, archive)
+        with decoding(self._db.path):
+            return self._contents.near(digests, public, archive)
 
 
 def _tree(row: tuple[Any, ...]) -> Tree:
