@@ -81,6 +81,13 @@ def test_directories_that_mean_more_files_than_the_disk_can_hold_are_not_read(
     assert sum(source.received for source in world.sources.values()) < 10_000
 
 
+def test_files_that_are_named_again_and_again_are_all_made(world: World) -> None:
+    publish_many_directories(world.publisher, 20, 5, 2)
+    summary = world.fetch()
+    assert (summary.files, summary.changed) == (500, 500)
+    assert world.differs() == []
+
+
 def test_who_says_so_begins_all_the_same(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     with_room(monkeypatch, 10, 1)
     world.fetch(check_space=False)

@@ -337,6 +337,10 @@ def test_the_plan_of_a_large_tree_is_small(tmp_path: Path, run: Run) -> None:
             size += sum(sys.getsizeof(getattr(work, name)) for name in DirWork.__slots__)
         assert plan.files == 200_000
         assert size < 2 << 20
+        # All directories have one listing, of which nothing is kept a hundred times.
+        parts = [getattr(work, name) for work in plan.dirs for name in DirWork.__slots__]
+        kept = {id(each): sys.getsizeof(each) for each in [*parts, plan.contents]}
+        assert sum(kept.values()) < 100 << 10
     finally:
         arena.close()
 

@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from p2psync.format.ids import Ref
 from p2psync.format.listing import NO_TOTALS, Entry, Totals
@@ -40,6 +40,11 @@ class Deletion(NamedTuple):
 
 def positions() -> array[int]:
     return array("I")
+
+
+NO_POSITIONS: Final = positions()
+NO_NAMES: Final[list[Any]] = []
+"""Shared by all directories that are not there, and never changed: of those there may be very many."""
 
 
 @dataclass(slots=True)
@@ -125,12 +130,15 @@ class Plan:
         """Whether anything stands in DEST that the snapshot does not have, or has as something else."""
         return any(work.extraneous or work.conflicts for work in self.dirs)
 
-    def want(self, files: Iterable[Entry]) -> None:
-        """Note files whose content is to be got."""
+    def want(self, files: Iterable[Entry], *, repeated: bool = False) -> None:
+        """Note files whose content is to be got. ``repeated``: all of them were noted twice before, of
+        which a third time would tell nothing new.
+        """
         wanted = list(files)
         self.files += len(wanted)
         self.size += sum([each.size for each in wanted])
-        self.contents.frombytes(b"".join([each.digest[:KEY_BYTES] for each in wanted]))
+        if not repeated:
+            self.contents.frombytes(b"".join([each.digest[:KEY_BYTES] for each in wanted]))
 
     def repeated(self) -> frozenset[int]:
         """Those of ``contents`` that occur more than once."""

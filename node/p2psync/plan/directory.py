@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import stat
 import time
-from typing import NamedTuple
+from array import array
+from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 from p2psync.errors import FormatError, UsageError
 from p2psync.format.ids import EMPTY, Ref
 from p2psync.format.limits import DEPTH_MAX, PATH_MAX
-from p2psync.format.listing import Entry, Kind, check_totals
+from p2psync.format.listing import Entry, Kind, Totals, check_totals
 from p2psync.format.marks import is_carried, may_lack
 from p2psync.format.paths import join, split
 from p2psync.format.reserved import RESERVED_NAMES
-from p2psync.plan.changes import DirWork, Plan
+from p2psync.plan.changes import NO_NAMES, NO_POSITIONS, DirWork, Plan
 from p2psync.plan.folding import folded, told
 from p2psync.plan.listings import Listings
 from p2psync.state import State
@@ -23,6 +25,13 @@ from p2psync.state.trees import DirRow, FileRow, Tree
 from p2psync.tree.beneath import Beneath, file_error
 from p2psync.tree.reading import Truncated, hash_file
 from p2psync.tree.stamp import Row, directory_stamp
+
+SEEN_MAX: Final = 1 << 14
+"""Listings of directories that are not there of which it is remembered what they need: some 5 MB. An
+archive with more of them was not made of a few small objects.
+"""
+NOTED_MAX: Final = 2
+"""Directories with one listing whose contents are noted: twice is enough to know that they are repeated."""
 
 Scan = dict[bytes, os.stat_result]
 
@@ -47,6 +56,19 @@ class Item(NamedTuple):
     """Whether it does not exist, but the directory that it would be in does, or it is DEST itself."""
 
 
+@dataclass(slots=True)
+class _Missing:
+    """What all directories with one listing need that are not there: it is kept once."""
+
+    ref: Ref
+    totals: Totals
+    files: array[int]
+    symlinks: array[int]
+    twins: bool
+    times: int = 0
+    """How many there were so far."""
+
+
 class DirectoryComparison:
     """Compares directories, in a thread of its own."""
 
@@ -68,6 +90,7 @@ class DirectoryComparison:
         self._checksum = checksum
         self._verify_unknown = verify_unknown
         self._now_ns = time.time_ns()
+        self._seen: dict[Ref, _Missing] = {}
         self._above: tuple[Ref, dict[bytes, Entry]] | None = None
         self._is_indexed = not state.trees.is_empty(tree)
         self.stopped = False
@@ -236,19 +259,34 @@ class DirectoryComparison:
         self, work: DirWork, entries: list[Entry], item: Item, plan: Plan, inner: list[Item]
     ) -> None:
         """Plan a directory that is not there."""
-        files = [position for position, wanted in enumerate(entries) if wanted.kind is Kind.FILE]
-        work.content.extend(files)
+        seen = self._seen.get(item.ref)
+        if seen is None:
+            seen = self._see(item.ref, work.totals, entries)
+        seen.times += 1
+        work.listing, work.totals, work.twins = seen.ref, seen.totals, seen.twins
+        work.content, work.symlinks = seen.files, seen.symlinks
+        work.metadata = work.replaced = NO_POSITIONS
+        work.extraneous = work.conflicts = work.guarded = NO_NAMES
         work.retouch = True
-        work.twins = len({each.name.lower() for each in entries}) < len(entries)
-        plan.want(entries[position] for position in files)
-        if len(files) == len(entries):
+        plan.want((entries[position] for position in seen.files), repeated=seen.times > NOTED_MAX)
+        if len(seen.files) == len(entries):
             return
-        for position, wanted in enumerate(entries):
-            if wanted.kind is Kind.SYMLINK:
-                work.symlinks.append(position)
-            elif wanted.kind is Kind.DIR:
+        for wanted in entries:
+            if wanted.kind is Kind.DIR:
                 path = join(work.path, wanted.name)
                 inner.append(Item(path, wanted.ref, wanted, False, item.depth + 1))
+
+    def _see(self, ref: Ref, totals: Totals, entries: list[Entry]) -> _Missing:
+        """What a directory needs that is not there, for this one and all that have the same listing."""
+        if len(self._seen) >= SEEN_MAX:
+            self._seen.clear()
+        by_kind = {
+            kind: array("I", [at for at, each in enumerate(entries) if each.kind is kind])
+            for kind in (Kind.FILE, Kind.SYMLINK)
+        }
+        twins = len({each.name.lower() for each in entries}) < len(entries)
+        self._seen[ref] = _Missing(ref, totals, by_kind[Kind.FILE], by_kind[Kind.SYMLINK], twins)
+        return self._seen[ref]
 
     def _look_up(self, item: Item) -> Entry:
         """The entry of a directory, from the listing of the one that it is in."""
