@@ -21,7 +21,7 @@ from p2psync.state import State
 from p2psync.state import database as database_module
 from p2psync.state.connection import connect
 
-WITHOUT_INDEX = {"dht", "seeds", "demo"}
+WITHOUT_INDEX = {"dht", "seeds", "demo", "help"}
 """Commands that work without the index of a state directory."""
 
 
@@ -56,6 +56,8 @@ def arguments(name: str, tmp_path: Path, archive: str) -> list[str]:
         "mirrors": ["mirrors", archive],
         "verify": ["verify", tree],
         "list": ["list"],
+        "forget": ["forget", tree],
+        "unpublish": ["unpublish", tree],
         "key": ["key", "list"],
     }[name]
 
