@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Final, NamedTuple, ParamSpec
 
 from p2psync.arena import Arena
-from p2psync.errors import PartialError, show_path
+from p2psync.errors import FormatError, PartialError, show_path
 from p2psync.events import Teller
 from p2psync.fetch.adopt import ADOPT_BYTES_MAX, adopt
 from p2psync.fetch.ahead import LookAhead, look_ahead
@@ -376,7 +376,12 @@ class Fetch:
             trusts_stamps=self.dest.has_stamps(tree),
             ahead=self._ahead,
         )
-        plan = await compare.run(root, known)
+        try:
+            plan = await compare.run(root, known)
+        except FormatError:
+            # Two objects that contradict each other are the publisher's fault, unless one was damaged here.
+            await asyncio.to_thread(self._state.meta.check)
+            raise
         if self._ahead is not None:
             # What this run changes from now on, it has not seen.
             self._ahead.stop()

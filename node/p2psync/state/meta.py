@@ -15,7 +15,8 @@ from typing import Final, NamedTuple, TypeVar
 
 from p2psync.chunking import cut_object
 from p2psync.errors import FormatError
-from p2psync.format.ids import Ref, object_id
+from p2psync.format.ids import Ref, chunk_id, object_id
+from p2psync.format.limits import SINGLE_CHUNK_MAX
 from p2psync.format.recipe import Recipe
 from p2psync.state.connection import damaged, explaining
 from p2psync.state.database import MAX_VARIABLES, Database
@@ -93,6 +94,18 @@ class MetaStore:
             if name(raw) != digest:
                 raise damaged(self._db.path, "an object in it has other bytes than its name says") from error
             raise
+
+    def check(self) -> None:
+        """Read all objects that are not cut into chunks: for who met a contradiction between two of them.
+
+        Raises FileError: one is damaged here.
+        """
+        rows = self._db.connection.execute(
+            "SELECT digest, data FROM objects WHERE size <= ?", (SINGLE_CHUNK_MAX,)
+        )
+        for digest, raw in rows:
+            if chunk_id(raw) != digest:
+                raise damaged(self._db.path, "an object in it has other bytes than its name says")
 
     def size(self, digest: bytes) -> int | None:
         """Length of an object, or None if it is not here."""
