@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from kademlia.node import Node
@@ -49,6 +49,22 @@ def network_group(packed_ip: bytes, *, diversify_local: bool = False) -> bytes |
     if not diversify_local and scope_of(packed_ip) != Scope.GLOBAL:
         return None
     return packed_ip[:3] if len(packed_ip) == 4 else packed_ip[:8]
+
+
+# Contacts of one network in a bucket and in a lookup's shortlist, by the bytes of its prefix. A /24 is what
+# somebody rents, a /64 what one machine has, a /48 what tunnel brokers give away. A /32 is a provider's,
+# with honest customers too, but easily somebody's own: no more than two fifths of k.
+PER_NETWORK: Final = {3: 2, 8: 2, 6: 2, 4: 8}
+
+
+def networks_of(packed_ip: bytes, *, diversify_local: bool = False) -> tuple[bytes, ...]:
+    """All networks of which an address counts as one, narrowest first: the /24, or the /64, /48 and /32. As
+    `network_group`, none for local addresses.
+    """
+    group = network_group(packed_ip, diversify_local=diversify_local)
+    if group is None:
+        return ()
+    return (group,) if len(packed_ip) == 4 else (group, packed_ip[:6], packed_ip[:4])
 
 
 class Contact(Node):  # type: ignore[misc]  # kademlia has no type hints, so its classes are Any
@@ -124,28 +140,25 @@ def contacts_told(blob: bytes, teller: Contact) -> Iterator[Contact | None]:
 
 
 class NetworkQuota:
-    """Admits a limited number of contacts of one network at a time; see `network_group`."""
+    """Admits a limited number of contacts of one network at a time; see `PER_NETWORK`."""
 
-    def __init__(self, limit: int, *, diversify_local: bool = False) -> None:
-        self._limit = limit
+    def __init__(self, admitted: Iterable[Contact] = (), *, diversify_local: bool = False) -> None:
         self._diversify_local = diversify_local
         self._admitted: Counter[bytes] = Counter()
+        for contact in admitted:
+            self._admitted.update(self._networks(contact))
 
-    def _group(self, contact: Contact) -> bytes | None:
-        return network_group(pack_ip(contact.ip), diversify_local=self._diversify_local)
+    def _networks(self, contact: Contact) -> tuple[bytes, ...]:
+        return networks_of(pack_ip(contact.ip), diversify_local=self._diversify_local)
 
     def admit(self, contact: Contact) -> bool:
         """Whether there is a place for it, which is taken from now on."""
-        group = self._group(contact)
-        if group is None:
-            return True
-        if self._admitted[group] >= self._limit:
+        networks = self._networks(contact)
+        if any(self._admitted[network] >= PER_NETWORK[len(network)] for network in networks):
             return False
-        self._admitted[group] += 1
+        self._admitted.update(networks)
         return True
 
     def release(self, contact: Contact) -> None:
         """Give the place of an admitted contact back."""
-        group = self._group(contact)
-        if group is not None:
-            self._admitted[group] -= 1
+        self._admitted.subtract(self._networks(contact))

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final
 from p2psync_dht.contact import COMPACT_SIZE, Contact, NetworkQuota, contacts_told
 from p2psync_dht.density import PARTS, parts_of
 from p2psync_dht.query import Answer
-from p2psync_dht.routing import KEY_BITS, MAX_PER_NETWORK
+from p2psync_dht.routing import KEY_BITS
 from p2psync_dht.shortlist import MIN_OWN, Entry, State, least_wanted, own_wanted
 from p2psync_dht.wire import Want, WireError, field
 
@@ -81,7 +81,7 @@ class Lookup:
         self._entries: list[Entry] = []
         self._deferred: list[Entry] = []
         self._seen: dict[bytes, Entry | None] = {protocol.identity.node_id: None}
-        self._networks = NetworkQuota(MAX_PER_NETWORK, diversify_local=protocol.diversify_local)
+        self._networks = NetworkQuota(diversify_local=protocol.diversify_local)
         self._strikes: Counter[bytes] = Counter()
         self._answers: dict[bytes, Answer] = {}
         self._active = 0

@@ -12,13 +12,11 @@ from typing import Final
 
 from kademlia.routing import KBucket, RoutingTable
 
-from p2psync_dht.contact import Address, Contact, network_group
+from p2psync_dht.contact import Address, Contact, NetworkQuota
 from p2psync_dht.keys import ID_SIZE
-from p2psync_dht.scope import pack_ip
 
 # Contacts in a bucket, copies of a record, and what a lookup converges on: the Kademlia paper's value.
 K: Final = 20
-MAX_PER_NETWORK: Final = 2  # contacts of one /24 or /64 in a bucket, and in a lookup's shortlist
 MAX_FAILURES: Final = 2  # time-outs in a row after which a contact is dead: one may be packet loss
 MAX_CANDIDATES: Final = 4  # waiting per bucket; more would be out of date before their turn
 KEY_BITS: Final = 8 * ID_SIZE
@@ -128,15 +126,8 @@ class ContactTable(RoutingTable):  # type: ignore[misc]  # kademlia has no type 
     def is_new_node(self, node: Contact) -> bool:
         return self.get(node.id) is None
 
-    def _group(self, contact: Contact) -> bytes | None:
-        return network_group(pack_ip(contact.ip), diversify_local=self._diversify_local)
-
     def _is_diverse(self, bucket: ContactBucket, contact: Contact) -> bool:
-        group = self._group(contact)
-        if group is None:
-            return True
-        alike = sum(self._group(other) == group for other in bucket.nodes.values())
-        return alike < MAX_PER_NETWORK
+        return NetworkQuota(bucket.nodes.values(), diversify_local=self._diversify_local).admit(contact)
 
     def wants(self, contact: Contact) -> bool:
         """Whether `contact` would be taken in if it proved itself now."""

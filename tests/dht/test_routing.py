@@ -117,6 +117,17 @@ def test_two_of_one_network_in_a_bucket() -> None:
     assert sum(strict.add_verified(near(0, n)) for n in range(1, 9)) == 2
 
 
+def test_somebody_with_a_network_of_ipv6_does_not_fill_a_bucket() -> None:
+    """Each address below in a /64 of its own, then in a /48 of its own."""
+    of_one_48 = table()
+    assert sum(of_one_48.add_verified(near(0, n, ip=f"2a01:db8:1:{n:x}::1")) for n in range(1, 21)) == 2
+    of_one_32 = table()
+    assert sum(of_one_32.add_verified(near(0, n, ip=f"2a01:db8:{n:x}::1")) for n in range(1, 21)) == 8
+    assert of_one_32.add_verified(near(0, 30, ip="2a02:db8::1"))
+    apart = table()
+    assert all(apart.add_verified(near(0, n, ip=f"2a{n:02}:db8::1")) for n in range(1, 21))
+
+
 def test_one_address_has_one_id_and_an_id_keeps_a_working_address() -> None:
     made = table()
     first, second = near(0, 1), Contact(b"\x90" * 20, "127.0.0.1", 1001)
