@@ -6,7 +6,6 @@ import os
 import stat
 import time
 from array import array
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from p2psync.errors import FormatError, UsageError
@@ -56,17 +55,21 @@ class Item(NamedTuple):
     """Whether it does not exist, but the directory that it would be in does, or it is DEST itself."""
 
 
-@dataclass(slots=True)
 class _Missing:
     """What all directories with one listing need that are not there: it is kept once."""
 
-    ref: Ref
-    totals: Totals
-    files: array[int]
-    symlinks: array[int]
-    twins: bool
-    times: int = 0
-    """How many there were so far."""
+    __slots__ = ("files", "ref", "symlinks", "times", "totals", "twins")
+
+    def __init__(
+        self, ref: Ref, totals: Totals, files: array[int], symlinks: array[int], twins: bool
+    ) -> None:
+        self.ref = ref
+        self.totals = totals
+        self.files = files
+        self.symlinks = symlinks
+        self.twins = twins
+        self.times = 0
+        """How many there were so far."""
 
 
 class DirectoryComparison:
