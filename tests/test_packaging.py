@@ -80,7 +80,7 @@ def test_completion_for_shells(shell: str) -> None:
 
 def option_names() -> dict[str, set[str]]:
     """Command -> its options; a group's are those of all its subcommands."""
-    context = click.Context(program, **program.context_settings)
+    context = click.Context(program)
     found: dict[str, set[str]] = {}
     for name in COMMANDS:
         command = program.get_command(context, name)

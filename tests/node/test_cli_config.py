@@ -239,7 +239,7 @@ def test_bad_addresses_are_usage_errors(
 
 
 def test_every_option_has_a_key_in_the_configuration() -> None:
-    schema = schema_of(program, click.Context(program, **program.context_settings))
+    schema = schema_of(program, click.Context(program))
     assert {"publish", "fetch", "mirror", "node", "ls", "mirrors", "verify", "key.delegate", "demo"} <= set(
         schema
     )
@@ -251,7 +251,7 @@ def test_every_option_has_a_key_in_the_configuration() -> None:
 
 @pytest.mark.parametrize("command", ["publish", "fetch", "mirror"])
 def test_what_says_yes_to_one_run_is_no_setting(command: str, tmp_path: Path) -> None:
-    context = click.Context(program, **program.context_settings)
+    context = click.Context(program)
     found = program.get_command(context, command)
     assert found is not None
     consents = {param.name for param in found.params if isinstance(param, Consent)}

@@ -63,7 +63,7 @@ def test_publishing_without_a_network_loads_no_network(tmp_path: Path) -> None:
 
 
 def command_paths() -> list[str]:
-    context = click.Context(program, **program.context_settings)
+    context = click.Context(program)
     paths = []
     for name in COMMANDS:
         command = program.get_command(context, name)
@@ -74,7 +74,7 @@ def command_paths() -> list[str]:
 
 
 def find(path: str) -> click.Command:
-    context = click.Context(program, **program.context_settings)
+    context = click.Context(program)
     command: click.Command = program
     for word in path.split():
         assert isinstance(command, click.Group)

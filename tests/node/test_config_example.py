@@ -31,12 +31,12 @@ def test_it_is_what_the_options_say_now() -> None:
 
 
 def test_as_it_is_it_sets_nothing() -> None:
-    schema = schema_of(program, click.Context(program, **program.context_settings))
+    schema = schema_of(program, click.Context(program))
     assert not any(load([EXAMPLE], schema).values())
 
 
 def test_every_key_is_in_it_with_a_value_that_its_option_takes(tmp_path: Path) -> None:
-    context = click.Context(program, **program.context_settings)
+    context = click.Context(program)
     schema = schema_of(program, context)
     file = tmp_path / "p2psync.toml"
     file.write_text(uncommented())
@@ -75,7 +75,7 @@ def test_mistakes_in_the_operators_keys_name_line_and_remedy(tmp_path: Path, tex
     file = tmp_path / "p2psync.toml"
     file.write_text(text)
     with pytest.raises(UsageError, match=message):
-        load([file], schema_of(program, click.Context(program, **program.context_settings)))
+        load([file], schema_of(program, click.Context(program)))
 
 
 @pytest.mark.parametrize(

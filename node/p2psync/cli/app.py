@@ -94,7 +94,7 @@ class LazyGroup(Group):
     cls=LazyGroup,
     commands=LazyCommands(),
     no_args_is_help=False,
-    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "P2PSYNC"},
+    context_settings={"auto_envvar_prefix": "P2PSYNC"},
     epilog="Options can also stand in p2psync.toml, or in variables P2PSYNC_<COMMAND>_<OPTION>.",
 )
 @click.version_option(

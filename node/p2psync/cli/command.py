@@ -59,6 +59,10 @@ def option_groups(command: click.Command, ctx: click.Context) -> dict[str, list[
 class Explained(click.Command):
     """A command whose help has headings, and examples from the manual."""
 
+    def get_help_option_names(self, ctx: click.Context) -> list[str]:
+        """The same wherever a command is looked at: click keeps what it found first."""
+        return ["-h", "--help"]
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         groups = option_groups(self, ctx)
         for title, rows in groups.items():
