@@ -77,7 +77,9 @@ def test_a_page_and_the_help_have_the_same_text(command: str, capsys: pytest.Cap
         for rows in option_groups(context.command, context).values():
             for names, meaning in rows:
                 assert words(names + meaning) in text
-    for example in entry_of(path_of(context)).examples:  # type: ignore[union-attr]
+    entry = entry_of(path_of(context))
+    assert entry is not None
+    for example in entry.examples:
         assert words(example.purpose) in told
         assert all(words(line) in told for line in example.lines)
 

@@ -7,12 +7,12 @@ import dataclasses
 import os
 import stat
 import threading
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from tests.e2e.harness import assert_same_tree, make_tree
-from tests.node.wire_support import Served, served
+from tests.node.client_support import url
+from tests.node.wire_support import Served
 
 from p2psync import (
     ArchiveUrl,
@@ -33,22 +33,6 @@ from p2psync import (
 from p2psync.fetch.options import FetchOptions
 from p2psync.format.listing import Kind
 from p2psync.format.url import archive_text
-
-
-@pytest.fixture
-async def node(tmp_path: Path) -> AsyncIterator[Served]:
-    async with served(tmp_path, make_tree(tmp_path / "tree")) as made:
-        yield made
-
-
-@pytest.fixture
-async def client(tmp_path: Path) -> AsyncIterator[Client]:
-    async with Client(tmp_path / "state") as made:
-        yield made
-
-
-def url(node: Served) -> str:
-    return f"p2psync://{archive_text(node.archive)}?peer={node.address}"
 
 
 async def test_a_fetch_makes_the_directory_and_tells_of_it(

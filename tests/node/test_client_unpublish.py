@@ -4,36 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.e2e.harness import assert_same_tree, make_tree
-from tests.node.wire_support import Served, served
+from tests.node.client_support import url
+from tests.node.wire_support import Served
 
 from p2psync import Client, ClientEvent, TrustError, UsageError, Warned
 from p2psync.cli.app import run
 from p2psync.errors import SelectionError
 from p2psync.format.head import ArchiveHead
 from p2psync.format.url import archive_text
-
-
-@pytest.fixture
-async def node(tmp_path: Path) -> AsyncIterator[Served]:
-    """Stands for a mirror: what it serves stays, whatever becomes of the publisher."""
-    async with served(tmp_path, make_tree(tmp_path / "tree")) as made:
-        yield made
-
-
-@pytest.fixture
-async def client(tmp_path: Path) -> AsyncIterator[Client]:
-    async with Client(tmp_path / "state") as made:
-        yield made
-
-
-def url(node: Served) -> str:
-    return f"p2psync://{archive_text(node.archive)}?peer={node.address}"
 
 
 async def signed_end(node: Served, folder: Path) -> ArchiveHead:

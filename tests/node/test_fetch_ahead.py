@@ -6,14 +6,13 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.help.waiting import until
 from tests.node.fetch_world import TREE, World
+from tests.node.loading import assert_light
 from tests.node.simulator import Tree
 
 from p2psync.errors import BusyError
@@ -148,18 +147,7 @@ def test_the_state_directory_in_dest_is_left_out(large: World, tmp_path: Path) -
 
 
 def test_the_process_loads_no_more_than_it_needs() -> None:
-    heavy = (
-        "asyncio",
-        "sqlite3",
-        "cryptography",
-        "aiohttp",
-        "multiprocessing",
-        "p2psync.state",
-        "p2psync.plan",
-    )
-    code = f"import sys, {checker_main.__name__}; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
-    assert not {name for name in loaded.split() if name.startswith(heavy)}
+    assert_light(checker_main, "p2psync.plan")
 
 
 def test_signals_that_end_a_group_of_processes_are_not_for_it() -> None:

@@ -6,13 +6,15 @@ import asyncio
 import json
 import os
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import threading
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.e2e.harness import assert_same_tree, make_tree
-from tests.node.wire_support import Served, served
+from tests.node.client_support import url
+from tests.node.wire_support import Served
 
 from p2psync import Client, ClientEvent, Forgotten, P2psyncError, UsageError, Warned
 from p2psync.cli.app import run
@@ -25,22 +27,6 @@ from p2psync.format.url import archive_text
 from p2psync.inventory import forget as module
 from p2psync.state import NODE_LOCK
 from p2psync.trust import judge
-
-
-@pytest.fixture
-async def node(tmp_path: Path) -> AsyncIterator[Served]:
-    async with served(tmp_path, make_tree(tmp_path / "tree")) as made:
-        yield made
-
-
-@pytest.fixture
-async def client(tmp_path: Path) -> AsyncIterator[Client]:
-    async with Client(tmp_path / "state") as made:
-        yield made
-
-
-def url(node: Served, path: str = "") -> str:
-    return f"p2psync://{archive_text(node.archive)}{path}?peer={node.address}"
 
 
 class Heard:
@@ -301,11 +287,12 @@ async def test_a_node_that_is_starting_is_waited_for(
 ) -> None:
     """Else it would find the mirror, and update it when it is forgotten."""
     await client.publish(make_tree(tmp_path / "mine"))
-    waits, told = asyncio.Event(), asyncio.Event()
+    waits, told, listens = asyncio.Event(), asyncio.Event(), threading.Event()
     loop = asyncio.get_running_loop()
 
     def sleep(_: float) -> None:
         loop.call_soon_threadsafe(waits.set)
+        assert listens.wait(60)
 
     async def release(_: Mapping[str, Any]) -> dict[str, Any]:
         told.set()
@@ -316,6 +303,7 @@ async def test_a_node_that_is_starting_is_waited_for(
         forgetting = asyncio.create_task(client.forget(tmp_path / "mine"))
         await waits.wait()
         async with control_server(client.state.path, {}, {"release": release}):
+            listens.set()
             await forgetting
     assert told.is_set()
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import os
 import shutil
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from tests.e2e.harness import make_tree, total_size
+from tests.node.client_support import url
+from tests.node.fetch_world import Nobody
 from tests.node.simulator import Publisher
-from tests.node.wire_support import Served, served
+from tests.node.wire_support import Served
 
 from p2psync import Client, Holding, Warned
 from p2psync.cli.app import run
@@ -22,27 +24,19 @@ from p2psync.daemon.commands import archives_command
 from p2psync.daemon.control import control_server
 from p2psync.daemon.losses import Loss
 from p2psync.daemon.mirrors import Mirrors
+from p2psync.fetch.engine import Host
 from p2psync.fetch.put import note_begun
 from p2psync.format.reserved import PARTIAL
-from p2psync.format.url import archive_text
+from p2psync.network.protocols import Network
 from p2psync.publish import publish
 from p2psync.state import NODE_LOCK, State
+from p2psync.supply.share import Nothing
 
 
-@pytest.fixture
-async def node(tmp_path: Path) -> AsyncIterator[Served]:
-    async with served(tmp_path, make_tree(tmp_path / "tree")) as made:
-        yield made
-
-
-@pytest.fixture
-async def client(tmp_path: Path) -> AsyncIterator[Client]:
-    async with Client(tmp_path / "state") as made:
-        yield made
-
-
-def url(node: Served, path: str = "") -> str:
-    return f"p2psync://{archive_text(node.archive)}{path}?peer={node.address}"
+def idle_mirrors(state: State) -> Mirrors:
+    """A node's mirrors, none of which is being updated."""
+    host = Host(cast(Network, Nobody()), lambda _: Nothing())
+    return Mirrors(state, host, bwlimit=None, warn=print, detail=print)
 
 
 async def only(client: Client) -> Holding:
@@ -158,7 +152,7 @@ async def test_a_node_is_asked_what_it_serves(client: Client, node: Served, tmp_
     await client.publish(make_tree(tmp_path / "mine"))
     await client.fetch(url(node), tmp_path / "copy")
     state = client.state
-    mirrors = Mirrors(state, None, bwlimit=None, warn=print, detail=print)  # type: ignore[arg-type]
+    mirrors = idle_mirrors(state)
     commands = {"archives": archives_command(state, mirrors, "192.0.2.1:8730")}
     with state.lock(NODE_LOCK):
         async with control_server(state.path, commands):
@@ -171,7 +165,7 @@ async def test_what_a_node_found_lost_is_shown(client: Client, tmp_path: Path) -
     await client.publish(make_tree(tmp_path / "caf\udce9"))
     state = client.state
     losses = {state.trees.all()[0].id: Loss(files=3)}
-    mirrors = Mirrors(state, None, bwlimit=None, warn=print, detail=print)  # type: ignore[arg-type]
+    mirrors = idle_mirrors(state)
     commands = {"archives": archives_command(state, mirrors, "192.0.2.1:8730", lambda: losses)}
     with state.lock(NODE_LOCK):
         async with control_server(state.path, commands):
@@ -213,9 +207,11 @@ async def test_the_socket_tells_of_directories_and_updates(client: Client, tmp_p
     state = client.state
     name = os.fsencode(tmp_path) + b"/caf\xe9"
     tree = state.trees.ensure(name, "mirror", b"a" * 32)
-    mirrors = Mirrors(state, None, bwlimit=None, warn=print, detail=print)  # type: ignore[arg-type]
+    mirrors = idle_mirrors(state)
     mirrors.note_updated(tree)
-    told = await archives_command(state, mirrors, "x:1")()  # type: ignore[misc]
+    answer = archives_command(state, mirrors, "x:1")()
+    assert inspect.isawaitable(answer)
+    told = await answer
     (row,) = told["archives"]
     assert json.loads(json.dumps(row)) == row
     assert row["directory_b64"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import shutil
 import stat
@@ -256,7 +255,12 @@ def test_progress_adds_up(state: State, tree: Path) -> None:
     def steps(events: list[Event], phase: Phase) -> list[Advanced]:
         """What was told in a phase."""
         since = events[events.index(phase) + 1 :]
-        return list(itertools.takewhile(lambda event: isinstance(event, Advanced), since))  # type: ignore[arg-type]
+        found: list[Advanced] = []
+        for event in since:
+            if not isinstance(event, Advanced):
+                break
+            found.append(event)
+        return found
 
     phases: list[Phase] = []
     for _ in range(2):

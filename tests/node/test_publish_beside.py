@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgpack
 import pytest
+from tests.node.loading import assert_light
 from tests.node.publishing import write
 
 from p2psync.format.ids import EMPTY, Ref
@@ -136,15 +135,4 @@ def test_what_it_answers_arrives() -> None:
 
 
 def test_the_process_loads_no_more_than_it_needs() -> None:
-    heavy = (
-        "asyncio",
-        "sqlite3",
-        "cryptography",
-        "aiohttp",
-        "multiprocessing",
-        "p2psync.state",
-        "p2psync.publish",
-    )
-    code = f"import sys, {hasher_main.__name__}; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
-    assert not {name for name in loaded.split() if name.startswith(heavy)}
+    assert_light(hasher_main, "p2psync.publish")
