@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Final, NamedTuple, ParamSpec
 
 from p2psync.arena import Arena
-from p2psync.errors import FormatError, PartialError, show_path
+from p2psync.errors import FormatError, PartialError
 from p2psync.events import Teller
 from p2psync.fetch.adopt import ADOPT_BYTES_MAX, adopt
 from p2psync.fetch.ahead import LookAhead, look_ahead
@@ -25,13 +25,13 @@ from p2psync.fetch.destination import Destination, only_the_file
 from p2psync.fetch.guards import check_loss, note_cleared, to_do
 from p2psync.fetch.options import Delete, FetchOptions, FetchSummary
 from p2psync.fetch.room import check_empty, check_limits, check_plan
+from p2psync.fetch.telling import Telling
 from p2psync.fetch.transfer import Context, Transfer, open_transfer
 from p2psync.fetch.wanted import Roots, Wanted
 from p2psync.format.coverage import Coverage
 from p2psync.format.head import ArchiveHead
 from p2psync.format.listing import Entry
 from p2psync.format.marks import unread_paths
-from p2psync.format.paths import join
 from p2psync.network.beside import open_network
 from p2psync.network.protocols import Network
 from p2psync.plan.changes import Plan
@@ -47,7 +47,6 @@ from p2psync.supply.download import STALL_SECONDS
 from p2psync.supply.manifest import Manifest
 from p2psync.supply.result import Result
 from p2psync.supply.share import Nothing, Share
-from p2psync.text import count
 from p2psync.tree.beneath import Beneath, file_error
 from p2psync.tree.worker import WriterKind
 from p2psync.trust import ended_text
@@ -66,8 +65,6 @@ RETRY_PAUSE: Final = 2.0
 """How often, and after how many seconds, what nobody had is looked for again before it counts as missing."""
 SNAPSHOT_PATH: Final = b"./"
 """What is missing where not even the snapshot object can be had: everything."""
-MISSING_SHOWN: Final = 20
-"""Missing paths that are named; the rest is counted."""
 
 
 class Host(NamedTuple):
@@ -142,6 +139,7 @@ class Fetch:
         self._kept: int | None = None
         self._made_from_here = 0
         self._summary = FetchSummary(options.url.archive)
+        self._telling = Telling(self._summary, tell.warn, options)
         self._swarm = Swarm(time.monotonic, tell.warn, tell.source_state)
         self._context = Context(
             state,
@@ -215,7 +213,7 @@ class Fetch:
                     f"what was fetched is no longer to be had; going on with the newer snapshot {head.seq}"
                 )
             elif retries == RETRIES_MAX:
-                self._tell_missing()
+                self._telling.missing()
                 return
             else:
                 retries += 1
@@ -232,55 +230,6 @@ class Fetch:
         if head.ended is not None and (known is None or (known.epoch, known.seq) < (head.epoch, head.seq)):
             self._tell.warn(ended_text(head))
 
-    def _tell_missing(self) -> None:
-        """Say what could not be had, as far as a person reads it."""
-        missing = self._summary.missing
-        for path in missing[:MISSING_SHOWN]:
-            self._tell.warn(f"no source has {os.fsdecode(path)!r}")
-        if len(missing) > MISSING_SHOWN:
-            self._tell.warn(f"no source has {len(missing) - MISSING_SHOWN} more")
-
-    def _tell_failed(self) -> None:
-        """Say what could not be put in place, removed or given its mode and time, and why."""
-        failed = self._summary.failed
-        for failure in failed[:MISSING_SHOWN]:
-            self._tell.warn(failure)
-        if len(failed) > MISSING_SHOWN:
-            self._tell.warn(f"{len(failed) - MISSING_SHOWN} more failed like these")
-
-    def _tell_unread(self, unread: int) -> None:
-        """Say that this snapshot is not all that its publisher has. Of a part of it that is not known."""
-        self._summary.unread = 0 if self._options.url.path else unread
-        if self._summary.unread:
-            self._tell.warn(
-                f"the archive's publisher could not read {count(unread, 'path')}; nothing is deleted that "
-                "may be there"
-            )
-
-    def _tell_guarded(self, plan: Plan) -> None:
-        """Say what stays since the snapshot may only lack it."""
-        guarded = [join(work.path, name) for work in plan.dirs for name in work.guarded]
-        self._summary.unread = max(self._summary.unread, len(guarded))
-        for path in guarded[:MISSING_SHOWN]:
-            self._tell.warn(f"kept {show_path(path)!r}: the archive's publisher could not read it")
-        if len(guarded) > MISSING_SHOWN:
-            self._tell.warn(f"kept {len(guarded) - MISSING_SHOWN} more that it could not read")
-
-    def _tell_kept(self, deletions: Deletions) -> None:
-        """Note what stays although the snapshot does not have it, and say of what that may surprise."""
-        self._summary.kept, self._summary.withheld = deletions.kept, deletions.withheld
-        for path in deletions.edited[:MISSING_SHOWN]:
-            self._tell.warn(
-                f"kept {show_path(path)!r}, which is gone from the archive: it was changed here since it came"
-            )
-        if len(deletions.edited) > MISSING_SHOWN:
-            self._tell.warn(f"{len(deletions.edited) - MISSING_SHOWN} more were changed here, and were kept")
-        if deletions.withheld:
-            self._tell.warn(
-                f"deletions stopped at --max-delete {self._options.max_delete}; "
-                f"{count(deletions.withheld, 'more name')} would have gone"
-            )
-
     async def _fetch_snapshot(self, head: ArchiveHead, manifest: Manifest, discovery: Discovery) -> bool:
         """Make DEST like one snapshot; True if a newer one should be taken instead."""
         self._summary.missing, self._summary.failed = [], []
@@ -289,7 +238,7 @@ class Fetch:
             self._summary.missing = [SNAPSHOT_PATH]
             return False
         snapshot = await manifest.snapshot(head.snapshot)
-        self._tell_unread(unread_paths(snapshot.extra))
+        self._telling.unread(unread_paths(snapshot.extra))
         roots = Roots(self._state, manifest, self.dest, self._options.url)
         wanted = await roots.of(snapshot)
         root = wanted.root
@@ -330,7 +279,7 @@ class Fetch:
                         return True
                 else:
                     self._summary.missing, self._summary.failed = list(plan.unread), list(plan.refused)
-                    self._tell_failed()
+                    self._telling.failed()
         finally:
             if beneath is not None:
                 beneath.close()
@@ -388,7 +337,7 @@ class Fetch:
             if plan.dirs:
                 await asyncio.to_thread(self._ahead.close)
             self._ahead = None
-        self._tell_guarded(plan)
+        self._telling.guarded(plan)
         if self._kept is None:  # A later look finds what the first one fetched, which is not reuse.
             self._kept = plan.kept_bytes
         if wanted.single:
@@ -432,7 +381,7 @@ class Fetch:
             if removes:
                 self._tell.phase("finishing", None, None)
                 await deletions.decide(plan)
-                self._tell_kept(deletions)
+                self._telling.kept(deletions)
             complete = removes and not (result.failed or plan.refused)
             failed = await transfer.finish(plan, manifest, beneath, removes=removes, complete=complete)
         finally:
@@ -440,7 +389,7 @@ class Fetch:
             self._summary.deleted += transfer.deleted
             transfer.forget_result()
         self._summary.failed += [*plan.refused, *deletions.refused, *failed]
-        self._tell_failed()
+        self._telling.failed()
         return result.superseded
 
     def _tell_fetching(self, plan: Plan, size: int, files: int) -> None:
