@@ -96,3 +96,46 @@ def test_a_closed_state_says_so(tmp_path: Path) -> None:
     state.close()
     with pytest.raises(FileError, match="closed"):
         state.trees.all()
+
+
+READS_WHILE_IT_IS_CLOSED = """
+import sys, threading
+from pathlib import Path
+from p2psync.errors import FileError
+from p2psync.state import State
+state = State.open(Path(sys.argv[1]))
+begun, closed = threading.Event(), threading.Event()
+
+def wait() -> int:
+    begun.set()
+    closed.wait()
+    return 1
+
+def read() -> None:
+    connection = state._db.connection
+    connection.create_function("wait", 0, wait)
+    print("read", connection.execute("SELECT wait() + 1 UNION ALL SELECT 3").fetchall())
+    try:
+        state.trees.all()
+    except FileError as error:
+        print(error)
+
+reader = threading.Thread(target=read)
+reader.start()
+begun.wait()
+state.close()
+closed.set()
+reader.join()
+"""
+
+
+def test_a_state_that_is_closed_under_a_reader_lets_it_end(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", READS_WHILE_IT_IS_CLOSED, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "read [(2,), (3,)]" in done.stdout
+    assert "closed" in done.stdout

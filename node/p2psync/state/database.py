@@ -108,15 +108,22 @@ class Database:
             return int(self._watch.execute("PRAGMA data_version").fetchone()[0])
 
     def close(self) -> None:
-        """Close every thread's connection. No thread may be using one."""
+        """Let go of every thread's connection, and close those that nobody is using.
+
+        A thread may still be reading for somebody who no longer waits for it (a cancelled
+        ``asyncio.to_thread``), and SQLite crashes where a connection is closed under a statement that runs.
+        Such a thread ends what it has begun and its connection closes with the last reference to it; what it
+        asks for after that is refused.
+        """
         self._closed = True
+        mine = getattr(self._local, "connection", None)
         with self._guard:
-            for _, connection in self._connections:
-                connection.close()
             self._connections = []
+        self._local = threading.local()
+        if mine is not None:
+            mine.close()
         with self._watch_guard:
             self._watch.close()
-        self._local = threading.local()
 
     def _connect(self) -> Connection:
         pragmas = "synchronous = NORMAL", "foreign_keys = ON", f"cache_size = -{CACHE_KIB}"
