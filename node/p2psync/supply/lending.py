@@ -15,6 +15,11 @@ KEPT_CHUNKS: Final = 1 << 17
 """Chunks of earlier objects that are looked at: of 2 GiB in the finest cut, of 16 images of 8 GiB and more;
 some 5 MiB of recipes.
 """
+LENDING_MIN: Final = 256 << 10
+"""Bytes of the smallest object that lends or borrows. Below, chunks in common are a few ten kilobytes, and
+looking for them takes a twelfth of the interpreter's time in a fetch of 20,000 small files, which the
+others wait for.
+"""
 
 
 class Lenders:

@@ -24,7 +24,7 @@ from p2psync.supply.bundles import Bundle, Stamp, fits
 from p2psync.supply.jobs import Job, Target
 from p2psync.supply.lease import Lease
 from p2psync.supply.ledger import Ledger
-from p2psync.supply.lending import Lenders
+from p2psync.supply.lending import LENDING_MIN, Lenders
 from p2psync.supply.local import LocalChunks
 from p2psync.supply.manifest import Manifest
 from p2psync.supply.placing import Placing
@@ -251,7 +251,7 @@ class Producer:
         here = self._local.knows(digests)
         fresh = [self._job_for(target, recipes) for target in targets if target.entry.size]
         jobs = [job for job in fresh if job is not None]
-        lenders = await self._find_lenders([job for job in jobs if job.chunks > 1])
+        lenders = await self._find_lenders([job for job in jobs if job.size >= LENDING_MIN])
         for some in _slices(jobs, lenders):
             if not (await self._window.room() and await self._borrow(some, lenders)):
                 return False
