@@ -72,8 +72,8 @@ def _line(row: str, share: float) -> Kind:
 
 AS_RSYNC: Final = Bound(1.0, "rsync")
 KINDS: Final = (
-    _wall("big", AS_RSYNC, Bound(0.6, "aria2c")),
-    Kind("big", "CPU of both ends", "s", 2, "aria2c", (Bound(1.0, "aria2c"),)),
+    _wall("big", Bound(0.9, "rsync"), Bound(0.6, "aria2c")),
+    Kind("big", "CPU of both ends", "s", 2, "rsync", (AS_RSYNC, Bound(1.0, "aria2c"))),
     _wall("small", AS_RSYNC),
     Kind("small", "CPU of both ends", "s", 2, "rsync"),
     _wall("tiny", AS_RSYNC),
