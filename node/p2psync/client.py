@@ -16,6 +16,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Unpack
@@ -25,6 +26,7 @@ from p2psync.events import Teller
 from p2psync.format.url import ArchiveUrl, parse_archive_text
 from p2psync.relay import ClientEvent, in_thread, relayed
 from p2psync.state import State
+from p2psync.state.off_loop import off_loop
 
 if TYPE_CHECKING:
     from p2psync.fetch.ahead import LookAhead
@@ -68,7 +70,7 @@ class Client:
         self._opened: State | None = None
 
     async def __aenter__(self) -> Client:
-        self._opened = await asyncio.to_thread(State.open, self._path)
+        self._opened = await off_loop(partial(State.open, self._path), lost=State.close)
         return self
 
     async def __aexit__(
@@ -127,7 +129,7 @@ class Client:
             if asked:
                 await self._announce(done.archive, asked, tell)
         if done.changed:
-            await asyncio.to_thread(self.state.tidy)
+            await off_loop(self.state.tidy)
         return done
 
     def _asker(self, bootstrap: Sequence[str]) -> Ask:
@@ -293,7 +295,7 @@ class Client:
         where = None if directory is None else os.fsencode(directory)
         async with relayed(on_event) as tell:
             done = await in_thread(lambda told: forget(self.state, where, which, keys=keys, tell=told), tell)
-        await asyncio.to_thread(self.state.tidy)
+        await off_loop(self.state.tidy)
         return done
 
     async def verify(

@@ -11,11 +11,13 @@ import contextlib
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Final, TypeVar
 
 from p2psync.errors import InterruptedFetch
 from p2psync.events import SILENT, Event, FileDone, Phase, SourceState, Teller, Warned
 from p2psync.progress import Progress, ProgressMeter
+from p2psync.state.off_loop import off_loop
 
 T = TypeVar("T")
 PROGRESS_EVERY: Final = 0.25
@@ -100,11 +102,4 @@ async def in_thread(work: Callable[[Teller], T], tell: Teller) -> T:
             raise InterruptedFetch("stopped; what was done is kept")
         tell.hand_on(event)
 
-    doing = asyncio.get_running_loop().run_in_executor(None, work, Teller(hear, files=tell.wants_files))
-    try:
-        return await asyncio.shield(doing)
-    except asyncio.CancelledError:
-        stopped.set()
-        await asyncio.wait([doing])
-        doing.exception()  # Only that it was stopped.
-        raise
+    return await off_loop(partial(work, Teller(hear, files=tell.wants_files)), stop=stopped.set)

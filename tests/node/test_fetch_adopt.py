@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from tests.help.held import Held, cancel_while_held
 
 from p2psync.events import SILENT, Advanced, Event, Teller
 from p2psync.fetch.adopt import adopt
 from p2psync.format.ids import Ref
 from p2psync.format.listing import Entry, file_entry
+from p2psync.publish import builder
+from p2psync.publish.builder import Builder
 from p2psync.state import State
 from p2psync.state.trees import Tree
 
@@ -52,18 +57,44 @@ async def test_more_than_the_limit_is_not_read(state: State, tree: Tree) -> None
     assert await adopt(state, tree, WANTED, SILENT, limit=2000)
 
 
-async def test_a_reader_that_nobody_waits_for_stops(state: State, tree: Tree) -> None:
+async def test_a_reader_that_nobody_waits_for_stops_and_has_ended_then(
+    state: State, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
     heard: list[Event] = []
+    ended: list[bool] = []
+
+    class Watched(Builder):
+        def build(self, path: bytes) -> Any:
+            try:
+                return super().build(path)
+            finally:
+                ended.append(True)
 
     def stuck(event: Event) -> None:
         if isinstance(event, Advanced):
             heard.append(event)
             task.get_loop().call_soon_threadsafe(task.cancel)
-            while not task.done():
+            while not task.cancelling():
                 pass
 
-    task = asyncio.ensure_future(adopt(state, tree, WANTED, Teller(stuck)))
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    await asyncio.get_running_loop().shutdown_default_executor()
-    assert len(heard) == 1
+    monkeypatch.setattr(builder, "Builder", Watched)
+    task = asyncio.create_task(adopt(state, tree, WANTED, Teller(stuck)))
+    await asyncio.wait([task])
+    assert task.cancelled()
+    assert (len(heard), ended) == (1, [True])
+
+
+async def test_a_walk_that_nobody_waits_for_stops_and_has_ended_then(
+    state: State, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed: list[bytes] = []
+    first = Held()
+
+    def list_one(path: bytes) -> Any:
+        listed.append(path)
+        first.work()
+        return os.scandir(path)
+
+    monkeypatch.setattr("p2psync.fetch.adopt.os", SimpleNamespace(**vars(os) | {"scandir": list_one}))
+    await cancel_while_held(asyncio.create_task(adopt(state, tree, WANTED, SILENT)), first)
+    assert listed == [tree.path]

@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Final, ParamSpec, TypeVar
+from typing import Final, TypeVar
 
 from aiohttp import web
 from blake3 import blake3
@@ -22,6 +21,7 @@ from p2psync.content.interface import Library
 from p2psync.content.nominate import Nominations, Refused
 from p2psync.content.rows import ROOM, RowsAnswer, batch_answer, recipes_answer
 from p2psync.content.send import abort, send_content, write
+from p2psync.content.threads import Threads
 from p2psync.errors import FormatError, TrustError, UsageError
 from p2psync.format.url import parse_archive_text
 from p2psync.sources import wire
@@ -30,7 +30,6 @@ from p2psync_dht import HolderRecord
 BODY_TIMEOUT: Final = 30.0
 """Seconds for a request's body to arrive: the largest is 256 KiB."""
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -43,13 +42,14 @@ class Api:
         info: Callable[[], wire.Info],
         nominations: Nominations,
         counters: Counters,
-        threads: ThreadPoolExecutor,
+        threads: Threads,
     ) -> None:
         self._library = library
         self._info = info
         self._nominations = nominations
         self._counters = counters
         self._threads = threads
+        self._threaded = threads.do
 
     def routes(self) -> list[web.RouteDef]:
         archive = f"{wire.PREFIX}/archive/{{archive}}"
@@ -123,7 +123,7 @@ class Api:
             raise web.HTTPNotFound(text="not here\n")
         headers = {"Content-Type": wire.OCTETS, "Cache-Control": IMMUTABLE}
         sent = partial(self._counters.add, "object", content.archive)
-        response = await send_content(request, content, digest.hex(), headers, sent)
+        response = await send_content(self._threads, request, content, digest.hex(), headers, sent)
         self._counters.note(objects=1)
         return response
 
@@ -168,10 +168,6 @@ class Api:
         except (TimeoutError, Cut):
             abort(request)
         return response
-
-    async def _threaded(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, lambda: call(*args, **kwargs))
 
 
 def _with_room(call: Callable[[memoryview], T]) -> T:

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Final
 
 from p2psync.content.admission import Ticket
@@ -25,6 +26,7 @@ from p2psync.content.interface import Library
 from p2psync.content.line import After, Desk, Line
 from p2psync.content.rows import ROOM
 from p2psync.content.turns import Turns
+from p2psync.state.off_loop import off_loop
 
 THREADS: Final = 3
 """Threads for bulk bytes: one that sends, and others that a slow disk may hold up. More only wait for the
@@ -92,7 +94,7 @@ class Bulk:
                 for line in list(self._lines):
                     self._cut(line)
                 await self._empty.wait()
-        await asyncio.to_thread(self._threads.shutdown, wait=True)
+        await off_loop(partial(self._threads.shutdown, wait=True))
 
     # In the event loop's thread.
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Final
 
 from p2psync.errors import NetworkError
 from p2psync.format.url import host_port
+from p2psync.state.off_loop import off_loop
 from p2psync_dht.sockets import open_sockets
 
 BACKLOG: Final = 256
@@ -25,15 +27,19 @@ async def listening(
     """
     loop = asyncio.get_running_loop()
     try:
-        sockets = await asyncio.to_thread(open_sockets, host, port, socket.SOCK_STREAM)
+        sockets = await off_loop(partial(open_sockets, host, port, socket.SOCK_STREAM), lost=_close)
         try:
             return [await loop.create_server(protocol, sock=each, backlog=BACKLOG) for each in sockets]
         except OSError:
-            for each in sockets:
-                each.close()
+            _close(sockets)
             raise
     except OSError as error:
         raise NetworkError(
             f"cannot listen at {host_port(host, port)}: {error.strerror or error}; "
             f"choose another address with {option}"
         ) from None
+
+
+def _close(sockets: Iterable[socket.socket]) -> None:
+    for each in sockets:
+        each.close()

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Final
 
 from p2psync.content.interface import Library
+from p2psync.content.threads import Threads
 from p2psync.errors import P2psyncError
 from p2psync.network.here import client_of, plain_ip
 from p2psync.sources.node import PeerSource
@@ -42,12 +43,14 @@ class Nominations:
     def __init__(
         self,
         library: Library,
+        threads: Threads,
         *,
         own_key: bytes,
         callback_timeout: float = CALLBACK_TIMEOUT,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._library = library
+        self._threads = threads
         self._own_key = own_key
         self._timeout = callback_timeout
         self._clock = clock
@@ -56,14 +59,14 @@ class Nominations:
     async def consider(self, archive: bytes, raw: bytes, sender: str) -> None:
         """Verify and keep ``raw``, which came from the IP address ``sender``. Raises Refused."""
         address = plain_ip(sender)
-        record, known = await asyncio.to_thread(self._examine, archive, raw, address)
+        record, known = await self._threads.do(self._examine, archive, raw, address)
         if known:
             return
         if not record.withdrawn:
             for endpoint in dict.fromkeys(record.endpoints):
                 if endpoint.ip == address:  # One of the other family may not be reachable from here at all.
                     await self._call_back(endpoint, record.node_key, address)
-        if not await asyncio.to_thread(self._library.keep_holder, archive, record):
+        if not await self._threads.do(self._library.keep_holder, archive, record):
             raise Refused(429, "too many holders of this address are listed already")
 
     def _examine(self, archive: bytes, raw: bytes, address: str) -> tuple[HolderRecord, bool]:

@@ -7,14 +7,12 @@ Nothing on these pages, nor a file that an archive holds, may run as a script of
 
 from __future__ import annotations
 
-import asyncio
 import html
 import mimetypes
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Final, ParamSpec, TypeVar
+from typing import Final
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from aiohttp import web
@@ -22,6 +20,7 @@ from aiohttp import web
 from p2psync.content.counters import Counters
 from p2psync.content.interface import BytesContent, Content, Found, Library
 from p2psync.content.send import abort, send_content, write
+from p2psync.content.threads import Threads
 from p2psync.errors import UsageError
 from p2psync.format.limits import PATH_MAX
 from p2psync.format.listing import Entry, Kind
@@ -57,17 +56,14 @@ FILE_HEADERS: Final = _SECURITY | {
 }
 
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
 class Pages:
     """The handlers of everything outside /p2psync/."""
 
-    def __init__(self, library: Library, counters: Counters, threads: ThreadPoolExecutor) -> None:
+    def __init__(self, library: Library, counters: Counters, threads: Threads) -> None:
         self._library = library
         self._counters = counters
         self._threads = threads
+        self._threaded = threads.do
 
     def routes(self) -> list[web.RouteDef]:
         return [web.get("/", self.index), web.get("/{tail:(?s:.*)}", self.path)]
@@ -122,7 +118,7 @@ class Pages:
         headers = FILE_HEADERS | {"Content-Type": kind}
         sent = partial(self._counters.add, "tree", archive)
         modified = entry.mtime_ns // 1_000_000_000
-        response = await send_content(request, content, etag, headers, sent, modified)
+        response = await send_content(self._threads, request, content, etag, headers, sent, modified)
         self._counters.note(files=1)
         return response
 
@@ -148,10 +144,6 @@ class Pages:
         except TimeoutError:
             abort(request)
         return response
-
-    async def _threaded(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, lambda: call(*args, **kwargs))
 
 
 def parse_target(target: str) -> tuple[bytes, list[bytes], bool]:

@@ -16,6 +16,7 @@ from aiohttp import web
 
 from p2psync.content.interface import BytesContent, Content
 from p2psync.content.ranges import http_date, select
+from p2psync.content.threads import Threads
 from p2psync.tree.opener import FileContent
 
 SLICE: Final = 1 << 20
@@ -35,6 +36,7 @@ class Disconnected(ConnectionResetError):
 
 
 async def send_content(
+    threads: Threads,
     request: web.Request,
     content: Content,
     etag: str,
@@ -60,7 +62,7 @@ async def send_content(
             if_modified_since=given.get("If-Modified-Since"),
         )
         if choice.status in (200, 206) and not await _in_place(
-            content, content.covers, choice.first, choice.length
+            threads, content, content.covers, choice.first, choice.length
         ):
             raise web.HTTPNotFound(text="not here\n")
         response = web.StreamResponse(status=choice.status, headers=headers)
@@ -80,7 +82,7 @@ async def send_content(
             return response
         try:
             if isinstance(content, FileContent):
-                await _send_file(request, content, choice.first, choice.length, sent)
+                await _send_file(threads, request, content, choice.first, choice.length, sent)
             else:
                 await _send_bytes(response, content, choice.first, choice.length, sent)
         except (TimeoutError, Disconnected):
@@ -97,7 +99,12 @@ def abort(request: web.Request) -> None:
 
 
 async def _send_file(
-    request: web.Request, content: FileContent, first: int, length: int, sent: Callable[[int], None]
+    threads: Threads,
+    request: web.Request,
+    content: FileContent,
+    first: int,
+    length: int,
+    sent: Callable[[int], None],
 ) -> None:
     loop = asyncio.get_running_loop()
     transport = request.transport
@@ -106,7 +113,7 @@ async def _send_file(
     with os.fdopen(os.dup(content.fd), "rb", buffering=0) as source:
         end = first + length
         while first < end:
-            count = await _in_place(content, content.allowed, first, min(SLICE, end - first))
+            count = await _in_place(threads, content, content.allowed, first, min(SLICE, end - first))
             if not count:
                 raise Disconnected
             async with asyncio.timeout(SEND_TIMEOUT):
@@ -115,14 +122,16 @@ async def _send_file(
             if done != count:
                 raise Disconnected
             first += count
-        if not await _in_place(content, content.unchanged):
+        if not await _in_place(threads, content, content.unchanged):
             raise Disconnected
 
 
-async def _in_place(content: Content, ask: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+async def _in_place(
+    threads: Threads, content: Content, ask: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+) -> T:
     """What the content answers; in another thread, if it reads the file for that."""
     if content.reads:
-        return await asyncio.to_thread(ask, *args, **kwargs)
+        return await threads.do(ask, *args, **kwargs)
     return ask(*args, **kwargs)
 
 

@@ -11,7 +11,6 @@ import importlib.metadata
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final, cast
 
@@ -32,6 +31,7 @@ from p2psync.content.interface import Library
 from p2psync.content.listening import listening
 from p2psync.content.nominate import CALLBACK_TIMEOUT, Nominations
 from p2psync.content.pages import Pages
+from p2psync.content.threads import Threads
 from p2psync.errors import FormatError, NetworkError
 from p2psync.sources.wire import BATCH_BODY_MAX, INFO_ARCHIVES_MAX, Info
 from p2psync_dht import node_id_of
@@ -49,8 +49,6 @@ REST: Final = 2.0
 """Seconds between looks at what is open and unused: after twice as long without requests nothing is, and a
 disk can be unmounted.
 """
-INDEX_THREADS: Final = 4
-"""Threads for the index and the disk: enough to keep a disk busy while another waits for the index."""
 REQUEST_LINE_MAX: Final = 16 << 10
 """Bytes of a request line: a path of 4,095 bytes, each percent-encoded, fits."""
 
@@ -74,7 +72,7 @@ def create_app(
 ) -> web.Application:
     """The application that serves ``library`` as the node with the public key ``node_key`` (32 bytes)."""
     counted = counters if counters is not None else Counters()
-    threads = ThreadPoolExecutor(INDEX_THREADS, thread_name_prefix="content")
+    threads = Threads()
     version = importlib.metadata.version("p2psync")
 
     def info() -> Info:
@@ -83,13 +81,13 @@ def create_app(
 
     async def stop(_: web.Application) -> None:
         # Those who close the library next must not meet a thread that still reads it.
-        await asyncio.to_thread(threads.shutdown, wait=True, cancel_futures=True)
+        await threads.close()
 
     async def count(_: web.Request, __: web.StreamResponse) -> None:
         counted.note(requests=1)
 
     app = web.Application(middlewares=[_guard], client_max_size=BATCH_BODY_MAX)
-    nominations = Nominations(library, own_key=node_key, callback_timeout=callback_timeout)
+    nominations = Nominations(library, threads, own_key=node_key, callback_timeout=callback_timeout)
     app.add_routes(Api(library, info, nominations, counted, threads).routes())
     app.add_routes(Pages(library, counted, threads).routes())
     app.on_response_prepare.append(count)

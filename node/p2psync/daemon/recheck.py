@@ -23,6 +23,7 @@ from p2psync.daemon.losses import Listings, Loss
 from p2psync.errors import P2psyncError, show_path
 from p2psync.format.ids import EMPTY, Ref
 from p2psync.state import FileRow, State, Tree
+from p2psync.state.off_loop import to_its_end
 from p2psync.tree.opener import Stamp, open_beneath
 from p2psync.tree.recheck import MISSING, UNREADABLE, Checked, recheck, stamp_at, stamp_in
 
@@ -90,13 +91,14 @@ class Recheck:
         thread = ThreadPoolExecutor(1, thread_name_prefix="recheck")
         working = asyncio.get_running_loop().run_in_executor(thread, self._work)
         try:
-            await asyncio.shield(working)
+            await to_its_end(working, stop=self._stop)
         finally:
             self._doubts.wake = None
-            self._stopping.set()
-            self._wake.set()
-            await asyncio.wait([working])
             thread.shutdown()
+
+    def _stop(self) -> None:
+        self._stopping.set()
+        self._wake.set()
 
     # In the thread.
 

@@ -8,9 +8,9 @@ does.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
+from functools import partial
 from typing import Final
 
 from p2psync.errors import FileError, InterruptedFetch
@@ -19,6 +19,7 @@ from p2psync.format.listing import Entry
 from p2psync.format.reserved import RESERVED_NAMES
 from p2psync.rules.filter import Filter
 from p2psync.state import State
+from p2psync.state.off_loop import off_loop
 from p2psync.state.trees import Tree
 from p2psync.tree.report import Report
 
@@ -44,11 +45,12 @@ async def adopt(
     """
     if not state.trees.is_empty(tree):
         return False
-    size = await asyncio.to_thread(_size, tree.path, {entry.name for entry in wanted}, limit, hidden)
+    stopped = threading.Event()
+    names = {entry.name for entry in wanted}
+    size = await off_loop(partial(_size, tree.path, names, limit, hidden, stopped), stop=stopped.set)
     if not size:
         return False
     tell.phase("reading what is here", size, None)
-    stopped = threading.Event()
 
     def hand_on(event: Event) -> None:
         """Progress goes on to whoever watches, and stops the work when nobody waits for it any more."""
@@ -62,21 +64,23 @@ async def adopt(
 
     builder = Builder(state, tree.id, Filter(), Report(SILENT), Teller(hand_on), hidden)
     try:
-        await asyncio.to_thread(builder.build, tree.path)
+        await off_loop(partial(builder.build, tree.path), stop=stopped.set)
     except FileError:
         return False
-    finally:
-        stopped.set()
     return True
 
 
-def _size(path: bytes, names: set[bytes], limit: int | None, hidden: frozenset[bytes]) -> int:
-    """Bytes of the regular files below ``path``; 0 if over the limit, or if no name at the top is wanted."""
+def _size(
+    path: bytes, names: set[bytes], limit: int | None, hidden: frozenset[bytes], stopped: threading.Event
+) -> int:
+    """Bytes of the regular files below ``path``; 0 if over the limit, or if no name at the top is wanted; of
+    no matter once ``stopped``.
+    """
     total = 0
     waiting = [path]
     left_out = {os.path.join(path, each) for each in hidden}
     top = True
-    while waiting:
+    while waiting and not stopped.is_set():
         try:
             with os.scandir(waiting.pop()) as entries:
                 found = list(entries)

@@ -14,6 +14,7 @@ import contextlib
 import os
 import time
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, ParamSpec
 
 from p2psync.arena import Arena
@@ -41,6 +42,7 @@ from p2psync.rules.filter import Filter
 from p2psync.sources.finders.discovery import Discovery
 from p2psync.sources.swarm import Swarm
 from p2psync.state import State
+from p2psync.state.off_loop import off_loop, to_its_end
 from p2psync.state.trees import Tree
 from p2psync.supply.control import Control
 from p2psync.supply.download import STALL_SECONDS
@@ -110,7 +112,7 @@ async def run_fetch(
             except OSError as error:
                 raise file_error(error, fetch.dest.path, "working in") from error
             finally:
-                await asyncio.to_thread(ahead.close)
+                await off_loop(ahead.close)
 
 
 class Fetch:
@@ -162,7 +164,7 @@ class Fetch:
             try:
                 await self._follow(discovery)
             finally:
-                await discovery.close()
+                await to_its_end(discovery.close())
                 self._account(network.received - before, started)
         return self._summary
 
@@ -249,7 +251,7 @@ class Fetch:
         if previous == head.snapshot and not self._options.check_dest and self.dest.has_stamps(tree):
             self._summary.reused = root.totals.bytes
             # The head may be newer though it names the same snapshot.
-            await asyncio.to_thread(self.dest.remember, tree, head, wanted, looked=False)
+            await off_loop(partial(self.dest.remember, tree, head, wanted, looked=False))
             return False
         beneath = self.dest.open(create=False)
         try:
@@ -260,7 +262,7 @@ class Fetch:
                 known = await roots.known(previous)
                 plan = await self._compare(wanted, known, tree, manifest, beneath, transfer)
                 if plan.removes and self._options.delete != Delete.NONE and not self._options.accept_shrink:
-                    await asyncio.to_thread(check_loss, self._state, tree, plan, head)
+                    await off_loop(partial(check_loss, self._state, tree, plan, head))
                 if plan.dirs:
                     await self._check_space(check_plan, plan, self.dest.path, beneath, manifest)
                     beneath = beneath or self.dest.open(create=True)
@@ -287,12 +289,12 @@ class Fetch:
         if self._summary.complete:
             if self._options.delete != Delete.NONE and not self._summary.withheld:
                 note_cleared(tree, head, wanted.path)
-            await asyncio.to_thread(self.dest.remember, tree, head, wanted)
+            await off_loop(partial(self.dest.remember, tree, head, wanted))
         return False
 
     async def _check_space(self, check: Callable[P, None], *arguments: P.args, **keywords: P.kwargs) -> None:
         if self._options.check_space:
-            await asyncio.to_thread(check, *arguments, **keywords)
+            await off_loop(partial(check, *arguments, **keywords))
 
     async def _compare(
         self,
@@ -329,13 +331,13 @@ class Fetch:
             plan = await compare.run(root, known)
         except FormatError:
             # Two objects that contradict each other are the publisher's fault, unless one was damaged here.
-            await asyncio.to_thread(self._state.meta.check)
+            await off_loop(self._state.meta.check)
             raise
         if self._ahead is not None:
             # What this run changes from now on, it has not seen.
             self._ahead.stop()
             if plan.dirs:
-                await asyncio.to_thread(self._ahead.close)
+                await off_loop(self._ahead.close)
             self._ahead = None
         self._telling.guarded(plan)
         if self._kept is None:  # A later look finds what the first one fetched, which is not reuse.
@@ -362,7 +364,7 @@ class Fetch:
         try:
             way = await deletions.make_way(plan)
             # After that: what a link is going to replace is noted there too.
-            await asyncio.to_thread(self.dest.begin, tree, head, wanted, plan, manifest)
+            await off_loop(partial(self.dest.begin, tree, head, wanted, plan, manifest))
             await transfer.prepare(plan, beneath, way)
             self._tell_fetching(plan, *to_do(tree, wanted.path, plan))
             async with self._background(discovery, head) as share:

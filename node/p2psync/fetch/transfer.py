@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Final, NamedTuple
 
 from p2psync.arena import Arena
@@ -21,6 +22,7 @@ from p2psync.format.listing import Totals
 from p2psync.plan.changes import Plan
 from p2psync.sources.swarm import Swarm
 from p2psync.state import State
+from p2psync.state.off_loop import off_loop, to_its_end
 from p2psync.state.trees import Tree
 from p2psync.supply.bundles import Stamp
 from p2psync.supply.change import Change
@@ -92,7 +94,7 @@ class Transfer:
             await asyncio.gather(self._opening, return_exceptions=True)
         await self._stack.aclose()
         for threads in (self._disk, self._index):
-            await asyncio.to_thread(threads.shutdown, wait=True, cancel_futures=True)
+            await off_loop(partial(threads.shutdown, wait=True, cancel_futures=True))
         if self._reader is not None:
             self._reader.close()
         if self._local is not None:
@@ -236,4 +238,4 @@ async def open_transfer(context: Context, dest: Destination, tree: Tree) -> Asyn
     try:
         yield transfer
     finally:
-        await transfer.close()
+        await to_its_end(transfer.close())

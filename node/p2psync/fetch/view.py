@@ -18,6 +18,7 @@ from p2psync.network.beside import open_network
 from p2psync.sources.finders.discovery import Discovery
 from p2psync.sources.swarm import Swarm
 from p2psync.state import State
+from p2psync.state.off_loop import to_its_end
 from p2psync.supply.manifest import Manifest
 from p2psync.trust import ended_text
 from p2psync_dht import HolderRecord, HolderRole, node_id_of
@@ -231,4 +232,4 @@ async def _finding(
         try:
             yield discovery, swarm
         finally:
-            await discovery.close()
+            await to_its_end(discovery.close())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from functools import partial
 from typing import NamedTuple
@@ -17,6 +16,7 @@ from p2psync.format.paths import join
 from p2psync.format.snapshot import Snapshot
 from p2psync.format.url import ArchiveUrl
 from p2psync.state import State
+from p2psync.state.off_loop import off_loop
 from p2psync.supply.jobs import Target
 from p2psync.supply.manifest import Manifest
 
@@ -68,7 +68,7 @@ class Roots:
         file = entry._replace(name=self._dest.name_for(entry.name))
         raw = encode_listing([file])
         ref, _ = cut_object(raw)
-        await asyncio.to_thread(partial(self._state.meta.put, ref, raw, archive=self._url.archive))
+        await off_loop(partial(self._state.meta.put, ref, raw, archive=self._url.archive))
         return Wanted(dir_entry(b"", 0o755, 0, ref, entry.below), path, file)
 
     async def known(self, previous: Ref | None) -> Entry | None:

@@ -11,8 +11,8 @@ that was touched since is hashed again. ``checksum`` hashes every file.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Final, ParamSpec, Protocol, TypeVar
 
 from p2psync.errors import FormatError
@@ -26,6 +26,7 @@ from p2psync.plan.changes import Plan
 from p2psync.plan.directory import DirectoryComparison, Item
 from p2psync.plan.listings import Listings
 from p2psync.state import State
+from p2psync.state.off_loop import off_loop
 from p2psync.state.trees import DirRow, Tree
 from p2psync.tree.beneath import Beneath
 from p2psync.tree.checker import is_as_it_was
@@ -190,13 +191,11 @@ class Comparison:
         """Do some work in a thread, beside the event loop. Who cancels this may close DEST afterwards: the
         thread has ended then.
         """
-        working = asyncio.ensure_future(asyncio.to_thread(work, *arguments, **keywords))
-        try:
-            return await asyncio.shield(working)
-        except asyncio.CancelledError:
+
+        def stop() -> None:
             self._directory.stopped = True
-            await asyncio.wait([working])
-            raise
+
+        return await off_loop(partial(work, *arguments, **keywords), stop=stop)
 
     async def _read_listings(self, batch: list[Item], older: dict[bytes, Ref], plan: Plan) -> None:
         for item in batch:

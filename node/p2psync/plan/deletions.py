@@ -9,7 +9,6 @@ whatever the user says, and so do the directories above it.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import stat
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +22,7 @@ from p2psync.plan.delete import Delete
 from p2psync.rules.filter import Filter
 from p2psync.state import State
 from p2psync.state.made import DIRECTORY
+from p2psync.state.off_loop import off_loop
 from p2psync.state.rows import was_put
 from p2psync.state.trees import FileRow, Tree
 from p2psync.tree.beneath import Beneath
@@ -124,13 +124,11 @@ class Deletions:
 
     async def _beside(self, work: Callable[[], T]) -> T:
         """Do it in a thread. Who cancels this may close DEST afterwards: the thread has ended then."""
-        working = asyncio.ensure_future(asyncio.to_thread(work))
-        try:
-            return await asyncio.shield(working)
-        except asyncio.CancelledError:
+
+        def stop() -> None:
             self._stopped = True
-            await asyncio.wait([working])
-            raise
+
+        return await off_loop(work, stop=stop)
 
     # All of these are called in the thread.
 

@@ -22,7 +22,7 @@ from p2psync.state.schema import MADE, SCHEMA_VERSION, add_offers, create, has_o
 
 BUSY_SECONDS: Final = 60.0
 """The longest wait for another writer. Transactions take milliseconds, but an upgrade of a large index takes
-some seconds, and a disk may be slow: who runs an event loop writes in a thread (``asyncio.to_thread``).
+some seconds, and a disk may be slow: who runs an event loop writes in a thread (``off_loop``).
 """
 CACHE_KIB: Final = 8192  # page cache of each connection: a few threads of it stay far below the memory target
 # How many variables one statement may carry: below the smallest limit of any SQLite build (999 before 3.32).
@@ -110,8 +110,8 @@ class Database:
     def close(self) -> None:
         """Let go of every thread's connection, and close those that nobody is using.
 
-        A thread may still be reading for somebody who no longer waits for it (a cancelled
-        ``asyncio.to_thread``), and SQLite crashes where a connection is closed under a statement that runs.
+        A thread may still be reading for somebody who no longer waits for it, and SQLite crashes where a
+        connection is closed under a statement that runs.
         Such a thread ends what it has begun and its connection closes with the last reference to it; what it
         asks for after that is refused.
         """

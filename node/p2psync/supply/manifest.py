@@ -25,6 +25,7 @@ from p2psync.sources.interfaces import Metadata
 from p2psync.sources.source import NotHere, Span
 from p2psync.sources.swarm import Member, Swarm
 from p2psync.state import State
+from p2psync.state.off_loop import off_loop
 from p2psync.state.offers import ANYBODY
 
 BATCH_OBJECTS: Final = 512
@@ -115,12 +116,12 @@ class Manifest:
         """What is here, perhaps of another archive, is this one's too."""
         offers = self._state.offers
         if self._archive != ANYBODY and (new := offers.unnoted(self._archive, digests)):
-            await asyncio.to_thread(offers.note, self._archive, new)
+            await off_loop(partial(offers.note, self._archive, new))
 
     async def recipes(self, refs: Iterable[Ref]) -> dict[Ref, Recipe]:
         """The recipes of content objects of several chunks; those that no source has are left out."""
         wanted = list(dict.fromkeys(refs))
-        made = await asyncio.to_thread(self._state.meta.read_recipes, wanted)
+        made = await off_loop(partial(self._state.meta.read_recipes, wanted))
         lacking = [ref for ref in wanted if ref not in made]
         if lacking:
             await self._need_sources()
@@ -138,7 +139,7 @@ class Manifest:
             NO_CHUNK,
         ):
             # What is wrong with one now is the archive's fault, not the source's.
-            made |= await asyncio.to_thread(self._keep_recipes, good)
+            made |= await off_loop(partial(self._keep_recipes, good))
         return made
 
     def _keep_recipes(self, good: dict[Ref, bytes]) -> dict[Ref, Recipe]:
@@ -167,9 +168,7 @@ class Manifest:
             lambda ref, raw: len(raw) == ref.size and chunk_id(raw) == ref.digest,
             0,
         ):
-            await asyncio.to_thread(
-                partial(self._state.meta.put_many, list(good.items()), archive=self._archive)
-            )
+            await off_loop(partial(self._state.meta.put_many, list(good.items()), archive=self._archive))
             left = [ref for ref in left if ref not in good]
         return left
 
@@ -254,7 +253,7 @@ class Manifest:
             lacking = await self._ask_chunks(member, ref, recipe, lacking, memoryview(made))
         if lacking:
             return False
-        await asyncio.to_thread(partial(self._state.meta.put, ref, bytes(made), archive=self._archive))
+        await off_loop(partial(self._state.meta.put, ref, bytes(made), archive=self._archive))
         return True
 
     def _chunks_of(self, ref: Ref | None) -> dict[bytes, bytes]:

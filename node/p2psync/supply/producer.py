@@ -20,6 +20,7 @@ from p2psync.format.limits import SINGLE_CHUNK_MAX
 from p2psync.format.listing import Entry, Kind
 from p2psync.format.recipe import Recipe
 from p2psync.plan.changes import DirWork, Plan, repeat_key
+from p2psync.state.off_loop import to_its_end
 from p2psync.supply.bundles import Bundle, Stamp, fits
 from p2psync.supply.jobs import Job, Target
 from p2psync.supply.lease import Lease
@@ -343,12 +344,8 @@ class Producer:
         loop = asyncio.get_running_loop()
         reading = loop.run_in_executor(self._disk, self._reader.read, wanted, view, begin)
         try:
-            filled = await asyncio.shield(reading)
+            filled = await to_its_end(reading, stop=self._local.stop)
             self._placing.result.reused += self._placing.put(filled.pieces, lease)
-        except asyncio.CancelledError:
-            self._local.stop()
-            await asyncio.wait([reading])
-            raise
         finally:
             lease.done()
         return wanted[filled.looked_at :] if filled.looked_at else []

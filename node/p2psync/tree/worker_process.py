@@ -13,6 +13,7 @@ from typing import Final
 import msgpack
 
 from p2psync.arena import Arena
+from p2psync.state.off_loop import off_loop
 from p2psync.tree import writer_main
 from p2psync.tree.orders import Order
 from p2psync.tree.packing import RECEIVE_BYTES, Unpacker, pack
@@ -40,8 +41,9 @@ class ProcessWriter(Writer):
     async def start(cls, root: bytes, spared: frozenset[bytes], arena: Arena | None) -> ProcessWriter:
         """Start the process; it is not waited for. Raises OSError if it cannot be started."""
         inherited = [] if arena is None else [arena.fd]
-        process, ours = await asyncio.to_thread(
-            partial(start_process, writer_main.__name__, inherited=inherited, blocked=writer_main.HANDLED)
+        process, ours = await off_loop(
+            partial(start_process, writer_main.__name__, inherited=inherited, blocked=writer_main.HANDLED),
+            lost=_end_at_once,
         )
         ours.setblocking(False)
         made = cls(ours, process)
@@ -129,3 +131,11 @@ class ProcessWriter(Writer):
             self._process.send_signal(signal.SIGUSR1)
             self._half_close()
         await asyncio.shield(self._ended)
+
+
+def _end_at_once(started: tuple[subprocess.Popen[bytes], socket.socket]) -> None:
+    """Nobody has an order for it, and it has not touched anything."""
+    process, ours = started
+    ours.close()
+    process.kill()
+    process.wait()

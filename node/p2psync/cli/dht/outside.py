@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from p2psync.errors import NetworkError, P2psyncError
@@ -27,14 +28,13 @@ async def outside(
 
     Raises NetworkError: nobody answered.
     """
-    import asyncio
-
     from p2psync.network.dht import open_dht
     from p2psync.network.over_dht import way_of
     from p2psync.network.seeds.query import split
+    from p2psync.state.off_loop import off_loop
     from p2psync_dht import Identity
 
-    here = await asyncio.to_thread(running_node, state)
+    here = await off_loop(partial(running_node, state))
     bootstrap = [*map(str, network.bootstrap), *hints, *here]
     identity = Identity.generate()
     async with open_dht(state, bootstrap=bootstrap, identity=identity, archive=archive) as node:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from p2psync.errors import P2psyncError, UsageError
@@ -14,6 +15,7 @@ from p2psync.format.head import ArchiveHead, decode_head
 from p2psync.format.url import ArchiveUrl
 from p2psync.network.holders import holder_addresses
 from p2psync.state import State
+from p2psync.state.off_loop import off_loop
 
 PATIENCE: Final = 3.0
 """Seconds that sources have to tell of a newer head: it may be that nobody is there, and publishing goes on
@@ -45,7 +47,7 @@ async def heads_elsewhere(state: State, archive: bytes, bootstrap: Sequence[str]
 
 
 async def _heads_of_sources(state: State, archive: bytes) -> list[ArchiveHead]:
-    names = await asyncio.to_thread(sources_of, state, archive)
+    names = await off_loop(partial(sources_of, state, archive))
     if not names:
         return []
     found: list[ArchiveHead] = []
