@@ -17,10 +17,11 @@ from math import inf
 from typing import TYPE_CHECKING, Final
 
 from p2psync_dht import wire
-from p2psync_dht.contact import Address, Contact, contacts_told, network_group
+from p2psync_dht.contact import Address, Contact, contacts_told
 from p2psync_dht.density import gamma_quantile
 from p2psync_dht.keys import ID_SIZE
 from p2psync_dht.lookup import Lookup
+from p2psync_dht.networks import network_group
 from p2psync_dht.query import Reply
 from p2psync_dht.routing import KEY_BITS
 from p2psync_dht.scope import pack_ip

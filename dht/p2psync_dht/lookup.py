@@ -20,8 +20,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
-from p2psync_dht.contact import COMPACT_SIZE, Contact, NetworkQuota, contacts_told
+from p2psync_dht.contact import COMPACT_SIZE, Contact, contacts_told
 from p2psync_dht.density import PARTS, parts_of
+from p2psync_dht.networks import NetworkQuota
 from p2psync_dht.query import Answer
 from p2psync_dht.routing import KEY_BITS
 from p2psync_dht.shortlist import MIN_OWN, Entry, State, least_wanted, own_wanted
@@ -144,7 +145,7 @@ class Lookup:
                 elif known in self._deferred and self._try_other(known):
                     self._deferred.remove(known)
             return
-        if len(self._seen) >= MAX_SEEN or not self._networks.admit(contact):
+        if len(self._seen) >= MAX_SEEN or not self._networks.admit(contact.ip):
             return
         entry = self._seen[contact.id] = Entry(contact, contact.long_id ^ self._target_id, teller)
         if self._protocol.is_dead(contact):
@@ -164,10 +165,10 @@ class Lookup:
     def _try_other(self, entry: Entry) -> bool:
         """Ask a node at the next address told of; whether there is one."""
         last, is_admitted = entry.contact, entry.state != State.FAILED
-        if not entry.next_address(lambda to: not self._protocol.is_dead(to) and self._networks.admit(to)):
+        if not entry.next_address(lambda to: not self._protocol.is_dead(to) and self._networks.admit(to.ip)):
             return False
         if is_admitted:
-            self._networks.release(last)
+            self._networks.release(last.ip)
         self._insert(entry)
         return True
 
@@ -175,7 +176,7 @@ class Lookup:
         index = bisect.bisect_left(self._entries, entry.distance, key=lambda one: one.distance)
         if index < len(self._entries) and self._entries[index] is entry:
             del self._entries[index]
-            self._networks.release(entry.contact)
+            self._networks.release(entry.contact.ip)
 
     def _own_wanted(self) -> Entry | None:
         """The next contact of our own to ask, as long as too few of them have answered."""
@@ -370,7 +371,7 @@ class Lookup:
             entry = self._seen.get(contact.id)
             # Contacts invented near the key may have pushed it out.
             is_lost = entry is not None and entry.state == State.NEW and entry not in self._entries
-            if entry is not None and is_lost and self._networks.admit(entry.contact):
+            if entry is not None and is_lost and self._networks.admit(entry.contact.ip):
                 self._insert(entry)
         self._pump()
 
@@ -422,7 +423,7 @@ class Lookup:
             self._own_lost += entry.teller is None
             self._remove(entry)
         else:
-            self._networks.release(entry.contact)
+            self._networks.release(entry.contact.ip)
         entry.state = State.FAILED
 
     def _take(self, entry: Entry, reply: Reply) -> None:

@@ -18,10 +18,11 @@ from kademlia.protocol import KademliaProtocol
 from rpcudp.protocol import RPCProtocol
 
 from p2psync_dht.acquaintances import Acquaintances
-from p2psync_dht.contact import Address, Contact, network_group, pack_address, unpack_address
+from p2psync_dht.contact import Address, Contact, pack_address, unpack_address
 from p2psync_dht.counters import Counters, QuietLog
 from p2psync_dht.density import Density
 from p2psync_dht.keys import DOMAIN_CONTACT, PUBLIC_KEY_SIZE, Identity, node_id_of, verify_signature
+from p2psync_dht.networks import network_group
 from p2psync_dht.query import Query, Reply
 from p2psync_dht.ratelimit import RateLimiter
 from p2psync_dht.reach import Reachability

@@ -1,6 +1,6 @@
 """Token buckets: how many requests one network, and everybody together, get answered.
 
-A bucket is kept per source (an address's network, see `contact.network_group`); the table of buckets is
+A bucket is kept per source (an address's network, see `networks.network_group`); the table of buckets is
 bounded, and whoever finds it full shares one bucket with all others in that position.
 """
 

@@ -12,8 +12,9 @@ from typing import Final
 
 from kademlia.routing import KBucket, RoutingTable
 
-from p2psync_dht.contact import Address, Contact, NetworkQuota
+from p2psync_dht.contact import Address, Contact
 from p2psync_dht.keys import ID_SIZE
+from p2psync_dht.networks import NetworkQuota
 
 # Contacts in a bucket, copies of a record, and what a lookup converges on: the Kademlia paper's value.
 K: Final = 20
@@ -127,7 +128,8 @@ class ContactTable(RoutingTable):  # type: ignore[misc]  # kademlia has no type 
         return self.get(node.id) is None
 
     def _is_diverse(self, bucket: ContactBucket, contact: Contact) -> bool:
-        return NetworkQuota(bucket.nodes.values(), diversify_local=self._diversify_local).admit(contact)
+        ips = (one.ip for one in bucket.nodes.values())
+        return NetworkQuota(ips, diversify_local=self._diversify_local).admit(contact.ip)
 
     def wants(self, contact: Contact) -> bool:
         """Whether `contact` would be taken in if it proved itself now."""

@@ -17,9 +17,9 @@ from typing import Any, Final
 
 from kademlia.storage import IStorage
 
-from p2psync_dht.contact import network_group
 from p2psync_dht.form import RecordError
 from p2psync_dht.holder_record import TAG_HOLDER, HolderRecord
+from p2psync_dht.networks import network_group
 from p2psync_dht.records import TAG_HEAD, Head
 from p2psync_dht.scope import may_claim, pack_ip
 from p2psync_dht.wire import Status

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 import p2psync_dht
 from p2psync_dht import Identity
-from p2psync_dht.contact import Contact, network_group, unpack_address, unpack_contact
+from p2psync_dht.contact import Contact, unpack_address, unpack_contact
 from p2psync_dht.counters import Counters, QuietLog
+from p2psync_dht.networks import network_group
 from p2psync_dht.persistence import load_contacts, save_contacts
 from p2psync_dht.ratelimit import GLOBAL_BURST, MAX_SOURCES, PER_SOURCE_BURST, RateLimiter
 from p2psync_dht.rtt import FIRST_SOFT, MAX_ADDRESSES, MAX_SOFT, MIN_SOFT, RttBook

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Final
@@ -16,11 +17,11 @@ from p2psync.errors import NetworkError, P2psyncError
 from p2psync.format.head import ArchiveHead
 from p2psync.network.protocols import Network
 from p2psync.sources.finders.departures import Departures
-from p2psync.sources.finders.heads import HeadQuestions
+from p2psync.sources.finders.heads import HEADS_ASKED, HeadQuestions
 from p2psync.sources.finders.in_dht import InDht
 from p2psync.sources.finders.nothing import heard, no_head
 from p2psync.sources.finders.proofs import Proofs
-from p2psync.sources.finders.records import Found, read_records
+from p2psync.sources.finders.records import Found, by_chance, read_records
 from p2psync.sources.finders.remembered import Remembered
 from p2psync.sources.finders.search import Search
 from p2psync.sources.interfaces import Source
@@ -33,6 +34,10 @@ from p2psync_dht import HolderRecord
 
 HOLDERS_TIMEOUT: Final = 5.0
 """Seconds that one search for holders may take."""
+KNOWN_PATIENCE: Final = 0.5
+"""Seconds until holders are looked for in the DHT for the head's sake, where none of the known ones has
+answered.
+"""
 START_GRACE: Final = 0.7
 """Seconds that the first search goes on once it has found somebody, where nobody was given who answers."""
 PAUSE_FIRST: Final = 0.3
@@ -72,6 +77,7 @@ class Discovery:
         self._proofs = Proofs(self._source)
         self._started = False
         self._searching: asyncio.Future[None] | None = None
+        self._meeting: asyncio.Future[None] | None = None
         self._joined = asyncio.Event()
         self._kept: set[bytes] = set()
         self._false: set[bytes] = set()
@@ -79,6 +85,7 @@ class Discovery:
         """Node keys of sources, and when the newest record was issued that was seen of each."""
         self._departures = Departures(swarm)
         self._told_silent = False
+        self._chance = random.Random()  # noqa: S311 - whom strangers cannot foresee, not what is secret
         for name in dict.fromkeys(search.given):
             if not swarm.knows(name, None) and swarm.has_room():
                 swarm.add(Member(self._source(name), whole=True, given=True))
@@ -96,10 +103,16 @@ class Discovery:
         """
         remembered = await self._remembered.head()
         given = [member for member in self._swarm.members if member.given]
-        found = await self._heads.ask(given, dht=True)
-        if not found:
+        if self._meeting is None and (self._dht.reachable or not given):
+            self._meeting = asyncio.ensure_future(self._meet_some())
+        found, met = await self._heads.ask(given, dht=True, meeting=self._meeting)
+        if not found and not met:
             await self.look_around()
-            found = await self._heads.ask(self._swarm.ready(), dht=False)
+            found = (await self._heads.ask(self._swarm.ready(), dht=False)).asked
+        # A holder may well be behind, and strangers may say anything: of theirs only news are judged.
+        newest = judge(self._archive, met, remembered, time.time()).head
+        if newest is not None and newest is not remembered:
+            found = [*found, newest.raw]
         judgement = judge(
             self._archive, found, remembered, time.time(), require_fresh=self._search.require_fresh
         )
@@ -107,7 +120,7 @@ class Discovery:
             self._warn(warning)
         if judgement.head is None:
             raise NetworkError(no_head(self._archive, given, self._dht.way))
-        if not found and remembered is not None:
+        if not found and not met and remembered is not None:
             self._warn("nobody could be asked for a newer head; the newest one known here is used")
         if judgement.refused_older:
             self._warn(
@@ -118,6 +131,23 @@ class Discovery:
             await self._remembered.keep_head(judgement.head)
         return judgement.head
 
+    async def _meet_some(self) -> None:
+        """Make sources of a few holders by chance, who are asked for the head: of those that are remembered,
+        and where none of them answers soon, of those in the DHT.
+        """
+        known = await self._remembered.holders(time.time())
+        meeting = asyncio.ensure_future(self._take(known, verified=True, some=HEADS_ASKED))
+        try:
+            async with asyncio.timeout(HOLDERS_TIMEOUT):
+                await asyncio.wait([meeting], timeout=KNOWN_PATIENCE)
+                if self._dht.reachable and not any(member.node_key for member in self._swarm.members):
+                    await self._take(await self._dht.holders(), verified=False, some=HEADS_ASKED)
+                await meeting
+        except TimeoutError:
+            return
+        finally:
+            meeting.cancel()
+
     @property
     def heard(self) -> bool:
         """Whether anybody answered who could have known of the archive."""
@@ -127,7 +157,7 @@ class Discovery:
         """Search for sources and a newer head; True if there is a head that is newer than ``than``."""
         await self.look_around()
         found = await self._heads.ask(self._swarm.ready(), dht=True)
-        head = judge(self._archive, found, await self._remembered.head(), time.time()).head
+        head = judge(self._archive, found.asked, await self._remembered.head(), time.time()).head
         if head is None or head.order <= than.order:
             return False
         await self._remembered.keep_head(head)
@@ -157,9 +187,11 @@ class Discovery:
 
     async def close(self) -> None:
         """End the search and close all sources."""
-        if self._searching is not None:
-            self._searching.cancel()
-            await asyncio.wait([self._searching])
+        tasks = [task for task in (self._searching, self._meeting) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._dht.close()
         await self._proofs.close()
         await asyncio.gather(*(member.source.close() for member in self._swarm.members))
 
@@ -218,13 +250,15 @@ class Discovery:
         else:
             await self._take(raws, verified=False)
 
-    async def _take(self, raws: Iterable[bytes], *, verified: bool) -> None:
-        """Add the holders in these records, which may be anybody's and anything."""
+    async def _take(self, raws: Iterable[bytes], *, verified: bool, some: int | None = None) -> None:
+        """Add the holders in these records, which may be anybody's and anything; or ``some`` of them."""
         likely = [raw for raw in raws if raw not in self._false]
         found = read_records(likely, self._archive, self._own_key, time.time(), verified=verified)
         if not verified:
             await self._keep([each for each in found if each.record.raw not in self._kept])
-        await asyncio.gather(*(self._join(each) for each in self._departures.present(found)))
+        present = self._departures.present(found)
+        chosen = present if some is None else by_chance(present, some, self._chance)
+        await asyncio.gather(*(self._join(each) for each in chosen))
 
     def answers(self, record: HolderRecord) -> bool | None:
         """Whether the holder of a record answered when it was looked for; None where it was not asked."""
@@ -269,6 +303,7 @@ class Discovery:
             member = Member(self._proofs.take(name), whole=False)
             self._swarm.add(member)
             self._joined.set()
+            self._heads.met(member)
         if member is not None and member.node_key is None:
             member.node_key = found.record.node_key
             self._update(found)
