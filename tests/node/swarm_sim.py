@@ -60,8 +60,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._virtual
 
     def _run_once(self) -> None:
-        if not self._ready and self._scheduled:  # type: ignore[attr-defined]  # how asyncio keeps its timers
-            self._virtual = max(self._virtual, self._scheduled[0]._when)  # type: ignore[attr-defined]
+        if not self._ready:  # type: ignore[attr-defined]  # how asyncio keeps its timers, here and below
+            # Those that were cancelled count for nothing: asyncio drops them, and waits for the next one.
+            timers = [one for one in self._scheduled if not one.cancelled()]  # type: ignore[attr-defined]
+            self._virtual = max(self._virtual, min((one.when() for one in timers), default=0.0))
         super()._run_once()  # type: ignore[misc]
 
 

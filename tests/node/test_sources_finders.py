@@ -15,16 +15,17 @@ from tests.node.swarm_sim import Clock, SimSource, virtual
 from p2psync.errors import FormatError, NetworkError
 from p2psync.fetch.options import FetchOptions
 from p2psync.format.coverage import Coverage
+from p2psync.format.head import ArchiveHead
 from p2psync.format.url import ArchiveUrl
 from p2psync.network.protocols import Network
 from p2psync.network.way import Way
 from p2psync.sources.finders import discovery
 from p2psync.sources.finders.discovery import DHT_PAUSE, START_GRACE, Discovery
-from p2psync.sources.finders.heads import HEAD_GRACE, HEAD_TIMEOUT
+from p2psync.sources.finders.heads import HEAD_GRACE, HEAD_TIMEOUT, HEADS_ASKED, HOLDERS_GRACE
 from p2psync.sources.http.rate import RateLimiter
 from p2psync.sources.swarm import SOURCES_MAX, Swarm
 from p2psync.state import State
-from p2psync_dht import Endpoint, HolderRecord, HolderRole, Identity, holders_key
+from p2psync_dht import Endpoint, Head, HolderRecord, HolderRole, Identity, holders_key
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 NOW = 1_800_001_000  # the simulated clock's
@@ -37,13 +38,17 @@ class SimNetwork:
     records: list[bytes] = field(default_factory=list)
     asked: int = 0
     way: Way = field(default_factory=Way)
+    head: Head | None = None
+    head_after: float = 0.2
+    """Seconds that it takes to find the head."""
 
     @property
     def reachable(self) -> bool:
-        return bool(self.records)
+        return bool(self.records) or self.head is not None
 
-    async def get_head(self, archive: bytes) -> None:
-        return None
+    async def get_head(self, archive: bytes) -> Head | None:
+        await asyncio.sleep(self.head_after)
+        return self.head
 
     async def get_holders(self, key: bytes) -> list[HolderRecord]:
         self.asked += 1
@@ -447,3 +452,133 @@ def test_who_has_left_may_return(world: World) -> None:
     world.listing("given", [left, raw, world.record("m", "203.0.113.1", issued=NOW - 10)])
     world.run(started(world, "given"))
     assert [member.name for member in world.swarm.members] == ["given", "203.0.113.1:8730"]
+
+
+# Heads of holders: whoever decides what is found under a key of the DHT does not decide what is newest.
+
+
+def remember(world: World, *records: bytes) -> None:
+    for raw in records:
+        world.state.holders.keep(world.publisher.archive, HolderRecord.decode(raw))
+
+
+def test_a_holder_that_is_remembered_has_a_newer_head_than_the_dht(world: World) -> None:
+    newer = world.publisher.publish({b"f": b"newer"})
+    world.network.head = Head.decode(world.head.raw)
+    remember(world, world.record("m", "203.0.113.1"))
+    assert found(world) == newer
+    assert world.network.asked == 0, "who is known answered: no need to look for others"
+    assert world.warnings == []
+
+
+def test_a_holder_in_the_dht_has_a_newer_head_than_the_dht(world: World) -> None:
+    newer = world.publisher.publish({b"f": b"newer"})
+    world.network.head = Head.decode(world.head.raw)
+    world.network.records = [world.record("m", "203.0.113.1")]
+    assert found(world) == newer
+
+
+def test_where_those_who_are_remembered_are_gone_others_are_asked(world: World) -> None:
+    newer = world.publisher.publish({b"f": b"newer"})
+    world.network.head, world.network.head_after = Head.decode(world.head.raw), 1.0
+    remember(world, world.record("gone", "203.0.113.1"))
+    world.source("203.0.113.1:8730").silent_from = 0.0
+    world.network.records = [world.record("m", "203.0.113.9")]
+    assert found(world) == newer
+
+
+def test_a_holder_makes_up_for_a_given_source_that_is_behind(world: World) -> None:
+    newer = world.publisher.publish({b"f": b"newer"})
+    world.source("behind").newest = world.head.raw
+    world.network.head = Head.decode(world.head.raw)
+    remember(world, world.record("m", "203.0.113.1"))
+    assert found(world, "behind") == newer
+
+
+def test_where_the_dht_is_out_of_reach_who_was_given_a_source_asks_nobody_else(world: World) -> None:
+    remember(world, world.record("m", "203.0.113.1"))
+    found(world, "given")
+    assert "203.0.113.1:8730" not in world.sources
+
+
+@pytest.mark.parametrize("given", [(), ("given",)])
+def test_one_honest_holder_among_many_that_lie_is_enough(world: World, given: tuple[str, ...]) -> None:
+    """Liars have older heads, forged ones, none, or are silent; and the DHT and given sources are behind."""
+    newer = world.publisher.publish({b"f": b"newer"})
+    world.network.head = Head.decode(world.head.raw)
+    world.source("given").newest = world.head.raw
+    liars = [f"203.0.{n}.1" for n in range(6)]
+    remember(world, *(world.record(name, name) for name in liars), world.record("honest", "203.0.113.1"))
+    forged = world.publisher.forge_head(identity("thief"), seq=99)
+    for name, told in zip(liars, (world.head.raw, forged, b"\0" * 300, b"", forged, None), strict=True):
+        world.source(f"{name}:8730").newest = told
+        world.source(f"{name}:8730").delay = 0.01
+    world.source(f"{liars[-1]}:8730").silent_from = 0.05  # after it has said who it is
+    assert found(world, *given) == newer
+    assert world.warnings == []
+
+
+def test_holders_that_are_behind_are_no_news(world: World) -> None:
+    world.publisher.publish({b"f": b"newer"})
+    world.state.heads.put(world.publisher.head, "before")
+    remember(world, world.record("m", "203.0.113.1"))
+    world.source("203.0.113.1:8730").newest = world.head.raw
+    assert found(world) == world.publisher.head
+    assert world.warnings == []
+
+
+def test_nobody_waits_long_for_holders_that_are_silent(world: World) -> None:
+    world.network.head = Head.decode(world.head.raw)
+    remember(world, *(world.record(f"m{n}", f"203.0.{n}.1") for n in range(5)))
+    for n in range(5):
+        world.source(f"203.0.{n}.1:8730").silent_from = 0.0
+    world.network.records = [world.record("m", "203.0.113.1")]
+    world.source("203.0.113.1:8730").silent_from = 0.0
+
+    async def look() -> float:
+        began = Clock.monotonic()
+        made = world.discovery()
+        await made.newest_head()
+        taken = Clock.monotonic() - began
+        await made.close()
+        return taken
+
+    assert world.run(look()) <= HOLDERS_GRACE + 0.3
+    assert all(source.closed for source in world.sources.values() if source.requests)
+
+
+def test_a_few_holders_are_asked_for_the_head_and_few_of_one_network(world: World) -> None:
+    remember(world, *(world.record(f"a{n}", f"203.0.113.{n + 1}") for n in range(100)))
+    remember(world, *(world.record(f"b{n}", f"198.51.{n}.1") for n in range(100)))
+    found(world)
+    assert len(world.sources) == HEADS_ASKED
+    assert sum(name.startswith("203.0.113.") for name in world.sources) <= 2
+
+
+def test_those_who_look_for_the_head_and_then_for_content_ask_the_dht_for_holders_once(world: World) -> None:
+    world.network.head = Head.decode(world.head.raw)
+    world.network.records = [world.record(f"m{n}", f"203.0.{n}.1") for n in range(12)]
+
+    async def look() -> None:
+        made = world.discovery()
+        await made.newest_head()
+        await made.start()
+        await asyncio.sleep(2)
+        await made.close()
+
+    world.run(look())
+    assert world.network.asked == 1
+    assert len(world.swarm.members) == 12
+
+
+def found(world: World, *given: str) -> ArchiveHead:
+    """The newest head as a fetch finds it."""
+
+    async def look() -> ArchiveHead:
+        made = world.discovery(*given)
+        try:
+            return await made.newest_head()
+        finally:
+            await made.close()
+
+    return world.run(look())  # type: ignore[no-any-return]

@@ -34,7 +34,7 @@ from p2psync_dht import HolderRecord
 
 HOLDERS_TIMEOUT: Final = 5.0
 """Seconds that one search for holders may take."""
-KNOWN_PATIENCE: Final = 0.5
+KNOWN_PATIENCE: Final = 0.3
 """Seconds until holders are looked for in the DHT for the head's sake, where none of the known ones has
 answered.
 """
