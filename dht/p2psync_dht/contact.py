@@ -13,7 +13,7 @@ from typing import Final
 from kademlia.node import Node
 
 from p2psync_dht.keys import ID_SIZE
-from p2psync_dht.scope import Scope, pack_ip, scope_of
+from p2psync_dht.scope import Scope, may_tell, pack_ip, scope_of
 
 Address = tuple[str, int]  # IP address as text, port
 
@@ -97,8 +97,7 @@ def unpack_contact(compact: bytes, sender: Scope = Scope.LOOPBACK) -> Contact | 
     """
     packed = compact[ID_SIZE:-PORT_SIZE]
     port = int.from_bytes(compact[-PORT_SIZE:], "big")
-    scope = scope_of(packed)
-    if port == 0 or scope == Scope.UNUSABLE or scope < sender:
+    if port == 0 or not may_tell(sender, scope_of(packed)):
         return None
     return Contact(compact[:ID_SIZE], socket.inet_ntop(_FAMILY_OF_SIZE[len(packed)], packed), port)
 

@@ -15,6 +15,7 @@ from p2psync_dht.endpoint import Endpoint
 from p2psync_dht.form import RecordError, exact_bytes, is_signed_by, number, seal, split
 from p2psync_dht.keys import DOMAIN_HOLDER, ID_SIZE, PUBLIC_KEY_SIZE, Identity
 from p2psync_dht.records import MAX_CLOCK_SKEW, MAX_TIME
+from p2psync_dht.scope import Scope, may_tell, pack_ip, scope_of
 
 MAX_HOLDER_SIZE = 250  # four fit one datagram
 MAX_HOLDER_PAYLOAD = 64  # a summary, not a list
@@ -130,6 +131,13 @@ class HolderRecord(NamedTuple):
             role=self.role,
             extra=(WITHDRAWN,),
         )
+
+    def may_be_told(self, teller: Scope) -> bool:
+        """Whether a reader may look at an address in it that somebody with an address of scope `teller` told
+        of. One that takes another back names nobody who would be looked for.
+        """
+        ips = (endpoint.ip for endpoint in self.endpoints if endpoint.ip)
+        return self.withdrawn or all(may_tell(teller, scope_of(pack_ip(ip))) for ip in ips)
 
     @property
     def order(self) -> tuple[int, bytes]:

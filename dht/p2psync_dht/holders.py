@@ -11,10 +11,12 @@ import socket
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+from p2psync_dht.contact import Contact
 from p2psync_dht.form import RecordError
 from p2psync_dht.holder_record import HolderRecord
 from p2psync_dht.lookup import Lookup
 from p2psync_dht.query import Answer, Reply
+from p2psync_dht.scope import Scope, pack_ip, scope_of
 from p2psync_dht.storage import MAX_HOLDERS_PER_KEY
 from p2psync_dht.stores import store_at_closest
 from p2psync_dht.wire import Want, WireError, field
@@ -39,10 +41,10 @@ class _HolderReader:
         self.largest: list[tuple[int, Answer]] = []
         self._checked: set[bytes] = set()
         self._barren = 0
-        self._take_records(protocol.storage.holders(key, limit)[1])
+        self._take_records(protocol.storage.holders(key, limit)[1], Scope.LOOPBACK)
 
-    def _take_records(self, raws: Sequence[object]) -> bool:
-        """Whether any was new."""
+    def _take_records(self, raws: Sequence[object], teller: Scope) -> bool:
+        """Whether any was new. `teller` is the scope of who told of them: see `scope.may_tell`."""
         before = len(self.records)
         for raw in raws[: max(MAX_IN_ANSWER, self.limit)]:
             if not isinstance(raw, bytes) or raw in self._checked:
@@ -52,6 +54,8 @@ class _HolderReader:
                 record = HolderRecord.decode(raw)
                 if record.key != self._key:
                     raise RecordError("a holder record of another key")
+                if not record.may_be_told(teller):
+                    raise RecordError("a holder record with an address nearer than who told of it")
                 known = self.records.get(record.node_key)
                 if known is not None and known.order >= record.order:
                     continue
@@ -63,7 +67,7 @@ class _HolderReader:
                 self.records[record.node_key] = record
         return len(self.records) > before
 
-    def take_value(self, value: Sequence[object] | None) -> tuple[int, int]:
+    def take_value(self, value: Sequence[object] | None, teller: Contact) -> tuple[int, int]:
         """Take [count, records]; the count claimed and the number of records given, (0, 0) if malformed."""
         if not value or len(value) < 2:
             return 0, 0
@@ -72,12 +76,13 @@ class _HolderReader:
             self._protocol.counters.drops["value"] += 1
             return 0, 0
         raws = raws[:MAX_IN_ANSWER]
-        self._barren = 0 if self._take_records(raws) else self._barren + 1
+        new = self._take_records(raws, scope_of(pack_ip(teller.ip)))
+        self._barren = 0 if new else self._barren + 1
         return min(count, MAX_HOLDERS_PER_KEY), len(raws)
 
     def take(self, answer: Answer) -> None:
         """Count one answer of the lookup."""
-        count, _given = self.take_value(answer.value)
+        count, _given = self.take_value(answer.value, answer.contact)
         if count:
             self.largest.append((count, answer))
 
@@ -106,7 +111,7 @@ class _HolderReader:
             if reply is None:
                 return
             try:
-                claimed, given = self.take_value(field(reply.body, 3, list, optional=True))
+                claimed, given = self.take_value(field(reply.body, 3, list, optional=True), reply.contact)
             except WireError:
                 return
             if not claimed:

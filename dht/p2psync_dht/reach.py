@@ -22,7 +22,7 @@ from p2psync_dht.keys import ID_SIZE, Identity
 from p2psync_dht.query import Query, Reply
 from p2psync_dht.ratelimit import Bucket
 from p2psync_dht.routing import ContactTable
-from p2psync_dht.scope import Scope, pack_ip, scope_of
+from p2psync_dht.scope import Scope, may_tell, pack_ip, scope_of
 from p2psync_dht.wire import NONCE_SIZE, TRANSACTION_SIZE, Kind, Message, WireError, encode, field
 
 ASKED: Final = 4  # nodes asked for a call back
@@ -195,8 +195,7 @@ class Reachability:
             address = unpack_address(packed)
         except ValueError as error:
             raise WireError("field") from error
-        scope = scope_of(packed[:-2])
-        if scope == Scope.UNUSABLE or scope < scope_of(pack_ip(asker[0])):
+        if not may_tell(scope_of(pack_ip(asker[0])), scope_of(packed[:-2])):
             raise WireError("scope")
         protocol = self._protocol
         if not self._bucket.take(protocol.now()):

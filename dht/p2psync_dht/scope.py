@@ -8,6 +8,10 @@ from enum import IntEnum
 from typing import Final
 
 _MAPPED: Final = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96
+_NAT64: Final = bytes.fromhex("0064ff9b") + bytes(
+    8
+)  # 64:ff9b::/96, RFC 6052: leads to the IPv4 address at its end
+_6TO4: Final = b"\x20\x02"  # 2002::/16, RFC 3056: leads to the IPv4 address behind it
 
 
 class Scope(IntEnum):
@@ -26,28 +30,40 @@ def scope_of(packed: bytes) -> Scope:
     if len(packed) != 16:
         return Scope.UNUSABLE
     first = packed[0]
-    if not any(packed[:15]):
-        return Scope.LOOPBACK if packed[15] == 1 else Scope.UNUSABLE
+    if not any(packed[:12]):  # With the obsolete addresses that have an IPv4 address behind zeros (RFC 4291).
+        return Scope.LOOPBACK if packed[12:] == b"\0\0\0\1" else Scope.UNUSABLE
     # Multicast, link-local (means nothing without an interface) and IPv4 in disguise are no contacts.
     if first == 0xFF or (first == 0xFE and packed[1] & 0xC0 == 0x80) or packed[:12] == _MAPPED:
         return Scope.UNUSABLE
-    return Scope.PRIVATE if first & 0xFE == 0xFC else Scope.GLOBAL
+    if packed[:2] == _6TO4 or packed[:12] == _NAT64:
+        inner = packed[2:6] if packed[:2] == _6TO4 else packed[12:]
+        return Scope.GLOBAL if _scope4(inner) == Scope.GLOBAL else Scope.UNUSABLE
+    # Unique local addresses (RFC 4193), and the site-local ones before them (RFC 3879).
+    private = first & 0xFE == 0xFC or (first == 0xFE and packed[1] & 0xC0 == 0xC0)
+    return Scope.PRIVATE if private else Scope.GLOBAL
 
 
 def _scope4(packed: bytes) -> Scope:
     first, second = packed[0], packed[1]
     if first == 127:
         return Scope.LOOPBACK
-    if first == 0 or first >= 224:
+    # "This host", link-local (where clouds have their keys), multicast, reserved, broadcast.
+    if first == 0 or first >= 224 or (first == 169 and second == 254):
         return Scope.UNUSABLE
     private = (
         first == 10
         or (first == 172 and second & 0xF0 == 16)
         or (first == 192 and second == 168)
-        or (first == 169 and second == 254)
         or (first == 100 and second & 0xC0 == 64)  # RFC 6598, carrier-grade NAT
     )
     return Scope.PRIVATE if private else Scope.GLOBAL
+
+
+def may_tell(teller: Scope, told: Scope) -> bool:
+    """Whether an address is looked at that somebody else told of. A host far away cannot make this one talk
+    to its own networks.
+    """
+    return told != Scope.UNUSABLE and told >= teller
 
 
 def pack_ip(ip: str) -> bytes:

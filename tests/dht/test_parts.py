@@ -114,7 +114,7 @@ def test_fields_are_of_exactly_their_type() -> None:
         ("172.31.0.1", Scope.PRIVATE),
         ("172.32.0.1", Scope.GLOBAL),
         ("192.168.1.1", Scope.PRIVATE),
-        ("169.254.1.1", Scope.PRIVATE),
+        ("169.254.169.254", Scope.UNUSABLE),
         ("100.64.0.1", Scope.PRIVATE),
         ("8.8.8.8", Scope.GLOBAL),
         ("0.1.2.3", Scope.UNUSABLE),
@@ -127,6 +127,12 @@ def test_fields_are_of_exactly_their_type() -> None:
         ("fd00::1", Scope.PRIVATE),
         ("2001:db8::1", Scope.GLOBAL),
         ("::ffff:8.8.8.8", Scope.UNUSABLE),
+        ("::8.8.8.8", Scope.UNUSABLE),
+        ("fec0::1", Scope.PRIVATE),
+        ("64:ff9b::8.8.8.8", Scope.GLOBAL),
+        ("64:ff9b::10.1.2.3", Scope.UNUSABLE),
+        ("2002:808:808::1", Scope.GLOBAL),
+        ("2002:7f00:1::1", Scope.UNUSABLE),
     ],
 )
 def test_scopes(ip: str, scope: Scope) -> None:

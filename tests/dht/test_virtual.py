@@ -245,6 +245,30 @@ def test_a_sweep_costs_few_datagrams_and_reaches_the_closest() -> None:
     run_virtual(run)
 
 
+@pytest.mark.parametrize("victim", ["127.0.0.1", "169.254.169.254", "10.0.0.1", "255.255.255.255", "fe80::1"])
+def test_strangers_name_no_holder_inside_of_a_readers_own_networks(victim: str) -> None:
+    async def run() -> None:
+        network = VirtualNetwork(9)
+        await network.grow(8)
+        key, reader = object_key(b"any"), network.nodes[0]
+        for liar in network.nodes[1:]:
+            honest = record_of(liar, key)
+            false = HolderRecord.sign(
+                liar.identity,
+                key,
+                endpoints=[Endpoint(victim, 8730), *honest.endpoints],
+                issued=honest.issued,
+                expires=honest.expires,
+                role=HolderRole.MIRROR,
+            )
+            liar.storage.put(false.raw)
+        network.nodes[1].storage.put(record_of(reader, key).raw)
+        assert [each.node_key for each in await reader.get_holders(key)] == [reader.identity.public_key]
+        await network.close()
+
+    run_virtual(run)
+
+
 def test_records_of_one_node_are_packed_many_to_a_datagram() -> None:
     node = Identity.from_seed(bytes(32))
     records = [
