@@ -1,12 +1,14 @@
 """The state directory itself: where it is, what lies in it, and the stores over it.
 
 index.sqlite        the index (p2psync.state.database)
-node.key            this node's identity, PEM, mode 0600
+node.key            this node's identity, PEM
 keys/               keys of archives
 locks/              locks between processes
 contacts.msgpack    contacts of the DHT; the daemon and the clients write it
 node.address        where the node is reached that runs, or ran last, on this state directory
 tidied              when it was last cleaned
+
+All of it is readable to its owner alone (p2psync.state.private).
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from p2psync.state.locks import WRITABLE, is_held, lock
 from p2psync.state.made import MadeStore
 from p2psync.state.meta import MetaStore
 from p2psync.state.offers import Offers
+from p2psync.state.private import INDEX, make_file, make_folder, make_private
 from p2psync.state.trees import Trees
 from p2psync_dht import Identity
 
@@ -78,20 +81,23 @@ class State:
 
     @classmethod
     def open(cls, path: Path | None = None) -> State:
-        """Open the state directory, making it (mode 0700) if there is none; None stands for `default_path()`.
+        """Open the state directory, making it if there is none, and leaving it to its owner alone; None
+        stands for `default_path()`.
 
         Raises FileError: no permission, not a directory, damaged, or written by a newer version.
         """
         where = (default_path() if path is None else path).absolute()
         try:
             for folder in (where, where / "keys", where / "locks"):
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                make_folder(folder)
+            make_private(where)
+            make_file(where / INDEX)
         except OSError as error:
             raise FileError(
                 f"the state directory {where} cannot be made ({error.strerror}): {WRITABLE}"
             ) from error
         with lock(where / "locks", "open", wait=True):
-            return cls(where, Database(where / "index.sqlite"))
+            return cls(where, Database(where / INDEX))
 
     @property
     def contacts_path(self) -> Path:

@@ -20,6 +20,7 @@ from p2psync.network.seeds.query import Kind, SeedQuery
 from p2psync.network.seeds.seedlist import SeedList, decode, key_text, parse_key
 from p2psync.state.files import read_private, write_private
 from p2psync.state.locks import lock
+from p2psync.state.private import make_folder
 
 KNOWN_KEYS: Final = "known_keys"
 PINS_MAX: Final = 256
@@ -128,7 +129,8 @@ class SeedBook:
 
     def _make_folder(self) -> None:
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for folder in (self._folder.parent, self._folder):
+                make_folder(folder)
         except OSError as error:
             raise FileError(f"{self._folder} cannot be made: {error.strerror}") from None
 
