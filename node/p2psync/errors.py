@@ -27,17 +27,22 @@ def show_path(name: bytes | str) -> str:
     """A name or path as it stands in a sentence, and as rsync prints it: each byte of what is not printable
     is ``\\#ooo`` (octal).
 
-    It can then neither move the cursor nor end the line. Exact names are in the JSON output.
+    It can then neither move the cursor nor end the line, nor turn round what stands beside it: not
+    printable are control characters (C0, C1), what changes the direction of writing, separators of lines
+    and paragraphs, invisible ones, and surrogates (`str.isprintable`). All that strangers have written is
+    shown through here. Exact names are in the JSON output.
 
     >>> show_path(b"caf\\xe9\\n"), show_path("café")
     ('caf\\\\#351\\\\#012', 'café')
     """
     text = name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name
-    return "".join(c if c.isprintable() else _octal(c) for c in text)
+    return text if text.isprintable() else "".join(c if c.isprintable() else _octal(c) for c in text)
 
 
 def _octal(character: str) -> str:
-    return "".join(f"\\#{byte:03o}" for byte in character.encode("utf-8", "surrogateescape"))
+    # Half of a pair that names no byte of a name comes from text such as JSON (PEP 383).
+    how = "surrogateescape" if "\udc80" <= character <= "\udcff" else "surrogatepass"
+    return "".join(f"\\#{byte:03o}" for byte in character.encode("utf-8", how))
 
 
 class P2psyncError(Exception):

@@ -4,8 +4,9 @@ Pure; knows no terminal.
 
 from __future__ import annotations
 
+import re
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from p2psync.errors import show_path
 
@@ -14,12 +15,42 @@ if TYPE_CHECKING:
     from typing import Any
 
 KIB = 1024
+_NO_BYTE: Final = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+"""Surrogates that stand for no byte of a name (PEP 383)."""
 UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
 def clean_text(text: str) -> str:
     """A message that may quote hostile names: one line, nothing that a terminal would obey."""
     return show_path(text.replace("\n", " "))
+
+
+def clean_lines(text: str) -> str:
+    """The same of a text of several lines, which it stays."""
+    return "\n".join(map(show_path, text.split("\n")))
+
+
+def json_text(value: Any) -> str:
+    """A value as JSON on one line. What is not printable is escaped there too, so that a terminal obeys
+    nothing of it; readers get the exact characters. A byte that is no UTF-8 becomes U+FFFD, as does half of
+    a pair of surrogates: JSON text has neither (RFC 8259, section 8).
+
+    >>> print(json_text({"name": "a\\x9b\\u202eb\\ud800 café"}))
+    {"name":"a\\u009b\\u202eb\ufffd café"}
+    """
+    import json  # noqa: PLC0415 - seldom needed
+
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    if text.isprintable():
+        return text
+    paired = _NO_BYTE.sub("\ufffd", text).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return "".join(c if c.isprintable() else _as_json(c) for c in paired)
+
+
+def _as_json(character: str) -> str:
+    """As two numbers where it is beyond the basic plane (RFC 8259, section 7)."""
+    units = character.encode("utf-16-be").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
 
 
 def name_fields(name: bytes, field_name: str = "name") -> dict[str, str]:

@@ -186,7 +186,7 @@ def test_promtool_accepts_the_rules_and_their_tests_pass(words: list[str]) -> No
 
 async def test_names_that_are_not_utf8_do_not_break_the_page(metrics: Metrics) -> None:
     (mirror,) = exported(metrics)["p2psync_mirror_failures"].samples
-    assert mirror.labels["path"] == "/srv/mirror ?"
+    assert mirror.labels["path"] == "/srv/mirror \\#377"
 
 
 async def test_a_mirror_that_does_not_follow_the_newest_snapshot_shows_in_metrics_health_and_status(

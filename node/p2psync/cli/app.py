@@ -24,7 +24,7 @@ from p2psync.cli.output import print_json
 from p2psync.cli.signals import Stopped, stop_on_signals
 from p2psync.cli.streams import give_up, is_of_output, open_streams
 from p2psync.errors import FileError, InterruptedFetch, P2psyncError, UsageError, show_path
-from p2psync.text import clean_text
+from p2psync.text import clean_lines, clean_text
 
 # Command -> (module, first line of its help). The line stands here as well so that `p2psync --help` imports
 # no command; tests/node/test_cli_frame.py holds the two against each other.
@@ -134,7 +134,7 @@ def run(argv: Sequence[str]) -> int:
             import traceback
 
             with contextlib.suppress(OSError):
-                traceback.print_exc()
+                print(clean_lines(traceback.format_exc()), end="", file=sys.stderr, flush=True)
         return _tell(error, _wants_json(argv))
 
 

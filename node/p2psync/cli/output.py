@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from p2psync.cli.journal import DEBUG, WARNING, say
-from p2psync.text import clean_text, name_fields
+from p2psync.text import clean_lines, clean_text, json_text, name_fields
 
 if TYPE_CHECKING:
     from p2psync.events import FileDone, Teller
@@ -19,14 +19,8 @@ if TYPE_CHECKING:
 
 
 def print_json(event: dict[str, Any]) -> None:
-    """One object, one line, at once. What is not UTF-8 in a message becomes U+FFFD: JSON has no other
-    bytes.
-    """
-    import json
-
-    text = json.dumps(event, ensure_ascii=False, separators=(",", ":"))
-    safe = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    sys.stdout.buffer.write(safe.encode() + b"\n")
+    """One object, one line, at once."""
+    sys.stdout.buffer.write(json_text(event).encode() + b"\n")
     sys.stdout.buffer.flush()
 
 
@@ -49,7 +43,7 @@ class Output:
     def result(self, text: str) -> None:
         """What the command was asked for; shown even with --quiet, replaced by events with --json."""
         if not self.json:
-            print(text, flush=True)
+            print(clean_lines(text), flush=True)
 
     def address(self, url: str) -> None:
         """A result that people paste into a shell, where ``?`` and ``&`` mean something: quoted for them,

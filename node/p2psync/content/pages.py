@@ -21,7 +21,7 @@ from p2psync.content.counters import Counters
 from p2psync.content.interface import BytesContent, Content, Found, Library
 from p2psync.content.send import abort, send_content, write
 from p2psync.content.threads import Threads
-from p2psync.errors import UsageError
+from p2psync.errors import UsageError, show_path
 from p2psync.format.limits import PATH_MAX
 from p2psync.format.listing import Entry, Kind
 from p2psync.format.url import archive_text, parse_archive_text
@@ -133,7 +133,7 @@ class Pages:
         await response.prepare(request)
         if response.status == 304 or request.method == "HEAD":
             return response
-        title = "/".join([archive_text(archive), *map(_shown, parts)]) + "/"
+        title = "/".join([archive_text(archive), *map(show_path, parts)]) + "/"
         up = '<tr><td><a href="../">../</a><td><td>\n'
         try:
             await write(response, f"{_top(title)}<table>\n{up}".encode())
@@ -167,13 +167,6 @@ def _quoted(name: bytes) -> str:
     return quote_from_bytes(name, safe="")
 
 
-def _shown(name: bytes) -> str:
-    return "".join(
-        each if each.isprintable() else f"\\x{ord(each):02x}"
-        for each in name.decode("utf-8", "backslashreplace")
-    )
-
-
 def _top(title: str) -> str:
     shown = html.escape(title)
     return f"<!doctype html>\n<meta charset=utf-8>\n<title>{shown}</title>\n<h1>{shown}</h1>\n"
@@ -188,9 +181,9 @@ def _row(entry: Entry, leads_to_directory: Callable[[Entry], bool]) -> str:
     is_directory = entry.kind is Kind.DIR or (entry.kind is Kind.SYMLINK and leads_to_directory(entry))
     slash = "/" if is_directory else ""
     link = _quoted(entry.name) + slash
-    shown = html.escape(_shown(entry.name)) + slash
+    shown = html.escape(show_path(entry.name)) + slash
     if entry.kind is Kind.SYMLINK:
-        shown += " → " + html.escape(_shown(entry.target))
+        shown += " → " + html.escape(show_path(entry.target))
     size = entry.totals.bytes if entry.kind is Kind.DIR else entry.size
     return f'<tr><td><a href="./{link}"><bdi>{shown}</bdi></a><td>{_time(entry.mtime_ns)}<td>{size}\n'
 

@@ -18,7 +18,7 @@ from p2psync.errors import P2psyncError, show_path
 from p2psync.format.url import archive_text
 from p2psync.network.seeds.find import Seeds
 from p2psync.state import State, Tree
-from p2psync.text import count
+from p2psync.text import count, name_fields
 from p2psync_dht import DhtNode
 
 ALONE_MAX: Final = 900.0
@@ -111,7 +111,7 @@ class Vitals:
             "damaged": [
                 {
                     "archive": archive_text(tree.archive or b""),
-                    "path": show_path(tree.path),
+                    **name_fields(tree.path, "path"),
                     "gone": loss.gone,
                     "files": loss.files,
                     "bytes": loss.size,

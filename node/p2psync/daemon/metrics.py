@@ -20,6 +20,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from p2psync import __version__
 from p2psync.content.counters import Way
 from p2psync.daemon.health import Vitals
+from p2psync.errors import show_path
 from p2psync.format.url import archive_text
 
 if TYPE_CHECKING:
@@ -282,7 +283,7 @@ class _NodeCollector:
 
 def _names(tree: Tree) -> tuple[str, str]:
     """The labels of a directory: its archive and its path."""
-    return archive_text(tree.archive or b""), os.fsdecode(tree.path).encode(errors="replace").decode()
+    return archive_text(tree.archive or b""), show_path(tree.path)
 
 
 def _process() -> Iterator[Metric]:
