@@ -21,10 +21,9 @@ from p2psync_dht.contact import Address, Contact, contacts_told
 from p2psync_dht.density import gamma_quantile
 from p2psync_dht.keys import ID_SIZE
 from p2psync_dht.lookup import Lookup
-from p2psync_dht.networks import network_group
+from p2psync_dht.networks import Caps, NetworkQuota
 from p2psync_dht.query import Reply
 from p2psync_dht.routing import KEY_BITS
-from p2psync_dht.scope import pack_ip
 from p2psync_dht.trace import ping_once
 from p2psync_dht.wire import Want, WireError
 
@@ -39,9 +38,9 @@ MAX_LIMIT: Final = 100_000  # 20 MB of what is remembered
 DEFAULT_RATE: Final = 100.0  # queries a second of a walk: 20 KB/s of our line, three queries for each node
 MAX_RATE: Final = 1000.0
 WORKERS: Final = 64  # nodes asked at once; more are waited for only where most are dead
-MAX_PER_NETWORK: Final = (
-    64  # addresses asked in one /24 or /64: a liar could send us to many ports of a victim
-)
+# Addresses asked in one network: a liar could send us to many ports of a victim, or through a network of its
+# own.
+MAX_PER_NETWORK: Final = Caps(client=64, site=64, provider=1024)
 _NORMAL_95: Final = 1.959964  # two-sided 95 % quantile of the normal distribution
 
 
@@ -217,7 +216,7 @@ class _Walk:
         self._on_node = on_node
         self._heard: set[Address] = set()
         self._skipped: set[Address] = set()
-        self._groups: Counter[bytes] = Counter()
+        self._networks = NetworkQuota(caps=MAX_PER_NETWORK)
         self._waiting: deque[Address] = deque()
         self._busy = 0
         self._changed = asyncio.Condition()
@@ -252,13 +251,10 @@ class _Walk:
         address = contact.address
         if address in self._heard:
             return
-        group = network_group(pack_ip(contact.ip))
-        if len(self._heard) >= self._limit or (group is not None and self._groups[group] >= MAX_PER_NETWORK):
+        if len(self._heard) >= self._limit or not self._networks.admit(contact.ip):
             if len(self._skipped) < self._limit:
                 self._skipped.add(address)
             return
-        if group is not None:
-            self._groups[group] += 1
         self._heard.add(address)
         self._waiting.append(address)
 

@@ -5,7 +5,7 @@ Form and signature are as `records` says of all records.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -24,6 +24,25 @@ MAX_HOLDER_LIFETIME = 24 * 3600  # a holder that disappeared without a word is f
 
 TAG_HOLDER = 3  # beside the tags in `records`
 WITHDRAWN = 1  # the element behind the payload: the node holds this no longer
+
+
+_PLACES_AT = 58  # of the raw record: the array of endpoints
+_BIN8, _STR8, _FIXSTR = 0xC4, 0xD9, 0xA0  # how msgpack begins what is in it
+_PORT_SIZE = 2  # bytes behind an address
+
+
+def addresses_in(raw: bytes) -> Iterator[bytes]:
+    """The packed IP addresses of a record that was read before, without reading it again: a store looks at
+    many.
+    """
+    at = _PLACES_AT + 1
+    for _ in range(raw[_PLACES_AT] & 0x0F):
+        if raw[at] == _BIN8:
+            size = 2 + raw[at + 1]
+            yield raw[at + 2 : at + size - _PORT_SIZE]
+        else:
+            size = 2 + raw[at + 1] if raw[at] == _STR8 else 1 + raw[at] - _FIXSTR
+        at += size
 
 
 class HolderRole(IntEnum):

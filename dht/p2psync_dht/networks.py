@@ -1,62 +1,118 @@
-"""The networks that an IP address is of, and how many places whoever has one of them gets."""
+"""The networks that an address belongs to, and how places are shared out among networks.
+
+Addresses are what strangers are counted by, and one party has many of them for little money. So wherever they
+are counted, they count at three widths: as one client, as one site, and as one provider. What is counted,
+and how many are too many, is said where it is counted.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, NamedTuple, TypeVar
 
 from p2psync_dht.scope import Scope, pack_ip, scope_of
 
+T = TypeVar("T")
 
-def network_group(packed_ip: bytes, *, diversify_local: bool = False) -> bytes | None:
-    """The network whose addresses one party gets cheaply: the /24 or /64, as its prefix bytes.
+_WIDTHS: Final = {4: (4, 3, 2), 16: (8, 6, 4)}  # bytes of the prefixes, by the size of the address
 
-    None for loopback and private addresses, where the diversity rule is pointless, unless `diversify_local`.
+
+class Networks(NamedTuple):
+    """The networks of one address, as the bytes of their prefixes.
+
+    A client is one IPv4 address, or the /64 of IPv6 that one machine has (RFC 6177). A site is the /24 that
+    somebody rents, or the /48 that tunnel brokers give away. A provider is a /16 or a /32: it has honest
+    customers too, but a /32 is easily somebody's own.
     """
-    if not diversify_local and scope_of(packed_ip) != Scope.GLOBAL:
-        return None
-    return packed_ip[:3] if len(packed_ip) == 4 else packed_ip[:8]
+
+    client: bytes
+    site: bytes
+    provider: bytes
 
 
-# Addresses of one network in a bucket, in a lookup's shortlist and among whoever else is chosen, by the
-# bytes of its prefix. A /24 is what somebody rents, a /64 what one machine has, a /48 what tunnel brokers
-# give away. A /32 is a provider's, with honest customers too, but easily somebody's own: no more than two
-# fifths of k.
-PER_NETWORK: Final = {3: 2, 8: 2, 6: 2, 4: 8}
+class Caps(NamedTuple):
+    """How many may count for one network of each width."""
+
+    client: int
+    site: int
+    provider: int
 
 
-def networks_of(packed_ip: bytes, *, diversify_local: bool = False) -> tuple[bytes, ...]:
-    """All networks of which an address counts as one, narrowest first: the /24, or the /64, /48 and /32. As
-    `network_group`, none for local addresses.
+def networks_of(packed_ip: bytes) -> Networks:
+    """The networks of a packed address (4 or 16 bytes)."""
+    client, site, provider = _WIDTHS[len(packed_ip)]
+    return Networks(packed_ip[:client], packed_ip[:site], packed_ip[:provider])
+
+
+def public_networks_of(packed_ip: bytes, *, diversify_local: bool = False) -> Networks | None:
+    """The same; None for loopback and private addresses, unless `diversify_local`: there, one party has all
+    of them or none, and somebody's machine room is one network.
     """
-    group = network_group(packed_ip, diversify_local=diversify_local)
-    if group is None:
-        return ()
-    return (group,) if len(packed_ip) == 4 else (group, packed_ip[:6], packed_ip[:4])
+    is_public = diversify_local or scope_of(packed_ip) == Scope.GLOBAL
+    return networks_of(packed_ip) if is_public else None
+
+
+# Of addresses that are chosen from what others told: in a bucket, in a lookup's shortlist, among those who
+# are asked. Two of what somebody rents or is given, and of a provider no more than two fifths of k.
+PER_NETWORK: Final = Caps(client=2, site=2, provider=8)
 
 
 class NetworkQuota:
-    """Admits a limited number of addresses of one network at a time; see `PER_NETWORK`."""
+    """Places for addresses, as many as `caps` says for each network. Local addresses take none, unless
+    `diversify_local`.
+    """
 
-    def __init__(self, admitted: Iterable[str] = (), *, diversify_local: bool = False) -> None:
+    def __init__(
+        self, admitted: Iterable[str] = (), *, caps: Caps = PER_NETWORK, diversify_local: bool = False
+    ) -> None:
         """`admitted`: IP addresses that have their places already."""
+        self._caps = caps
         self._diversify_local = diversify_local
-        self._admitted: Counter[bytes] = Counter()
+        self._counts: tuple[Counter[bytes], ...] = (Counter(), Counter(), Counter())
         for ip in admitted:
-            self._admitted.update(self._networks(ip))
+            self._take(self._networks(ip))
 
-    def _networks(self, ip: str) -> tuple[bytes, ...]:
-        return networks_of(pack_ip(ip), diversify_local=self._diversify_local)
+    def _networks(self, ip: str) -> Networks | tuple[()]:
+        return public_networks_of(pack_ip(ip), diversify_local=self._diversify_local) or ()
+
+    def _take(self, networks: Iterable[bytes]) -> None:
+        for counts, network in zip(self._counts, networks, strict=False):
+            counts[network] += 1
 
     def admit(self, ip: str) -> bool:
         """Whether there is a place for an address, which is taken from now on."""
         networks = self._networks(ip)
-        if any(self._admitted[network] >= PER_NETWORK[len(network)] for network in networks):
+        counted = zip(self._counts, networks, self._caps, strict=False)
+        if any(counts[network] >= cap for counts, network, cap in counted):
             return False
-        self._admitted.update(networks)
+        self._take(networks)
         return True
 
     def release(self, ip: str) -> None:
         """Give the place of an admitted address back."""
-        self._admitted.subtract(self._networks(ip))
+        for counts, network in zip(self._counts, self._networks(ip), strict=False):
+            counts[network] -= 1
+            if not counts[network]:
+                del counts[network]
+
+
+def fairly(items: Iterable[T], networks: Callable[[T], Sequence[Networks]]) -> list[T]:
+    """The items in an order in which no network comes twice before each other one has come once: of all
+    providers one, of all providers a second, and in each provider the same by site, in each site by client.
+    What is equal in that keeps its order; shuffle before where the order given may be somebody's choice.
+
+    `networks` gives those of an item's addresses. One with several addresses stands where the worst of them
+    does, so that naming one more address makes nobody come sooner.
+    """
+    ordered = [(item, networks(item)) for item in items]
+    for width in range(len(Networks._fields)):
+        seen: Counter[bytes] = Counter()
+        ranked = []
+        for item, theirs in ordered:
+            groups = {each[width] for each in theirs}
+            ranked.append((max((seen[group] for group in groups), default=0), item, theirs))
+            seen.update(groups)
+        ranked.sort(key=lambda entry: entry[0])
+        ordered = [(item, theirs) for _, item, theirs in ranked]
+    return [item for item, _ in ordered]

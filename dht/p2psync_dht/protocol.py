@@ -22,7 +22,7 @@ from p2psync_dht.contact import Address, Contact, pack_address, unpack_address
 from p2psync_dht.counters import Counters, QuietLog
 from p2psync_dht.density import Density
 from p2psync_dht.keys import DOMAIN_CONTACT, PUBLIC_KEY_SIZE, Identity, node_id_of, verify_signature
-from p2psync_dht.networks import network_group
+from p2psync_dht.networks import public_networks_of
 from p2psync_dht.query import Query, Reply
 from p2psync_dht.ratelimit import RateLimiter
 from p2psync_dht.reach import Reachability
@@ -201,7 +201,10 @@ class DhtProtocol(KademliaProtocol):  # type: ignore[misc]  # kademlia has no ty
             raise WireError("source") from error
         if message.sender == self.identity.node_id:
             raise WireError("self")
-        if not self._limiter.allow(network_group(packed) or address, self.now()):
+        networks = public_networks_of(packed)
+        # In a local network, machines are few, and one of them may run many nodes.
+        site, provider = (address, None) if networks is None else (networks.site, networks.provider)
+        if not self._limiter.allow(site, self.now(), provider):
             raise WireError("rate")
         invited = not message.is_client and self._invite(Contact(message.sender, *address))
         answer = self.service.answer(message, address, wants_proof=invited)

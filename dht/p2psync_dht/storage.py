@@ -18,19 +18,23 @@ from typing import Any, Final
 from kademlia.storage import IStorage
 
 from p2psync_dht.form import RecordError
-from p2psync_dht.holder_record import TAG_HOLDER, HolderRecord
-from p2psync_dht.networks import network_group
+from p2psync_dht.holder_record import TAG_HOLDER, HolderRecord, addresses_in
+from p2psync_dht.networks import Networks, fairly, networks_of, public_networks_of
+from p2psync_dht.places import Places
 from p2psync_dht.records import TAG_HEAD, Head
 from p2psync_dht.scope import may_claim, pack_ip
 from p2psync_dht.wire import Status
 
 MAX_RECORDS: Final = 100_000  # 30 MB
-MAX_SOURCE_SHARE: Final = 4  # one network may fill a quarter of that
+MAX_SOURCE_SHARE: Final = 4  # one provider may fill a quarter of that
 # Nobody needs all of more holders; which of them are kept is not for one network to choose.
 MAX_HOLDERS_PER_KEY: Final = 512
 HEAD_KEEP: Final = 7 * 24 * 3600  # seconds from its last refresh; holders of the archive refresh it hourly
 EVICTION_BATCH: Final = 100  # one scan of the whole store makes room for a 100th of it
+EVICTION_SAMPLE: Final = 4000  # records of the largest provider of which the batch is chosen fairly: 20 ms
 PRUNE_SLICE: Final = 2000  # keys looked at in one step: a few milliseconds
+FEW: Final = 4  # holders of a key up to which nobody has too many (`HOLDERS_PER_NETWORK`)
+MAX_PLACES: Final = 16  # keys whose places are remembered, those written last: up to 100 KB each
 
 _TRAILER: Final = struct.Struct("!II")
 _TRAILER_SIZE: Final = _TRAILER.size
@@ -53,9 +57,35 @@ def _source(entry: bytes) -> int:
 
 
 def source_of(ip: str) -> int:
-    """A number for the network that `ip` belongs to (a collision makes two networks share a quota)."""
-    packed = pack_ip(ip)
-    return zlib.crc32(network_group(packed) or packed)
+    """A number for the provider that `ip` belongs to, or for a local address (a collision makes two share a
+    quota).
+    """
+    return _number_of(pack_ip(ip))
+
+
+def _number_of(packed_ip: bytes) -> int:
+    networks = public_networks_of(packed_ip)
+    return zlib.crc32(packed_ip if networks is None else networks.provider)
+
+
+def _sender_of(entry: bytes) -> bytes | None:
+    """The address that an entry under a key came from: one that it names, or else its sender would not have
+    been believed. None: not known, or the node's own.
+    """
+    source = _source(entry)
+    return next((packed for packed in addresses_in(entry) if _number_of(packed) == source), None)
+
+
+def _networks(entry: bytes) -> tuple[Networks, bool]:
+    """Those that an entry counts for, and whether it counts towards no cap. What came from nobody known is by
+    itself with all else of the same source.
+    """
+    sender = _sender_of(entry)
+    public = None if sender is None else public_networks_of(sender)
+    if public is not None:
+        return public, False
+    source = entry[-4:]
+    return Networks(source, source, source) if sender is None else networks_of(sender), True
 
 
 class RecordStore(IStorage):  # type: ignore[misc]  # kademlia has no type hints, so its classes are Any
@@ -78,6 +108,7 @@ class RecordStore(IStorage):  # type: ignore[misc]  # kademlia has no type hints
         self._holders: dict[bytes, bytes | _Entries] = {}  # one holder needs no dictionary
         self._by_source: Counter[int] = Counter()
         self._pruning: list[bytes] = []
+        self._places: dict[bytes, Places] = {}  # of keys with more than a few holders
 
     def __len__(self) -> int:
         return self._by_source.total()
@@ -144,12 +175,16 @@ class RecordStore(IStorage):  # type: ignore[misc]  # kademlia has no type hints
         if record.withdrawn and held is not None:
             # It takes the place of what it takes back, and for no longer than that would have been here.
             drop_after, source = min(drop_after, _drop_after(held)), _source(held)
+        entry = raw + _TRAILER.pack(drop_after, source)
         if held is not None:
             self._uncount(held)
-        elif not self._make_room_under(key, source) or not self._make_room(source):
+        elif not self._make_room_under(key, entry) or not self._make_room(source):
             return Status.FULL
-        self._insert_holder(key, node, raw + _TRAILER.pack(drop_after, source))
+        self._insert_holder(key, node, entry)
         self._by_source[source] += 1
+        if held is None and (places := self._places.get(key)) is not None:
+            networks, local = _networks(entry)
+            places.add(node, networks, local=local)
         return Status.STORED
 
     def _held(self, key: bytes, node: bytes) -> bytes | None:
@@ -186,22 +221,33 @@ class RecordStore(IStorage):  # type: ignore[misc]  # kademlia has no type hints
         if not self._by_source[source]:
             del self._by_source[source]
 
-    def _make_room_under(self, key: bytes, source: int) -> bool:
-        """Room for one more holder of `key`: the network with the most of them gives one up."""
+    def _make_room_under(self, key: bytes, newcomer: bytes) -> bool:
+        """Room for one more holder of `key`: of a network that has its share, or if there is no room at all
+        of the one that has most, somebody gives a place up, or the newcomer gets none.
+        """
         entries = self._holders.get(key)
-        if not isinstance(entries, dict) or len(entries) < self._max_per_key:
+        if not isinstance(entries, dict) or len(entries) < FEW:
             return True
-        sources = Counter(_source(entry) for entry in entries.values())
-        sources[source] += 1
-        largest = max(sources.values())
-        victims = [node for node, entry in entries.items() if sources[_source(entry)] == largest]
-        if not victims:
-            return False
-        self._uncount(entries.pop(self._rng.choice(victims)))
-        return True
+        places, (networks, local) = self._places_under(key, entries), _networks(newcomer)
+        width = None if local else places.full(networks)
+        if width is None and len(entries) < self._max_per_key:
+            return True
+        victim = places.yields(networks, width, self._rng)
+        if victim is not None:
+            self._remove(key, victim)
+        return victim is not None
+
+    def _places_under(self, key: bytes, entries: _Entries) -> Places:
+        places = self._places.get(key)
+        if places is None:
+            places = Places((node, *_networks(entry)) for node, entry in entries.items())
+            if len(self._places) >= MAX_PLACES:
+                del self._places[next(iter(self._places))]
+            self._places[key] = places
+        return places
 
     def _make_room(self, source: int) -> bool:
-        """Room for one more record of `source`: the network with the most of all gives up a batch."""
+        """Room for one more record of `source`: the provider with the most of all gives up a batch."""
         if self._by_source[source] >= max(self._max_records // MAX_SOURCE_SHARE, 1):
             return False
         if len(self) < self._max_records:
@@ -213,8 +259,11 @@ class RecordStore(IStorage):  # type: ignore[misc]  # kademlia has no type hints
         return True
 
     def _drop_of(self, source: int, count: int) -> None:
-        theirs = [(key, node) for key, node, entry in self._entries() if _source(entry) == source]
-        for key, node in self._rng.sample(theirs, min(count, len(theirs))):
+        theirs = [(key, node, entry) for key, node, entry in self._entries() if _source(entry) == source]
+        some = self._rng.sample(theirs, min(EVICTION_SAMPLE, len(theirs)))
+        # Customers of the provider that have little here lose little.
+        ordered = fairly(some, lambda one: [] if one[1] is None else [_networks(one[2])[0]])
+        for key, node, _ in ordered[-count:]:
             self._remove(key, node)
 
     def _remove(self, key: bytes, node: bytes | None) -> None:
@@ -224,6 +273,7 @@ class RecordStore(IStorage):  # type: ignore[misc]  # kademlia has no type hints
             self._roots.pop(Head.decode(entry[:-_TRAILER_SIZE]).key, None)
         else:
             entries = self._holders[key]
+            self._places.pop(key, None)
             if isinstance(entries, bytes):
                 entry = entries
                 del self._holders[key]

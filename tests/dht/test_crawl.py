@@ -252,7 +252,7 @@ def test_nobody_sends_the_walk_to_all_ports_of_a_victim() -> None:
             (found,) = await crawl_network(client, rate=MAX_RATE, targets=1)
             assert set(found.nodes) <= honest
         # Each address is sent to twice at most: a ping and its retransmission; and a few by lookups.
-        assert hit["99.9.9.9"] <= 6 * (2 * MAX_PER_NETWORK + 20)
+        assert hit["99.9.9.9"] <= 6 * (2 * MAX_PER_NETWORK.client + 20)
         await network.close()
 
     run_virtual(run)

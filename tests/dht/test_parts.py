@@ -17,9 +17,15 @@ import p2psync_dht
 from p2psync_dht import Identity
 from p2psync_dht.contact import Contact, unpack_address, unpack_contact
 from p2psync_dht.counters import Counters, QuietLog
-from p2psync_dht.networks import network_group
 from p2psync_dht.persistence import load_contacts, save_contacts
-from p2psync_dht.ratelimit import GLOBAL_BURST, MAX_SOURCES, PER_SOURCE_BURST, RateLimiter
+from p2psync_dht.ratelimit import (
+    GLOBAL_BURST,
+    MAX_SOURCES,
+    PER_PROVIDER_BURST,
+    PER_PROVIDER_RATE,
+    PER_SOURCE_BURST,
+    RateLimiter,
+)
 from p2psync_dht.rtt import FIRST_SOFT, MAX_ADDRESSES, MAX_SOFT, MIN_SOFT, RttBook
 from p2psync_dht.scope import Scope, pack_ip, scope_of
 from p2psync_dht.tokens import ROTATION, TokenMint
@@ -145,13 +151,6 @@ def test_nobody_tells_of_addresses_nearer_than_its_own() -> None:
     assert unpack_contact(inside, Scope.PRIVATE) is not None
 
 
-def test_networks_that_count_as_one() -> None:
-    assert network_group(pack_ip("203.0.113.7")) == network_group(pack_ip("203.0.113.9"))
-    assert network_group(pack_ip("2001:db8::7")) == network_group(pack_ip("2001:db8::9"))
-    assert network_group(pack_ip("127.0.0.1")) is None
-    assert network_group(pack_ip("127.0.0.1"), diversify_local=True) is not None
-
-
 @given(st.binary(max_size=40))
 def test_addresses_are_refused_with_one_exception(raw: bytes) -> None:
     try:
@@ -179,6 +178,23 @@ def test_one_source_cannot_use_up_the_budget_of_all() -> None:
     assert sum(limiter.allow("greedy", 0.0) for _ in range(5000)) == PER_SOURCE_BURST
     assert limiter.allow("modest", 0.0)
     assert limiter.allow("greedy", 1.0)
+
+
+def test_somebody_with_a_whole_provider_does_not_use_up_the_budget_of_all() -> None:
+    limiter = RateLimiter(0.0)
+    answered = sum(limiter.allow(f"site {number}", 0.0, "provider") for number in range(20_000))
+    assert answered == PER_PROVIDER_BURST
+    assert len(limiter._sources) == PER_PROVIDER_BURST + 1
+    assert limiter.allow("elsewhere", 0.0, "another provider")
+    assert (
+        sum(limiter.allow(f"site {number}", 1.0, "provider") for number in range(20_000)) == PER_PROVIDER_RATE
+    )
+
+
+def test_a_greedy_site_leaves_its_providers_others_what_is_theirs() -> None:
+    limiter = RateLimiter(0.0)
+    assert sum(limiter.allow("greedy", 0.0, "provider") for _ in range(5000)) == PER_SOURCE_BURST
+    assert limiter.allow("modest", 0.0, "provider")
 
 
 def test_all_sources_together_are_limited_and_bounded() -> None:

@@ -26,9 +26,10 @@ from p2psync_dht import (
     verify_signature,
 )
 from p2psync_dht.codec import CodecError, pack, unpack_canonical
-from p2psync_dht.holder_record import MAX_HOLDER_LIFETIME, MAX_HOLDER_SIZE
+from p2psync_dht.holder_record import MAX_HOLDER_LIFETIME, MAX_HOLDER_SIZE, addresses_in
 from p2psync_dht.keys import DOMAIN_HEAD, DOMAIN_HOLDER
 from p2psync_dht.records import MAX_CLOCK_SKEW, MAX_HEAD_SIZE
+from p2psync_dht.scope import pack_ip
 
 VECTORS = Path(__file__).parent / "vectors" / "records.json"
 NOW = 1_800_000_000
@@ -381,3 +382,22 @@ def test_canonical_values_survive(value: Any) -> None:
 def test_other_spellings_are_refused(raw: bytes) -> None:
     with pytest.raises(CodecError):
         unpack_canonical(raw, limit=1000)
+
+
+def test_the_addresses_of_a_record_are_found_without_reading_it() -> None:
+    places = (
+        [Endpoint("192.0.2.7", 8730)],
+        [Endpoint("2001:db8::7", 443), Endpoint(url="https://mirror.example/" + "x" * 50)],
+        [Endpoint(url="http://a.b/"), Endpoint("192.0.2.7", 1), Endpoint("::1", 1)],
+        [Endpoint(url="http://a.b/")],
+    )
+    for endpoints in places:
+        raw = HolderRecord.sign(
+            KEY,
+            bytes(20),
+            endpoints=endpoints,
+            issued=NOW,
+            expires=NOW + 3600,
+            role=HolderRole.MIRROR,
+        ).raw
+        assert list(addresses_in(raw)) == [pack_ip(each.ip) for each in endpoints if each.ip]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 
 from p2psync_dht import Endpoint, Head, HolderRecord, HolderRole, Identity, RecordError, holders_key
+from p2psync_dht.places import HOLDERS_PER_NETWORK
 from p2psync_dht.storage import HEAD_KEEP, RecordStore, source_of
 from p2psync_dht.wire import Status
 
@@ -244,11 +246,112 @@ def test_one_network_cannot_crowd_out_the_holders_of_a_key() -> None:
     honest = [holder(number) for number in range(5)]
     for number, record in enumerate(honest):
         kept.put(record.raw, source=number)
-    for number in range(100, 200):
-        assert kept.put(holder(number).raw, source=999) == Status.STORED
+    statuses = [kept.put(holder(number).raw, source=999) for number in range(100, 200)]
     left = kept[KEY]
     assert len(left) == 10
     assert all(record.raw in left for record in honest)
+    assert statuses == [Status.STORED] * 5 + [Status.FULL] * 95
+    assert kept.put(holder(300).raw, source=300) == Status.STORED
+
+
+def put_from(kept: RecordStore, number: int, ip: str, **fields: Any) -> Status:
+    """What becomes of the record of a node at an address."""
+    return kept.put(holder(number, ip=ip, **fields).raw, source=source_of(ip), sender_ip=ip)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "stored"),
+    [
+        ("8.8.8.8", HOLDERS_PER_NETWORK.client),
+        ("8.8.8.{n}", HOLDERS_PER_NETWORK.site),
+        ("8.8.{n}.8", HOLDERS_PER_NETWORK.provider),
+        ("2a01:4f8:1:1::{n:x}", HOLDERS_PER_NETWORK.client),
+        ("2a01:4f8:1:{n:x}::1", HOLDERS_PER_NETWORK.site),
+        ("2a01:4f8:{n:x}::1", HOLDERS_PER_NETWORK.provider),
+        ("10.0.0.{n}", 100),
+        ("{n}.8.8.8", 100),
+    ],
+)
+def test_a_hundred_fakes_of_one_network_take_no_more_than_its_share_of_a_key(
+    pattern: str, stored: int
+) -> None:
+    kept = store()
+    honest = [f"9.9.{n}.9" for n in range(3)]
+    assert all(put_from(kept, 500 + n, ip) == Status.STORED for n, ip in enumerate(honest))
+    fakes = [put_from(kept, n, pattern.format(n=n)) for n in range(11, 111)]
+    assert fakes == [Status.STORED] * stored + [Status.FULL] * (100 - stored)
+    assert kept.holders(KEY, 9)[0] == stored + 3
+
+
+def test_who_has_a_whole_provider_displaces_nobody_of_another_and_no_older_neighbour() -> None:
+    kept = store(max_holders_per_key=64)
+    honest = ["2a01:4f8:ffff::1", *(f"2a{n}:db8::1" for n in range(10, 60))]
+    for number, ip in enumerate(honest):
+        put_from(kept, 2000 + number, ip)
+    for number in range(500):
+        put_from(kept, number, f"2a01:4f8:{number:x}::1")
+    left = set(kept[KEY])
+    assert all(holder(2000 + number, ip=ip).raw in left for number, ip in enumerate(honest))
+
+
+def test_a_newcomer_gets_a_place_from_who_has_most_in_its_network() -> None:
+    """Where an attacker was first: from four of its sites, all that one provider may have."""
+    kept = store()
+    fakes = [f"8.8.{site}.{n}" for site in range(4) for n in range(8)]
+    assert all(put_from(kept, n, ip) == Status.STORED for n, ip in enumerate(fakes))
+    for number in range(5):
+        assert put_from(kept, 900 + number, f"8.8.100.{number}") == Status.STORED
+    assert put_from(kept, 990, "8.8.0.99") == Status.FULL
+    assert kept.holders(KEY, 9)[0] == HOLDERS_PER_NETWORK.provider
+    # What a node says anew takes the place of what it said.
+    assert put_from(kept, 900, "8.8.100.0", issued=NOW + 1) == Status.STORED
+    clients = store()
+    assert all(put_from(clients, n, f"8.8.8.{n // 4}") == Status.STORED for n in range(8))
+    assert put_from(clients, 900, "8.8.8.99") == Status.STORED
+
+
+def test_naming_somebody_elses_network_takes_none_of_its_places() -> None:
+    kept = store()
+    fakes = [
+        HolderRecord.sign(
+            Identity.from_seed(number.to_bytes(32, "big")),
+            KEY,
+            endpoints=[Endpoint("9.9.9.9", 80), Endpoint(f"2a01:{number:x}::1", 80)],
+            issued=NOW,
+            expires=NOW + 3600,
+            role=HolderRole.PEER,
+        )
+        for number in range(1, 50)
+    ]
+    for fake in fakes:
+        ip = fake.endpoints[1].ip
+        assert kept.put(fake.raw, source=source_of(ip), sender_ip=ip) == Status.STORED
+    assert put_from(kept, 900, "9.9.9.9") == Status.STORED
+
+
+def test_places_that_run_out_are_free_again() -> None:
+    clock = Clock()
+    kept = store(clock)
+    for number in range(20):
+        put_from(kept, number, f"8.8.8.{number}")
+    clock.now += 3600
+    kept.prune(everything=True)
+    assert all(put_from(kept, 50 + n, f"8.8.8.{n}", issued=NOW + 3600) == Status.STORED for n in range(8))
+
+
+def test_whoever_has_a_48_does_not_displace_everybody_in_a_full_store() -> None:
+    kept = store(max_records=400)
+    for number in range(90):
+        key = holders_key(bytes([number]))
+        assert put_from(kept, number, f"{number + 11}.8.8.8", key=key) == Status.STORED
+    for number in range(1000):
+        key = holders_key(number.to_bytes(2, "big"))
+        put_from(kept, 100 + number, f"2a01:4f8:1:{number:x}::1", key=key)
+    for number in range(1000):
+        put_from(kept, 2000 + number, f"2a01:4f8:{number:x}::1", key=holders_key(b"x%d" % number))
+    honest = [key for key, _ in kept if kept.holders(key, 9)[1]]
+    assert all(holders_key(bytes([number])) in honest for number in range(90))
+    assert len(kept) <= 90 + 400 // 4
 
 
 def test_one_network_cannot_crowd_out_everybody_else() -> None:
@@ -264,8 +367,9 @@ def test_one_network_cannot_crowd_out_everybody_else() -> None:
 
 
 def test_sources_are_networks() -> None:
-    assert source_of("203.0.113.1") == source_of("203.0.113.2") != source_of("203.0.114.1")
-    assert source_of("2001:db8::1") == source_of("2001:db8::2")
+    assert source_of("203.0.113.1") == source_of("203.0.114.1") != source_of("203.1.113.1")
+    assert source_of("2001:db8::1") == source_of("2001:db8:ffff::2") != source_of("2001:db9::1")
+    assert source_of("10.0.0.1") != source_of("10.0.0.2")
 
 
 def test_the_interface_of_the_package_holds() -> None:

@@ -30,8 +30,8 @@ def identity(number: int) -> Identity:
 
 
 def host(number: int) -> str:
-    """Every node has a network (/24) of its own."""
-    return f"127.{1 + number // 250}.{1 + number % 250}.1"
+    """Every node has a provider (/16) of its own."""
+    return f"127.{1 + number % 250}.{1 + number // 250}.1"
 
 
 async def start(number: int, **options: Any) -> DhtNode:
