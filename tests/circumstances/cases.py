@@ -139,16 +139,40 @@ def file_size_limit(stage: Stage) -> Iterator[None]:
     yield
 
 
-@circumstance(places=("ext4", "tmpfs", "exfat", "ntfs"), plain=ROOT, quick=False)
-def larger_than_the_disk(stage: Stage) -> Iterator[None]:
-    """A file that is larger than what is free."""
-    others(stage)
+def large(stage: Stage) -> None:
+    """A file of 200 MiB that has no chunk twice."""
     stage.write("mid/large", b"")
     os.truncate(stage.source / "mid" / "large", 200 << 20)
     with (stage.source / "mid" / "large").open("r+b") as file:
         for position in range(0, 200 << 20, 1 << 16):
             file.seek(position)
             file.write(b"%d" % position * 1000 + stage.mark)
+
+
+@circumstance(
+    places=("ext4", "tmpfs", "exfat", "ntfs"),
+    plain=ROOT,
+    quick=False,
+    left=["aa/", "aa/first", "mid/", "zz/", "zz/last", "zzz"],
+)
+def larger_than_the_disk(stage: Stage) -> Iterator[None]:
+    """A file that is larger than what is free: nothing is begun."""
+    others(stage)
+    large(stage)
+    yield
+
+
+@circumstance(
+    places=("ext4", "tmpfs", "exfat", "ntfs"),
+    plain=ROOT,
+    quick=False,
+    left=["./", "aa/", "aa/first", "mid/", "zz/", "zzz"],
+)
+def larger_than_the_disk_all_the_same(stage: Stage) -> Iterator[None]:
+    """A file that is larger than what is free, with --no-check-space: the run ends there, as rsync's."""
+    others(stage)
+    large(stage)
+    stage.checks_space = False
     yield
 
 

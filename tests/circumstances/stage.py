@@ -55,6 +55,8 @@ class Stage:
         self.delete = False
         self.limit = 0
         """Bytes that a file may have at most (setrlimit(2)); 0: as many as the file system allows."""
+        self.checks_space = True
+        """Whether p2psync is to look for room before it begins."""
         self.stack = contextlib.ExitStack()
         """What is to be undone in the end."""
         self.mark = os.fsencode(f" {os.path.basename(folder)}")
@@ -249,6 +251,7 @@ class P2psync:
         state.mkdir(exist_ok=True)
         stage.own(state)
         options = ["-q", "--no-share", *(["--delete"] if stage.delete else [])]
+        options += [] if stage.checks_space else ["--no-check-space"]
         where = [url.split("?")[0], stage.dest, "--source", self._address, "--state", state]
         return self._command("fetch", *where, *options, plain=stage.plain, limit=stage.limit)
 
