@@ -21,6 +21,7 @@ NO_TABLE = ("seeds.",)
 """Commands without a table: TOML allows no table of the name that a key above has."""
 KEY = "a" * 52
 EXAMPLES = {
+    "static": '"p2psync"',
     "state": '"/var/lib/p2psync"',
     "bootstrap": '["boot1.example.org:8730", "boot2.example.org:8730"]',
     "seeds": '["example.org", "https://example.net/p2psync-seeds"]',

@@ -96,20 +96,26 @@ class Client:
         bootstrap: Sequence[str] | None = None,
         count_first: bool = False,
         accept_shrink: bool = False,
+        static: PathLike | bool | None = None,
         on_event: OnEvent = None,
     ) -> Published:
         """Publish a directory, or a new snapshot of it, and announce it where `bootstrap` leads to a network.
 
         `archive`: the id or URL to publish as; by default the one that the directory had, or a new one.
         `rules`: what is left out, as rsync's --filter has it; by default those of the last time.
-        `count_first`: walk a new tree once more, so that progress has totals. `accept_shrink`: publish also a
-        directory that has lost most of its files, or is another disk than it was.
+        `count_first`: walk a new tree once more, so that progress has totals. `accept_shrink`: publish also
+        a directory that has lost most of its files, or is another disk than it was. `static`: the folder of
+        the static files, a name in the directory or a path; True for the usual one, False for none any
+        more, None for what it was.
         """
         from p2psync.publish.publisher import publish
 
         asked = self._bootstrap if bootstrap is None else tuple(bootstrap)
         which = _archive_id(archive)
         chosen = _filter(rules)
+        folder = static if static is None or isinstance(static, bool) else os.fsencode(static)
+        if isinstance(folder, bytes) and b"/" in folder:
+            folder = os.path.abspath(folder)
         ask = self._asker(asked)
 
         def make(tell: Teller) -> Published:
@@ -122,6 +128,7 @@ class Client:
                 ask=ask,
                 count_first=count_first,
                 accept_shrink=accept_shrink,
+                static=folder,
             )
 
         async with relayed(on_event) as tell:

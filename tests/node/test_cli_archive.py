@@ -64,6 +64,7 @@ def test_publish_says_what_it_did_and_again_reads_only_what_changed(call: Call, 
         "bytes",
         "read_bytes",
         "unread",
+        "static",
         "seconds",
     }
     assert (first["event"], first["seq"], first["bytes"]) == ("published", 1, total_size(tree))
@@ -233,3 +234,11 @@ def test_mirrors_of_an_archive_that_nobody_holds(call: Call, tree: Path) -> None
         "withdrawn": 0,
         "ended": None,
     }
+
+
+def test_static_takes_no_word_behind_it_for_its_value(call: Call, tree: Path) -> None:
+    """As in rsync, a value that may be left out stands behind the sign of equality."""
+    assert call("publish", "--static", tree)[-1]["static"] == str(tree / "p2psync")
+    assert call("publish", "--static=other", tree)[-1]["static"] == str(tree / "other")
+    assert call("publish", tree)[-1]["static"] == str(tree / "other")
+    assert call("publish", "--no-static", tree)[-1]["static"] is None

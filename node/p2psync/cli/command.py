@@ -5,6 +5,7 @@ The examples come from ``manual.entries``, which is imported when help is shown.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import click
@@ -56,8 +57,36 @@ def option_groups(command: click.Command, ctx: click.Context) -> dict[str, list[
     }
 
 
+class Optional(click.Option):
+    """An option whose value may be left out, and otherwise stands behind ``=``, as in rsync: a word that
+    follows it is never its value. ``flag_value``, with ``is_flag=False``, is what it means without one.
+    """
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str]:
+        name = max(self.opts, key=len)
+        return f"{name}[={self.make_metavar(ctx)}]", self.help or ""
+
+
+def _with_values(command: click.Command, args: Sequence[str]) -> Iterator[str]:
+    """The words of a command line, with their values behind the options that may lack them."""
+    lacking = {
+        name: f"{name}={param.flag_value}"
+        for param in command.params
+        if isinstance(param, Optional)
+        for name in param.opts
+    }
+    for place, word in enumerate(args):
+        if word == "--":
+            yield from args[place:]
+            return
+        yield lacking.get(word, word)
+
+
 class Explained(click.Command):
     """A command whose help has headings, and examples from the manual."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, [*_with_values(self, args)])
 
     def get_help_option_names(self, ctx: click.Context) -> list[str]:
         """The same wherever a command is looked at: click keeps what it found first."""
@@ -102,7 +131,7 @@ class Command(Explained):
         names = {option.name for option in self.params} & set(RULE_OPTIONS)
         if not names:
             return super().parse_args(ctx, args)
-        _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        _, _, order = self.make_parser(ctx).parse_args(args=[*_with_values(self, args)])
         rest = super().parse_args(ctx, args)
         given = {name: list(ctx.params.pop(name) or ()) for name in RULE_OPTIONS}
         rules = [(p.name, given[p.name].pop(0)) for p in order if p.name in names and given[p.name]]

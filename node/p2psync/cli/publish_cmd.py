@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from typing import TYPE_CHECKING
 
 import click
 
-from p2psync.cli.command import Command
+from p2psync.cli.command import Command, Optional
 from p2psync.cli.options import Common, Network, common_options, filter_options, network_options
 from p2psync.cli.types import ARCHIVE, DIRECTORY, Consent, url_of
 
@@ -31,6 +32,16 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Publish DIR, this once, though most of its files are gone or it is on another disk than before.",
 )
+@click.option(
+    "--static",
+    cls=Optional,
+    is_flag=False,
+    flag_value="p2psync",
+    metavar="NAME",
+    help="Write what readers need beside the files as files too, into the folder p2psync in DIR, or into "
+    "another one by its name or path: any HTTP or rsync mirror of DIR is then a source. Remembered.",
+)
+@click.option("--no-static", cls=Consent, is_flag=True, help="Remove that folder, and write it no more.")
 @filter_options
 @network_options(sources=False)
 @common_options
@@ -40,6 +51,8 @@ def command(
     directory: str,
     archive: bytes | None,
     accept_shrink: bool,
+    static: str | None,
+    no_static: bool,
     rules: list[tuple[str, str]],
 ) -> int:
     """Publish a directory, or a new snapshot of it, and print its URL.
@@ -55,6 +68,10 @@ def command(
 
     If all files are gone, or more than 100 names and half of them, nothing is published and the exit code is
     25, since a disk that is not mounted looks like that. --accept-shrink says that it is meant.
+
+    With --static, a folder p2psync in DIR has the signed head and the listings as files. Web servers and
+    rsync servers that have a copy of DIR, and no p2psync, then serve it to `p2psync fetch --source URL`. It
+    is no part of the archive, and is kept up to date by publishing again.
 
     A directory that was moved, or is named through a link that leads elsewhere now, stays the same archive.
     """
@@ -75,6 +92,7 @@ def command(
                 bootstrap=network.asking()["bootstrap"],
                 count_first=sys.stderr.isatty() and not out.quiet,  # Nobody else looks at the totals.
                 accept_shrink=accept_shrink,
+                static=False if no_static else static,
                 on_event=tell,
             )
             return done, client.url_of(done.archive)
@@ -91,6 +109,7 @@ def command(
         bytes=done.bytes,
         read_bytes=done.read_bytes,
         unread=done.unread,
+        static=None if done.static is None else os.fsdecode(done.static),
         seconds=round(seconds, 3),
     )
     what = "published" if done.changed else "unchanged:"

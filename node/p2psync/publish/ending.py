@@ -9,6 +9,7 @@ it.
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -20,6 +21,7 @@ from p2psync.format.head import ArchiveHead, sign_head
 from p2psync.format.url import archive_text
 from p2psync.publish.claim import ENDED, Signer, last_place, signer_of
 from p2psync.publish.publisher import Ask, keep
+from p2psync.publish.static import note_head
 from p2psync.state import Note, State, Tree
 from p2psync.state.heads import ENDED_HERE
 from p2psync_dht import HolderRecord
@@ -66,6 +68,9 @@ def unpublish(
         for head in () if ask is None else ask(archive).result():
             keep(state, signer, head)
         done = _end(state, signer, trees, int(moment))
+        for tree in trees:
+            if os.path.isdir(tree.path):
+                note_head(state, tree, done.head)
     if done.changed and not _held_elsewhere(state, archive, moment):
         tell.warn(
             f"nobody else is known here to hold all of {archive_text(archive)}: it may be that nobody can "

@@ -21,7 +21,7 @@ from typing import Final
 
 from p2psync.chunking import cut_object
 from p2psync.errors import UsageError, show_path
-from p2psync.events import SILENT, Teller
+from p2psync.events import SILENT, PathBytes, Teller
 from p2psync.format.head import ArchiveHead, sign_head
 from p2psync.format.ids import Ref
 from p2psync.format.listing import Entry, decode_listing
@@ -31,6 +31,7 @@ from p2psync.format.url import archive_text
 from p2psync.publish.builder import Builder
 from p2psync.publish.claim import ENDED, NAMED, PLACE, RULES, Signer, claim, last_place
 from p2psync.publish.guards import check_loss, check_place
+from p2psync.publish.static import StaticFiles, static_files
 from p2psync.rules.filter import Filter
 from p2psync.state import Note, State, Tree
 from p2psync.tree.place import Place, mounts_below
@@ -54,7 +55,8 @@ class Published:
     """What came of it. `root` is the digest of the root listing in hex; `files` and `bytes` are the
     archive's totals; `read_bytes` counts what was read of files; `changed` tells whether there is a new
     snapshot; `unread` counts what is there and could not be read. `warnings` name the first of these paths.
-    `exit_code` is rsync's: 23 if something could not be read, 24 if something vanished, else 0.
+    `exit_code` is rsync's: 23 if something could not be read, 24 if something vanished, else 0. `static` is
+    the folder of the static files, if there are any.
     """
 
     archive: bytes
@@ -68,6 +70,7 @@ class Published:
     vanished: bool
     unread: int
     exit_code: int
+    static: PathBytes | None = None
 
 
 def publish(
@@ -83,6 +86,7 @@ def publish(
     freshness: int = FRESHNESS,
     count_first: bool = False,
     accept_shrink: bool = False,
+    static: bytes | bool | None = None,
 ) -> Published:
     """Make a snapshot of a directory and sign it.
 
@@ -92,7 +96,8 @@ def publish(
     heads that were seen elsewhere: the new one comes after them, and after those that `ask` finds while the
     tree is read. `freshness` is in s. `accept_shrink`: publish also what looks like a disk that is not
     mounted. `count_first` walks a tree that was never published once more beforehand, so that the totals
-    are known; otherwise those of the last snapshot are told.
+    are known; otherwise those of the last snapshot are told. `static`: the folder of the static files, a name
+    in the directory or a path; True for the usual one, False for none any more, None for what it was.
 
     Raises UsageError (not a directory, no key, or it cannot be told which archive is meant), TrustError
     (the key may not sign what comes next), FileError (the directory or the state cannot be read or written;
@@ -111,14 +116,16 @@ def publish(
         with state.lock("publish-" + archive_text(signer.archive), on=archive_text(signer.archive)):
             for head in known_heads:
                 keep(state, signer, head)
-            return _Run(state, tree, signer, tell, moment, freshness).publish(
-                rules,
-                hidden,
-                ask,
-                count_first=count_first,
-                # Who says that this directory is the archive from now on has seen what is in it.
-                accept_shrink=accept_shrink or (archive is not None and tree.snapshot is None),
-            )
+            with static_files(state, tree, signer.archive, static) as files:
+                run = _Run(state, tree, signer, tell, moment, freshness, files)
+                return run.publish(
+                    rules,
+                    hidden | state.within(path),
+                    ask,
+                    count_first=count_first,
+                    # Who says that this directory is the archive from now on has seen what is in it.
+                    accept_shrink=accept_shrink or (archive is not None and tree.snapshot is None),
+                )
 
 
 def keep(state: State, signer: Signer, head: ArchiveHead) -> None:
@@ -131,7 +138,14 @@ class _Run:
     """One publishing of one tree."""
 
     def __init__(
-        self, state: State, tree: Tree, signer: Signer, tell: Teller, now: float, freshness: int
+        self,
+        state: State,
+        tree: Tree,
+        signer: Signer,
+        tell: Teller,
+        now: float,
+        freshness: int,
+        static: StaticFiles | None,
     ) -> None:
         self._state = state
         self._tree = tree
@@ -139,6 +153,7 @@ class _Run:
         self._tell = tell
         self._now = now
         self._freshness = freshness
+        self._static = static
 
     def publish(
         self,
@@ -193,6 +208,8 @@ class _Run:
             head, changed = self._sign(root, report.unread)
         named = tree.options.get(NAMED, tree.path)
         state.keys.put_note(archive, Note(tree.path, named, head.epoch, head.seq))
+        if self._static is not None:
+            self._static.write(head)
         return Published(
             archive=archive,
             head=head,
@@ -205,6 +222,7 @@ class _Run:
             vanished=report.vanished,
             unread=report.unread,
             exit_code=report.exit_code,
+            static=None if self._static is None else self._static.path,
         )
 
     def _sign(self, root: Entry, unread: int) -> tuple[ArchiveHead, bool]:

@@ -39,6 +39,8 @@ from p2psync.state.trees import Trees
 from p2psync_dht import Identity
 
 NODE_LOCK: Final = "node"
+STATIC: Final = "static"
+"""Among a tree's options: the folder of its static files, a name in it or a path."""
 NODE_ADDRESS: Final = "node.address"
 TIDY_EVERY: Final = 24 * 3600
 """Seconds between two cleanings of a state directory: what is dead takes space and nothing else."""
@@ -104,8 +106,9 @@ class State:
         return self.path / "contacts.msgpack"
 
     def within(self, directory: bytes) -> frozenset[bytes]:
-        """Where this state directory lies below ``directory`` (absolute, real): its path from there, or
-        nothing. It holds private keys: whoever works in a tree leaves it out, and alone.
+        """What of p2psync's own lies below ``directory`` (absolute, real), by its path from there: this
+        state directory, which holds private keys, and static files. Whoever works in a tree leaves them
+        out, and alone.
 
         Raises UsageError: ``directory`` is the state directory, or lies in it.
         """
@@ -117,7 +120,10 @@ class State:
                 "--state"
             )
         above = directory.rstrip(b"/") + b"/"
-        return frozenset({own.removeprefix(above)}) if own.startswith(above) else frozenset()
+        tree = self.trees.get(directory)
+        static = b"" if tree is None else tree.options.get(STATIC, b"")
+        paths = [own, os.path.normpath(os.path.join(directory, static))]
+        return frozenset(path.removeprefix(above) for path in paths if path.startswith(above))
 
     def identity(self) -> Identity:
         """This node's key pair, made on first use; several processes that start at once get the same one."""

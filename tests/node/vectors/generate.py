@@ -19,6 +19,7 @@ from typing import Any, Final
 from tests.node.simulator import MTIME, NOW, Link, Publisher, content, identity
 
 from p2psync.chunking import Chunker, average_for, cut_object
+from p2psync.format import pack
 from p2psync.format.attributes import Attributes, encode_attributes
 from p2psync.format.ids import Ref, chunk_id
 from p2psync.format.listing import Totals, dir_entry, encode_listing, file_entry, symlink_entry
@@ -184,6 +185,33 @@ def urls() -> list[dict[str, Any]]:
     ]
 
 
+def packs() -> list[dict[str, Any]]:
+    """A pack with an object and a recipe, and what lies where in it."""
+    listing = encode_listing([file_entry(b"hello", 0o644, MTIME, Ref(6, chunk_id(b"hello\n")))])
+    ref, recipe = cut_object(content(65_537, 65_537))
+    raw = recipe.encode()
+    single = cut_object(listing)[0]
+    header = pack.encode_header(2, [chunk_id(b"one older pack"), chunk_id(b"another")])
+    rows = pack.encode_row(single.digest, len(listing), recipe=False)
+    rows += pack.encode_row(ref.digest, len(raw), recipe=True)
+    begin = len(header) + len(rows)
+    return [
+        {
+            "pack": (header + rows + listing + raw).hex(),
+            "packs": [chunk_id(name).hex() for name in (b"one older pack", b"another")],
+            "rows": [
+                {"digest": single.digest.hex(), "recipe": False, "offset": begin, "length": len(listing)},
+                {
+                    "digest": ref.digest.hex(),
+                    "recipe": True,
+                    "offset": begin + len(listing),
+                    "length": len(raw),
+                },
+            ],
+        }
+    ]
+
+
 def _object(name: str, raw: bytes) -> dict[str, Any]:
     ref, _ = cut_object(raw)
     return {"name": name, "size": ref.size, "digest": ref.digest.hex(), "bytes": raw.hex()}
@@ -199,6 +227,7 @@ SECTIONS: Final[tuple[Callable[[], list[Any]], ...]] = (
     snapshots,
     heads,
     urls,
+    packs,
 )
 
 

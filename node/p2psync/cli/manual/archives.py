@@ -64,6 +64,10 @@ ENTRIES: Final[dict[tuple[str, ...], Entry]] = {
                 "p2psync publish /srv/archive --bootstrap bootstrap.example.org:8730",
             ),
             example(
+                "Write the head and the listings as files too, for mirrors that run no p2psync:",
+                "p2psync publish --static /srv/archive",
+            ),
+            example(
                 "From cron, every night, with mail only if something is wrong. Cron looks for programs in "
                 "/usr/bin and /bin alone, so the path is written out (`command -v p2psync` prints it):",
                 "15 2 * * *  /opt/p2psync/venv/bin/p2psync publish /srv/archive >/dev/null",
