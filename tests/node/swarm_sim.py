@@ -27,7 +27,7 @@ from p2psync.format.ids import Ref
 from p2psync.format.listing import Kind
 from p2psync.plan.changes import Plan
 from p2psync.plan.compare import Comparison
-from p2psync.sources.finders import discovery, heads, proofs
+from p2psync.sources.finders import discovery, heads, joining, tryouts
 from p2psync.sources.orders import Answer, Order, failure, wrong_checks
 from p2psync.sources.source import NotHere, Span
 from p2psync.sources.swarm import Member, Swarm
@@ -97,7 +97,7 @@ class Clock:
 
 def virtual(monkeypatch: pytest.MonkeyPatch) -> Callable[[Coroutine[Any, Any, T]], T]:
     """Let the fetch engine live in virtual time; what is returned runs a coroutine there."""
-    for module in (download, manifest, discovery, heads, proofs, engine, ledger):
+    for module in (download, manifest, discovery, heads, joining, tryouts, engine, ledger):
         monkeypatch.setattr(module, "time", Clock)
     monkeypatch.setattr(transfer, "ThreadPoolExecutor", Inline)
 
@@ -137,6 +137,10 @@ class SimSource:
     asked: list[bytes] = field(default_factory=list)
     """Digests, in the order in which they were asked for."""
     requests: int = 0
+    questions: list[str] = field(default_factory=list)
+    """What it was asked about, in this order, by the method's name."""
+    mute: tuple[str, ...] = ()
+    """What it never answers."""
     open_requests: int = 0
     closed: bool = False
     key: bytes = bytes(32)
@@ -206,11 +210,11 @@ class SimSource:
         for digest in [ref.digest for ref in refs]:
             self.asked.append(digest)
             made.append(None if self.lacks(digest) else self.publisher.recipes.get(digest))
-        await self._answer(sum(len(raw or b"") for raw in made))
+        await self._answer(sum(len(raw or b"") for raw in made), "recipes")
         return made
 
     async def info(self) -> Info:
-        await self._answer(100)
+        await self._answer(100, "info")
         return Info("0" * 40, self.key, "1", ())
 
     async def put_head(self, archive: bytes, raw: bytes) -> bool:
@@ -219,9 +223,13 @@ class SimSource:
 
     # Its answers.
 
-    async def _answer(self, size: int) -> None:
+    async def _answer(self, size: int, what: str = "") -> None:
         """Wait as long as an answer of ``size`` bytes takes."""
         loop = asyncio.get_running_loop()
+        self.questions.append(what)
+        if what in self.mute:
+            await asyncio.sleep(IDLE_TIMEOUT)
+            raise TransferTimeout(f"{self.name}: silent")
         now = loop.time()
         if self._born is None:
             self._born = now
@@ -259,19 +267,19 @@ class SimSource:
         return bytes(len(data)) if self.lies(digest, offset) else data
 
     async def head(self, archive: bytes) -> bytes | None:
-        await self._answer(300)
+        await self._answer(300, "head")
         return self.newest if self.newest is not None else self.publisher.head.raw
 
     async def metas(self, refs: Sequence[Ref]) -> list[bytes | None]:
         made = [self._bytes(ref.digest, 0, ref.size) for ref in refs]
-        await self._answer(sum(len(raw or b"") for raw in made))
+        await self._answer(sum(len(raw or b"") for raw in made), "metas")
         return made
 
     async def read(self, pieces: Sequence[Span], into: memoryview) -> list[bool]:
         here: list[bool] = []
         self.paths += [piece.path for piece in pieces]
         found: list[bytes | None] = [self._bytes(p.digest, p.offset, p.length) for p in pieces]
-        await self._answer(sum(len(raw or b"") for raw in found))
+        await self._answer(sum(len(raw or b"") for raw in found), "read")
         position = 0
         for piece, raw in zip(pieces, found, strict=True):
             if raw is not None:
@@ -281,17 +289,17 @@ class SimSource:
         return here
 
     async def have(self, digests: Sequence[bytes]) -> list[Have]:
-        await self._answer(len(digests))
+        await self._answer(len(digests), "have")
         if self.held is None:
             raise NotHere(f"{self.name}: does not say")
         return [self.held(digest) for digest in digests]
 
     async def holders(self, archive: bytes) -> list[bytes]:
-        await self._answer(0)
+        await self._answer(0, "holders")
         return []
 
     async def nominate(self, archive: bytes, raw: bytes) -> None:
-        await self._answer(0)
+        await self._answer(0, "nominate")
 
     async def close(self) -> None:
         self.closed = True

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,7 +25,7 @@ from p2psync.sources.finders import discovery
 from p2psync.sources.finders.discovery import DHT_PAUSE, START_GRACE, Discovery
 from p2psync.sources.finders.heads import HEAD_GRACE, HEAD_TIMEOUT, HEADS_ASKED, HOLDERS_GRACE
 from p2psync.sources.http.rate import RateLimiter
-from p2psync.sources.swarm import SOURCES_MAX, Swarm
+from p2psync.sources.swarm import SOURCES_MAX, TRIAL_SECONDS, Swarm
 from p2psync.state import State
 from p2psync_dht import Endpoint, Head, HolderRecord, HolderRole, Identity, holders_key
 
@@ -337,6 +339,149 @@ def test_a_flood_of_holders_fills_no_more_than_there_is_room(world: World) -> No
     world.listing("given", flood)
     world.run(started(world, "given"))
     assert len(world.swarm.members) == SOURCES_MAX
+
+
+class Behaviour(StrEnum):
+    """What a fake holder does."""
+
+    SILENT = "silent"
+    REFUSING = "refusing"
+    DRIPPING = "dripping"
+    LYING = "lying"
+
+
+def fakes(world: World, count: int, *, says_who_it_is: bool) -> list[bytes]:
+    """Records of fakes in 50 networks; of these who says who it is does the rest by its behaviour alone."""
+    raws = []
+    for number in range(count):
+        ip = f"198.{18 + number % 50}.{number % 50}.{number // 50}"
+        raws.append(world.record(f"fake {number}", ip))
+        source = world.source(f"{ip}:8730")
+        match list(Behaviour)[number % 4]:
+            case Behaviour.SILENT:
+                source.mute = (
+                    ("info",) if not says_who_it_is else ("metas", "read", "recipes", "head", "holders")
+                )
+            case Behaviour.REFUSING:
+                source.dead_from = 0.0
+            case Behaviour.DRIPPING:
+                source.rate = 300.0
+            case Behaviour.LYING if says_who_it_is:
+                source.lies = lambda digest, offset: True
+            case Behaviour.LYING:
+                world.keys[source.name] = identity("another").public_key
+    return raws
+
+
+@pytest.mark.parametrize("says_who_it_is", [False, True], ids=["no proof", "proof"])
+@pytest.mark.parametrize("given", [(), ("given",)], ids=["no source", "honest source"])
+def test_a_thousand_fakes_in_fifty_networks_keep_no_fetch_from_the_honest(
+    world: World, says_who_it_is: bool, given: tuple[str, ...]
+) -> None:
+    world.state.heads.put(world.head, "before")
+    honest = {f"203.0.{number}.1:8730" for number in range(3)}
+    raws = [world.record(name, name.removesuffix(":8730")) for name in honest]
+    raws += fakes(world, 1000, says_who_it_is=says_who_it_is)
+    random.Random(1).shuffle(raws)
+    world.network.records = raws
+
+    async def look() -> float:
+        made = world.discovery(*given)
+        await made.newest_head()
+        await made.start()
+        began = Clock.monotonic()
+        looking = asyncio.ensure_future(made.keep_looking())
+        while not honest <= {member.name for member in world.swarm.alive()}:
+            for member in world.swarm.alive():
+                world.swarm.asked(member)  # Somebody wants something of all of them, and gets nothing.
+            await asyncio.sleep(0.05)
+        looking.cancel()
+        taken = Clock.monotonic() - began
+        await made.close()
+        return taken
+
+    assert world.run(look()) < 5
+    assert len(world.swarm.alive()) <= SOURCES_MAX
+
+
+def test_a_victim_that_strangers_name_a_thousand_times_is_asked_who_it_is_and_nothing_else(
+    world: World,
+) -> None:
+    victim = world.source("203.0.113.9:8730")
+    victim.key = identity("nobody's").public_key
+    world.keys[victim.name] = victim.key
+    world.listing("given", [world.record(f"liar {number}", "203.0.113.9") for number in range(500)])
+    world.network.records = [world.record(f"liar {number}", "203.0.113.9") for number in range(500, 1000)]
+    world.run(started(world, "given"))
+    assert victim.questions == ["info"]
+    assert [m.name for m in world.swarm.members] == ["given"]
+
+
+@pytest.mark.parametrize("victim", ["127.0.0.1", "10.0.0.1", "169.254.169.254", "255.255.255.255", "fe80::1"])
+def test_a_far_source_names_nobody_inside(world: World, victim: str) -> None:
+    near = world.record("near", victim)
+    world.listing("203.0.113.1:8730", [near, world.record("good", "203.0.113.2")])
+    world.run(started(world, "203.0.113.1:8730"))
+    assert [m.name for m in world.swarm.members] == ["203.0.113.1:8730", "203.0.113.2:8730"]
+    assert not {f"{victim}:8730", f"[{victim}]:8730"} & world.sources.keys()
+    assert near not in world.state.holders.for_archive(world.publisher.archive, NOW)
+
+
+def test_names_that_strangers_give_are_not_looked_up(world: World) -> None:
+    signer = identity("liar")
+    record = HolderRecord.sign(
+        signer,
+        holders_key(world.publisher.archive),
+        endpoints=[Endpoint(url="http://metadata.internal/"), Endpoint("203.0.113.1", 8730)],
+        issued=NOW - 100,
+        expires=NOW + 3600,
+        role=HolderRole.MIRROR,
+        payload=Coverage(True, 0, 1).encode(),
+    )
+    world.keys["203.0.113.1:8730"] = signer.public_key
+    world.listing("given", [record.raw])
+    world.run(started(world, "given"))
+    assert set(world.sources) == {"given", "203.0.113.1:8730"}
+
+
+def test_who_gives_another_snapshot_than_the_head_names_takes_no_place(world: World) -> None:
+    world.listing("given", [world.record("liar", "203.0.113.1"), world.record("good", "203.0.113.2")])
+    world.source("203.0.113.1:8730").lies = lambda digest, offset: True
+
+    async def look() -> None:
+        made = world.discovery("given")
+        await made.newest_head()
+        await made.start()
+        await asyncio.sleep(10)
+        await made.close()
+
+    world.run(look())
+    assert [m.name for m in world.swarm.members] == ["given", "203.0.113.2:8730"]
+
+
+def test_who_waits_takes_the_place_of_who_gave_nothing_and_that_of_nobody_else(world: World) -> None:
+    flood = [world.record(f"idle {n}", f"198.51.{n}.1") for n in range(SOURCES_MAX - 1)]
+    given = world.listing("given", flood)
+
+    async def look() -> None:
+        made = world.discovery("given")
+        await made.start()
+        await made.look_around()
+        assert not world.swarm.has_room()
+        good, *idle = [member for member in world.swarm.members if not member.given]
+        for member in (good, *idle):
+            world.swarm.asked(member)
+        world.swarm.succeeded(good, 1000, 0.1)
+        given.known = [world.record("late", "203.0.113.1")]
+        await asyncio.sleep(2 * TRIAL_SECONDS)
+        await made.look_around()
+        await asyncio.sleep(2 * TRIAL_SECONDS)
+        alive = {member.name for member in world.swarm.alive()}
+        assert {"given", good.name, "203.0.113.1:8730"} <= alive
+        assert sum(member.benched for member in idle) == 1
+        await made.close()
+
+    world.run(look())
 
 
 def test_the_newest_of_the_heads_counts_not_the_first(world: World) -> None:

@@ -39,6 +39,12 @@ REQUEST_FIRST: Final = 256 << 10
 """Bytes asked of a source before its rate is known."""
 REQUEST_SECONDS: Final = 0.5
 """A request is sized to take about this long: long enough to hide the delay, short enough to react."""
+TRIAL_SECONDS: Final = 2.0
+"""How long a source on which nobody's word but a stranger's is, and that has given nothing, keeps its place
+after it was first asked, where others wait for one.
+"""
+LATE_MAX: Final = 8
+"""Beyond which it does not matter any more how often somebody was late."""
 RATE_WEIGHT: Final = 0.3
 """Weight of the newest measurement in a source's rate."""
 
@@ -54,6 +60,7 @@ class Member:
         given: bool = False,
     ) -> None:
         self.source = source
+        self._received_before = 0
         self.whole = whole
         """It claims to have a snapshot in full."""
         self.claims = claims
@@ -82,6 +89,14 @@ class Member:
         """Object and chunk of the wrong bytes that it sent; few, since they ban it."""
         self.stale = False
         """A path of this web server holds another version."""
+        self.delivered = 0
+        """Verified bytes that it sent."""
+        self.owes_since: float | None = None
+        """When it was first asked for something since it last gave anything."""
+        self.late = 0
+        """How often in a row somebody else was asked for what it owed, since it took too long."""
+        self.benched = False
+        """It gave up its place to one that waited, and is not asked."""
 
     @property
     def name(self) -> str:
@@ -103,7 +118,13 @@ class Member:
     @property
     def received(self) -> int:
         """Every byte read from its sockets so far."""
-        return self.source.received
+        return self._received_before + self.source.received
+
+    def renew(self, source: Source) -> Source:
+        """Go on with another source of the same name, which nobody has asked yet; returns the one before."""
+        self._received_before += self.source.received
+        before, self.source = self.source, source
+        return before
 
     @property
     def request_size(self) -> int:
@@ -111,6 +132,10 @@ class Member:
         if not self.rate:
             return REQUEST_FIRST
         return int(min(max(self.rate * REQUEST_SECONDS, REQUEST_MIN), REQUEST_MAX))
+
+
+def _usable(member: Member) -> bool:
+    return not (member.banned or member.dead or member.benched)
 
 
 def _untold(_name: str, _state: str) -> None:
@@ -138,6 +163,8 @@ class Swarm:
         self._chance = chance or random.Random()  # noqa: S311 - spreads load, guards nothing
         self.wanted = (0, 0)
         """(epoch, sequence number) of the snapshot that is fetched."""
+        self.expecting: Callable[[], bool] = lambda: False
+        """Whether others may join soon: somebody is being tried, or waits for a place."""
         self.version = 0
         """Grows with every source that joins, so that those who wait for one can tell."""
 
@@ -152,7 +179,28 @@ class Swarm:
         )
 
     def has_room(self) -> bool:
-        return sum(not (m.banned or m.dead) for m in self._members.values()) < SOURCES_MAX
+        return sum(map(_usable, self._members.values())) < SOURCES_MAX
+
+    def bench(self) -> Member | None:
+        """Take its place from a source that was not given by the user, was asked a while ago, and has given
+        nothing yet; None if there is none. Whoever calls this closes its connections.
+        """
+        until = self._clock() - TRIAL_SECONDS
+        for member in self._members.values():
+            owes = member.owes_since is not None and member.owes_since <= until
+            if owes and _usable(member) and not (member.given or member.delivered):
+                member.benched = True
+                self._tell_state(member.name, "gone")
+                return member
+        return None
+
+    def recall(self) -> None:
+        """Let those who gave up their places have what is free again."""
+        for member in self._members.values():
+            if member.benched and self.has_room():
+                member.benched, member.owes_since = False, None
+                self.version += 1
+                self._tell_state(member.name, "")
 
     def add(self, member: Member) -> None:
         self._members[member.name] = member
@@ -162,9 +210,9 @@ class Swarm:
         """Sources that may be asked now or later: the fastest first, equals in random order, and last those
         that were never heard of yet.
         """
-        usable = [m for m in self._members.values() if not (m.banned or m.dead)]
+        usable = [member for member in self._members.values() if _usable(member)]
         self._chance.shuffle(usable)
-        return sorted(usable, key=lambda m: (m.failures, not m.answered, -m.rate))
+        return sorted(usable, key=lambda m: (m.failures + m.late, not m.answered, -m.rate))
 
     def ready(self) -> list[Member]:
         """Those of ``alive`` that are not waiting out a failure."""
@@ -195,9 +243,21 @@ class Swarm:
 
     # What came of a request.
 
+    def asked(self, member: Member) -> None:
+        """Something was asked of it."""
+        if member.owes_since is None:
+            member.owes_since = self._clock()
+
+    def was_late(self, member: Member) -> None:
+        """Somebody else was asked for what it owes: it comes behind those who are not late."""
+        member.late = min(member.late + 1, LATE_MAX)
+
     def succeeded(self, member: Member, size: int, seconds: float) -> None:
         """``size`` verified bytes came in ``seconds``."""
         member.answered = True
+        if size:
+            member.delivered += size
+            member.owes_since = None
         if member.failures:
             member.failures = 0
             self._tell_state(member.name, "")

@@ -16,12 +16,11 @@ from typing import Any, Final
 from p2psync.errors import NetworkError, P2psyncError
 from p2psync.format.head import ArchiveHead
 from p2psync.network.protocols import Network
-from p2psync.sources.finders.departures import Departures
+from p2psync.network.told import teller_at
 from p2psync.sources.finders.heads import HEADS_ASKED, HeadQuestions
 from p2psync.sources.finders.in_dht import InDht
+from p2psync.sources.finders.joining import Joining
 from p2psync.sources.finders.nothing import heard, no_head
-from p2psync.sources.finders.proofs import Proofs
-from p2psync.sources.finders.records import Found, by_chance, read_records
 from p2psync.sources.finders.remembered import Remembered
 from p2psync.sources.finders.search import Search
 from p2psync.sources.interfaces import Source
@@ -50,8 +49,10 @@ PAUSE_MAX: Final = 20.0
 """Seconds between searches in the end: a dozen in the first minute."""
 DHT_PAUSE: Final = 20.0
 """Seconds between questions to the DHT: mirrors are listed there, which come and go slowly."""
-RECORDS_MAX: Final = 4096
-"""Records that are known to have been kept already, or to be wrong; strangers could make any number."""
+TOLD_MAX: Final = 64
+"""Records that are looked at of those that a source knows that nobody vouched for: it could make 200 new
+ones for each question, and checking a signature takes 0.1 ms.
+"""
 
 
 class Discovery:
@@ -73,17 +74,15 @@ class Discovery:
         self._heads = HeadQuestions(search.archive, self._dht, swarm, warn)
         self._swarm = swarm
         self._warn = warn
-        self._own_key = state.identity().public_key
-        self._proofs = Proofs(self._source)
+        own_key = state.identity().public_key
+        self._joining = Joining(
+            self._archive, own_key, self._remembered, swarm, self._source, self._heads.met
+        )
+        self._tellers: dict[str, str] = {}
+        """IP addresses of sources, by name."""
         self._started = False
         self._searching: asyncio.Future[None] | None = None
         self._meeting: asyncio.Future[None] | None = None
-        self._joined = asyncio.Event()
-        self._kept: set[bytes] = set()
-        self._false: set[bytes] = set()
-        self._issued: dict[bytes, int] = {}
-        """Node keys of sources, and when the newest record was issued that was seen of each."""
-        self._departures = Departures(swarm)
         self._told_silent = False
         self._chance = random.Random()  # noqa: S311 - whom strangers cannot foresee, not what is secret
         for name in dict.fromkeys(search.given):
@@ -129,6 +128,7 @@ class Discovery:
             )
         if judgement.head is not remembered:
             await self._remembered.keep_head(judgement.head)
+        self._joining.snapshot = judgement.head.snapshot
         return judgement.head
 
     async def _meet_some(self) -> None:
@@ -136,12 +136,14 @@ class Discovery:
         and where none of them answers soon, of those in the DHT.
         """
         known = await self._remembered.holders(time.time())
-        meeting = asyncio.ensure_future(self._take(known, verified=True, some=HEADS_ASKED))
+        meeting = asyncio.ensure_future(self._joining.take(known, None, verified=True, some=HEADS_ASKED))
         try:
             async with asyncio.timeout(HOLDERS_TIMEOUT):
                 await asyncio.wait([meeting], timeout=KNOWN_PATIENCE)
                 if self._dht.reachable and not any(member.node_key for member in self._swarm.members):
-                    await self._take(await self._dht.holders(), verified=False, some=HEADS_ASKED)
+                    await self._joining.take(
+                        await self._dht.holders(), None, verified=False, some=HEADS_ASKED
+                    )
                 await meeting
         except TimeoutError:
             return
@@ -161,6 +163,7 @@ class Discovery:
         if head is None or head.order <= than.order:
             return False
         await self._remembered.keep_head(head)
+        self._joining.snapshot = head.snapshot
         return head.snapshot != than.snapshot
 
     # Sources.
@@ -176,7 +179,7 @@ class Discovery:
         self._searching = asyncio.ensure_future(self.look_around())
         if any(member.given and member.answered for member in self._swarm.ready()):
             return
-        joined = asyncio.ensure_future(self._joined.wait())
+        joined = asyncio.ensure_future(self._joining.joined.wait())
         try:
             await asyncio.wait(
                 [self._searching, joined], timeout=HOLDERS_TIMEOUT, return_when=asyncio.FIRST_COMPLETED
@@ -192,7 +195,7 @@ class Discovery:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._dht.close()
-        await self._proofs.close()
+        await self._joining.close()
         await asyncio.gather(*(member.source.close() for member in self._swarm.members))
 
     async def keep_looking(self) -> None:
@@ -206,6 +209,7 @@ class Discovery:
             pause = min(pause * PAUSE_GROWTH, PAUSE_MAX)
             if self._started:
                 await self._search_for(self._questions())
+                self._joining.recall()
 
     async def _keep_asking_the_dht(self) -> None:
         while True:
@@ -219,10 +223,11 @@ class Discovery:
         if self._dht.reachable:
             questions.append(self._holders_in_dht())
         await self._search_for(questions)
-        failures = self._proofs.failures
-        if failures and not self._swarm.members and not self._told_silent:
+        silent = self._joining.silent
+        if silent and not self._swarm.members and not self._told_silent:
             self._told_silent = True
-            self._warn(f"none of the {len(failures)} known holders answers (last: {failures[-1]})")
+            last = list(silent.values())[-1]
+            self._warn(f"none of the {len(silent)} known holders answers (last: {last})")
 
     def _questions(self) -> list[Coroutine[Any, Any, None]]:
         """To each source: whom else it knows."""
@@ -234,10 +239,10 @@ class Discovery:
                 await asyncio.gather(*questions)
 
     async def _holders_remembered(self) -> None:
-        await self._take(await self._remembered.holders(time.time()), verified=True)
+        await self._joining.take(await self._remembered.holders(time.time()), None, verified=True)
 
     async def _holders_in_dht(self) -> None:
-        await self._take(await self._dht.holders(), verified=False)
+        await self._joining.take(await self._dht.holders(), None, verified=False)
 
     async def _holders_from(self, member: Member) -> None:
         assert member.tracker is not None  # noqa: S101 - only such are asked
@@ -248,79 +253,12 @@ class Discovery:
         except P2psyncError as error:
             self._warn(str(error))
         else:
-            await self._take(raws, verified=False)
-
-    async def _take(self, raws: Iterable[bytes], *, verified: bool, some: int | None = None) -> None:
-        """Add the holders in these records, which may be anybody's and anything; or ``some`` of them."""
-        likely = [raw for raw in raws if raw not in self._false]
-        found = read_records(likely, self._archive, self._own_key, time.time(), verified=verified)
-        if not verified:
-            await self._keep([each for each in found if each.record.raw not in self._kept])
-        present = self._departures.present(found)
-        chosen = present if some is None else by_chance(present, some, self._chance)
-        await asyncio.gather(*(self._join(each) for each in chosen))
+            if member.name not in self._tellers:
+                self._tellers[member.name] = await teller_at(member.name)
+            if not member.given and len(raws) > TOLD_MAX:
+                raws = self._chance.sample(raws, TOLD_MAX)
+            await self._joining.take(raws, self._tellers[member.name], verified=False)
 
     def answers(self, record: HolderRecord) -> bool | None:
         """Whether the holder of a record answered when it was looked for; None where it was not asked."""
-        if record.node_key == self._own_key:
-            return self._remembered.node_runs()
-        if any(member.node_key == record.node_key for member in self._swarm.members):
-            return True
-        names = [str(endpoint) for endpoint in record.endpoints if endpoint.ip]
-        return False if any(self._proofs.is_silent(name) for name in names) else None
-
-    async def _keep(self, found: list[Found]) -> None:
-        if found:
-            await self._remembered.keep(found)
-            self._kept = self._kept if len(self._kept) < RECORDS_MAX else set()
-            self._kept.update(each.record.raw for each in found)
-
-    async def _join(self, found: Found) -> None:
-        """Take a holder in at the first of its addresses that is its own."""
-        key = found.record.node_key
-        for name in found.names:
-            if self._update(found):
-                return
-            there = next((each for each in self._swarm.members if each.name == name), None)
-            if there is None and not self._swarm.has_room():
-                return
-            answers = None if there is None else there.node_key
-            if answers is None:
-                answers = await self._proofs.key_at(name, None if there is None else there.source)
-            if answers is not None and answers != key:
-                await self._refuse(found)
-                return
-            if answers is not None:
-                self._admit(name, found)
-                return
-
-    def _admit(self, name: str, found: Found) -> None:
-        """The holder answers at ``name``; others may have come meanwhile, itself among them."""
-        if self._update(found):
-            return
-        member = next((each for each in self._swarm.members if each.name == name), None)
-        if member is None and self._swarm.has_room():
-            member = Member(self._proofs.take(name), whole=False)
-            self._swarm.add(member)
-            self._joined.set()
-            self._heads.met(member)
-        if member is not None and member.node_key is None:
-            member.node_key = found.record.node_key
-            self._update(found)
-
-    def _update(self, found: Found) -> bool:
-        """What the record says, if its node is a source already; False if it is none."""
-        key = found.record.node_key
-        member = next((each for each in self._swarm.members if each.node_key == key), None)
-        if member is None:
-            return False
-        if found.record.issued >= self._issued.get(key, 0):
-            self._issued[key] = found.record.issued
-            member.whole, member.claims = found.whole, found.claims
-        return True
-
-    async def _refuse(self, found: Found) -> None:
-        """Another node answers at its address: the record is out of date, or was never true."""
-        self._false = self._false if len(self._false) < RECORDS_MAX else set()
-        self._false.add(found.record.raw)
-        await self._remembered.drop(found)
+        return self._joining.answers(record)

@@ -1,8 +1,9 @@
 """The connections to one server: opened when needed, a few at most, with requests pipelined on each.
 
 A request goes to the connection that has the fewest under way. One that was dropped before its response
-began, as servers do with idle connections, is sent again on a new one. Every byte that any of the sockets
-received is counted, TLS records and handshakes included.
+began, as servers do with idle connections, is sent again on a new one, unless this server has never
+answered anything: it may be no server of this kind, and not want to be one. Every byte that any of the
+sockets received is counted, TLS records and handshakes included.
 """
 
 from __future__ import annotations
@@ -115,6 +116,7 @@ class Pool:
         self._slots = [_Slot() for _ in range(connections)]
         self._permits = asyncio.Semaphore(connections * depth)
         self._closed = False
+        self._has_answered = False
 
     @property
     def received(self) -> int:
@@ -143,9 +145,11 @@ class Pool:
                 slot.pending += 1
                 try:
                     connection = await self._connected(slot)
-                    return await connection.request(head, body, sink, bodiless=method == "HEAD")
+                    answer = await connection.request(head, body, sink, bodiless=method == "HEAD")
+                    self._has_answered = True
+                    return answer
                 except Dropped as error:
-                    if attempt == ATTEMPTS_MAX or self._closed:
+                    if attempt == ATTEMPTS_MAX or self._closed or not self._has_answered:
                         raise NetworkError(str(error)) from None
                 finally:
                     slot.pending -= 1
