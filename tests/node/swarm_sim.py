@@ -33,7 +33,7 @@ from p2psync.sources.source import NotHere, Span
 from p2psync.sources.swarm import Member, Swarm
 from p2psync.sources.wire import Have, Info
 from p2psync.state import State
-from p2psync.supply import download, ledger, manifest
+from p2psync.supply import download, ledger
 from p2psync.supply.control import Control
 from p2psync.supply.download import STALL_SECONDS
 from p2psync.supply.manifest import Manifest
@@ -44,6 +44,8 @@ from p2psync.tree.beneath import Beneath
 T = TypeVar("T")
 IDLE_TIMEOUT = 15.0
 """Seconds of silence after which a request on a simulated link is given up, as the real sources do."""
+STEP = 0.25
+"""Seconds between the moments when more of a long answer has come."""
 PROTOCOL_BYTES = 200
 """Bytes around an answer."""
 
@@ -97,7 +99,7 @@ class Clock:
 
 def virtual(monkeypatch: pytest.MonkeyPatch) -> Callable[[Coroutine[Any, Any, T]], T]:
     """Let the fetch engine live in virtual time; what is returned runs a coroutine there."""
-    for module in (download, manifest, discovery, heads, joining, tryouts, engine, ledger):
+    for module in (download, discovery, heads, joining, tryouts, engine, ledger):
         monkeypatch.setattr(module, "time", Clock)
     monkeypatch.setattr(transfer, "ThreadPoolExecutor", Inline)
 
@@ -250,10 +252,19 @@ class SimSource:
             raise NetworkError(f"{self.name}: connection reset")
         self.open_requests += 1
         try:
-            await asyncio.sleep(until - now)
+            await self._arrive(size + PROTOCOL_BYTES, until)
         finally:
             self.open_requests -= 1
-        self.received += size + PROTOCOL_BYTES
+
+    async def _arrive(self, size: int, until: float) -> None:
+        """Let so many bytes come, the last one at ``until``."""
+        loop = asyncio.get_running_loop()
+        left = size
+        while left:
+            due = min(round(max(until - loop.time(), 0.0) * self.rate), left)
+            self.received += left - due
+            left = due
+            await asyncio.sleep(min(until - loop.time(), max(until - loop.time() - size / self.rate, STEP)))
 
     def _bytes(self, digest: bytes, offset: int, length: int) -> bytes | None:
         self.asked.append(digest)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from blake3 import blake3
@@ -231,3 +232,85 @@ def test_what_is_stored_was_verified(arena: Arena, run: Run) -> None:
     assert run(arena.manifest.load([ref])) == [ref]
     assert not arena.state.meta.has(ref.digest)
     assert decode_listing(arena.publisher.objects[ref.digest])
+
+
+def taken(arena: Arena, run: Run, refs: Sequence[Ref]) -> float:
+    """Seconds until all of these are here."""
+
+    async def load() -> float:
+        began = Clock.monotonic()
+        assert await arena.manifest.load(refs) == []
+        return Clock.monotonic() - began
+
+    return cast(float, run(load()))
+
+
+def some_listings(arena: Arena) -> list[Ref]:
+    """Small objects, and one of several chunks."""
+    return [*(listing(arena, n)[0] for n in range(1, 40)), listing(arena, 5000)[0]]
+
+
+def test_a_holder_that_drips_holds_metadata_up_for_seconds_and_not_for_hours(arena: Arena, run: Run) -> None:
+    refs = some_listings(arena)
+    arena.join(SimSource("dripping", arena.publisher, rate=300.0), given=True)
+    # Once it was quick.
+    arena.swarm.succeeded(arena.member("dripping"), 1000, 0.001)
+    arena.join(SimSource("good", arena.publisher))
+    assert taken(arena, run, refs) < 6
+
+
+@pytest.mark.parametrize("count", [8, 23])
+def test_a_swarm_of_silent_holders_holds_metadata_up_for_seconds(arena: Arena, run: Run, count: int) -> None:
+    refs = some_listings(arena)
+    for number in range(count):
+        arena.join(SimSource(f"silent {number}", arena.publisher, silent_from=0.0))
+    arena.join(SimSource("good", arena.publisher))
+    assert taken(arena, run, refs) < 15
+
+
+def test_who_was_late_with_metadata_is_asked_last_from_then_on(arena: Arena, run: Run) -> None:
+    arena.join(SimSource("silent", arena.publisher, silent_from=0.0))
+    arena.swarm.succeeded(arena.member("silent"), 1000, 0.001)
+    arena.join(SimSource("good", arena.publisher))
+
+    async def load() -> None:
+        await arena.manifest.load([listing(arena, 3)[0]])
+        assert [member.name for member in arena.swarm.alive()] == ["good", "silent"]
+        began = Clock.monotonic()
+        await arena.manifest.load([listing(arena, 4)[0]])
+        assert Clock.monotonic() - began < 0.2
+
+    run(load())
+
+
+def test_on_a_line_that_is_slow_for_all_nothing_is_asked_twice(arena: Arena, run: Run) -> None:
+    for name in ("one", "other"):
+        source = arena.join(SimSource(name, arena.publisher, rate=20_000.0))
+        arena.swarm.succeeded(source, 20_000, 1.0)
+    refs = some_listings(arena)
+    assert taken(arena, run, refs) > 2
+    asked = [
+        digest for name in ("one", "other") for digest in cast(SimSource, arena.member(name).source).asked
+    ]
+    large, recipe = listing(arena, 5000)
+    assert asked.count(large.digest) == 1 + len(recipe)  # Its recipe, and each of its chunks.
+    assert len(asked) == len(refs) + len(recipe)
+
+
+def test_who_is_being_tried_is_waited_for(arena: Arena, run: Run) -> None:
+    ref, _ = listing(arena, 3)
+    arena.swarm.expecting = lambda: not arena.swarm.members
+
+    async def load() -> list[Ref]:
+        loading = asyncio.ensure_future(arena.manifest.load([ref]))
+        await asyncio.sleep(5)
+        arena.join(SimSource("late", arena.publisher))
+        return await loading
+
+    assert run(load()) == []
+
+
+def test_who_is_being_tried_for_ever_is_not(arena: Arena, run: Run) -> None:
+    ref, _ = listing(arena, 3)
+    arena.swarm.expecting = lambda: True
+    assert run(arena.manifest.load([ref])) == [ref]

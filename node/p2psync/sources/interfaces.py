@@ -20,6 +20,10 @@ from p2psync.sources.wire import Have, Info
 class Metadata(Protocol):
     """Heads, directory objects, recipes, and word of what is there."""
 
+    @property
+    def received(self) -> int:
+        """Every byte read from its sockets so far, for these questions."""
+
     async def head(self, archive: bytes) -> bytes | None:
         """The newest signed head that it knows; None if it knows none."""
 

@@ -8,25 +8,22 @@ for.
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Final
 
 from p2psync.chunking import cut_object
-from p2psync.errors import FormatError, NetworkError, PartialError
+from p2psync.errors import FormatError, PartialError
 from p2psync.format.ids import Ref, chunk_id, object_id
 from p2psync.format.limits import LISTING_BYTES_MAX
 from p2psync.format.listing import Entry, decode_listing, read_listing, without_special_bits
 from p2psync.format.recipe import Recipe, recipe_bytes_max
 from p2psync.format.snapshot import Snapshot
-from p2psync.sources.interfaces import Metadata
-from p2psync.sources.source import NotHere, Span
-from p2psync.sources.swarm import Member, Swarm
+from p2psync.sources.swarm import Swarm
 from p2psync.state import State
 from p2psync.state.off_loop import off_loop
 from p2psync.state.offers import ANYBODY
+from p2psync.supply.questions import NO_CHUNK, Questions
 
 BATCH_OBJECTS: Final = 512
 BATCH_BYTES: Final = 4 << 20
@@ -37,10 +34,8 @@ RECIPES_AT_ONCE: Final = 256
 """Recipes asked for together: what a node takes in one request."""
 RECIPES_BYTES: Final = 64 << 20
 """Bytes that recipes that are asked for together may have at the most: usual ones have a fraction of it."""
-SPANS_BYTES: Final = 1 << 20
-"""Bytes of one large metadata object asked for at once."""
-NO_CHUNK: Final = -1
-"""For ``Swarm.lied``, where what was wrong is no chunk: a recipe, or an answer as a whole."""
+USUAL_RECIPE: Final = 4
+"""How many times as long a recipe may be as one whose chunks have the average length."""
 
 
 class Manifest:
@@ -61,7 +56,7 @@ class Manifest:
         """
         self._state = state
         self._archive = archive
-        self._swarm = swarm
+        self._questions = Questions(swarm)
         self._need_sources = need_sources
         self._special_bits = special_bits
 
@@ -132,11 +127,12 @@ class Manifest:
     async def _load_recipes(self, refs: Sequence[Ref]) -> dict[Ref, Recipe]:
         """Ask for recipes, and keep them."""
         made: dict[Ref, Recipe] = {}
-        async for good in self._ask_for(
+        async for good in self._questions.several(
             refs,
             lambda metadata, asked: metadata.recipes(asked),
             lambda ref, raw: object_id(raw) == ref.digest,
             NO_CHUNK,
+            sum(recipe_bytes_max(ref.size) for ref in refs) // USUAL_RECIPE,
         ):
             # What is wrong with one now is the archive's fault, not the source's.
             made |= await off_loop(partial(self._keep_recipes, good))
@@ -147,87 +143,19 @@ class Manifest:
         self._state.meta.put_recipes([(ref.digest, raw) for ref, raw in good.items()])
         return made
 
-    async def _askable(self, digest: bytes) -> AsyncIterator[Member]:
-        """Sources that may have the object, best first, until all have been asked or are given up."""
-        while True:
-            ready = [m for m in self._swarm.ready() if m.metadata and not self._swarm.lacks(m, digest)]
-            if ready:
-                yield ready[0]
-                continue
-            waiting = [m for m in self._swarm.alive() if m.metadata and not self._swarm.lacks(m, digest)]
-            if not waiting:
-                return
-            await asyncio.sleep(0.1)
-
     async def _load_small(self, refs: Sequence[Ref]) -> list[Ref]:
         """Those that no source has."""
         left = list(refs)
-        async for good in self._ask_for(
+        async for good in self._questions.several(
             refs,
             lambda metadata, asked: metadata.metas(asked),
             lambda ref, raw: len(raw) == ref.size and chunk_id(raw) == ref.digest,
             0,
+            sum(ref.size for ref in refs),
         ):
             await off_loop(partial(self._state.meta.put_many, list(good.items()), archive=self._archive))
             left = [ref for ref in left if ref not in good]
         return left
-
-    async def _ask_for(
-        self,
-        refs: Sequence[Ref],
-        ask: Callable[[Metadata, list[Ref]], Awaitable[list[bytes | None]]],
-        is_right: Callable[[Ref, bytes], bool],
-        number: int,
-    ) -> AsyncIterator[dict[Ref, bytes]]:
-        """Ask for something of several objects in few requests, until all has come or nobody is left who may
-        have it. Yields what came of each request and is right. ``number``: which chunk a source has lied
-        about that sends something else (``Swarm.lied``).
-        """
-        left = list(refs)
-        while left:
-            member = await self._one_for(left)
-            if member is None or member.metadata is None:
-                return
-            asked = [ref for ref in left if not self._swarm.lacks(member, ref.digest)]
-            started = time.monotonic()
-            try:
-                answers = await ask(member.metadata, asked)
-            except NotHere:
-                for ref in asked:
-                    self._swarm.missed(member, ref.digest)
-                continue
-            except FormatError:
-                self._swarm.lied(member, asked[0].digest, NO_CHUNK)
-                continue
-            except NetworkError as error:
-                self._swarm.failed(member, str(error))
-                continue
-            good: dict[Ref, bytes] = {}
-            for ref, raw in zip(asked, answers, strict=True):
-                if raw is None:
-                    self._swarm.missed(member, ref.digest)
-                elif is_right(ref, raw):
-                    good[ref] = raw
-                else:
-                    self._swarm.lied(member, ref.digest, number)
-            self._swarm.succeeded(member, sum(map(len, good.values())), time.monotonic() - started)
-            left = [ref for ref in left if ref not in good]
-            yield good
-
-    async def _one_for(self, refs: Sequence[Ref]) -> Member | None:
-        """The best source that may have any of ``refs``."""
-        while True:
-            able = [
-                member
-                for member in self._swarm.alive()
-                if member.metadata and any(not self._swarm.lacks(member, ref.digest) for ref in refs)
-            ]
-            if not able:
-                return None
-            ready = [member for member in self._swarm.ready() if member in able]
-            if ready:
-                return ready[0]
-            await asyncio.sleep(0.1)
 
     async def _load_large(self, ref: Ref, predecessor: Ref | None) -> bool:
         """Put one object of several chunks together; False if no source has all of the rest."""
@@ -247,11 +175,7 @@ class Manifest:
                 made[recipe.offsets[index] : recipe.offsets[index] + length] = held
             else:
                 lacking.append(index)
-        async for member in self._askable(ref.digest):
-            if not lacking:
-                break
-            lacking = await self._ask_chunks(member, ref, recipe, lacking, memoryview(made))
-        if lacking:
+        if not await self._questions.chunks(ref, recipe, lacking, memoryview(made)):
             return False
         await off_loop(partial(self._state.meta.put, ref, bytes(made), archive=self._archive))
         return True
@@ -265,50 +189,6 @@ class Manifest:
             digest: raw[recipe.offsets[i] : recipe.offsets[i] + length]
             for i, (digest, length) in enumerate(recipe)
         }
-
-    async def _ask_chunks(
-        self, member: Member, ref: Ref, recipe: Recipe, lacking: list[int], made: memoryview
-    ) -> list[int]:
-        """Ask one source for as many of the lacking chunks as one request takes; what is lacking
-        afterwards.
-        """
-        asked: list[int] = []
-        size = 0
-        for index in lacking:
-            asked.append(index)
-            size += recipe.chunk(index)[1]
-            if size >= SPANS_BYTES or len(asked) == BATCH_OBJECTS:
-                break
-        if member.metadata is None:
-            return lacking
-        spans = [Span(ref.digest, recipe.offsets[i], recipe.chunk(i)[1]) for i in asked]
-        buffer = memoryview(bytearray(size))
-        started = time.monotonic()
-        try:
-            there = await member.metadata.read(spans, buffer)
-        except NotHere:
-            self._swarm.missed(member, ref.digest)
-            return lacking
-        except FormatError:
-            self._swarm.lied(member, ref.digest, NO_CHUNK)
-            return lacking
-        except NetworkError as error:
-            self._swarm.failed(member, str(error))
-            return lacking
-        done: set[int] = set()
-        position = 0
-        for index, span, here in zip(asked, spans, there, strict=True):
-            data = buffer[position : position + span.length]
-            position += span.length
-            if not here:
-                self._swarm.missed(member, ref.digest)
-            elif chunk_id(data) != recipe.chunk(index)[0]:
-                self._swarm.lied(member, ref.digest, index)
-            else:
-                made[span.offset : span.offset + span.length] = data
-                done.add(index)
-        self._swarm.succeeded(member, sum(recipe.chunk(i)[1] for i in done), time.monotonic() - started)
-        return [index for index in lacking if index not in done]
 
 
 def _by_recipes(refs: Iterable[Ref]) -> Iterator[list[Ref]]:
