@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from p2psync.format.head import ArchiveHead
     from p2psync.inventory.forget import Forgotten
     from p2psync.inventory.holdings import Holdings
+    from p2psync.negotiate.find import Search
+    from p2psync.negotiate.origin import Origin
     from p2psync.publish.ending import Unpublished
     from p2psync.publish.publisher import Ask, Published
     from p2psync.rules.filter import Filter
@@ -186,6 +189,44 @@ class Client:
             await announce_published(self.state, archive, bootstrap)
         except NetworkError as error:
             tell.warn(f"nobody could be reached to announce it to ({error}); a running node will announce it")
+
+    async def find_archive(
+        self, source: str | Origin, *, dns: str | None = None, on_event: OnEvent = None
+    ) -> Search:
+        """The archive that a place on a server of another kind is: ``rsync://``, ``host::module``,
+        ``https://`` or a host's name. The state directory holds the server to it.
+
+        `dns`: HOST:PORT of the DNS server to ask. Raises OriginChanged: it was another archive before.
+        """
+        from p2psync.negotiate.find import find
+        from p2psync.negotiate.origin import Origin, parse_origin
+
+        origin = source if isinstance(source, Origin) else parse_origin(source)
+        async with relayed(on_event) as tell:
+            tell.phase("looking for the archive", None, None)
+            search = await find(origin, self.state.path, now=time.time(), dns=dns)
+            for warning in search.warnings:
+                tell.warn(warning)
+            return search
+
+    async def rsync(
+        self,
+        origin: Origin,
+        dest: PathLike,
+        *,
+        verbose: int = 0,
+        quiet: bool = False,
+        out: int | None = None,
+        **options: Unpack[TransferOptions],
+    ) -> int:
+        """Let the real rsync do what `fetch` would, from a server that has no archive; its exit code. It
+        writes to the standard output, or to the descriptor `out`.
+        """
+        from p2psync.negotiate.classic import run_rsync
+
+        return await run_rsync(
+            origin, os.fsencode(dest), options, self.state, verbose=verbose, quiet=quiet, out=out
+        )
 
     def url_of(self, archive: bytes) -> str:
         """The URL of an archive; where a node runs on this state directory, it is named as a place to ask."""

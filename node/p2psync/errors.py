@@ -5,6 +5,7 @@ Exit codes are rsync's (rsync(1), EXIT VALUES), since cron jobs already know the
     P2psyncError
     ├── UsageError          1   the command line or the configuration is wrong
     ├── TrustError          5   a signature, a pinned key or the order of heads forbids going on
+    │   └── OriginChanged   76   a server names another archive than the one that it is held to
     ├── NetworkError       10   a socket failed, or nobody could be reached
     │   ├── TransferTimeout 30  a connection fell silent
     │   └── ConnectTimeout  35  a connection did not come about in time
@@ -67,6 +68,14 @@ class TrustError(P2psyncError):
     """
 
     exit_code = 5
+
+
+class OriginChanged(TrustError):
+    """A server names another archive than it did when it was first asked (sysexits.h, EX_PROTOCOL; rsync has
+    no such code).
+    """
+
+    exit_code = 76
 
 
 class NetworkError(P2psyncError):

@@ -15,21 +15,21 @@ from p2psync.cli.options import (
     network_options,
 )
 from p2psync.cli.transfer_options import Transfer, transfer_options
-from p2psync.cli.types import DEST, URL
+from p2psync.cli.types import DEST, SRC
 
 if TYPE_CHECKING:
-    from p2psync.events import Teller
     from p2psync.fetch.options import FetchSummary
     from p2psync.format.url import ArchiveUrl
+    from p2psync.negotiate.origin import Origin
 
 
 @click.command("fetch", cls=Command)
-@click.argument("src", type=URL)
+@click.argument("src", type=SRC)
 @click.argument("dest", type=DEST)
 @transfer_options
 @network_options(listen=FETCH_LISTEN)
 @common_options
-def command(common: Common, network: Network, transfer: Transfer, src: ArchiveUrl, dest: str) -> int:
+def command(common: Common, network: Network, transfer: Transfer, src: ArchiveUrl | Origin, dest: str) -> int:
     """Make a directory equal to an archive.
 
     SRC is p2psync://ID, as publish prints it. p2psync://ID/PATH is a part of the archive, and
@@ -39,11 +39,16 @@ def command(common: Common, network: Network, transfer: Transfer, src: ArchiveUr
     As with rsync, a slash at the end of SRC means what is in the directory: ID/DIR/ fills DEST, and ID/DIR
     makes DEST/DIR. ID alone fills DEST.
 
+    SRC may also be a server that p2psync does not know: rsync://HOST/MODULE/PATH, HOST::MODULE/PATH,
+    rsyncs:// (TLS), https://HOST/PATH, or a host alone. It is asked which archive it has; that is fetched,
+    and the server is held to it from then on. Where an rsync server has none, rsync itself fetches.
+
     Everything that DEST has already is used, and every byte that comes from elsewhere is verified. A fetch
     that is interrupted leaves old files or new files, never half ones: run it again, and it goes on.
 
     The exit code is 0 if DEST equals the newest snapshot, and 23 if some of it could not be had.
     """
+    from p2psync.cli.negotiated import Settled, by_rsync, settle
     from p2psync.cli.signals import run_async
     from p2psync.cli.transfers import report
     from p2psync.client import Client
@@ -51,16 +56,15 @@ def command(common: Common, network: Network, transfer: Transfer, src: ArchiveUr
     options = transfer.as_options(network)
     options["listen"] = network.listen
 
-    async def run(tell: Teller) -> FetchSummary:
+    async def run() -> FetchSummary | int:
         async with Client(common.state_path) as client:
-            return await client.fetch(
-                src,
-                dest,
-                files=transfer.json_files,
-                on_event=tell,
-                **options,
-            )
+            settled = await settle(client, src, dest, network, common.out)
+            if not isinstance(settled, Settled):
+                return await by_rsync(client, settled, dest, options, common.out)
+            with common.out.observing(files=transfer.json_files) as tell:
+                return await client.fetch(
+                    settled.url, settled.dest, files=transfer.json_files, on_event=tell, **options
+                )
 
-    with common.out.observing(files=transfer.json_files) as tell:
-        summary = run_async(run(tell))
-    return report(common.out, summary)
+    done = run_async(run())
+    return done if isinstance(done, int) else report(common.out, done)

@@ -10,13 +10,14 @@ import click
 
 from p2psync.cli.command import Command
 from p2psync.cli.options import Common, Network, common_options, network_options
-from p2psync.cli.types import URL, url_of
+from p2psync.cli.types import SRC, url_of
 from p2psync.errors import show_path
 from p2psync.text import name_fields
 
 if TYPE_CHECKING:
     from p2psync.fetch.view import Listed
     from p2psync.format.url import ArchiveUrl
+    from p2psync.negotiate.origin import Origin
 
 # p2psync.format.listing.Kind, which --help does without.
 DIRECTORY, SYMLINK = 1, 2
@@ -24,7 +25,7 @@ TYPES = {0: "file", DIRECTORY: "directory", SYMLINK: "symlink"}
 
 
 @click.command("ls", cls=Command)
-@click.argument("src", type=URL)
+@click.argument("src", type=SRC)
 @click.option("-r", "--recursive", is_flag=True, help="List everything below, and not one directory alone.")
 @click.option(
     "--require-fresh",
@@ -33,12 +34,18 @@ TYPES = {0: "file", DIRECTORY: "directory", SYMLINK: "symlink"}
 )
 @network_options()
 @common_options
-def command(common: Common, network: Network, src: ArchiveUrl, recursive: bool, require_fresh: bool) -> None:
+def command(
+    common: Common, network: Network, src: ArchiveUrl | Origin, recursive: bool, require_fresh: bool
+) -> None:
     """List an archive without fetching it.
 
-    SRC is p2psync://ID, or p2psync://ID/PATH for a part of it. The lines are those of `rsync --list-only`:
+    SRC is p2psync://ID, or p2psync://ID/PATH for a part of it, or a server that is asked for its archive, as
+    for `p2psync fetch`. The lines are those of `rsync --list-only`:
     type and mode, size (of a directory: of all files below it), time, name, and where a symbolic link leads.
     """
+    from contextlib import AsyncExitStack
+
+    from p2psync.cli.negotiated import archive_of
     from p2psync.cli.signals import run_async
     from p2psync.client import Client
     from p2psync.events import Teller, warnings_to
@@ -46,12 +53,12 @@ def command(common: Common, network: Network, src: ArchiveUrl, recursive: bool, 
     out = common.out
 
     async def list_all() -> None:
-        async with (
-            Client(common.state_path) as client,
-            client.view(
-                src, require_fresh=require_fresh, on_event=Teller(warnings_to(out.warn)), **network.asking()
-            ) as view,
-        ):
+        tell = Teller(warnings_to(out.warn))
+        async with AsyncExitStack() as stack:
+            client = await stack.enter_async_context(Client(common.state_path))
+            url = await archive_of(client, src, network, out)
+            viewing = client.view(url, require_fresh=require_fresh, on_event=tell, **network.asking())
+            view = await stack.enter_async_context(viewing)
             count = 0
             async for listed in view.walk(recursive=recursive):
                 count += 1
@@ -60,7 +67,7 @@ def command(common: Common, network: Network, src: ArchiveUrl, recursive: bool, 
             head = view.head
             out.event(
                 "listed",
-                archive=url_of(src.archive),
+                archive=url_of(url.archive),
                 seq=head.seq,
                 epoch=head.epoch,
                 signed_at=head.signed_at,

@@ -18,18 +18,18 @@ from p2psync.cli.options import (
     network_options,
 )
 from p2psync.cli.transfer_options import Transfer, transfer_options
-from p2psync.cli.types import DEST_DIRECTORY, SECONDS, URL, Address
+from p2psync.cli.types import DEST_DIRECTORY, SECONDS, SRC, Address
 
 if TYPE_CHECKING:
-    from p2psync.events import Teller
     from p2psync.fetch.options import FetchSummary
     from p2psync.format.url import ArchiveUrl
+    from p2psync.negotiate.origin import Origin
 
 INTERVAL = 3600
 
 
 @click.command("mirror", cls=Command)
-@click.argument("src", type=URL)
+@click.argument("src", type=SRC)
 @click.argument("directory", metavar="DIR", type=DEST_DIRECTORY)
 @click.option(
     "--once",
@@ -54,7 +54,7 @@ def command(
     common: Common,
     network: Network,
     transfer: Transfer,
-    src: ArchiveUrl,
+    src: ArchiveUrl | Origin,
     directory: str,
     once: bool,
     interval: int,
@@ -63,7 +63,8 @@ def command(
 ) -> int:
     """Fetch an archive, keep it up to date, serve it and announce it.
 
-    SRC is what it is for `p2psync fetch`. DIR becomes a mirror of it; where SRC is p2psync://ID/NAME without
+    SRC is what it is for `p2psync fetch`; where it is an rsync server that has no archive, --once lets rsync
+    fetch from it. DIR becomes a mirror of it; where SRC is p2psync://ID/NAME without
     a slash at its end, DIR/NAME does. From now on every `p2psync node` on the same state directory serves
     and announces it and keeps it up to date. Without --once this command is such a node itself, and runs
     until it is stopped.
@@ -81,8 +82,14 @@ def command(
 
 
 def _once(
-    common: Common, network: Network, transfer: Transfer, src: ArchiveUrl, directory: str, interval: int
+    common: Common,
+    network: Network,
+    transfer: Transfer,
+    src: ArchiveUrl | Origin,
+    directory: str,
+    interval: int,
 ) -> int:
+    from p2psync.cli.negotiated import Settled, by_rsync, settle
     from p2psync.cli.signals import run_async
     from p2psync.cli.transfers import report
     from p2psync.client import Client
@@ -90,20 +97,23 @@ def _once(
     options = transfer.as_options(network)
     options["listen"] = _listen_once(network.listen)
 
-    async def run(tell: Teller) -> FetchSummary:
+    async def run() -> FetchSummary | int:
         async with Client(common.state_path) as client:
-            return await client.mirror(
-                src,
-                directory,
-                interval=interval,
-                files=transfer.json_files,
-                on_event=tell,
-                **options,
-            )
+            settled = await settle(client, src, directory, network, common.out)
+            if not isinstance(settled, Settled):
+                return await by_rsync(client, settled, directory, options, common.out)
+            with common.out.observing(files=transfer.json_files) as tell:
+                return await client.mirror(
+                    settled.url,
+                    settled.dest,
+                    interval=interval,
+                    files=transfer.json_files,
+                    on_event=tell,
+                    **options,
+                )
 
-    with common.out.observing(files=transfer.json_files) as tell:
-        summary = run_async(run(tell))
-    return report(common.out, summary)
+    done = run_async(run())
+    return done if isinstance(done, int) else report(common.out, done)
 
 
 def _listen_once(listen: Address) -> Address:
@@ -118,20 +128,37 @@ def _stay(
     common: Common,
     network: Network,
     transfer: Transfer,
-    src: ArchiveUrl,
+    src: ArchiveUrl | Origin,
     directory: str,
     interval: int,
     advertise: Address | None,
     metrics: Address | None,
 ) -> int:
     """Serve from the start, fetch, and stay: what is here already is useful to others at once."""
+    from p2psync.cli.negotiated import Settled, settle
     from p2psync.cli.signals import Stopped, run_async
     from p2psync.cli.transfers import ready, report
+    from p2psync.client import Client
     from p2psync.daemon import NodeOptions, run_mirror
+    from p2psync.errors import NetworkError
     from p2psync.fetch.keywords import options_for
+    from p2psync.format.url import ArchiveUrl
 
     out = common.out
-    options = options_for(src, directory, transfer.as_options(network), mirror=True, interval=float(interval))
+
+    async def find() -> Settled | Origin:
+        async with Client(common.state_path) as client:
+            return await settle(client, src, directory, network, out)
+
+    settled = Settled(src, directory) if isinstance(src, ArchiveUrl) else run_async(find())
+    if not isinstance(settled, Settled):
+        raise NetworkError(
+            f"{src} names no archive, and nothing else can be mirrored for others: p2psync fetch, or mirror "
+            "--once, lets rsync fetch it"
+        )
+    options = options_for(
+        settled.url, settled.dest, transfer.as_options(network), mirror=True, interval=float(interval)
+    )
 
     complete = False
 
@@ -145,7 +172,7 @@ def _stay(
         nonlocal complete
         complete = True
         tell.idle()
-        out.say(f"{directory} is no longer mirrored; the node goes on with what else is here")
+        out.say(f"{settled.dest} is no longer mirrored; the node goes on with what else is here")
 
     node = NodeOptions(
         listen=network.listen,

@@ -9,28 +9,30 @@ import click
 
 from p2psync.cli.command import Command
 from p2psync.cli.options import Common, Network, common_options, network_options
-from p2psync.cli.types import URL, url_of
+from p2psync.cli.types import SRC, url_of
 from p2psync.text import count, duration
 
 if TYPE_CHECKING:
     from p2psync.fetch.view import Holder
     from p2psync.format.head import ArchiveHead
     from p2psync.format.url import ArchiveUrl
+    from p2psync.negotiate.origin import Origin
 
 HEADINGS = ("ADDRESS", "ROLE", "HOLDS", "SNAPSHOT", "STATE", "EXPIRES IN")
 
 
 @click.command("mirrors", cls=Command)
-@click.argument("src", type=URL)
+@click.argument("src", type=SRC)
 @network_options()
 @common_options
-def command(common: Common, network: Network, src: ArchiveUrl) -> None:
+def command(common: Common, network: Network, src: ArchiveUrl | Origin) -> None:
     """Show who holds an archive, how much of it and how fresh.
 
-    SRC is p2psync://ID. What is shown is what the holders say of themselves, signed by them, and STATE, which
-    says whether each answers now; what they send is verified when it is fetched. Who has left and said so is
-    not listed, only counted.
+    SRC is p2psync://ID, or a server that is asked for its archive, as for `p2psync fetch`. What is shown is
+    what the holders say of themselves, signed by them, and STATE, which says whether each answers now; what
+    they send is verified when it is fetched. Who has left and said so is not listed, only counted.
     """
+    from p2psync.cli.negotiated import archive_of
     from p2psync.cli.signals import run_async
     from p2psync.client import Client
     from p2psync.events import Teller, warnings_to
@@ -39,17 +41,19 @@ def command(common: Common, network: Network, src: ArchiveUrl) -> None:
 
     out = common.out
 
-    async def ask() -> Holders:
+    async def ask() -> tuple[ArchiveUrl, Holders]:
         async with Client(common.state_path) as client:
-            return await client.holders(src, on_event=Teller(warnings_to(out.warn)), **network.asking())
+            url = await archive_of(client, src, network, out)
+            tell = Teller(warnings_to(out.warn))
+            return url, await client.holders(url, on_event=tell, **network.asking())
 
-    found = run_async(ask())
+    url, found = run_async(ask())
     for holder in found.holders:
         out.event("holder", **holder._asdict())
     newest = found.head.seq if found.head is not None else None
     ended = found.head.ended if found.head is not None else None
     counts = {"holders": len(found.holders), "withdrawn": len(found.withdrawn)}
-    out.event("mirrors", archive=url_of(src.archive), seq=newest, **counts, ended=ended)
+    out.event("mirrors", archive=url_of(url.archive), seq=newest, **counts, ended=ended)
     if found.holders:
         now = time.time()
         for line in columns([HEADINGS, *(holder_row(holder, found.head, now) for holder in found.holders)]):

@@ -63,6 +63,8 @@ class Network(NamedTuple):
     bootstrap: tuple[Address | SeedQuery, ...]
     """As texts: addresses to join by, and sources of seeds."""
     sources: tuple[str, ...]
+    dns: str | None = None
+    """``HOST:PORT`` of the DNS server to ask; None for those of the system."""
 
     def asking(self) -> Asking:
         """As the client wants it."""
@@ -128,8 +130,9 @@ def network_options(
         @functools.wraps(function)
         def command(*args: Any, bootstrap: tuple[Address, ...], **others: Any) -> Any:
             where = others.pop("listen", None) or Address(EVERYWHERE, 0)
-            ways = _ways_to_join(bootstrap, others.pop("seeds"), others.pop("seeds_key"), others.pop("dns"))
-            network = Network(where, ways, others.pop("source", ()))
+            dns = others.pop("dns")
+            ways = _ways_to_join(bootstrap, others.pop("seeds"), others.pop("seeds_key"), dns)
+            network = Network(where, ways, others.pop("source", ()), dns)
             return function(*args, network=network, **others)
 
         decorators = [
@@ -193,7 +196,7 @@ def _seeds_options() -> list[Callable[[F], F]]:
             type=DNS_SERVER,
             envvar="P2PSYNC_DNS",
             metavar="IP[:PORT]",
-            help="Ask this DNS server for seeds. Default: the system's.",
+            help="Ask this DNS server for seeds and archives. Default: the system's.",
         ),
     ]
 

@@ -17,6 +17,7 @@ from p2psync.errors import UsageError
 
 if TYPE_CHECKING:
     from p2psync.format.url import ArchiveUrl
+    from p2psync.negotiate.origin import Origin
 
     _ParamType = click.ParamType[Any]
 else:  # Generic only since click 8.4.
@@ -152,6 +153,15 @@ def parse_url(text: str) -> ArchiveUrl:
     return ArchiveUrl.parse(text)
 
 
+def parse_src(text: str) -> ArchiveUrl | Origin:
+    """What to fetch: an archive's URL, or a place on a server of another kind. Raises UsageError."""
+    if text.startswith("p2psync://"):
+        return parse_url(text)
+    from p2psync.negotiate.origin import is_origin, parse_origin
+
+    return parse_origin(text) if is_origin(text) else parse_url(text)
+
+
 def url_of(archive: bytes) -> str:
     """The URL of an archive, without hints."""
     from p2psync.format.url import archive_text
@@ -240,6 +250,7 @@ SECONDS = Parsed("seconds", parse_seconds)
 ARCHIVE = Parsed("archive", parse_archive)
 ARCHIVE_PART = Parsed("src", parse_archive_part)
 URL = Parsed("src", parse_url)
+SRC = Parsed("src", parse_src)
 DEST = Local(path_type=str)
 WHICH = Which(path_type=str)
 DEST_DIRECTORY = Local(file_okay=False, path_type=str)

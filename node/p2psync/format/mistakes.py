@@ -30,15 +30,15 @@ _OTHER_WORDS: Final = {
 HOW: Final = "give p2psync://ID as publish prints it, with /PATH for a part of the archive"
 _WITH_PEER: Final = "'p2psync://ID?peer=HOST:PORT', in quotes for the shell"
 _EMPTY: Final = f"it is empty; {HOW}"
-_RSYNC: Final = "p2psync cannot fetch from rsync servers; run rsync for this one"
+_RSYNC: Final = "p2psync fetch, mirror, ls and mirrors ask rsync servers for their archive, and this does not"
 _WEB: Final = (
-    "a web server alone cannot be fetched from, since nobody signs what it has; give the archive's "
-    "p2psync://ID, and this URL with --source if the same files are there"
+    "p2psync fetch, mirror, ls and mirrors ask web servers for their archive, and this does not; give the "
+    "archive's p2psync://ID, and this URL with --source if the same files are there"
 )
 _SCHEMES: Final = {
     "http": _WEB,
     "https": _WEB,
-    "rsync": f"{_RSYNC}, or {HOW}",
+    "rsync": f"{_RSYNC}; {HOW}",
     "file": "what is on this machine is copied by cp or rsync; p2psync publish gives a directory a URL",
 }
 _FOREIGN: Final = {

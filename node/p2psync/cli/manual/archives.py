@@ -35,7 +35,26 @@ _TRANSFER: Final = {
     30: "no source sent anything for --timeout seconds",
     35: "no connection came about within --contimeout seconds",
     **_BUSY,
+    76: "the server that SRC names has another archive than when it was first asked; nothing was fetched. "
+    "The message says which, and what to do if it is right",
 }
+_ORIGINS: Final = (
+    "origins/known_archives",
+    "in the state directory: which archive each server is held to, as ssh's known_hosts",
+)
+_BY_RSYNC: Final = (
+    "SERVERS OF OTHER KINDS",
+    (
+        "Where SRC is a server that p2psync does not know, it is asked for the archive that its files are: "
+        "the head in the tree (`p2psync/head`, also of the directories above), "
+        "`https://HOST/.well-known/p2psync`, TXT records of `_p2psync.HOST`, and the comment of the rsync "
+        "module or the message of the day. What is found is remembered, and the server is held to it.",
+        "Where an rsync server has no archive, rsync(1) is run with the options that it has as well "
+        "(--bwlimit, --checksum, --contimeout, --delete, --max-delete, --protect, --timeout), and its exit "
+        "code is passed on. "
+        "For a day the server is then not asked again.",
+    ),
+)
 _SERVICE: Final = (
     (
         "NOTIFY_SOCKET, WATCHDOG_USEC",
@@ -107,6 +126,10 @@ ENTRIES: Final[dict[tuple[str, ...], Entry]] = {
                 "p2psync fetch p2psync://ID/README ./",
             ),
             example(
+                "Fetch what an rsync server has, by P2P if it is an archive, and by rsync if it is not:",
+                "p2psync fetch rsync://archive.example.org/pub/ ./copy",
+            ),
+            example(
                 "Bring the copy up to date, remove what the archive does not have, and keep own notes:",
                 "p2psync fetch p2psync://ID ./copy --delete --protect '/notes/'",
             ),
@@ -116,8 +139,12 @@ ENTRIES: Final[dict[tuple[str, ...], Entry]] = {
             ),
         ),
         exits={**_TRANSFER, 0: "DEST equals the newest snapshot, or the part of it that SRC names"},
-        files=((".p2psync.partial/", "in DEST, while files are incomplete: what has come of them"),),
-        see=("p2psync-mirror(1)", "p2psync-ls(1)", "p2psync-verify(1)", "rsync(1)"),
+        files=((".p2psync.partial/", "in DEST, while files are incomplete: what has come of them"), _ORIGINS),
+        environment=(
+            ("RSYNC_PASSWORD, RSYNC_PROXY, RSYNC_SSL_...", "read by rsync and rsync-ssl, where they are run"),
+        ),
+        sections=(_BY_RSYNC,),
+        see=("p2psync-mirror(1)", "p2psync-ls(1)", "p2psync-verify(1)", "rsync(1)", "rsync-ssl(1)"),
     ),
     ("mirror",): Entry(
         examples=(
@@ -164,6 +191,7 @@ ENTRIES: Final[dict[tuple[str, ...], Entry]] = {
         files=(
             (".p2psync.partial/", "in DIR, while files are incomplete: what has come of them"),
             _CONTROL,
+            _ORIGINS,
         ),
         see=("p2psync-node(1)", "p2psync-fetch(1)", "p2psync-mirrors(1)", "rsync(1)", "systemd.service(5)"),
     ),

@@ -64,4 +64,9 @@ EXIT_CODES: Final[dict[int, ExitCode]] = {
         "the message names the process and its command; wait until it ends, or stop it. A lock ends with the "
         "process that held it",
     ),
+    76: ExitCode(
+        "the server that SRC names has another archive than when it was first asked, and nothing was fetched "
+        "(rsync has no such code; this one is EX_PROTOCOL of sysexits.h)",
+        "ask whoever runs the server; if it is right, remove the line that the message names",
+    ),
 }

@@ -19,13 +19,12 @@ from p2psync.errors import FileError, P2psyncError, TrustError
 from p2psync.network.seeds.query import Kind, SeedQuery
 from p2psync.network.seeds.seedlist import SeedList, decode, key_text, parse_key
 from p2psync.state.files import read_private, write_private
-from p2psync.state.locks import lock
+from p2psync.state.known import KnownFile
 from p2psync.state.private import make_folder
 
 KNOWN_KEYS: Final = "known_keys"
 PINS_MAX: Final = 256
 """Sources whose keys are remembered: a person names a few."""
-PINS_BYTES_MAX: Final = 1 << 20
 FRESH_FOR: Final = 24 * 3600.0
 """Seconds after which a list is asked for again, though it has not expired."""
 
@@ -46,10 +45,11 @@ class SeedBook:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._pins = KnownFile(folder / KNOWN_KEYS, parse_key, key_text, "SOURCE KEY", PINS_MAX)
 
     def pin(self, query: SeedQuery) -> bytes | None:
         """The key that signs for a source, as far as is known. Raises FileError."""
-        return self._pins().get(query.source)
+        return self._pins.get(query.source)
 
     def kept(self, query: SeedQuery, now: float) -> Kept | None:
         """The newest list of a source that was accepted; expired ones too. Raises FileError."""
@@ -93,39 +93,12 @@ class SeedBook:
             raise TrustError(f"the seed list of {query.source} is older than the one received before")
         self._make_folder()
         if not query.keys and pinned != made.key:
-            self._set_pin(query.source, made.key)
+            self._pins.keep(query.source, made.key)
         write_private(self._path(query), raw, replace=True)
         return made
 
     def _path(self, query: SeedQuery) -> Path:
         return self._folder / f"{blake3(query.source.encode()).hexdigest(length=16)}.toml"
-
-    def _pins(self) -> dict[str, bytes]:
-        path = self._folder / KNOWN_KEYS
-        raw = read_private(path) or b""
-        if len(raw) > PINS_BYTES_MAX:
-            raise FileError(f"{path} is larger than {PINS_BYTES_MAX} bytes: it is no list of keys")
-        made: dict[str, bytes] = {}
-        for number, line in enumerate(raw.decode("utf-8", "replace").splitlines(), 1):
-            words = line.split()
-            if not words or words[0].startswith("#"):
-                continue
-            try:
-                source, text = words
-                made[source] = parse_key(text)
-            except (ValueError, P2psyncError):
-                raise FileError(
-                    f"{path}, line {number}: not 'SOURCE KEY'; correct or remove the line"
-                ) from None
-        return made
-
-    def _set_pin(self, source: str, key: bytes) -> None:
-        with lock(self._folder, "known_keys.lock", wait=True):
-            pins = self._pins() | {source: key}
-            if len(pins) > PINS_MAX:
-                raise FileError(f"{self._folder / KNOWN_KEYS} has {PINS_MAX} sources: remove some")
-            lines = [f"{name} {key_text(value)}\n" for name, value in sorted(pins.items())]
-            write_private(self._folder / KNOWN_KEYS, "".join(lines).encode(), replace=True)
 
     def _make_folder(self) -> None:
         try:

@@ -17,7 +17,7 @@ from typing import Final, TypeVar
 from p2psync.config import DEFAULT_PORT
 from p2psync.errors import FormatError, NetworkError, P2psyncError, TrustError
 from p2psync.format.url import host_and_port
-from p2psync.network.seeds.ask import WELL_KNOWN, Dns, fetch_url, read_file
+from p2psync.network.seeds.ask import WELL_KNOWN, dns_lists, dns_seeds, fetch_url, read_file
 from p2psync.network.seeds.book import SeedBook
 from p2psync.network.seeds.query import Kind, SeedQuery
 from p2psync.network.seeds.seedlist import SeedList
@@ -131,7 +131,7 @@ class Seeds:
         """What a source says now: a list, or unsigned addresses where nothing signed is expected of it."""
         now = self._clock()
         if query.kind is Kind.SRV:
-            return await Dns(query).srv(query.name)
+            return await dns_seeds(query)
         if query.kind is Kind.FILE:
             return self._book.take(query, read_file(query.name), now)
         if query.kind is Kind.URL:
@@ -144,12 +144,11 @@ class Seeds:
         Once a source has signed, unsigned answers are no longer taken from it: who is on the way could
         suppress the signed one.
         """
-        dns = Dns(query)
         signed_only = bool(query.keys) or self._book.pin(query) is not None
         lists, web, srv = await asyncio.gather(
-            dns.txt(query.name),
+            dns_lists(query),
             fetch_url(f"https://{query.name}{WELL_KNOWN}"),
-            dns.srv(query.name),
+            dns_seeds(query),
             return_exceptions=True,
         )
         errors: list[P2psyncError] = []
