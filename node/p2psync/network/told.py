@@ -36,7 +36,7 @@ async def teller_at(name: str) -> str:
     """The IP address of who tells something at ``name`` (HOST:PORT), looked up off the event loop."""
     try:
         host, port = host_and_port(name)
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = await asyncio.get_running_loop().getaddrinfo(host.encode(), port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError, UsageError):
         return SOMEWHERE
     return plain_ip(str(found[0][4][0])) if found else SOMEWHERE
