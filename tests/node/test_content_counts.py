@@ -19,6 +19,7 @@ from p2psync.chunking import cut_object
 from p2psync.content import send
 from p2psync.content.counters import Counters, Way
 from p2psync.content.interface import Taken
+from p2psync.content.partial import Place
 from p2psync.content.rows import RowsAnswer
 from p2psync.publish import publish
 from p2psync.sources import wire
@@ -130,7 +131,8 @@ async def test_what_a_mirror_has_in_part_counts_for_its_archive(node: Served, tm
     node.state.trees.ensure(bytes(dest), "mirror", archive)
     ref, recipe = cut_object(LARGE[::-1])
     full = bytearray(b"\xff" * ((len(recipe) + 7) // 8))
-    node.library.partial.register(ref.digest, bytes(part), recipe, full)
+    place = Place(bytes(dest), b".p2psync.partial", b"part")
+    node.library.partial.register(ref.digest, place, recipe, full, part.stat().st_ino)
     await get(node, object_path(ref.digest), bytes_="0-9")
     await batch(node, (ref.digest, 0, 20))
     sent: dict[tuple[Way, bytes | None], int] = {

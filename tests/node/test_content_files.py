@@ -14,8 +14,9 @@ from tests.help.descriptors import open_below
 
 from p2psync.chunking import cut_object
 from p2psync.content.pages import parse_target
-from p2psync.content.partial import PartialObjects
+from p2psync.content.partial import PartialObjects, Place
 from p2psync.content.ranges import Selection, http_date, select
+from p2psync.format.recipe import Recipe
 from p2psync.format.url import archive_text
 from p2psync.tree.opener import FileContent, Folder, Opener, Stamp, is_plain
 
@@ -182,6 +183,15 @@ def test_what_is_not_there_is_not_read(root: Path) -> None:
     content.close()
 
 
+def at(path: Path) -> Place:
+    return Place(bytes(path.parent), b"", path.name.encode())
+
+
+def nothing(recipe: Recipe) -> bytearray:
+    """The bitmap of an object of which nothing is there."""
+    return bytearray((len(recipe) + 7) // 8)
+
+
 def test_a_partial_object_covers_the_chunks_it_has(tmp_path: Path) -> None:
     data = os.urandom(200_000)
     ref, recipe = cut_object(data)
@@ -189,7 +199,7 @@ def test_a_partial_object_covers_the_chunks_it_has(tmp_path: Path) -> None:
     path.write_bytes(data)
     bitmap = bytearray((len(recipe) + 7) // 8)
     registry = PartialObjects()
-    registry.register(ref.digest, os.fsencode(path), recipe, bitmap)
+    registry.register(ref.digest, at(path), recipe, bitmap, path.stat().st_ino)
     assert registry.have(ref.digest) is False
     bitmap[0] = 0b01100000
     content = registry.open(ref.digest)
@@ -202,8 +212,6 @@ def test_a_partial_object_covers_the_chunks_it_has(tmp_path: Path) -> None:
     content.close()
     path.unlink()
     assert registry.open(ref.digest) is None
-    registry.complete(ref.digest, os.fsencode(path))  # gone: nothing to offer, nothing to raise
-    assert registry.have(ref.digest) is False
 
 
 def test_a_complete_object_is_offered_from_its_place_until_it_is_dropped(tmp_path: Path) -> None:
@@ -212,13 +220,13 @@ def test_a_complete_object_is_offered_from_its_place_until_it_is_dropped(tmp_pat
     part, place = tmp_path / "part", tmp_path / "place"
     part.write_bytes(data)
     registry = PartialObjects()
-    registry.complete(ref.digest, os.fsencode(part))  # never registered
+    registry.complete(ref.digest, at(part), Stamp.of(part.stat()))  # never registered
     assert registry.open(ref.digest) is None
-    registry.register(ref.digest, os.fsencode(part), recipe, bytearray((len(recipe) + 7) // 8))
+    registry.register(ref.digest, at(part), recipe, nothing(recipe), part.stat().st_ino)
     before = registry.open(ref.digest)
     assert before is not None
     part.rename(place)
-    registry.complete(ref.digest, os.fsencode(place))
+    registry.complete(ref.digest, at(place), Stamp.of(place.stat()))
     content = registry.open(ref.digest)
     assert content is not None
     into = bytearray(len(data))
@@ -246,10 +254,9 @@ def test_what_is_not_the_whole_file_is_not_offered_as_complete(tmp_path: Path, w
     else:
         place.write_bytes(data[:-1])
     registry = PartialObjects()
-    registry.register(ref.digest, os.fsencode(part), recipe, bytearray((len(recipe) + 7) // 8))
-    registry.complete(ref.digest, os.fsencode(place))
+    registry.register(ref.digest, at(part), recipe, nothing(recipe), part.stat().st_ino)
+    registry.complete(ref.digest, at(place), Stamp.of(part.stat()))
     assert registry.open(ref.digest) is None
-    assert registry.have(ref.digest) is False
 
 
 def test_a_complete_object_that_changes_is_not_offered(tmp_path: Path) -> None:
@@ -258,13 +265,38 @@ def test_a_complete_object_that_changes_is_not_offered(tmp_path: Path) -> None:
     path = tmp_path / "done"
     path.write_bytes(data)
     registry = PartialObjects()
-    registry.register(ref.digest, os.fsencode(path), recipe, bytearray((len(recipe) + 7) // 8))
-    registry.complete(ref.digest, os.fsencode(path))
+    registry.register(ref.digest, at(path), recipe, nothing(recipe), path.stat().st_ino)
+    registry.complete(ref.digest, at(path), Stamp.of(path.stat()))
     content = registry.open(ref.digest)
     assert content is not None
     content.close()
     path.write_bytes(data[::-1])
     os.utime(path, ns=(0, 0))
+    assert registry.open(ref.digest) is None
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "pipe", "folder"])
+def test_what_others_put_in_the_place_of_an_unfinished_file_is_not_offered(tmp_path: Path, kind: str) -> None:
+    data = os.urandom(100_000)
+    ref, recipe = cut_object(data)
+    part, secret = tmp_path / "partial" / "part", tmp_path / "elsewhere" / "part"
+    for each in (part, secret):
+        each.parent.mkdir()
+        each.write_bytes(data)
+    registry = PartialObjects()
+    place = Place(bytes(tmp_path), b"partial", b"part")
+    full = bytearray(b"\xff" * len(nothing(recipe)))
+    registry.register(ref.digest, place, recipe, full, part.stat().st_ino)
+    part.rename(tmp_path / "moved")
+    if kind == "file":
+        part.write_bytes(data)
+    elif kind == "link":
+        part.symlink_to(secret)
+    elif kind == "pipe":
+        os.mkfifo(part)
+    else:
+        part.parent.rmdir()
+        part.parent.symlink_to(secret.parent)
     assert registry.open(ref.digest) is None
 
 

@@ -25,6 +25,7 @@ from p2psync.format.url import ArchiveUrl
 from p2psync.network.protocols import Network
 from p2psync.supply.jobs import Job
 from p2psync.supply.share import Nothing
+from p2psync.tree.stamp import Stamp
 
 CHANGING = ("unlink", "rmdir", "rename", "replace", "link", "symlink", "mkdir", "chmod", "fchmod", "utime")
 """Calls that change a directory tree."""
@@ -166,8 +167,8 @@ class Spy:
     def offer(self, job: Job) -> None:
         self._note("offered", job)
 
-    def complete(self, job: Job, path: bytes) -> None:
-        assert (self._world.dest / os.fsdecode(path)).stat().st_size == job.size
+    def complete(self, job: Job, path: bytes, stamp: tuple[int, int, int, int]) -> None:
+        assert Stamp.of((self._world.dest / os.fsdecode(path)).stat()) == stamp
         self._note("complete", job)
 
     def withdraw(self, job: Job) -> None:

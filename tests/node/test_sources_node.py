@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from blake3 import blake3
 from tests.node.wire_support import Served, says, scripted, served
 
 from p2psync.chunking import cut_object
+from p2psync.content.partial import Place
 from p2psync.errors import FormatError, NetworkError
 from p2psync.format.head import decode_head, sign_head
 from p2psync.format.ids import Ref
@@ -23,6 +23,7 @@ from p2psync.sources import wire
 from p2psync.sources.node import PeerSource
 from p2psync.sources.node_content import RANGE_MIN
 from p2psync.sources.source import NotHere, Span
+from p2psync.tree.stamp import Stamp
 
 RANDOM = random.Random(7)
 BIG = RANDOM.randbytes(3_000_000)
@@ -192,7 +193,7 @@ async def test_chunks_of_a_file_that_is_still_being_fetched(
             file.write(data[offsets[index] : offsets[index + 1]])
             bitmap[index >> 3] |= 0x80 >> (index & 7)
     registry = node.library.partial
-    registry.register(ref.digest, os.fsencode(part), recipe, bitmap)
+    registry.register(ref.digest, Place(bytes(tmp_path), b"", b"part"), recipe, bitmap, part.stat().st_ino)
     assert await peer.have([ref.digest]) == [bytes(bitmap)]
     assert await peer.recipe(ref) == recipe.encode()
     two = offsets[2]
@@ -209,7 +210,7 @@ async def test_chunks_of_a_file_that_is_still_being_fetched(
     part.write_bytes(data)
     done = tmp_path / "done"
     part.rename(done)
-    registry.complete(ref.digest, os.fsencode(done))
+    registry.complete(ref.digest, Place(bytes(tmp_path), b"", b"done"), Stamp.of(done.stat()))
     assert await peer.have([ref.digest]) == [True]
     assert await peer.read([Span(ref.digest, 0, len(data))], whole) == [True]
     assert bytes(whole) == data

@@ -19,6 +19,7 @@ from p2psync.tree.beneath import OPEN_DIRS_MAX, Beneath, file_error
 from p2psync.tree.maker import TreeWriter
 from p2psync.tree.orders import (
     Attributes,
+    Dress,
     DressDirectories,
     File,
     Link,
@@ -174,7 +175,7 @@ def test_no_order_leads_through_a_link(dest: Path, outside: Path) -> None:
     writer = TreeWriter(bytes(dest))
     writer.carry_out(Remove(1, b"link", [(b"precious", True), (b"dir", True)]))
     writer.carry_out(Remove(2, b"link/dir", [(b"x", True)]))
-    writer.carry_out(DressDirectories(3, [(b"link", 0o777, MTIME), (b"link/dir", 0o777, MTIME)]))
+    writer.carry_out(DressDirectories(3, [Dress(b"link", 0o777, MTIME), Dress(b"link/dir", 0o777, MTIME)]))
     writer.carry_out(SetAttributes(4, b"link", [Attributes(b"precious", 0, MTIME, (0, 0, 0, 0))]))
     writer.carry_out(MayReplace({b"link": None, b"link/dir": None}))
     writer.carry_out(MakeFiles(5, b"link/dir", [File(b"f", 0o644, MTIME, 0, 0, False)]))
@@ -195,7 +196,7 @@ def test_a_writer_is_not_led_out_by_a_directory_swapped_for_a_link(
             writer = TreeWriter(bytes(dest))  # Each opens the directory anew.
             writer.carry_out(MakeFiles(1, b"d/e", [File(b"f%d" % turn, 0o644, MTIME, 0, 0, False)]))
             writer.carry_out(MakeLinks(2, b"d", [Link(b"l%d" % turn, b"x", MTIME)]))
-            writer.carry_out(DressDirectories(3, [(b"d/e", 0o755, MTIME), (b"d", 0o755, MTIME)]))
+            writer.carry_out(DressDirectories(3, [Dress(b"d/e", 0o755, MTIME), Dress(b"d", 0o755, MTIME)]))
             writer.carry_out(Remove(4, b"d", [(b"e", True)]))
             writer.close()
     assert sorted(os.listdir(outside)) == ["dir", "precious"]

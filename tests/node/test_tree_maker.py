@@ -19,6 +19,7 @@ from p2psync.tree.maker import TreeWriter
 from p2psync.tree.orders import (
     Attributes,
     Broken,
+    Dress,
     DressDirectories,
     File,
     MakeDirectory,
@@ -159,7 +160,7 @@ def test_leftovers_of_small_files_are_swept(writing: WriterBench) -> None:
 
 
 def test_nothing_is_made_before_an_order_asks_for_it(writing: WriterBench) -> None:
-    writing.do(DressDirectories(1, [(b"", 0o755, MTIME)]))
+    writing.do(DressDirectories(1, [Dress(b"", 0o755, MTIME)]))
     writing.do(Remove(2, b"", [(b"none", True)]))
     assert writing.tidy() == (0, 0, 0, 0)
     assert os.listdir(writing.dest) == []
@@ -405,17 +406,13 @@ def test_a_directory_is_opened_for_the_work_and_dressed_in_the_end(
     (result,) = writing.do(MakeDirectory(1, b"d")).results
     assert stat.S_IMODE(writing.place(b"d").stat().st_mode) == 0o700
     assert not isinstance(result, str)
-    dress: list[tuple[bytes, int | None, int | None]] = [
-        (b"d", 0o500, BEFORE_1970),
-        (b"none", 0o500, MTIME),
-        (b"", None, BEFORE_1970),
-    ]
+    dress = [Dress(b"d", 0o500, BEFORE_1970), Dress(b"none", 0o500, MTIME), Dress(b"", None, BEFORE_1970)]
     mode = stat.S_IMODE(writing.dest.stat().st_mode)
     results = writing.do(DressDirectories(2, dress)).results
     assert attributes(writing.place(b"d")) == (0o500, BEFORE_1970)
     assert attributes(writing.dest) == (mode, BEFORE_1970)
     assert results == [stamp(writing.place(b"d")), "No such file or directory", stamp(writing.dest)]
-    writing.do(DressDirectories(3, [(b"", 0o711, None)]))
+    writing.do(DressDirectories(3, [Dress(b"", 0o711, None)]))
     assert attributes(writing.dest) == (0o711, BEFORE_1970)
 
 

@@ -14,7 +14,7 @@ from tests.node.simulator import MTIME
 from tests.node.test_tree_maker import Killed, crash_at, die
 from tests.node.writer_bench import OLD, WriterBench, target
 
-from p2psync.tree.orders import DressDirectories, MakeDirectory, Remove
+from p2psync.tree.orders import Dress, DressDirectories, MakeDirectory, Remove
 
 PATHS = (b"a", b"b", b"d", b"d/a", b"d/e/a")
 Step = tuple[str, bytes, bool]
@@ -52,7 +52,7 @@ def carry_out(writing: WriterBench, step: Step, number: int) -> None:
         parent, _, name = path.rpartition(b"/")
         writing.do(Remove(1, parent, [(name, flag)]))
     elif kind == "dress":
-        writing.do(DressDirectories(1, [(path, 0o700, MTIME)]))
+        writing.do(DressDirectories(1, [Dress(path, 0o700, MTIME)]))
     else:
         writing.tidy(everything=flag)
 

@@ -211,7 +211,7 @@ def test_what_cannot_be_removed_in_the_end_is_named(
     writing.may_replace(b"x")
     writing.make(b"x", b"new")
     with monkeypatch.context() as patched:
-        patched.setattr(Beneath, "remove", refuse(errno.EPERM))
+        patched.setattr(way, "remove_tree", refuse(errno.EPERM))
         result = writing.tidy()
     assert result == "removing '.p2psync.partial/old-0' failed: Operation not permitted"
     writing.end()

@@ -21,6 +21,7 @@ from p2psync.tree.maker import NOTHING_DONE
 from p2psync.tree.orders import (
     Broken,
     Done,
+    Dress,
     DressDirectories,
     Fact,
     File,
@@ -32,6 +33,7 @@ from p2psync.tree.orders import (
     Order,
     Remove,
     Tidy,
+    WorkIn,
 )
 from p2psync.tree.worker import ROWS_AHEAD, Writer, WriterKind, open_writer
 from p2psync.tree.worker_process import ProcessWriter
@@ -94,13 +96,14 @@ async def test_orders_are_carried_out_and_answered_in_order(
     (dest / "way").mkdir()
     orders: list[Order] = [
         MayReplace({b"way": None}),
+        WorkIn(dest.stat().st_dev, dest.stat().st_ino),
         MakeDirectory(1, b"d/\xff"),
         files(2, 10, b"d/\xff"),
         files(3, 1, b"", b"way"),
         MakeLinks(4, b"", [Link(b"way0", b"\xfe", -1)]),
         Remove(5, b"", [(b"none", True)]),
         Tidy(6, True),
-        DressDirectories(7, [(b"d/\xff", 0o500, -1), (b"", None, -1)]),
+        DressDirectories(7, [Dress(b"d/\xff", 0o500, -1), Dress(b"", None, -1)]),
     ]
     async with opened(dest, arena, kind) as (writer, facts):
         for order in orders:

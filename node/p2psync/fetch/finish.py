@@ -118,16 +118,16 @@ class Finish:
 
     async def _dress(self, plan: Plan, *, complete: bool) -> list[str]:
         """Inner directories first, as making something in one changes its time."""
-        wanted = [(work.path, work.mode, work.mtime_ns) for work in reversed(plan.dirs)]
+        wanted = [orders.Dress(work.path, work.mode, work.mtime_ns, work.ino) for work in reversed(plan.dirs)]
         if plan.dress_root and not any(work.path == b"" for work in plan.dirs):
-            wanted.append((b"", plan.root.mode, plan.root.mtime_ns))
+            wanted.append(orders.Dress(b"", plan.root.mode, plan.root.mtime_ns))
         if not complete:
             # A directory is made when its turn comes, and a snapshot that was replaced may be left before.
-            wanted = [each for each in wanted if self._there(each[0])]
+            wanted = [each for each in wanted if self._there(each.path)]
         failed: list[str] = []
         for some in _some(wanted):
             done = await self._order(orders.DressDirectories(next(self._tokens), some))
-            for (path, _, _), result in zip(some, done.results, strict=True):
+            for (path, *_), result in zip(some, done.results, strict=True):
                 if isinstance(result, str):
                     failed.append(f"{os.fsdecode(path or b'.')!r}: mode and time not set: {result}")
         return failed

@@ -37,7 +37,9 @@ from p2psync.supply.producer import Producer
 from p2psync.supply.reader import LocalReader
 from p2psync.supply.result import Result
 from p2psync.supply.share import Share
+from p2psync.tree import orders
 from p2psync.tree.beneath import Beneath
+from p2psync.tree.identity import identity
 from p2psync.tree.worker import Writer, WriterKind, open_writer
 
 PROCESS_FILES: Final = 2_000
@@ -74,6 +76,7 @@ class Transfer:
         self._local: LocalChunks | None = None
         self._reader: LocalReader | None = None
         self._way: dict[bytes, bytes | None] = {}
+        self._leftovers: frozenset[bytes] = frozenset()
         self._removed = 0
         self.result = Result()
 
@@ -130,6 +133,7 @@ class Transfer:
         large = _is_large(plan.files, plan.size)
         opening = self._begin_to_open("process" if large else "thread")
         try:
+            self._leftovers = leftovers(beneath)
             self._local = LocalChunks(state, tree, beneath)
             self._reader = LocalReader(self._local, beneath)
             if plan.files and plan.has_old_content:
@@ -137,7 +141,7 @@ class Transfer:
                 await self._on_disk(self._local.scan, plan)
         finally:
             await asyncio.wait([opening])
-        await opening
+        (await opening).send(orders.WorkIn(*identity(beneath.dir(b""))))
 
     async def _on_disk(self, work: Callable[[Plan], None], plan: Plan) -> None:
         await asyncio.get_running_loop().run_in_executor(self._disk, work, plan)
@@ -195,7 +199,7 @@ class Transfer:
             self._disk,
             self._stamps_in,
             context.arena.view,
-            leftovers=leftovers(self._dest.path),
+            leftovers=self._leftovers,
             repeated=repeated,
         )
         try:

@@ -82,6 +82,8 @@ class DirWork:
     """Whether some of its names, all of which are new, differ in case only."""
     stamped: bool = False
     """Whether the index has a stamp of it as it will be."""
+    ino: int = 0
+    """Inode of the directory that stands there: no other one is worked in."""
 
     @property
     def changes(self) -> bool:

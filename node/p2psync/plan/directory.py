@@ -154,7 +154,7 @@ class DirectoryComparison:
             plan.dirs.append(work)
             return entries, [], None
         try:
-            found, own = self._scan(path)
+            found, own, work.ino = self._scan(path)
         except OSError as error:
             self._refused(path, entry, error, plan)
             return entries, [], None
@@ -331,12 +331,12 @@ class DirectoryComparison:
             return {}
         return folded(self._beneath, path, (each.name for each in entries if each.name not in found), found)
 
-    def _scan(self, path: bytes) -> tuple[Scan, tuple[int, int]]:
-        """What is in a directory of DEST, and its own mode and time. Raises OSError."""
+    def _scan(self, path: bytes) -> tuple[Scan, tuple[int, int], int]:
+        """What is in a directory of DEST, its own mode and time, and its inode. Raises OSError."""
         if self._beneath is None:
-            return {}, (-1, -1)
-        own = self._beneath.mode(path), os.fstat(self._beneath.dir(path)).st_mtime_ns
-        return self._beneath.scan(path), own
+            return {}, (-1, -1), 0
+        mode, found = self._beneath.mode(path), os.fstat(self._beneath.dir(path))
+        return self._beneath.scan(path), (mode, found.st_mtime_ns), found.st_ino
 
     def _same_symlink(self, path: bytes, wanted: Entry, found: os.stat_result | None) -> bool:
         if found is None or not stat.S_ISLNK(found.st_mode) or self._beneath is None:

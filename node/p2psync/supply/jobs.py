@@ -34,6 +34,8 @@ class Job:
         "chunks",
         "digest",
         "have",
+        "ino",
+        "kept",
         "left",
         "opened",
         "size",
@@ -62,6 +64,10 @@ class Job:
         """The same of those that are in the unfinished file; None for an object that has no such file."""
         self.opened = False
         """Whether the writer was told to open the unfinished file."""
+        self.ino = 0
+        """Of that file, when it is open; 0 before, and where it could not be opened."""
+        self.kept = False
+        """Whether an earlier run left it, so that it may hold chunks."""
 
     @property
     def ref(self) -> Ref:

@@ -312,12 +312,14 @@ def _is_as_it_was(found: os.stat_result, place: Located) -> bool:
     )
 
 
-def leftovers(root: bytes) -> frozenset[bytes]:
+def leftovers(beneath: Beneath) -> frozenset[bytes]:
     """Digests of the objects that an earlier run left unfinished in DEST."""
     try:
-        names = os.listdir(os.path.join(root, PARTIAL))
+        names = map(os.fsencode, os.listdir(beneath.dir(PARTIAL)))
     except OSError:
         return frozenset()
+    finally:
+        beneath.forget(PARTIAL)  # The writer may replace it.
     return frozenset(digest for name in names if (digest := _object_of(name)) is not None)
 
 

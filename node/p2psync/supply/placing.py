@@ -65,6 +65,8 @@ class _Bundled(NamedTuple):
 class _Opened(NamedTuple):
     """An unfinished file. What was refused is told when the object is finished, for each of its places."""
 
+    job: Job
+
 
 class _Parts(NamedTuple):
     job: Job
@@ -172,9 +174,9 @@ class Placing:
         if seals:
             self._writer.send(orders.MayReplace(seals))
 
-    def make_directory(self, path: bytes) -> None:
-        """Make a directory, or make it writable until its own mode is set at the end."""
-        self._send(orders.MakeDirectory(next(self._tokens), path), _Directory(path))
+    def make_directory(self, path: bytes, ino: int) -> None:
+        """Make a directory, or make the one with this inode writable until its own mode is set at the end."""
+        self._send(orders.MakeDirectory(next(self._tokens), path, ino), _Directory(path))
 
     def make_links(self, directory: bytes, entries: Sequence[Entry]) -> None:
         """Make symbolic links, replacing what stands there."""
@@ -206,8 +208,7 @@ class Placing:
         """Let the writer open the unfinished file of an object of several chunks."""
         job.opened = True
         job.written = bytearray(len(job.have))
-        self._send(orders.OpenObject(next(self._tokens), job.digest, job.size), _Opened())
-        self._share.offer(job)
+        self._send(orders.OpenObject(next(self._tokens), job.digest, job.size), _Opened(job))
 
     def in_place(self, job: Job, indices: Iterable[int]) -> None:
         """Chunks that an earlier run left in the unfinished file, read and verified."""
@@ -334,18 +335,26 @@ class Placing:
             self._placed(awaited.targets, fact.results)
             if awaited.lease is not None:
                 awaited.lease.done()
+        elif isinstance(awaited, _Opened):
+            self._opened(awaited.job, fact.results[0])
         elif isinstance(awaited, _Parts):
             self._written(awaited, fact.results[0])
         elif isinstance(awaited, _Finish):
             self._finished(awaited.job, awaited.targets, fact.results)
-        elif isinstance(awaited, _Links):
-            self._ledger.links(awaited.targets, self._touched(awaited.targets, fact.results))
-        elif isinstance(awaited, _Attributes):
-            self._ledger.attributes(awaited.targets, self._touched(awaited.targets, fact.results))
+        elif isinstance(awaited, _Links | _Attributes):
+            note = self._ledger.links if isinstance(awaited, _Links) else self._ledger.attributes
+            note(awaited.targets, self._touched(awaited.targets, fact.results))
         elif isinstance(awaited, _Directory):
             self._directory(awaited.path, fact.results)
         self._change.tell()
         self.on_done()
+
+    def _opened(self, job: Job, result: orders.Result) -> None:
+        """The unfinished file is there: what is in it may be offered."""
+        if not isinstance(result, str):
+            found, *_, job.ino = result
+            job.kept = found == job.size
+            self._share.offer(job)
 
     def _written(self, parts: _Parts, result: orders.Result) -> None:
         """Parts of an unfinished file were written, and may be offered, unless ``result`` says why not."""
@@ -442,12 +451,12 @@ class Placing:
 
     def _finished(self, job: Job, targets: Sequence[Target], results: Sequence[orders.Result]) -> None:
         there = [
-            target.path
+            (target.path, result)
             for target, result in zip(targets, results, strict=True)
             if not isinstance(result, str)
         ]
         if there:
-            self._share.complete(job, there[0])
+            self._share.complete(job, *there[0])
             self._placed(targets, results)
             self._ledger.afterwards(lambda: self._share.withdraw(job))
         else:

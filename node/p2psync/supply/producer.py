@@ -197,7 +197,7 @@ class Producer:
     def _begin(self, each: _Prepared) -> None:
         """A directory, its links, and the files that lack nothing but their attributes."""
         work = each.work
-        self._placing.make_directory(work.path)
+        self._placing.make_directory(work.path, work.ino)
         self._ledger.begin(work, each.inner)
         if each.links:
             self._placing.make_links(work.path, each.links)
@@ -315,6 +315,7 @@ class Producer:
         for job in jobs:
             if job.digest in self._leftovers:
                 self._placing.open_object(job)
+                await self._placing.settled()  # So that it is known which file it is.
                 found = await loop.run_in_executor(self._disk, self._reader.leftovers, job)
                 self._placing.in_place(job, found)
         several = [job for job in jobs if job.chunks > 1]

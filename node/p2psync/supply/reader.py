@@ -59,13 +59,16 @@ class LocalReader:
         """Chunks that the unfinished file of ``job`` holds since an earlier run: each is read and
         verified.
         """
+        if not job.kept:
+            return []
         try:
             fd = self._beneath.open_file(PARTIAL, job.digest.hex().encode())
         except OSError:
             return []
         try:
-            if os.fstat(fd).st_size != job.size:
-                return []
+            there = os.fstat(fd)
+            if (there.st_size, there.st_ino) != (job.size, job.ino):
+                return []  # Another one than the writer has: its chunks are not in that.
             offsets = job.recipe.offsets
             found: list[int] = []
             for index, (digest, length) in enumerate(job.recipe):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from p2psync.supply.bundles import Stamp
 from p2psync.supply.jobs import Job
 
 
@@ -13,8 +14,8 @@ class Share(Protocol):
     def offer(self, job: Job) -> None:
         """Its unfinished file holds the chunks of ``job.written``."""
 
-    def complete(self, job: Job, path: bytes) -> None:
-        """It is whole, and lies at ``path`` below DEST until the index knows it."""
+    def complete(self, job: Job, path: bytes, stamp: Stamp) -> None:
+        """It is whole, and lies at ``path`` below DEST, with this stamp, until the index knows it."""
 
     def withdraw(self, job: Job) -> None:
         """The index knows it, or it was given up."""
@@ -26,7 +27,7 @@ class Nothing:
     def offer(self, job: Job) -> None:
         return
 
-    def complete(self, job: Job, path: bytes) -> None:
+    def complete(self, job: Job, path: bytes, stamp: Stamp) -> None:
         return
 
     def withdraw(self, job: Job) -> None:

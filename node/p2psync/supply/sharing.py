@@ -15,12 +15,12 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from p2psync.content.partial import PartialObjects
+from p2psync.content.partial import PartialObjects, Place
 from p2psync.content.served import tell_served
 from p2psync.errors import NetworkError, P2psyncError
 from p2psync.events import Teller
 from p2psync.format.coverage import Coverage
-from p2psync.format.paths import join
+from p2psync.format.paths import split
 from p2psync.format.reserved import PARTIAL
 from p2psync.format.url import host_port
 from p2psync.network.here import local_address
@@ -28,7 +28,9 @@ from p2psync.sources.swarm import Member, Swarm
 from p2psync.sources.withdrawal import take_back
 from p2psync.state import State
 from p2psync.state.off_loop import off_loop
+from p2psync.supply import bundles
 from p2psync.supply.jobs import Job
+from p2psync.tree.opener import Stamp
 from p2psync_dht import Endpoint, HolderRecord, HolderRole, Identity, holders_key
 from p2psync_dht.sockets import open_sockets
 
@@ -61,13 +63,14 @@ class PartialShare:
 
     def offer(self, job: Job) -> None:
         """Offer the chunks of an unfinished object."""
-        path = join(self._dest, join(PARTIAL, job.digest.hex().encode()))
         assert job.written is not None  # noqa: S101 - an object that has an unfinished file
-        self._partial.register(job.digest, path, job.recipe, job.written)
+        name = job.digest.hex().encode()
+        place = Place(self._dest, PARTIAL, name)
+        self._partial.register(job.digest, place, job.recipe, job.written, job.ino)
 
-    def complete(self, job: Job, path: bytes) -> None:
+    def complete(self, job: Job, path: bytes, stamp: bundles.Stamp) -> None:
         """It is whole; the index does not know it yet."""
-        self._partial.complete(job.digest, join(self._dest, path))
+        self._partial.complete(job.digest, Place(self._dest, *split(path)), Stamp(*stamp))
 
     def withdraw(self, job: Job) -> None:
         """It is whole and found by the index, or was given up."""

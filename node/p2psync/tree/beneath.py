@@ -15,11 +15,13 @@ import errno
 import os
 import stat
 from collections import OrderedDict
-from typing import Final, NamedTuple
+from typing import Final
 
 from p2psync.errors import FileError
 from p2psync.format.paths import join, split
 from p2psync.format.reserved import RESERVED_NAMES
+from p2psync.tree.identity import ChangedMeanwhile, Identity, identity, others_may_change
+from p2psync.tree.lent import ENTERED, Lent
 from p2psync.tree.removal import remove_tree
 
 OPEN_DIRS_MAX: Final = 64
@@ -30,32 +32,6 @@ _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 NAME_ONLY: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_NOFOLLOW | os.O_CLOEXEC
 """For a descriptor that only names what it was opened as: no permission is needed for that."""
-_ENTERED: Final = stat.S_IRUSR | stat.S_IXUSR
-
-
-class ChangedMeanwhile(OSError):
-    """Something in DEST is not any more what it was when DEST was compared."""
-
-
-class Lent(NamedTuple):
-    """A directory that we may enter for a while, and what it was before."""
-
-    mode: int
-    ctime_ns: int
-    """Of the loan: who changes anything in the directory afterwards, or its mode, ends it."""
-
-    @classmethod
-    def of(cls, fd: int, place: int | bytes) -> Lent:
-        """Make the directory ``place``, open as ``fd``, one that we may enter. Raises OSError."""
-        mode = stat.S_IMODE(os.fstat(fd).st_mode)
-        os.chmod(place, mode | _ENTERED)
-        return cls(mode, os.fstat(fd).st_ctime_ns)
-
-    def give_back(self, fd: int) -> None:
-        """Let it have its mode again, unless it was given another one."""
-        with contextlib.suppress(OSError):
-            if os.fstat(fd).st_ctime_ns == self.ctime_ns:
-                os.fchmod(fd, self.mode)
 
 
 class Beneath:
@@ -69,8 +45,10 @@ class Beneath:
         self.spared = spared
         self._open: OrderedDict[bytes, int] = OrderedDict()
         self._lent: dict[bytes, Lent] = {}
-        self._owed: dict[bytes, int] = {}
+        self._owed: dict[bytes, tuple[Identity, int]] = {}
         """Directories that are writable for us now, and the mode that they had."""
+        self._made: dict[bytes, Identity] = {}
+        """Directories that were made in others that not only we may change."""
         self._root = os.geteuid() == 0
         """Who is root may enter every directory."""
         self._root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -104,7 +82,10 @@ class Beneath:
         """The mode of the directory ``path``: the one that it has when nobody works in it. Raises OSError."""
         found = stat.S_IMODE(os.fstat(self.dir(path)).st_mode)
         lent = self._lent.get(path)
-        return self._owed.get(path, found if lent is None else lent.mode)
+        which, owed = self._owed.get(path, (None, 0))
+        if which == identity(self.dir(path)):
+            return owed
+        return found if lent is None else lent.mode
 
     def make_writable(self, path: bytes) -> bool:
         """Make sure that we may work in the directory ``path`` until it gets its own mode (``keep_mode``) or
@@ -115,16 +96,16 @@ class Beneath:
             return False
         mode = self.mode(path)
         os.fchmod(fd, mode | stat.S_IRWXU)
-        self._owed[path] = mode
+        self._owed[path] = identity(fd), mode
         self._lent.pop(path, None)
         return True
 
     def give_back(self, path: bytes) -> None:
         """Let the directory ``path`` have the mode that it had, unless it was given another one."""
-        mode = self._owed.pop(path)
+        which, mode = self._owed.pop(path)
         with contextlib.suppress(OSError):
             fd = self.dir(path)
-            if stat.S_IMODE(os.fstat(fd).st_mode) == mode | stat.S_IRWXU:
+            if identity(fd) == which and stat.S_IMODE(os.fstat(fd).st_mode) == mode | stat.S_IRWXU:
                 os.fchmod(fd, mode)
 
     def keep_mode(self, path: bytes) -> None:
@@ -172,7 +153,7 @@ class Beneath:
                 raise
             made = self._enter_lent(parent, path, name)
         else:
-            if not self._root and os.fstat(made).st_mode & _ENTERED != _ENTERED:
+            if not self._root and os.fstat(made).st_mode & ENTERED != ENTERED:
                 self._lend(path, made)
         self._open[path] = made
         while len(self._open) > OPEN_DIRS_MAX:
@@ -233,13 +214,42 @@ class Beneath:
         while (above := split(missing[-1])[0]) and not self._is_there(above):
             missing.append(above)
         for each in reversed(missing):
-            parent, name = split(each)
-            try:
-                # Writable for us until its own mode is set, when all that is in it is in place.
-                os.mkdir(name, 0o700, dir_fd=self.dir(parent))
-            except FileExistsError:
-                self.remove(parent, name)
-                os.mkdir(name, 0o700, dir_fd=self.dir(parent))
+            self._make_one(*split(each), each)
+        return self.dir(path)
+
+    def _make_one(self, parent: bytes, name: bytes, path: bytes) -> None:
+        above = self.dir(parent)
+        try:
+            # Writable for us until its own mode is set, when all that is in it is in place.
+            os.mkdir(name, 0o700, dir_fd=above)
+        except FileExistsError:
+            # It came since it was looked for. A directory is its maker's, with all that may be in it.
+            if stat.S_ISDIR(os.stat(name, dir_fd=above, follow_symlinks=False).st_mode):
+                raise ChangedMeanwhile("somebody else made a directory of this name") from None
+            os.unlink(name, dir_fd=above)
+            os.mkdir(name, 0o700, dir_fd=above)
+        if others_may_change(os.fstat(above)):
+            made = self.dir(path)
+            if os.listdir(made):
+                raise ChangedMeanwhile("the directory was exchanged for another one")
+            self._made[path] = identity(made)
+
+    def check(self, path: bytes, ino: int) -> int:
+        """A descriptor of the directory ``path``, provided that it is the one with this inode, or for 0 the
+        one that was made here. Raises ChangedMeanwhile, OSError.
+        """
+        fd = self.dir(path)
+        if not path:
+            return fd
+        if ino:
+            same = os.fstat(fd).st_ino == ino
+        elif path in self._made:
+            same = identity(fd) == self._made[path]
+        else:
+            same = not others_may_change(os.fstat(self.dir(split(path)[0])))
+        # What has no number of its own (FUSE) may give a directory another inode whenever it is looked up.
+        if not same and os.fstatvfs(self.dir(path)).f_fsid:
+            raise ChangedMeanwhile("the directory was exchanged for another one")
         return self.dir(path)
 
     def _is_there(self, path: bytes) -> bool:
@@ -262,15 +272,16 @@ class Beneath:
                 os.unlink(parts[depth], dir_fd=self.dir(parent))
                 return
 
-    def remove(self, parent: bytes, name: bytes) -> int:
-        """Remove ``name`` in ``parent`` with everything below it; returns how many names were removed. Raises
-        OSError with EBUSY if something in it is spared.
+    def remove(self, parent: bytes, name: bytes, only: Identity | None = None) -> int:
+        """Remove ``name`` in ``parent`` with everything below it; returns how many names were removed.
+        ``only``: if it is that directory. Raises OSError with EBUSY if it is not, or something in it is
+        spared.
         """
         top = join(parent, name)
         if self.spares(top):
             raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), top)
         self.forget(top)
-        return remove_tree(self.dir(parent), name)
+        return remove_tree(self.dir(parent), name, only)
 
 
 def file_error(error: OSError, path: bytes, doing: str) -> FileError:

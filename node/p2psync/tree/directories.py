@@ -17,6 +17,8 @@ from p2psync.tree.trouble import Trouble
 def make_directory(beneath: Beneath, trouble: Trouble, order: MakeDirectory) -> Result:
     """Make a directory, or make it writable until its own mode is set at the end. Raises Stopped."""
     try:
+        if order.ino:
+            beneath.check(order.path, order.ino)
         fd = beneath.make_dir(order.path)
     except OSError as error:
         return trouble.reason(error, order.path, "making the directory")
@@ -73,10 +75,11 @@ def _remove(beneath: Beneath, directory: bytes, name: bytes, all_below: bool) ->
 def dress(beneath: Beneath, trouble: Trouble, order: DressDirectories) -> list[Result]:
     """Set mode and time of directories, in the order given. Raises Stopped."""
     results: list[Result] = []
-    for path, mode, mtime_ns in order.directories:
+    for path, mode, mtime_ns, ino in order.directories:
         try:
+            fd = beneath.check(path, ino)
             wanted = beneath.mode(path) if mode is None else mode
-            results.append(result_of(attributes.apply(beneath.dir(path), wanted, mtime_ns)))
+            results.append(result_of(attributes.apply(fd, wanted, mtime_ns)))
             beneath.keep_mode(path)
         except OSError as error:
             results.append(trouble.reason(error, path, "setting mode and time of"))

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import stat
 import time
+from collections.abc import Callable
 from typing import Final
 
 from p2psync.format.paths import join
 from p2psync.tree import attributes
-from p2psync.tree.beneath import NAME_ONLY, Beneath, ChangedMeanwhile
+from p2psync.tree.beneath import NAME_ONLY, Beneath
 from p2psync.tree.folder import CREATE, Folder
+from p2psync.tree.identity import ChangedMeanwhile
 from p2psync.tree.orders import Attributes, File, Link, MakeFiles, MakeLinks, Result, SetAttributes
 from p2psync.tree.placing import Placing, write_at
 from p2psync.tree.trouble import Trouble
@@ -118,19 +119,45 @@ class Files:
             os.unlink(self._temporary, dir_fd=self._folder)
 
 
-def set_attributes(beneath: Beneath, trouble: Trouble, order: SetAttributes) -> list[Result]:
-    """Set mode and time of files that still are what the order says they were. Raises Stopped."""
+def set_attributes(
+    beneath: Beneath,
+    trouble: Trouble,
+    order: SetAttributes,
+    anew: Callable[[int, bytes, Attributes], os.stat_result],
+) -> list[Result]:
+    """Set mode and time of files that still are what the order says they were; ``anew`` makes one anew, with
+    them, from the open file. Raises Stopped.
+    """
     results: list[Result] = []
     for file in order.files:
         try:
-            results.append(result_of(_set_one(beneath.dir(order.directory), file)))
+            fd = _open_one(beneath.dir(order.directory), file)
+            try:
+                if _is_elsewhere(fd, file):
+                    found = anew(fd, order.directory, file)
+                else:
+                    found = attributes.apply(fd, file.mode, file.mtime_ns)
+            finally:
+                os.close(fd)
+            results.append(result_of(found))
         except OSError as error:
             path = join(order.directory, file.name)
             results.append(trouble.reason(error, path, "setting mode and time of"))
     return results
 
 
-def _set_one(directory: int, file: Attributes) -> os.stat_result:
+def _is_elsewhere(fd: int, file: Attributes) -> bool:
+    """Whether a file may be one that somebody else has to do with: it has another name, which may be outside
+    of DEST (a link(2) to a file of another owner, an older copy of the tree), or it is to get bits with which
+    it would run with its owner's rights, while somebody may still have it open for writing.
+    """
+    found = os.fstat(fd)
+    return attributes.differ(found, file.mode, file.mtime_ns) and (
+        found.st_nlink > 1 or bool(file.mode & _SPECIAL & ~found.st_mode)
+    )
+
+
+def _open_one(directory: int, file: Attributes) -> int:
     try:
         fd = os.open(file.name, _OPEN, dir_fd=directory)
     except PermissionError:
@@ -138,25 +165,22 @@ def _set_one(directory: int, file: Attributes) -> os.stat_result:
         fd = os.open(file.name, NAME_ONLY, dir_fd=directory)
         try:
             _check(fd, file)
+            if os.fstat(fd).st_nlink > 1:
+                raise
             os.chmod(b"/proc/self/fd/%d" % fd, file.mode | stat.S_IRUSR)
-            readable = os.open(b"/proc/self/fd/%d" % fd, _OPEN & ~os.O_NOFOLLOW)
+            return os.open(b"/proc/self/fd/%d" % fd, _OPEN & ~os.O_NOFOLLOW)
         finally:
             os.close(fd)
-        fd = readable
-    else:
-        try:
-            _check(fd, file)
-        except OSError:
-            os.close(fd)
-            raise
     try:
-        return attributes.apply(fd, file.mode, file.mtime_ns)
-    finally:
+        _check(fd, file)
+    except OSError:
         os.close(fd)
+        raise
+    return fd
 
 
 def _check(fd: int, file: Attributes) -> None:
     """Whether a file is still the one whose content the comparison knew."""
     found = os.fstat(fd)
     if not stat.S_ISREG(found.st_mode) or result_of(found) != tuple(file.stamp):
-        raise ChangedMeanwhile(errno.EBUSY, "it was changed while the fetch went on; run again")
+        raise ChangedMeanwhile("it was changed")

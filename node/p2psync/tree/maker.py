@@ -17,8 +17,10 @@ from p2psync.tree.beneath import Beneath
 from p2psync.tree.directories import dress, make_directory, remove
 from p2psync.tree.files import Files, set_attributes
 from p2psync.tree.folder import Folder, FolderBusy
+from p2psync.tree.identity import Identity, identity
 from p2psync.tree.objects import Objects
 from p2psync.tree.orders import (
+    Attributes,
     Broken,
     Done,
     DressDirectories,
@@ -33,7 +35,9 @@ from p2psync.tree.orders import (
     Remove,
     Result,
     SetAttributes,
+    Target,
     Tidy,
+    WorkIn,
     WriteObject,
 )
 from p2psync.tree.placing import Placing
@@ -68,6 +72,7 @@ class TreeWriter:
         self._arena = memoryview(b"") if arena is None else arena
         self._wait = wait
         self._may_go: dict[bytes, bytes | None] = {}
+        self._which: Identity | None = None
         self._beneath: Beneath | None = None
         self._workplace: _Workplace | None = None
         self._stopped = False
@@ -76,6 +81,9 @@ class TreeWriter:
         """Do what the order says; None for one that is not answered. After a ``Broken``, only ``close``."""
         if isinstance(order, MayReplace):
             self._may_go.update(order.seals)
+            return None
+        if isinstance(order, WorkIn):
+            self._which = order.device, order.inode
             return None
         token = order.token
         try:
@@ -101,7 +109,7 @@ class TreeWriter:
             case MakeLinks():
                 return self._begun().files.make_links(order)
             case SetAttributes():
-                return set_attributes(self._open_root(), self._trouble, order)
+                return set_attributes(self._open_root(), self._trouble, order, self._make_anew)
             case MakeDirectory():
                 return [make_directory(self._open_root(make=True), self._trouble, order)]
             case Remove():
@@ -118,11 +126,19 @@ class TreeWriter:
                 if make:
                     with contextlib.suppress(FileExistsError):
                         os.mkdir(self._root, 0o700)
-                self._beneath = Beneath(self._root, self._spared)
-                self._trouble = Trouble(self._beneath)
+                beneath = Beneath(self._root, self._spared)
             except OSError as error:
                 raise Stopped(error.errno or 0, b"", "opening the directory") from error
+            if self._which not in (None, identity(beneath.dir(b""))):
+                beneath.close()
+                raise Stopped(errno.ESTALE, os.path.abspath(self._root), "opening the directory")
+            self._beneath = beneath
+            self._trouble = Trouble(beneath)
         return self._beneath
+
+    def _make_anew(self, source: int, directory: bytes, file: Attributes) -> os.stat_result:
+        target = Target(directory, file.name, file.mode, file.mtime_ns, replaces=False)
+        return self._begun().objects.put_copy(source, target)
 
     def _begun(self) -> _Workplace:
         if self._workplace is None:
@@ -141,9 +157,10 @@ class TreeWriter:
         beneath = self._open_root()
         if not _has_folder(beneath):
             return 0, 0, 0, 0
-        self._begun().objects.close()
+        workplace = self._begun()
+        workplace.objects.close()
         try:
-            clear(beneath, everything=everything)
+            clear(workplace.folder.fd, everything=everything)
         except OSError as error:
             return f"removing {os.fsdecode(error.filename or b'')!r} failed: {error.strerror}"
         finally:
@@ -162,7 +179,7 @@ class TreeWriter:
         """
         if self._workplace is not None and self._stopped:
             with contextlib.suppress(OSError):
-                clear(self._open_root())
+                clear(self._workplace.folder.fd)
         self._end_work()
         beneath, self._beneath = self._beneath, None
         if beneath is not None:

@@ -17,8 +17,10 @@ from p2psync.format.reserved import PARTIAL
 from p2psync.tree import attributes
 from p2psync.tree.files import result_of
 from p2psync.tree.folder import CREATE, Folder
+from p2psync.tree.identity import ChangedMeanwhile
 from p2psync.tree.orders import FinishObject, OpenObject, Result, Target, WriteObject
 from p2psync.tree.placing import Placing, copy, write_at
+from p2psync.tree.removal import remove_tree
 from p2psync.tree.trouble import Trouble
 from p2psync.tree.way import Way
 
@@ -35,6 +37,7 @@ class Objects:
         self, folder: Folder, trouble: Trouble, way: Way, placing: Placing, arena: memoryview
     ) -> None:
         self._folder = folder.fd
+        self._owner = folder.owner
         self._trouble = trouble
         self._temporary = folder.temporary
         self._way = way
@@ -57,9 +60,10 @@ class Objects:
             if order.digest not in self._open:
                 self._open[order.digest] = self._open_file(name)
             fd = self._open[order.digest]
-            if os.fstat(fd).st_size != order.size:
+            found = os.fstat(fd)
+            if found.st_size != order.size:
                 os.ftruncate(fd, order.size)
-            return result_of(os.fstat(fd))
+            return result_of(found)
         except OSError as error:
             why = self._trouble.reason(error, join(PARTIAL, name), "making")
             return self._refuse(order.digest, why, drop=error.errno == errno.EFBIG)
@@ -76,22 +80,21 @@ class Objects:
         return why
 
     def _open_file(self, name: bytes) -> int:
+        with contextlib.suppress(FileNotFoundError):
+            found = os.stat(name, dir_fd=self._folder, follow_symlinks=False)
+            if not (stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and found.st_uid == self._owner):
+                # Not one that we made: what is written here must not be written elsewhere too, nor by others.
+                remove_tree(self._folder, name)
         try:
             fd = os.open(name, _OPEN, _OURS, dir_fd=self._folder)
         except PermissionError:
             # Whole, with its own mode, and stopped just before it was put in place. The folder is ours alone.
             os.chmod(name, _OURS, dir_fd=self._folder)
             fd = os.open(name, _OPEN, _OURS, dir_fd=self._folder)
-        found = os.fstat(fd)
-        if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
-            if stat.S_IMODE(found.st_mode) != _OURS:
-                with contextlib.suppress(PermissionError):  # There are file systems without modes.
-                    os.fchmod(fd, _OURS)
-            return fd
-        # Not one that we made: what is written here must not be written elsewhere too.
-        os.close(fd)
-        os.unlink(name, dir_fd=self._folder)
-        return os.open(name, CREATE, _OURS, dir_fd=self._folder)
+        if stat.S_IMODE(os.fstat(fd).st_mode) != _OURS:
+            with contextlib.suppress(PermissionError):  # There are file systems without modes.
+                os.fchmod(fd, _OURS)
+        return fd
 
     def write(self, order: WriteObject) -> Result:
         """Write parts of an object. Raises Stopped."""
@@ -117,7 +120,7 @@ class Objects:
             for position, target in enumerate(order.targets):
                 last = position == len(order.targets) - 1
                 try:
-                    found = self._put(order.digest, fd, target) if last else self._put_copy(fd, target)
+                    found = self._put(order.digest, fd, target) if last else self.put_copy(fd, target)
                     results.append(result_of(found))
                 except OSError as error:
                     path = join(target.directory, target.name)
@@ -129,11 +132,14 @@ class Objects:
     def _put(self, digest: bytes, fd: int, target: Target) -> os.stat_result:
         return self._place(digest.hex().encode(), fd, target)
 
-    def _put_copy(self, source: int, target: Target) -> os.stat_result:
-        """A second file with the same bytes as the open file ``source``."""
+    def put_copy(self, source: int, target: Target) -> os.stat_result:
+        """Make a file with the same bytes as the open file ``source``; what was made. Raises OSError."""
+        before = result_of(os.fstat(source))
         fd = os.open(self._temporary, CREATE, target.mode & 0o700, dir_fd=self._folder)
         try:
             copy(source, fd)
+            if result_of(os.fstat(source)) != before:
+                raise ChangedMeanwhile("it was changed")
             return self._place(self._temporary, fd, target)
         except OSError:
             with contextlib.suppress(OSError):

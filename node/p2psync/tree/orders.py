@@ -57,6 +57,15 @@ class Target(NamedTuple):
     replaces: bool
 
 
+class WorkIn(NamedTuple):
+    """Which directory DEST is: all orders after this are for no other one, whatever is there by then under
+    its name. Not answered.
+    """
+
+    device: int
+    inode: int
+
+
 class MakeDirectory(NamedTuple):
     """Make ``path`` (b"": DEST itself), and those above it; make it writable for us until it gets its own
     mode.
@@ -66,6 +75,8 @@ class MakeDirectory(NamedTuple):
 
     token: int
     path: bytes
+    ino: int = 0
+    """Of the directory that stood there when DEST was compared; 0: none did."""
 
 
 class MakeFiles(NamedTuple):
@@ -90,8 +101,9 @@ class SetAttributes(NamedTuple):
 
 class OpenObject(NamedTuple):
     """Open or make the unfinished file of an object of several chunks, ``size`` bytes, under the hex of its
-    digest in the folder of unfinished files. Answered by ``Done`` with one result; what it holds already is
-    for the owner of the order to read and verify (the folder is in DEST).
+    digest in the folder of unfinished files. Answered by ``Done`` with one result: the file as it was found,
+    so without a size if it was made. What it holds is for the owner of the order to read and verify (the
+    folder is in DEST), and to see that it is that very file.
     """
 
     token: int
@@ -138,13 +150,23 @@ class Remove(NamedTuple):
     names: list[tuple[bytes, bool]]
 
 
+class Dress(NamedTuple):
+    """Mode and time for a directory; None: as it is."""
+
+    path: bytes
+    mode: int | None
+    mtime_ns: int | None
+    ino: int = 0
+    """Of the directory that was compared; 0: it was not there, so it is one that was made since."""
+
+
 class DressDirectories(NamedTuple):
-    """Set mode and time of directories, in this order (inner ones come first): (path, mode, mtime_ns or
-    None to leave the time). Answered by ``Done``.
+    """Set mode and time of directories, in this order (inner ones come first), each if it still is the one
+    that was worked in. Answered by ``Done``.
     """
 
     token: int
-    directories: list[tuple[bytes, int | None, int | None]]
+    directories: list[Dress]
 
 
 class Tidy(NamedTuple):
@@ -158,7 +180,8 @@ class Tidy(NamedTuple):
 
 
 Order = (
-    MakeDirectory
+    WorkIn
+    | MakeDirectory
     | MakeFiles
     | MakeLinks
     | SetAttributes

@@ -15,6 +15,7 @@ from p2psync.tree.orders import (
     Attributes,
     Broken,
     Done,
+    Dress,
     DressDirectories,
     Fact,
     File,
@@ -30,6 +31,7 @@ from p2psync.tree.orders import (
     SetAttributes,
     Target,
     Tidy,
+    WorkIn,
     WriteObject,
 )
 
@@ -51,6 +53,7 @@ _KINDS: Final[tuple[type[Any], ...]] = (
     Remove,
     DressDirectories,
     Tidy,
+    WorkIn,
     Done,
     Broken,
 )
@@ -62,10 +65,11 @@ _ROWS: Final[dict[type[Any], Callable[[Any], Any]]] = {
         (MakeLinks, Link),
         (SetAttributes, Attributes),
         (FinishObject, Target),
+        (DressDirectories, Dress),
     )
 }
 """What the last field of an order has a list of, where these are not plain tuples."""
-_LISTS: Final = frozenset({WriteObject, Remove, DressDirectories})
+_LISTS: Final = frozenset({WriteObject, Remove})
 """Those whose last field is a list of plain values."""
 
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 from typing import Final
 
 from p2psync.format.reserved import TEMPORARY_PREFIX
 from p2psync.tree import attributes
 from p2psync.tree.beneath import Beneath
 from p2psync.tree.folder import CREATE, Folder
+from p2psync.tree.identity import ChangedMeanwhile
 from p2psync.tree.way import Way
 
 COPY_BUFFER: Final = 1 << 20
@@ -73,7 +75,11 @@ class Placing:
             os.unlink(name, dir_fd=self._folder)
             if refused is not None:
                 raise refused from None
-        return os.stat(own_name, dir_fd=self._beneath.dir(directory), follow_symlinks=False)
+        there = self._beneath.dir(directory)
+        found = os.stat(own_name, dir_fd=there, follow_symlinks=False)
+        if not stat.S_ISLNK(found.st_mode) or os.fsencode(os.readlink(own_name, dir_fd=there)) != target:
+            raise ChangedMeanwhile("it was replaced")
+        return found
 
     def _move(self, name: bytes, directory: bytes, own_name: bytes) -> None:
         try:

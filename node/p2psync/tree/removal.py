@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from p2psync.errors import show_path
+from p2psync.tree.identity import ChangedMeanwhile, Identity, identity
 
 _FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NAME_ONLY: Final = getattr(os, "O_PATH", os.O_RDONLY) | _FLAGS
@@ -25,21 +26,22 @@ class _Level(NamedTuple):
     """A directory that is being emptied."""
 
     name: bytes
-    place: tuple[int, int]
-    """Device and inode of the directory that it is in."""
+    above: Identity
+    """Of the directory that it is in."""
     waiting: list[bytes]
     """Directories in it that are still to be removed."""
 
 
-def remove_tree(parent: int, name: bytes) -> int:
+def remove_tree(parent: int, name: bytes, only: Identity | None = None) -> int:
     """Remove ``name`` in the open directory ``parent`` with everything below it; how many names went.
 
-    What cannot be removed keeps the directories above it, and nothing else.
+    What cannot be removed keeps the directories above it, and nothing else. ``only``: which directory it must
+    be; of another one nothing is removed.
 
     Raises OSError: of the first name that could not be removed, with its path below ``parent``.
     """
     found = os.stat(name, dir_fd=parent, follow_symlinks=False)
-    if not stat.S_ISDIR(found.st_mode):
+    if only is None and not stat.S_ISDIR(found.st_mode):
         os.unlink(name, dir_fd=parent)
         return 1
     count = 0
@@ -58,13 +60,13 @@ def remove_tree(parent: int, name: bytes) -> int:
         while True:
             if down is not None:
                 try:
-                    inner = _open(down, at)
+                    inner = _open(down, at, None if levels else only)
                 except OSError as error:
                     if not levels:
                         raise
                     note(error, down)
                 else:
-                    levels.append(_Level(down, _place(at), []))
+                    levels.append(_Level(down, identity(at), []))
                     os.close(at)
                     at = inner
                     gone = _empty_of_files(at, levels[-1].waiting, note)
@@ -72,7 +74,7 @@ def remove_tree(parent: int, name: bytes) -> int:
             level = levels[-1]
             down = level.waiting.pop() if level.waiting else None
             if down is None:
-                at = _go_up(at, level.place)
+                at = _go_up(at, level.above)
                 levels.pop()
                 try:
                     os.rmdir(level.name, dir_fd=at)
@@ -89,7 +91,16 @@ def remove_tree(parent: int, name: bytes) -> int:
         os.close(at)
 
 
-def _open(name: bytes, parent: int) -> int:
+def _open(name: bytes, parent: int, only: Identity | None) -> int:
+    """Open a directory; ``only``: as for ``remove_tree``."""
+    made = _open_any(name, parent)
+    if only is not None and identity(made) != only:
+        os.close(made)
+        raise ChangedMeanwhile("the directory was exchanged for another one")
+    return made
+
+
+def _open_any(name: bytes, parent: int) -> int:
     """Open a directory; one of ours that may not be read is made readable: it is going to go."""
     try:
         return os.open(name, _FLAGS, dir_fd=parent)
@@ -103,15 +114,10 @@ def _open(name: bytes, parent: int) -> int:
             os.close(named)
 
 
-def _place(fd: int) -> tuple[int, int]:
-    found = os.fstat(fd)
-    return found.st_dev, found.st_ino
-
-
-def _go_up(fd: int, place: tuple[int, int]) -> int:
-    """The directory that ``fd`` is in, which must be ``place``; closes ``fd``."""
+def _go_up(fd: int, to: Identity) -> int:
+    """The directory that ``fd`` is in, which must be ``to``; closes ``fd``."""
     above = os.open("..", _FLAGS & ~os.O_NOFOLLOW, dir_fd=fd)
-    if _place(above) != place:
+    if identity(above) != to:
         os.close(above)
         raise OSError(errno.EBUSY, "it was moved while it was removed; run again")
     os.close(fd)

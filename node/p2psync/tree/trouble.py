@@ -100,6 +100,11 @@ def explain(broken: Broken) -> P2psyncError:
         return FileError(
             "the process that writes files ended before its work was done; what is there is kept, run again"
         )
+    if broken.errno == errno.ESTALE:
+        return FileError(
+            f"{show_path(broken.path)!r} is not the directory any more that it was when the fetch began, or "
+            "its file system was taken away; what was fetched is there, run again"
+        )
     if broken.errno == errno.EWOULDBLOCK:
         return busy(broken.doing, repr(show_path(broken.path)))
     return file_error(OSError(broken.errno, os.strerror(broken.errno)), broken.path, broken.doing)

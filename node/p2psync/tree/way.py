@@ -18,9 +18,11 @@ from typing import Final
 
 from p2psync.format.paths import join
 from p2psync.format.reserved import PARTIAL
-from p2psync.tree.beneath import Beneath, ChangedMeanwhile
+from p2psync.tree.beneath import Beneath
 from p2psync.tree.exchange import exchange
 from p2psync.tree.folder import Folder
+from p2psync.tree.identity import ChangedMeanwhile, Identity, identity, identity_at
+from p2psync.tree.removal import remove_tree
 from p2psync.tree.survey import survey
 
 ASIDE_PREFIX: Final = b"old-"
@@ -92,29 +94,36 @@ class Way:
             OSError: ENOTEMPTY if it may not go; ``ChangedMeanwhile``; ``InTheWay``. Both are where they were.
         """
         path = join(directory, own_name)
-        if not self._check(path):
+        which = self._check(path)
+        if which is None:
             self._beneath.forget(path)
             fd = self._beneath.dir(directory)
             os.rmdir(own_name, dir_fd=fd)
             os.rename(name, own_name, src_dir_fd=self._folder, dst_dir_fd=fd)
             return
         found = survey(self._beneath, path)
-        mode = self._make_writable(path)
-        self._beneath.forget(path)
+        there = os.dup(self._beneath.dir(path))
         try:
-            aside = self._exchange(name, self._beneath.dir(directory), own_name)
-        except OSError as error:
-            if mode is not None:
-                os.fchmod(self._beneath.dir(path), mode)
-            if error.errno != errno.EXDEV:
-                raise InTheWay(error.strerror or str(error)) from error
+            mode = _make_writable(there)
+            self._beneath.forget(path)
             fd = self._beneath.dir(directory)
-            if os.fstat(fd).st_dev != os.fstat(self._folder).st_dev:
-                raise  # What replaces it is copied to beside it first, and then it goes (``clear_place``).
-            # It cannot be moved (it lies in a lower layer of an overlay), but it can be removed.
-            self._removed += self._beneath.remove(directory, own_name)
-            os.rename(name, own_name, src_dir_fd=self._folder, dst_dir_fd=fd)
-            return
+            try:
+                aside = self._exchange(name, fd, own_name, which)
+            except OSError as error:
+                if mode is not None:
+                    os.fchmod(there, mode)
+                if isinstance(error, ChangedMeanwhile):
+                    raise
+                if error.errno != errno.EXDEV:
+                    raise InTheWay(error.strerror or str(error)) from error
+                if os.fstat(fd).st_dev != os.fstat(self._folder).st_dev:
+                    raise  # What replaces it is copied beside it first, and then it goes (``clear_place``).
+                # It cannot be moved (it lies in a lower layer of an overlay), but it can be removed.
+                self._removed += self._beneath.remove(directory, own_name, which)
+                os.rename(name, own_name, src_dir_fd=self._folder, dst_dir_fd=fd)
+                return
+        finally:
+            os.close(there)
         self._displaced.append((path, join(PARTIAL, aside)))
         self._removed += found.names
 
@@ -124,39 +133,31 @@ class Way:
         if it may. Raises OSError.
         """
         path = join(directory, own_name)
-        if self._check(path):
-            self._removed += self._beneath.remove(directory, own_name)
+        which = self._check(path)
+        if which is not None:
+            self._removed += self._beneath.remove(directory, own_name, which)
             return
         self._beneath.forget(path)
         os.rmdir(own_name, dir_fd=self._beneath.dir(directory))
 
-    def _check(self, path: bytes) -> bool:
-        """Whether the directory ``path`` may go with what is in it. Raises OSError: it should not any
+    def _check(self, path: bytes) -> Identity | None:
+        """Which directory ``path`` is, if it may go with what is in it. Raises OSError: it should not any
         more.
         """
         if path not in self._may_go:
-            return False
+            return None
         if self._beneath.spares(path):
             raise InTheWay("the state directory is in it")
-        if self._may_go[path] not in (None, survey(self._beneath, path).seal):
-            raise ChangedMeanwhile(
-                errno.EBUSY, "the directory in its place was changed while the fetch went on; run again"
-            )
-        return True
+        which = identity(self._beneath.dir(path))
+        seal = self._may_go[path]
+        if seal not in (None, survey(self._beneath, path).seal) or identity(self._beneath.dir(path)) != which:
+            raise ChangedMeanwhile("the directory in its place was changed")
+        return which
 
-    def _make_writable(self, path: bytes) -> int | None:
-        """Make sure that a directory can be moved, which is a change to it (rename(2), EACCES); returns the
-        mode that it had.
+    def _exchange(self, name: bytes, directory: int, other: bytes, which: Identity) -> bytes:
+        """Let ``name`` in the folder and the directory ``other`` change places, if that is ``which``; its
+        name in the folder.
         """
-        fd = self._beneath.dir(path)
-        mode = stat.S_IMODE(os.fstat(fd).st_mode)
-        if mode & stat.S_IWUSR:
-            return None
-        os.fchmod(fd, mode | stat.S_IRWXU)
-        return mode
-
-    def _exchange(self, name: bytes, directory: int, other: bytes) -> bytes:
-        """Let ``name`` in the folder and the directory ``other`` change places; its name in the folder."""
         aside = self._name()
         # First under the name that the directory gets, so that no moment leaves it under another one.
         os.rename(name, aside, src_dir_fd=self._folder, dst_dir_fd=self._folder)
@@ -164,19 +165,24 @@ class Way:
             try:
                 exchange(self._folder, aside, directory, other)
             except OSError:
-                return self._exchange_in_two(aside, directory, other)
+                return self._exchange_in_two(aside, directory, other, which)
+            if identity_at(self._folder, aside) != which:
+                exchange(self._folder, aside, directory, other)
+                raise _exchanged()
         except OSError:
             os.rename(aside, name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
             raise
         return aside
 
-    def _exchange_in_two(self, name: bytes, directory: int, other: bytes) -> bytes:
+    def _exchange_in_two(self, name: bytes, directory: int, other: bytes, which: Identity) -> bytes:
         """The same where the system or the file system cannot do it in one step: killed in between,
         nothing stands there until the next run.
         """
         aside = self._name()
         os.rename(other, aside, src_dir_fd=directory, dst_dir_fd=self._folder)
         try:
+            if identity_at(self._folder, aside) != which:
+                raise _exchanged()
             os.rename(name, other, src_dir_fd=self._folder, dst_dir_fd=directory)
         except OSError:
             os.rename(aside, other, src_dir_fd=self._folder, dst_dir_fd=directory)
@@ -184,22 +190,32 @@ class Way:
         return aside
 
 
-def clear(beneath: Beneath, *, everything: bool = False) -> None:
-    """Remove what was put aside, by this run or one that was killed; or all that is in the folder.
+def _exchanged() -> ChangedMeanwhile:
+    return ChangedMeanwhile("the directory in its place was exchanged for another one")
+
+
+def _make_writable(directory: int) -> int | None:
+    """Make sure that an open directory can be moved, which is a change to it (rename(2), EACCES); returns the
+    mode that it had.
+    """
+    mode = stat.S_IMODE(os.fstat(directory).st_mode)
+    if mode & stat.S_IWUSR:
+        return None
+    os.fchmod(directory, mode | stat.S_IRWXU)
+    return mode
+
+
+def clear(folder: int, *, everything: bool = False) -> None:
+    """Remove what was put aside, by this run or one that was killed; or all that is in the open folder.
 
     Raises:
         OSError: what could not be removed is its ``filename``; the rest of it stays too.
     """
-    try:
-        folder = beneath.dir(PARTIAL)
-    except (FileNotFoundError, NotADirectoryError):
-        return
     for name in map(os.fsencode, os.listdir(folder)):
         if everything or name.startswith(ASIDE_PREFIX):
             try:
-                beneath.remove(PARTIAL, name)
+                remove_tree(folder, name)
             except FileNotFoundError:
                 continue
             except OSError as error:
                 raise OSError(error.errno, error.strerror, join(PARTIAL, name)) from None
-    beneath.forget(PARTIAL)

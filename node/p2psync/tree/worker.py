@@ -32,6 +32,7 @@ from p2psync.tree.orders import (
     Order,
     Remove,
     SetAttributes,
+    WorkIn,
     WriteObject,
 )
 
@@ -67,7 +68,7 @@ class Writer(ABC):
             # Whoever sends this may not have been there to hear it.
             self._loop.call_soon(self._repeat, self.broken)
             return
-        if not isinstance(order, MayReplace):
+        if not isinstance(order, MayReplace | WorkIn):
             rows = rows_of(order)
             self._sent.append((order.token, rows))
             self.backlog += rows
