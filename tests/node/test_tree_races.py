@@ -300,6 +300,7 @@ def test_a_directory_that_was_compared_is_worked_in_and_no_other(writing: Writer
     writing.place(b"d").mkdir()
     writing.place(b"other").mkdir(mode=0o500)
     ino = writing.place(b"d").stat().st_ino
+    writing.dest.chmod(0o777)
     exchange(writing.place(b"d"), writing.place(b"other"))
     (result,) = writing.do(MakeDirectory(1, b"d", ino)).results
     assert result == "the directory was exchanged for another one while the fetch went on; run again"

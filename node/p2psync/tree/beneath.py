@@ -48,7 +48,9 @@ class Beneath:
         self._owed: dict[bytes, tuple[Identity, int]] = {}
         """Directories that are writable for us now, and the mode that they had."""
         self._made: dict[bytes, Identity] = {}
-        """Directories that were made in others that not only we may change."""
+        """Exposed directories that were made here."""
+        self._exposed: set[bytes] = set()
+        """Those of the open directories that others may exchange, or one that they are in."""
         self._root = os.geteuid() == 0
         """Who is root may enter every directory."""
         self._root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -76,6 +78,7 @@ class Beneath:
         lent = self._lent.pop(path, None)
         if lent is not None:
             lent.give_back(fd)
+        self._exposed.discard(path)
         os.close(fd)
 
     def mode(self, path: bytes) -> int:
@@ -156,6 +159,9 @@ class Beneath:
             if not self._root and os.fstat(made).st_mode & ENTERED != ENTERED:
                 self._lend(path, made)
         self._open[path] = made
+        above = split(path)[0]
+        if above in self._exposed or others_may_change(os.fstat(parent)):
+            self._exposed.add(path)
         while len(self._open) > OPEN_DIRS_MAX:
             self._close(*self._open.popitem(last=False))
         return made
@@ -228,29 +234,23 @@ class Beneath:
                 raise ChangedMeanwhile("somebody else made a directory of this name") from None
             os.unlink(name, dir_fd=above)
             os.mkdir(name, 0o700, dir_fd=above)
-        if others_may_change(os.fstat(above)):
-            made = self.dir(path)
+        made = self.dir(path)
+        if path in self._exposed:
             if os.listdir(made):
                 raise ChangedMeanwhile("the directory was exchanged for another one")
             self._made[path] = identity(made)
 
     def check(self, path: bytes, ino: int) -> int:
         """A descriptor of the directory ``path``, provided that it is the one with this inode, or for 0 the
-        one that was made here. Raises ChangedMeanwhile, OSError.
+        one that was made here, as far as others may exchange it. Raises ChangedMeanwhile, OSError.
         """
         fd = self.dir(path)
-        if not path:
-            return fd
-        if ino:
-            same = os.fstat(fd).st_ino == ino
-        elif path in self._made:
-            same = identity(fd) == self._made[path]
-        else:
-            same = not others_may_change(os.fstat(self.dir(split(path)[0])))
-        # What has no number of its own (FUSE) may give a directory another inode whenever it is looked up.
-        if not same and os.fstatvfs(self.dir(path)).f_fsid:
-            raise ChangedMeanwhile("the directory was exchanged for another one")
-        return self.dir(path)
+        if path in self._exposed:
+            same = os.fstat(fd).st_ino == ino if ino else identity(fd) == self._made.get(path)
+            # A file system without a number (FUSE) may give a directory another inode with each look at it.
+            if not same and os.fstatvfs(fd).f_fsid:
+                raise ChangedMeanwhile("the directory was exchanged for another one")
+        return fd
 
     def _is_there(self, path: bytes) -> bool:
         try:
