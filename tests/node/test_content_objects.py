@@ -116,14 +116,21 @@ def test_an_object_is_read_once_for_all_who_ask(
     assert calls == [digest]
 
 
-def test_a_listing_is_decoded_once_for_all_who_ask(
+def test_a_listing_is_read_through_once_for_all_who_ask_and_had_by_pieces(
     state: State, store: Objects, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entries = [Entry(b"%05d" % index, Kind.SYMLINK, 0o777, 0, target=b"x") for index in range(2000)]
     digest = put(state, encode_listing(entries))
-    calls = counted(monkeypatch, state, "get")
-    assert at_once(lambda: store.listing(digest)) == [entries] * MANY
+    calls = counted(monkeypatch, state, "pieces")
+    assert at_once(lambda: store.find(digest, b"01999")) == [entries[-1]] * MANY
     assert calls == [digest]
+    pieces = store.catalogue(digest).pieces
+    assert pieces > 1
+    assert [entry for number in range(pieces) for entry in store.piece(digest, number)] == entries
+    assert [store.find(digest, entry.name) for entry in entries] == entries
+    assert [store.find(digest, name) for name in (b"", b"0", b"00000x", b"99999")] == [None] * 4
+    with pytest.raises(LookupError):
+        store.find(bytes(32), b"x")
 
 
 @pytest.mark.parametrize(("number", "bound"), [(2, 1 << 30), (9, 3 * objects.IN_MEMORY_MAX)])

@@ -38,9 +38,9 @@ class Names(NamedTuple):
 
 def names(of: Served, archive: bytes) -> Names:
     found = of.library.browse(archive, ())
-    assert found is not None
-    entries: dict[bytes, Entry] = {entry.name: entry for entry in found.listing}
-    (inner,) = (entry for entry in found.listing if entry.kind is Kind.DIR)
+    assert found is not None and found.directory is not None
+    entries: dict[bytes, Entry] = {entry.name: entry for entry in found.directory.piece(0)}
+    (inner,) = (entry for entry in entries.values() if entry.kind is Kind.DIR)
     (tree,) = of.state.trees.by_archive(archive)
     assert tree.snapshot is not None
     return Names(

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Final
 
 from p2psync.content.interface import Found
 from p2psync.content.objects import Objects
 from p2psync.format.ids import Ref
 from p2psync.format.listing import Entry, Kind
 from p2psync.format.snapshot import Snapshot
-from p2psync.format.walk import LeadsNowhere, NotThere, walk
+from p2psync.format.walk import LeadsNowhere, NotThere, Walk
 from p2psync.state import State
-
-RECENT: Final = 4
-"""Listings kept at hand on one way: neighbouring links mostly lead through the same directories, and large
-listings take long to decode."""
 
 
 def root_of(state: State, archive: bytes) -> Entry | None:
@@ -33,33 +27,47 @@ def snapshot_root(state: State, ref: Ref) -> Entry | None:
     return None if raw is None else Snapshot.decode(raw).root
 
 
-def find(objects: Objects, root: Entry, path: bytes) -> Found | None:
-    """What a path leads to; None where it leads to nothing within the archive, or a listing is not here."""
-    recent: OrderedDict[bytes, Sequence[Entry]] = OrderedDict()
+class Directory:
+    """A directory of an archive, as `interface.Directory` has it."""
 
-    def listing(directory: Entry) -> Sequence[Entry]:
-        found = recent.get(directory.digest)
-        if found is None:
-            found = objects.listing(directory.digest)
-            if found is None:
-                raise NotThere
-            recent[directory.digest] = found
-            if len(recent) > RECENT:
-                recent.popitem(last=False)
-        else:
-            recent.move_to_end(directory.digest)
-        return found
+    def __init__(self, objects: Objects, root: Entry, path: bytes, digest: bytes) -> None:
+        self._objects = objects
+        self._root = root
+        self._path = path
+        self._digest = digest
 
-    def leads_to_directory(link: Entry) -> bool:
+    def find(self, name: bytes) -> Entry | None:
+        return self._objects.find(self._digest, name)
+
+    @property
+    def pieces(self) -> int:
+        return self._objects.catalogue(self._digest).pieces
+
+    def piece(self, number: int) -> Sequence[Entry]:
+        return self._objects.piece(self._digest, number)
+
+    def leads_to_directory(self, link: Entry) -> bool:
         try:
-            return walk(root, path + b"/" + link.name, listing, follow_last=True).kind is Kind.DIR
-        except (NotThere, LeadsNowhere):
+            return _walk(self._objects, self._root, self._path + b"/" + link.name).kind is Kind.DIR
+        except (NotThere, LeadsNowhere, LookupError):
             return False
 
+
+def find(objects: Objects, root: Entry, path: bytes) -> Found | None:
+    """What a path leads to; None where it leads to nothing within the archive, or a listing is not here."""
     try:
-        entry = walk(root, path, listing, follow_last=True)
+        entry = _walk(objects, root, path)
         if entry.kind is not Kind.DIR:
             return Found(entry)
-        return Found(entry, listing(entry), leads_to_directory)
-    except (NotThere, LeadsNowhere):
+        objects.catalogue(entry.digest)
+        return Found(entry, Directory(objects, root, path, entry.digest))
+    except (NotThere, LeadsNowhere, LookupError):
         return None
+
+
+def _walk(objects: Objects, root: Entry, path: bytes) -> Entry:
+    """Raises NotThere, LeadsNowhere, LookupError: a listing is not here."""
+    way = Walk(root, path, follow_last=True)
+    while (directory := way.next_directory()) is not None:
+        way.enter(objects.find(directory.digest, way.name))
+    return way.entry

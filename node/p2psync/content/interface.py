@@ -6,7 +6,7 @@ Nothing here speaks HTTP, and nothing decides whom to serve.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
@@ -49,14 +49,31 @@ class BytesContent:
 Content = FileContent | BytesContent
 
 
+class Directory(Protocol):
+    """What is in a directory of an archive, in the order of names: holds nothing of it. All may block, and
+    raise LookupError where the listing is here no more.
+    """
+
+    def find(self, name: bytes) -> Entry | None:
+        """The entry of this name."""
+
+    @property
+    def pieces(self) -> int:
+        """How many pieces there are."""
+
+    def piece(self, number: int) -> Sequence[Entry]:
+        """The entries of one of them, some hundred."""
+
+    def leads_to_directory(self, link: Entry) -> bool:
+        """Whether a link in it leads to a directory of the archive."""
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """A path in an archive: its entry and, for a directory, what is in it."""
 
     entry: Entry
-    listing: Sequence[Entry] = ()
-    leads_to_directory: Callable[[Entry], bool] = lambda _: False
-    """Whether a link in the listing leads to a directory of the archive; may block."""
+    directory: Directory | None = None
 
 
 class Taken(NamedTuple):

@@ -1,4 +1,4 @@
-"""Manifest objects as they are served: small ones from memory, large ones from a file, listings decoded.
+"""Manifest objects as they are served: small ones from memory, large ones from a file, listings by pieces.
 
 The state directory keeps an object as one value, which SQLite reads from its beginning: an object of many
 megabytes, asked for by many ranges, is copied once to a file that has no name and is gone with the process.
@@ -9,14 +9,17 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
+from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
+from p2psync.content.catalogue import Catalogue, catalogue_of
 from p2psync.content.interface import BytesContent, Content
-from p2psync.format.listing import Entry, decode_listing
+from p2psync.format.listing import Entry, decode_entries
 from p2psync.state.meta import MetaStore
 from p2psync.tree.opener import FileContent
 
@@ -32,8 +35,12 @@ COPIES_CACHED: Final = 32
 COPIED_MAX: Final = 1 << 30
 """Bytes of disk for these copies: four of the largest objects, hundreds of usual ones."""
 ENTRIES_CACHED: Final = 32 << 10
-"""Entries of decoded listings that are kept, all listings together: about 15 MB. Larger listings are decoded
-each time."""
+"""Entries of pieces of listings that are kept decoded, all listings together: about 15 MB."""
+MARKS_CACHED: Final = 64 << 10
+"""Pieces of listings of which it is kept where they begin, all listings together: about 10 MB, for 1 GB of
+listings.
+"""
+_name_of: Final[Callable[[Entry], bytes]] = itemgetter(0)
 
 
 class Objects:
@@ -51,7 +58,9 @@ class Objects:
         self._bytes_held = 0
         self._copies: OrderedDict[bytes, tuple[int, int]] = OrderedDict()
         self._copied = 0
-        self._listings: OrderedDict[bytes, list[Entry]] = OrderedDict()
+        self._catalogues: OrderedDict[bytes, Catalogue] = OrderedDict()
+        self._marks_held = 0
+        self._pieces: OrderedDict[tuple[bytes, int], list[Entry]] = OrderedDict()
         self._entries_held = 0
 
     def close(self) -> None:
@@ -97,24 +106,62 @@ class Objects:
         finally:
             known.close()
 
-    def listing(self, digest: bytes) -> list[Entry] | None:
-        """The entries of a directory object. Raises FormatError for an object that is none."""
-        if (known := self._listing(digest)) is not None:
+    def find(self, digest: bytes, name: bytes) -> Entry | None:
+        """The entry of a name in a directory object; None if it has none. Raises LookupError: the object is
+        not here, or not any more; FormatError: it is no directory object.
+        """
+        catalogue = self.catalogue(digest)
+        number = catalogue.holding(name)
+        if number is None:
+            return None
+        with self._lock:
+            known = self._pieces.get((digest, number))
+            if known is not None:
+                self._pieces.move_to_end((digest, number))
+        if known is None:
+            known = self._decode(digest, catalogue, number)
+            with self._lock:
+                if (digest, number) not in self._pieces:
+                    self._pieces[digest, number] = known
+                    self._entries_held += len(known)
+                while self._entries_held > ENTRIES_CACHED:
+                    self._entries_held -= len(self._pieces.popitem(last=False)[1])
+        at = bisect_left(known, name, key=_name_of)
+        return known[at] if at < len(known) and known[at].name == name else None
+
+    def piece(self, digest: bytes, number: int) -> list[Entry]:
+        """The entries of a piece of a directory object, for who goes through it. Raises as `find`."""
+        return self._decode(digest, self.catalogue(digest), number)
+
+    def catalogue(self, digest: bytes) -> Catalogue:
+        """The pieces of a directory object: it is read through once, however many ask. Raises as `find`."""
+        if (known := self._catalogue(digest)) is not None:
             return known
         with self._alone(digest):
-            if (known := self._listing(digest)) is not None:
+            if (known := self._catalogue(digest)) is not None:
                 return known
-            raw = self._meta.get(digest)
-            if raw is None:
-                return None
-            listing = decode_listing(raw)
-            if len(listing) <= ENTRIES_CACHED // 2:
-                with self._lock:
-                    self._listings[digest] = listing
-                    self._entries_held += len(listing)
-                    while self._entries_held > ENTRIES_CACHED:
-                        self._entries_held -= len(self._listings.popitem(last=False)[1])
-            return listing
+            if not self._meta.has(digest):
+                raise LookupError(digest)
+            made = catalogue_of(self._meta.pieces(digest))
+            with self._lock:
+                self._catalogues[digest] = made
+                self._marks_held += made.pieces + 1
+                while self._marks_held > MARKS_CACHED and len(self._catalogues) > 1:
+                    self._marks_held -= self._catalogues.popitem(last=False)[1].pieces + 1
+            return made
+
+    def _catalogue(self, digest: bytes) -> Catalogue | None:
+        with self._lock:
+            if digest in self._catalogues:
+                self._catalogues.move_to_end(digest)
+            return self._catalogues.get(digest)
+
+    def _decode(self, digest: bytes, catalogue: Catalogue, number: int) -> list[Entry]:
+        begin, end = catalogue.span(number)
+        raw = bytearray(end - begin)
+        if not self.read_into(digest, begin, memoryview(raw)):
+            raise LookupError(digest)
+        return decode_entries(bytes(raw))
 
     def _known(self, digest: bytes) -> Content | None:
         """With the lock."""
@@ -125,12 +172,6 @@ class Objects:
             self._copies.move_to_end(digest)
             return FileContent(os.dup(copy[0]), copy[1], None)
         return None
-
-    def _listing(self, digest: bytes) -> list[Entry] | None:
-        with self._lock:
-            if digest in self._listings:
-                self._listings.move_to_end(digest)
-            return self._listings.get(digest)
 
     def _load(self, digest: bytes) -> Content | None:
         data = self._meta.get(digest)

@@ -10,15 +10,15 @@ from __future__ import annotations
 import html
 import mimetypes
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from aiohttp import web
 
 from p2psync.content.counters import Counters
-from p2psync.content.interface import BytesContent, Content, Found, Library
+from p2psync.content.interface import BytesContent, Content, Directory, Library
 from p2psync.content.send import abort, send_content, write
 from p2psync.content.threads import Threads
 from p2psync.errors import UsageError, show_path
@@ -27,9 +27,6 @@ from p2psync.format.listing import Entry, Kind
 from p2psync.format.url import archive_text, parse_archive_text
 from p2psync.tree.opener import is_plain
 
-ENTRIES_PER_WRITE: Final = 500
-"""Rows of a listing that are rendered at once: about 64 KiB, so a directory of 100,000 takes no more memory
-than that."""
 INDEX: Final = b"index.html"
 """The file that is shown for the directory that it is in, as web servers do."""
 PARTS_MAX: Final = PATH_MAX // 2 + 1
@@ -56,6 +53,14 @@ FILE_HEADERS: Final = _SECURITY | {
 }
 
 
+class _Shown(NamedTuple):
+    """What is at a path; ``page``: the one that a directory has of its own."""
+
+    entry: Entry
+    directory: Directory | None
+    page: Entry | None
+
+
 class Pages:
     """The handlers of everything outside /p2psync/."""
 
@@ -76,7 +81,7 @@ class Pages:
 
     async def path(self, request: web.Request) -> web.StreamResponse:
         archive, parts, slash = parse_target(request.raw_path)
-        found = await self._threaded(self._library.browse, archive, parts)
+        found = await self._threaded(self._look, archive, parts, slash)
         if found is None:
             self._counters.note(missed=1)
             raise web.HTTPNotFound(text="not here\n")
@@ -88,18 +93,23 @@ class Pages:
             # Relative: a proxy in front may show the node below a path of its own.
             there = f"./{_quoted(parts[-1]) if parts else archive_text(archive)}/"
             return web.Response(status=301, headers={"Location": there})
-        page = await self._index_of(archive, parts, found)
-        if page is not None:
-            return await self._file(request, archive, INDEX, page)
+        if found.page is not None:
+            return await self._file(request, archive, INDEX, found.page)
         return await self._listing(request, archive, parts, found)
 
-    async def _index_of(self, archive: bytes, parts: list[bytes], found: Found) -> Entry | None:
-        """The page that a directory has of its own; None if it has none."""
-        page = next((entry for entry in found.listing if entry.name == INDEX), None)
+    def _look(self, archive: bytes, parts: list[bytes], slash: bool) -> _Shown | None:
+        """What is to be shown at a path, and which page a directory has of its own."""
+        found = self._library.browse(archive, parts)
+        if found is None:
+            return None
+        try:
+            page = found.directory.find(INDEX) if slash and found.directory is not None else None
+        except LookupError:
+            return None
         if page is not None and page.kind is Kind.SYMLINK:
-            led = await self._threaded(self._library.browse, archive, [*parts, INDEX])
+            led = self._library.browse(archive, [*parts, INDEX])
             page = None if led is None else led.entry
-        return page if page is not None and page.kind is Kind.FILE else None
+        return _Shown(found.entry, found.directory, page if page and page.kind is Kind.FILE else None)
 
     async def _file(
         self, request: web.Request, archive: bytes, name: bytes, entry: Entry
@@ -123,7 +133,7 @@ class Pages:
         return response
 
     async def _listing(
-        self, request: web.Request, archive: bytes, parts: list[bytes], found: Found
+        self, request: web.Request, archive: bytes, parts: list[bytes], found: _Shown
     ) -> web.StreamResponse:
         response = web.StreamResponse(headers=PAGE_HEADERS)
         etag = f'"{found.entry.digest.hex()}"'
@@ -137,11 +147,11 @@ class Pages:
         up = '<tr><td><a href="../">../</a><td><td>\n'
         try:
             await write(response, f"{_top(title)}<table>\n{up}".encode())
-            for start in range(0, len(found.listing), ENTRIES_PER_WRITE):
-                some = found.listing[start : start + ENTRIES_PER_WRITE]
-                await write(response, await self._threaded(_rendered, some, found.leads_to_directory))
+            if (directory := found.directory) is not None:
+                for number in range(await self._threaded(_pieces_of, directory)):
+                    await write(response, await self._threaded(_rendered, directory, number))
             await write(response, b"</table>\n")
-        except TimeoutError:
+        except (TimeoutError, LookupError):
             abort(request)
         return response
 
@@ -172,8 +182,13 @@ def _top(title: str) -> str:
     return f"<!doctype html>\n<meta charset=utf-8>\n<title>{shown}</title>\n<h1>{shown}</h1>\n"
 
 
-def _rendered(entries: Iterable[Entry], leads_to_directory: Callable[[Entry], bool]) -> bytes:
-    return "".join(_row(entry, leads_to_directory) for entry in entries).encode()
+def _pieces_of(directory: Directory) -> int:
+    return directory.pieces
+
+
+def _rendered(directory: Directory, number: int) -> bytes:
+    """The rows of a piece of a directory."""
+    return "".join(_row(entry, directory.leads_to_directory) for entry in directory.piece(number)).encode()
 
 
 def _row(entry: Entry, leads_to_directory: Callable[[Entry], bool]) -> str:

@@ -91,4 +91,7 @@ class Listings:
         if known is None or root is None:
             return None
         found = find(self._objects, root, known[0].path + b"/" + directory)
-        return None if found is None else {entry.name: entry.digest for entry in found.listing}
+        inside = None if found is None else found.directory
+        if inside is None:
+            return None
+        return {entry.name: entry.digest for number in range(inside.pieces) for entry in inside.piece(number)}

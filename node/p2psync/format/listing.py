@@ -239,9 +239,14 @@ def decode_listing(raw: bytes) -> list[Entry]:
         raise FormatError(f"{_WHAT} of {len(raw)} bytes is over the limit of {LISTING_BYTES_MAX}")
     if not raw.startswith(_HEADER):  # compared as bytes: to Python, the numbers 1 and 1.0 and true are equal
         raise FormatError(f"{_WHAT} is damaged, or of a version that this p2psync does not know; update it")
+    return decode_entries(raw, len(_HEADER))
+
+
+def decode_entries(raw: bytes, begin: int = 0) -> list[Entry]:
+    """The same of a stretch of a directory object that begins and ends between two entries."""
     entries: list[Entry] = []
     values = 0
-    for items in decode_sequence(raw, len(_HEADER), ENTRY_BYTES_MAX, _WHAT):
+    for items in decode_sequence(raw, begin, ENTRY_BYTES_MAX, _WHAT):
         some = _plain_files(items)
         if some is None:
             some = [_plain_file(item) or _from_row(item) for item in items]

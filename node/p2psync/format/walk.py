@@ -62,15 +62,24 @@ class Walk:
                 self._taken.pop()
         return None
 
+    @property
+    def name(self) -> bytes:
+        """What is to be looked for in `next_directory`."""
+        return self._left[-1]
+
     def step(self, listing: Sequence[Entry]) -> None:
         """Go on into what the listing of `next_directory` has, which is sorted by name. Raises NotThere,
         LeadsNowhere.
         """
-        name = self._left.pop()
+        name = self.name
         at = bisect_left(listing, name, key=_name_of)
-        if at == len(listing) or listing[at].name != name:
+        self.enter(listing[at] if at < len(listing) and listing[at].name == name else None)
+
+    def enter(self, found: Entry | None) -> None:
+        """Go on into the entry of `name`; None: there is none. Raises NotThere, LeadsNowhere."""
+        if found is None:
             raise NotThere
-        found = listing[at]
+        self._left.pop()
         if found.kind is not Kind.SYMLINK or not (self._left or self._follow_last):
             self._taken.append(found)
             return
