@@ -15,7 +15,7 @@ from tests.node.wire_support import Served, served
 from p2psync.content.objects import Objects
 
 NAMES = 3000
-MANY = 64
+MANY = 32
 
 
 @pytest.fixture
