@@ -59,4 +59,4 @@ async def test_many_heads_of_a_large_directory_decode_nothing_of_it(node: Served
         async with session.get(f"{node.url}/large/") as answer:
             body = await answer.read()
         assert body.count(b"<tr>") == NAMES + 2
-        assert read["piece"] > NAMES // 500, "shown a piece at a time"
+        assert read["piece"] > 3, "shown a piece at a time"
