@@ -261,6 +261,9 @@ class MemoryLibrary:
     def head(self, archive: bytes) -> bytes | None:
         return self._publisher.head.raw if archive == self._publisher.archive else None
 
+    def known_archives(self) -> list[bytes]:
+        return self.archives()
+
     def known_head(self, archive: bytes) -> bytes | None:
         return self.head(archive)
 

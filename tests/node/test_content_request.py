@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from p2psync.content.admission import Admission
+from p2psync.content.debts import Debts
+from p2psync.content.gate import Gate
 from p2psync.content.request import HEADERS_MAX, NOT_PLAIN, Request, parse_request
 from p2psync.content.turns import Turns
 from p2psync.sources import wire
@@ -91,16 +95,87 @@ def test_what_is_for_bulk_bytes(raw: bytes, bulk: bool) -> None:
 
 
 def test_addresses_take_turns_however_many_connections_they_have() -> None:
-    turns = Turns[str]()
+    turns = Turns[str](Debts())
     for address, item in [("a", "a1"), ("a", "a2"), ("a", "a3"), ("b", "b1"), ("c", "c1"), ("b", "b2")]:
         turns.put(address, item)
     taken = [turns.take() for _ in range(3)]
     turns.put("c", "c2")
     while turns:
         taken.append(turns.take())
-    assert taken == ["a1", "b1", "c1", "a2", "b2", "c2", "a3"]
-    with pytest.raises(KeyError):
-        turns.take()
+    assert [turn and turn.item for turn in taken] == ["a1", "b1", "c1", "a2", "b2", "c2", "a3"]
+    assert turns.take() is None
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_who_has_cost_much_comes_last_and_only_so_many_at_once() -> None:
+    clock = Clock()
+    debts = Debts(clock)
+    turns = Turns[str](debts, owing_max=1)
+    debts.charge("192.0.2.1", 9.0)
+    debts.charge("192.0.2.2", 5.0)
+    for client in ("192.0.2.1", "192.0.2.2", "198.51.100.1", "198.51.100.2"):
+        turns.put(client, client)
+    order = [turns.take() for _ in range(3)]
+    assert [turn and turn.item for turn in order] == ["198.51.100.1", "198.51.100.2", "192.0.2.2"]
+    assert turns.take() is None, "one that owes something is being served"
+    assert not turns.wanted("198.51.100.1"), "nobody waits whom an honest client would keep waiting"
+    assert turns.wanted("192.0.2.2")
+    last = order[-1]
+    assert last is not None
+    turns.done(last)
+    again = turns.take()
+    assert again is not None and again.item == "192.0.2.1"
+
+
+def test_what_was_sent_pays_for_what_it_cost_and_debts_are_forgotten() -> None:
+    clock = Clock()
+    debts = Debts(clock)
+    for _ in range(1000):
+        debts.charge("192.0.2.1", 1.0, 100_000_000)
+    assert debts.of("192.0.2.1") == 0
+    debts.charge("192.0.2.1", 10.0)
+    assert debts.owes("192.0.2.1")
+    assert 0 < debts.of("192.0.2.77") < debts.of("192.0.2.1"), "who is in the same network owes a part of it"
+    assert debts.of("198.51.100.1") == 0
+    clock.now = 120.0
+    assert not debts.owes("192.0.2.1")
+
+
+def test_debts_of_any_number_of_clients_take_bounded_memory() -> None:
+    debts = Debts(Clock())
+    for number in range(20_000):
+        debts.charge(f"2001:db8:{number:x}::", 1.0)
+    assert not debts.owes("2001:db8:1::"), "the oldest are forgotten"
+    assert debts.owes(f"2001:db8:{19_999:x}::")
+
+
+async def test_a_gate_lets_only_some_of_those_through_that_owe_something() -> None:
+    debts = Debts(Clock())
+    gate = Gate(debts, 3, 1)
+    debts.charge("192.0.2.1", 9.0)
+    first = await gate.enter("192.0.2.1")
+    second = asyncio.create_task(gate.enter("192.0.2.1"))
+    given_up = asyncio.create_task(gate.enter("192.0.2.1"))
+    await asyncio.sleep(0)
+    others = [await gate.enter("198.51.100.1") for _ in range(2)]
+    third = asyncio.create_task(gate.enter("198.51.100.1"))
+    await asyncio.sleep(0)
+    given_up.cancel()
+    assert not second.done() and not third.done()
+    others[0].leave()
+    await third
+    first.leave()
+    first.leave()
+    others[1].leave()
+    (await second).leave()
+    with pytest.raises(asyncio.CancelledError):
+        await given_up
 
 
 def test_connections_are_counted_by_address_and_in_all() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, TypeVar
 
@@ -39,7 +39,7 @@ class Api:
     def __init__(
         self,
         library: Library,
-        info: Callable[[], wire.Info],
+        info: Callable[[Sequence[bytes]], wire.Info],
         nominations: Nominations,
         counters: Counters,
         threads: Threads,
@@ -67,7 +67,10 @@ class Api:
         ]
 
     async def info(self, request: web.Request) -> web.Response:
-        body = wire.encode_info(await self._threaded(self._info))
+        archives = self._library.known_archives()
+        if archives is None:
+            archives = await self._threaded(self._library.archives)
+        body = wire.encode_info(self._info(archives))
         return web.Response(body=body, content_type=wire.MSGPACK)
 
     async def get_head(self, request: web.Request) -> web.Response:

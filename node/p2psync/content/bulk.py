@@ -22,6 +22,7 @@ from typing import Final
 from p2psync.content.admission import Ticket
 from p2psync.content.answers import TextAnswer
 from p2psync.content.counters import Counters
+from p2psync.content.debts import Debts
 from p2psync.content.interface import Library
 from p2psync.content.line import After, Desk, Line
 from p2psync.content.rows import ROOM
@@ -50,6 +51,7 @@ class Bulk:
         counters: Counters,
         give_back: Callable[[socket.socket, bytes, Ticket], None],
         keepalive_timeout: float,
+        debts: Debts,
         threads: int = THREADS,
     ) -> None:
         """``give_back`` takes a connection that asks for something else."""
@@ -58,9 +60,10 @@ class Bulk:
         self._loop = asyncio.get_running_loop()
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="bulk")
         self._local = threading.local()
-        self._turns = Turns[Line]()
+        self._debts = debts
+        self._turns = Turns[Line](debts)
         self._closing = False
-        self._desk = Desk(library, counters, lambda: bool(self._turns), lambda: self._closing, self._room)
+        self._desk = Desk(library, counters, self._turns.wanted, lambda: self._closing, self._room)
         self._lines: set[Line] = set()
         self._waiting: dict[Line, asyncio.TimerHandle] = {}
         self._empty = asyncio.Event()
@@ -166,18 +169,23 @@ class Bulk:
     # In a thread of the pool.
 
     def _turn(self) -> None:
-        line = self._turns.take()
-        after = After.END
-        try:
-            after = line.go_on(self._desk, self._keepalive)
-        except OSError:
+        """As many as can be had: one that could not when it was asked for is had when another has ended."""
+        while (turn := self._turns.take()) is not None:
+            line = turn.item
+            began, sent = time.thread_time(), line.sent
             after = After.END
-        finally:
-            line.park()
-            if after is After.QUEUE:
-                self._queue(line)
-            else:
-                self._loop.call_soon_threadsafe(self._goes_on, line, after)
+            try:
+                after = line.go_on(self._desk, self._keepalive)
+            except OSError:
+                after = After.END
+            finally:
+                line.park()
+                self._debts.charge(turn.client, time.thread_time() - began, line.sent - sent)
+                self._turns.done(turn)
+                if after is After.QUEUE:
+                    self._turns.put(turn.client, line)
+                else:
+                    self._loop.call_soon_threadsafe(self._goes_on, line, after)
 
     def _room(self) -> memoryview:
         room: memoryview | None = getattr(self._local, "room", None)

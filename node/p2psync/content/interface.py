@@ -92,6 +92,9 @@ class Library(Protocol):
     def archives(self) -> list[bytes]:
         """Archives of which (part of) a tree is here."""
 
+    def known_archives(self) -> list[bytes] | None:
+        """The same where that takes a moment, for the event loop; None: ask for it in a thread."""
+
     def head(self, archive: bytes) -> bytes | None:
         """The newest head known, as signed."""
 

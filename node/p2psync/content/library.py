@@ -64,6 +64,10 @@ class StateLibrary:
         self._objects = Objects(state.meta, state.path)
         self._places = Places(self._opener, self._checked, state.trees, self._public, archive, self._search)
         self._archives: dict[bytes, bytes | None] = {}
+        self._offered: tuple[int, list[bytes]] = -1, []
+        """The version of the index, and the archives that were offered then. Replaced as a whole: threads
+        share it.
+        """
         self._heads: tuple[int, dict[bytes, bytes]] = 0, {}
         """The version of the index, and heads that were read of it. Replaced as a whole: threads share it."""
 
@@ -76,11 +80,20 @@ class StateLibrary:
         self._opener.rest()
 
     def archives(self) -> list[bytes]:
-        if self._archive is not None:
-            return [self._archive]
+        if (known := self.known_archives()) is not None:
+            return known
+        version = self._state.data_version()  # of before: what is written meanwhile makes it an old one
         public = self._state.offers.public()
         trees = [tree for tree in self._state.trees.all() if tree.id in public]
-        return list(dict.fromkeys(tree.archive for tree in trees if tree.archive is not None))
+        found = list(dict.fromkeys(tree.archive for tree in trees if tree.archive is not None))
+        self._offered = version, found
+        return found
+
+    def known_archives(self) -> list[bytes] | None:
+        if self._archive is not None:
+            return [self._archive]
+        version, archives = self._offered
+        return archives if version == self._state.data_version() else None
 
     def head(self, archive: bytes) -> bytes | None:
         version = self._state.data_version()  # of before: what is written meanwhile makes it an old one

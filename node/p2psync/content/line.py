@@ -47,13 +47,13 @@ class After(enum.Enum):
 
 @dataclass(frozen=True)
 class Desk:
-    """What a thread works with. ``wanted``: whether other connections need a thread. ``closing``: whether no
-    further requests are answered. ``room``: the buffer of this thread.
+    """What a thread works with. ``wanted``: whether others need a thread that a client has. ``closing``:
+    whether no further requests are answered. ``room``: the buffer of this thread.
     """
 
     library: Library
     counters: Counters
-    wanted: Callable[[], bool]
+    wanted: Callable[[str], bool]
     closing: Callable[[], bool]
     room: Callable[[], memoryview]
 
@@ -74,6 +74,8 @@ class Line:
         """When the body of a request whose head has come must have; None: no head has."""
         self.slice_due = 0.0
         """When the next slice of the answer must have been taken."""
+        self.sent = 0
+        """Bytes of answers that went out."""
         self._slice_left = 0
         self._keep_alive = True
 
@@ -98,7 +100,7 @@ class Line:
                 self.head_due = time.monotonic() + keepalive
                 if not self._keep_alive or desk.closing():
                     return After.END
-            if desk.wanted():
+            if desk.wanted(self.ticket.address):
                 return After.QUEUE
 
     def refuse(self, answer: Answer) -> None:
@@ -160,10 +162,15 @@ class Line:
             try:
                 count = answer.send(self.sock, desk.room())
             except BlockingIOError:
-                if _ready(self.sock, select.POLLOUT, SHORT_PATIENCE if desk.wanted() else PATIENCE):
+                if _ready(
+                    self.sock,
+                    select.POLLOUT,
+                    SHORT_PATIENCE if desk.wanted(self.ticket.address) else PATIENCE,
+                ):
                     continue
                 return False
             left -= count
+            self.sent += count
             self._slice_left -= count
             if answer.done:
                 desk.counters.note(requests=1)
@@ -179,7 +186,7 @@ class Line:
             try:
                 data = self.sock.recv(RECEIVE)
             except BlockingIOError:
-                patient = not desk.wanted() and not desk.closing()
+                patient = not desk.wanted(self.ticket.address) and not desk.closing()
                 if patient and _ready(self.sock, select.POLLIN, PATIENCE):
                     continue
                 return False

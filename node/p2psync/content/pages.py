@@ -149,7 +149,9 @@ class Pages:
             await write(response, f"{_top(title)}<table>\n{up}".encode())
             if (directory := found.directory) is not None:
                 for number in range(await self._threaded(_pieces_of, directory)):
-                    await write(response, await self._threaded(_rendered, directory, number))
+                    rows = await self._threaded(_rendered, directory, number)
+                    await write(response, rows)
+                    self._threads.sent(len(rows))
             await write(response, b"</table>\n")
         except (TimeoutError, LookupError):
             abort(request)

@@ -84,7 +84,7 @@ async def send_content(
             if isinstance(content, FileContent):
                 await _send_file(threads, request, content, choice.first, choice.length, sent)
             else:
-                await _send_bytes(response, content, choice.first, choice.length, sent)
+                await _send_bytes(threads, response, content, choice.first, choice.length, sent)
         except (TimeoutError, Disconnected):
             abort(request)
         return response
@@ -119,6 +119,7 @@ async def _send_file(
             async with asyncio.timeout(SEND_TIMEOUT):
                 done = await loop.sendfile(transport, source, first, count)
             sent(done)
+            threads.sent(done)
             if done != count:
                 raise Disconnected
             first += count
@@ -136,6 +137,7 @@ async def _in_place(
 
 
 async def _send_bytes(
+    threads: Threads,
     response: web.StreamResponse,
     content: BytesContent,
     first: int,
@@ -147,6 +149,7 @@ async def _send_bytes(
         part = view[start : start + SLICE]
         await write(response, part)
         sent(len(part))
+        threads.sent(len(part))
 
 
 async def write(response: web.StreamResponse, data: bytes | bytearray | memoryview) -> None:

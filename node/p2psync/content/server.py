@@ -26,13 +26,16 @@ from p2psync.content.admission import (
 from p2psync.content.api import Api
 from p2psync.content.bulk import THREADS, Bulk
 from p2psync.content.counters import Counters
+from p2psync.content.debts import REQUEST, Debts
 from p2psync.content.door import Answered, Door, House, come_back
+from p2psync.content.gate import Gate, Pass
 from p2psync.content.interface import Library
 from p2psync.content.listening import listening
 from p2psync.content.nominate import CALLBACK_TIMEOUT, Nominations
 from p2psync.content.pages import Pages
-from p2psync.content.threads import Threads
+from p2psync.content.threads import Threads, client_now
 from p2psync.errors import FormatError, NetworkError
+from p2psync.network.here import client_of
 from p2psync.sources.wire import BATCH_BODY_MAX, INFO_ARCHIVES_MAX, Info
 from p2psync_dht import node_id_of
 
@@ -49,18 +52,14 @@ REST: Final = 2.0
 """Seconds between looks at what is open and unused: after twice as long without requests nothing is, and a
 disk can be unmounted.
 """
+OWING_AT_ONCE: Final = 4
+"""Requests of clients that owe something (`debts`) that handlers begin on at once: in between, the event
+loop is there for others.
+"""
+PASSED: Final = "passed"
+"""Under which a request has its pass through the gate."""
 REQUEST_LINE_MAX: Final = 16 << 10
 """Bytes of a request line: a path of 4,095 bytes, each percent-encoded, fits."""
-
-
-@web.middleware
-async def _guard(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
-    try:
-        return await handler(request)
-    except FormatError as error:
-        raise web.HTTPBadRequest(text=f"{error}\n") from None
 
 
 def create_app(
@@ -69,24 +68,44 @@ def create_app(
     node_key: bytes,
     counters: Counters | None = None,
     callback_timeout: float = CALLBACK_TIMEOUT,
+    debts: Debts | None = None,
 ) -> web.Application:
     """The application that serves ``library`` as the node with the public key ``node_key`` (32 bytes)."""
     counted = counters if counters is not None else Counters()
-    threads = Threads()
+    owed = debts if debts is not None else Debts()
+    threads = Threads(owed)
+    gate = Gate(owed, CONNECTIONS_MAX, OWING_AT_ONCE)
     version = importlib.metadata.version("p2psync")
 
-    def info() -> Info:
-        archives = library.archives()[:INFO_ARCHIVES_MAX]
-        return Info(node_id_of(node_key).hex(), node_key, version, tuple(archives))
+    def info(archives: Sequence[bytes]) -> Info:
+        return Info(node_id_of(node_key).hex(), node_key, version, tuple(archives[:INFO_ARCHIVES_MAX]))
+
+    @web.middleware
+    async def guard(
+        request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        client = client_of(request.remote) if request.remote else ""
+        client_now.set(client)
+        passed = request[PASSED] = await gate.enter(client)
+        owed.charge(client, REQUEST)
+        try:
+            return await handler(request)
+        except FormatError as error:
+            raise web.HTTPBadRequest(text=f"{error}\n") from None
+        finally:
+            passed.leave()
 
     async def stop(_: web.Application) -> None:
         # Those who close the library next must not meet a thread that still reads it.
         await threads.close()
 
-    async def count(_: web.Request, __: web.StreamResponse) -> None:
+    async def count(request: web.Request, _: web.StreamResponse) -> None:
         counted.note(requests=1)
+        passed = request.get(PASSED)
+        if isinstance(passed, Pass):
+            passed.leave()  # how long the client takes for the answer is its own affair
 
-    app = web.Application(middlewares=[_guard], client_max_size=BATCH_BODY_MAX)
+    app = web.Application(middlewares=[guard], client_max_size=BATCH_BODY_MAX)
     nominations = Nominations(library, threads, own_key=node_key, callback_timeout=callback_timeout)
     app.add_routes(Api(library, info, nominations, counted, threads).routes())
     app.add_routes(Pages(library, counted, threads).routes())
@@ -140,7 +159,10 @@ class ContentServer:
         Raises NetworkError: the address cannot be listened at.
         """
         counters = Counters()
-        app = create_app(library, node_key=node_key, counters=counters, callback_timeout=callback_timeout)
+        debts = Debts()
+        app = create_app(
+            library, node_key=node_key, counters=counters, callback_timeout=callback_timeout, debts=debts
+        )
         runner = web.AppRunner(
             app,
             access_log=logging.getLogger(__name__),
@@ -162,7 +184,7 @@ class ContentServer:
 
         house = House(
             Admission(connections, per_address, idle_grace),
-            Bulk(library, counters, give_back, keepalive_timeout, bulk_threads),
+            Bulk(library, counters, give_back, keepalive_timeout, debts, bulk_threads),
             cast(Callable[[], asyncio.Protocol], runner.server),
             first_request_timeout,
             keepalive_timeout,

@@ -1,36 +1,80 @@
-"""Whose turn it is: addresses take turns, and the connections of an address come in the order in which they
-queued. So who has many connections gets no more threads than who has one.
+"""Whose turn it is: who owes least comes first (`debts`), and among equals addresses take turns, so that
+who has many connections gets no more than who has one. Of those that owe something only so many are served
+at a time: the others would share the interpreter with them.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict, deque
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
+
+from p2psync.content.debts import Debts
 
 T = TypeVar("T")
+
+
+class Turn(NamedTuple, Generic[T]):
+    """Somebody's turn: of which client, and whether that owes something."""
+
+    client: str
+    item: T
+    owing: bool
 
 
 class Turns(Generic[T]):
     """A queue, for any number of threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, debts: Debts, owing_max: int = 1) -> None:
+        """``owing_max``: turns that those who owe something may have at the same time."""
+        self._debts = debts
+        self._owing_max = owing_max
+        self._owing = 0
         self._lock = threading.Lock()
         self._queues: OrderedDict[str, deque[T]] = OrderedDict()
 
-    def put(self, address: str, item: T) -> None:
+    def put(self, client: str, item: T) -> None:
         """Queue up."""
         with self._lock:
-            self._queues.setdefault(address, deque()).append(item)
+            self._queues.setdefault(client, deque()).append(item)
 
-    def take(self) -> T:
-        """The next one, of as many as were put. Raises KeyError if there is none."""
+    def take(self) -> Turn[T] | None:
+        """The next turn, which ends with `done`. None: nobody queues who may have one now; ask again when
+        another has ended.
+        """
         with self._lock:
-            address, queue = self._queues.popitem(last=False)
+            if not self._queues:
+                return None
+            client = min(self._queues, key=self._debts.of)
+            owing = self._debts.owes(client)
+            if owing and self._owing >= self._owing_max:
+                return None
+            self._owing += owing
+            queue = self._queues.pop(client)
             item = queue.popleft()
             if queue:
-                self._queues[address] = queue
-            return item
+                self._queues[client] = queue  # behind its equals
+            return Turn(client, item, owing)
+
+    def done(self, turn: Turn[T]) -> None:
+        """A turn has ended."""
+        with self._lock:
+            self._owing -= turn.owing
+
+    def wanted(self, client: str) -> bool:
+        """Whether anybody queues who comes before a client, or is its equal."""
+        if not self._queues:
+            return False
+        owing = self._debts.owes(client)
+        with self._lock:
+            return owing or any(not self._debts.owes(other) for other in self._queues)
+
+    def clear(self) -> list[T]:
+        """Take all who queue."""
+        with self._lock:
+            left = [item for queue in self._queues.values() for item in queue]
+            self._queues.clear()
+        return left
 
     def __bool__(self) -> bool:
         """Whether anybody queues."""

@@ -5,11 +5,16 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+from functools import lru_cache
+from typing import Final
 
 from p2psync.format.url import host_and_port, host_port
 from p2psync_dht.sockets import ANY_IPV4, EVERYWHERE, family_of, own_address
 
-__all__ = ["client_of", "family_of", "local_address", "plain_ip", "reached_at"]
+__all__ = ["client_of", "family_of", "local_address", "network_of", "plain_ip", "reached_at"]
+
+CACHED: Final = 4096
+"""Clients of which it is kept in which network they are."""
 
 
 async def local_address(peer: str) -> str | None:
@@ -43,6 +48,18 @@ def plain_ip(text: str) -> str:
     address = ipaddress.ip_address(text.partition("%")[0])
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return str(mapped or address)
+
+
+@lru_cache(CACHED)
+def network_of(client: str) -> str:
+    """The network that a client (``client_of``) is in, as addresses are given to customers and sites: a /24
+    of IPv4, a /48 of IPv6 (RFC 6177); of what is no address, itself.
+    """
+    try:
+        address = ipaddress.ip_address(client)
+    except ValueError:
+        return client
+    return str(ipaddress.ip_network((client, 24 if address.version == 4 else 48), strict=False))
 
 
 def client_of(ip: str) -> str:
