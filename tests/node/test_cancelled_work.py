@@ -20,6 +20,7 @@ from tests.node.swarm_sim import Arena
 
 from p2psync import Client
 from p2psync.content import listening
+from p2psync.content.debts import Debts
 from p2psync.content.library import StateLibrary
 from p2psync.content.nominate import Nominations
 from p2psync.content.send import send_content
@@ -37,7 +38,7 @@ TWICE = pytest.mark.parametrize("times", [1, 2])
 
 @pytest.fixture
 async def threads() -> AsyncIterator[Threads]:
-    made = Threads()
+    made = Threads(Debts())
     yield made
     await made.close()
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import ContextVar
+from typing import Final
 
 from p2psync.content.debts import Debts
 from p2psync.content.turns import Turn, Turns
@@ -62,3 +64,7 @@ class Pass:
         if self._turn is not None:
             turn, self._turn = self._turn, None
             self._gate.end(turn)
+
+
+pass_now: Final[ContextVar[Pass | None]] = ContextVar("pass_now", default=None)
+"""With which a task came through a gate."""

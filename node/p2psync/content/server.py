@@ -28,7 +28,7 @@ from p2psync.content.bulk import THREADS, Bulk
 from p2psync.content.counters import Counters
 from p2psync.content.debts import REQUEST, Debts
 from p2psync.content.door import Answered, Door, House, come_back
-from p2psync.content.gate import Gate, Pass
+from p2psync.content.gate import Gate, pass_now
 from p2psync.content.interface import Library
 from p2psync.content.listening import listening
 from p2psync.content.nominate import CALLBACK_TIMEOUT, Nominations
@@ -56,8 +56,6 @@ OWING_AT_ONCE: Final = 4
 """Requests of clients that owe something (`debts`) that handlers begin on at once: in between, the event
 loop is there for others.
 """
-PASSED: Final = "passed"
-"""Under which a request has its pass through the gate."""
 REQUEST_LINE_MAX: Final = 16 << 10
 """Bytes of a request line: a path of 4,095 bytes, each percent-encoded, fits."""
 
@@ -86,7 +84,8 @@ def create_app(
     ) -> web.StreamResponse:
         client = client_of(request.remote) if request.remote else ""
         client_now.set(client)
-        passed = request[PASSED] = await gate.enter(client)
+        passed = await gate.enter(client)
+        pass_now.set(passed)
         owed.charge(client, REQUEST)
         try:
             return await handler(request)
@@ -99,10 +98,9 @@ def create_app(
         # Those who close the library next must not meet a thread that still reads it.
         await threads.close()
 
-    async def count(request: web.Request, _: web.StreamResponse) -> None:
+    async def count(_: web.Request, __: web.StreamResponse) -> None:
         counted.note(requests=1)
-        passed = request.get(PASSED)
-        if isinstance(passed, Pass):
+        if (passed := pass_now.get()) is not None:
             passed.leave()  # how long the client takes for the answer is its own affair
 
     app = web.Application(middlewares=[guard], client_max_size=BATCH_BODY_MAX)
