@@ -6,7 +6,8 @@
 
 The fixture ``net`` (tests/e2e/conftest.py) makes a Network in the test's own directory and kills what is left
 of it. Everything listens on 127.0.0.1 at ports that the system picks. Waiting ends at a deadline that is far
-beyond what a slow machine needs: it is there to end a broken test, not to measure.
+beyond what a slow machine needs: it is there to end a broken test, not to measure. What a command loads is
+loaded already (tests/e2e/fork_server.py).
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
+
+from tests.e2e.fork_server import Forked, forked
 
 DEADLINE = 120.0
 PROGRAM = [sys.executable, "-m", "p2psync"]
@@ -52,15 +55,22 @@ def need(program: str) -> str:
 class Command:
     """One ``p2psync`` process. Its JSON objects arrive in ``events``, whatever it says in ``stderr``."""
 
-    def __init__(self, argv: Sequence[str], env: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self, argv: Sequence[str], env: Mapping[str, str], log: Path, *, forks: bool = False
+    ) -> None:
+        """``forks``: what follows `PROGRAM` is run by the fork server."""
         self.argv = list(argv)
+        self.process: subprocess.Popen[bytes] | Forked
         self._log = log
         self._new: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self.events: list[dict[str, Any]] = []
         with log.open("wb") as stderr:
-            self.process = subprocess.Popen(
-                self.argv, env=dict(env), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr
-            )
+            if forks:
+                self.process = forked(self.argv[len(PROGRAM) :], env, stderr)
+            else:
+                self.process = subprocess.Popen(
+                    self.argv, env=dict(env), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr
+                )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -150,6 +160,10 @@ class Network:
     def __init__(self, path: Path, before: Sequence[str] = ()) -> None:
         self.path = path
         self.program = PROGRAM
+        self.forks = True
+        """Whether commands are forked from a process that has loaded p2psync. Off where it matters how they
+        are started.
+        """
         self._before = list(before)
         self._commands: list[Command] = []
 
@@ -193,8 +207,11 @@ class Network:
         folder.parent.mkdir(parents=True, exist_ok=True)
         log = self.path / f"{len(self._commands):02}-{words[0]}-{state}.stderr"
         words = words + [os.fspath(a) if isinstance(a, Path) else str(a) for a in args]
-        argv = [*self._before, *self.program, *words]
-        command = kind([*argv, "--json", "--state", os.fspath(folder)], self._environment(env), log)
+        argv = [*self._before, *self.program, *words, "--json", "--state", os.fspath(folder)]
+        # What else is in the environment may be read while modules are loaded.
+        forks = self.forks and all(name.startswith("P2PSYNC_") for name in env or ())
+        forks = forks and argv[: len(PROGRAM)] == PROGRAM
+        command = kind(argv, self._environment(env), log, forks=forks)
         self._commands.append(command)
         return command
 
