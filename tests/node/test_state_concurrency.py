@@ -8,8 +8,9 @@ import threading
 from pathlib import Path
 
 import pytest
+from tests.help.waiting import PATIENCE
 
-from p2psync.errors import FileError
+from p2psync.errors import BusyError, FileError
 from p2psync.state import FileRow, State
 
 WRITER = """
@@ -89,6 +90,24 @@ def test_lock_excludes_and_names_its_holder(tmp_path: Path) -> None:
             pass
         with pytest.raises(ValueError, match="cannot name"), state.lock("../x"):
             pass
+
+
+def test_a_lock_is_waited_for_as_long_as_somebody_is_patient(tmp_path: Path) -> None:
+    with State.open(tmp_path) as state:
+        taken = threading.Event()
+
+        def take() -> None:
+            with state.lock("x", patience=PATIENCE):
+                taken.set()
+
+        waiting = threading.Thread(target=take)
+        with state.lock("x"):
+            waiting.start()
+            with pytest.raises(BusyError), state.lock("x", patience=0):
+                pass
+            assert not taken.is_set()
+        waiting.join()
+        assert taken.is_set()
 
 
 def test_a_closed_state_says_so(tmp_path: Path) -> None:

@@ -23,8 +23,10 @@ from p2psync.format.reserved import PARTIAL
 from p2psync.plan.changes import Plan
 from p2psync.plan.listings import Listings
 from p2psync.state import State
+from p2psync.state.locks import PROBES_LAST
 from p2psync.state.trees import Role, Tree
 from p2psync.tree.beneath import Beneath, file_error
+from p2psync.tree.maker import LOCK_SECONDS
 
 if TYPE_CHECKING:
     from p2psync.fetch.wanted import Wanted
@@ -65,13 +67,17 @@ class Destination:
                 self._hold(self._place)
             yield
 
-    def _hold(self, place: bytes) -> None:
+    def _hold(self, place: bytes, patience: float = PROBES_LAST) -> None:
         if place not in self._held:
-            self._locks.enter_context(self._state.lock_place(place))
+            self._locks.enter_context(self._state.lock_place(place, patience=patience))
             self._held.add(place)
 
     def settle(self, *, single: bool) -> None:
-        """Decide which directory is worked in, and hold it. Raises UsageError, FileError: it cannot be."""
+        """Decide which directory is worked in, and hold it. Raises UsageError, FileError: it cannot be.
+
+        Blocks: a single file waits for others that come into the same directory, as the writer does for its
+        folder there.
+        """
         self.single = single
         is_file = os.path.lexists(self._place) and not os.path.isdir(self._place)
         if is_file and (self._as_directory or not single):
@@ -86,7 +92,10 @@ class Destination:
                 f"{show_path(self.path)!r} is in the way of the directory that is fetched; remove it, or end "
                 "SRC in a slash to put what is in the directory straight into DEST"
             )
-        self._hold(self._place if single else self.path)
+        if single:
+            self._hold(self._place, LOCK_SECONDS)
+        else:
+            self._hold(self.path)
         self.spared = self._state.within(self.path)
         for own in self.spared:
             if own.split(b"/")[0] == PARTIAL:

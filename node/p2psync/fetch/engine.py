@@ -245,7 +245,7 @@ class Fetch:
         wanted = await roots.of(snapshot)
         root = wanted.root
         check_limits(root.totals, self._options)
-        self.dest.settle(single=wanted.single)
+        await off_loop(partial(self.dest.settle, single=wanted.single))
         tree, previous = self.dest.tree(head)
         self._summary.files, self._summary.bytes = root.totals.files, root.totals.bytes
         if previous == head.snapshot and not self._options.check_dest and self.dest.has_stamps(tree):

@@ -85,6 +85,6 @@ class KnownFile(Generic[V]):
                 make_folder(each)
         except OSError as error:
             raise FileError(f"{folder} cannot be made: {error.strerror}") from None
-        with lock(folder, f"{self.path.name}.lock", wait=True):
+        with lock(folder, f"{self.path.name}.lock", patience=None):
             lines = [f"{name} {self._text(value)}\n" for name, value in change(self.all()).items()]
             write_private(self.path, "".join(lines).encode(), replace=True)

@@ -24,12 +24,13 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 @contextmanager
-def lock(folder: Path, name: str, *, on: str = "", wait: bool = False) -> Iterator[None]:
-    """Hold the lock `name` in `folder` for the length of the block. `on`: what it is about, for people.
+def lock(folder: Path, name: str, *, on: str = "", patience: float | None = PROBES_LAST) -> Iterator[None]:
+    """Hold the lock `name` in `folder` for the length of the block. `on`: what it is about, for people;
+    `patience`: seconds for which it is tried, None: until it is had.
 
-    Two holders exclude each other also within one process. Raises BusyError if it is held and `wait` is
-    off, naming the process that holds it; FileError if it cannot be opened; ValueError for a name that is no
-    plain file name.
+    Two holders exclude each other also within one process. Raises BusyError if it is held for longer, naming
+    the process that holds it; FileError if it cannot be opened; ValueError for a name that is no plain file
+    name.
     """
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} cannot name a lock")
@@ -39,7 +40,7 @@ def lock(folder: Path, name: str, *, on: str = "", wait: bool = False) -> Iterat
     except OSError as error:
         raise FileError(f"the lock {path} cannot be opened ({error.strerror}): {WRITABLE}") from error
     try:
-        if not _taken(fd, wait):
+        if not _taken(fd, patience):
             holder = os.pread(fd, 32, 0).strip()
             who = describe(int(holder)) if holder.isdigit() else holder_of(fd)
             raise busy(who, on or f"this (lock {path})")
@@ -71,12 +72,12 @@ def is_held(folder: Path, name: str) -> bool:
     return False
 
 
-def _taken(fd: int, wait: bool) -> bool:
+def _taken(fd: int, patience: float | None) -> bool:
     """Take the lock of an open file, or find that another process holds it."""
-    if wait:
+    if patience is None:
         fcntl.flock(fd, fcntl.LOCK_EX)
         return True
-    deadline = time.monotonic() + PROBES_LAST
+    deadline = time.monotonic() + patience
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -30,7 +30,7 @@ from p2psync.state.files import leave_to_owner, read_private, write_private
 from p2psync.state.heads import HeadStore
 from p2psync.state.holders import HolderStore
 from p2psync.state.keys import KeyStore, own_key, to_pem
-from p2psync.state.locks import WRITABLE, is_held, lock
+from p2psync.state.locks import PROBES_LAST, WRITABLE, is_held, lock
 from p2psync.state.made import MadeStore
 from p2psync.state.meta import MetaStore
 from p2psync.state.offers import Offers
@@ -98,7 +98,7 @@ class State:
             raise FileError(
                 f"the state directory {where} cannot be made ({error.strerror}): {WRITABLE}"
             ) from error
-        with lock(where / "locks", "open", wait=True):
+        with lock(where / "locks", "open", patience=None):
             return cls(where, Database(where / INDEX))
 
     @property
@@ -186,17 +186,17 @@ class State:
         """A number that changes whenever this or another process has committed something."""
         return self._db.data_version()
 
-    def lock(self, name: str, on: str = "") -> AbstractContextManager[None]:
-        """Hold a named lock against other processes and threads. Raises BusyError if it is held; `on` says
-        what it is about.
+    def lock(self, name: str, on: str = "", *, patience: float = PROBES_LAST) -> AbstractContextManager[None]:
+        """Hold a named lock against other processes and threads. Raises BusyError if it is held for
+        `patience` seconds; `on` says what it is about.
         """
-        return lock(self.path / "locks", name, on=on)
+        return lock(self.path / "locks", name, on=on, patience=patience)
 
-    def lock_place(self, place: bytes) -> AbstractContextManager[None]:
+    def lock_place(self, place: bytes, *, patience: float = PROBES_LAST) -> AbstractContextManager[None]:
         """Hold the lock of a directory, or of a single file, that is going to be changed or published. Raises
-        BusyError.
+        BusyError if it is held for `patience` seconds.
         """
-        return self.lock(_lock_of(place), on=repr(show_path(place)))
+        return self.lock(_lock_of(place), on=repr(show_path(place)), patience=patience)
 
     def place_is_held(self, place: bytes) -> bool:
         """Whether somebody is at work in a directory now, as `lock_place` would find."""
