@@ -31,18 +31,23 @@ _BIN8, _STR8, _FIXSTR = 0xC4, 0xD9, 0xA0  # how msgpack begins what is in it
 _PORT_SIZE = 2  # bytes behind an address
 
 
-def addresses_in(raw: bytes) -> Iterator[bytes]:
-    """The packed IP addresses of a record that was read before, without reading it again: a store looks at
-    many.
+def places_in(raw: bytes) -> Iterator[bytes]:
+    """The packed IP endpoints (`Endpoint.encode`) of a record that was read before, without reading it again:
+    a store looks at many.
     """
     at = _PLACES_AT + 1
     for _ in range(raw[_PLACES_AT] & 0x0F):
         if raw[at] == _BIN8:
             size = 2 + raw[at + 1]
-            yield raw[at + 2 : at + size - _PORT_SIZE]
+            yield raw[at + 2 : at + size]
         else:
             size = 2 + raw[at + 1] if raw[at] == _STR8 else 1 + raw[at] - _FIXSTR
         at += size
+
+
+def addresses_in(raw: bytes) -> Iterator[bytes]:
+    """The packed IP addresses of such a record."""
+    return (place[:-_PORT_SIZE] for place in places_in(raw))
 
 
 class HolderRole(IntEnum):

@@ -1,6 +1,6 @@
-"""The rules by which a head is believed. Pure: no I/O, and the time is an argument.
+"""The rules by which a head is believed, and how far holders are. Pure: no I/O, and the time is an argument.
 
-The rules, in the order in which they are applied:
+The rules for heads, in the order in which they are applied:
 
 1. Only the archive's root key, or a key with a delegation from it, can sign a head; the delegation must have
    the head's epoch and the role, and the time of signing must lie within it.
@@ -20,6 +20,7 @@ The rules, in the order in which they are applied:
 from __future__ import annotations
 
 from collections.abc import Iterable
+from enum import IntEnum
 from typing import Final, NamedTuple
 
 from p2psync.errors import P2psyncError, TrustError
@@ -29,6 +30,19 @@ from p2psync.text import day
 
 CLOCK_SKEW: Final = 600
 """Seconds by which a signer's clock may be ahead of ours: as much as the nodes that store heads allow."""
+
+
+class Standing(IntEnum):
+    """What speaks for a holder, from this machine's own dealings with it; the least is asked first. Whom the
+    user has named comes before all of these.
+    """
+
+    DELIVERED = 0
+    """Its node gave content that was right, at some time."""
+    PROVED = 1
+    """Its node has proved its key at the address that its record names, lately."""
+    TOLD = 2
+    """Somebody says so. Whoever wants can make any number of such records, and name any address."""
 
 
 class Judgement(NamedTuple):

@@ -23,7 +23,7 @@ from tests.node.simulator import Publisher
 from p2psync.content.interface import BytesContent, Found, Taken
 from p2psync.content.server import ContentServer
 from p2psync.sources.wire import BATCH_PATH, NOT_HERE, ROW_LENGTH, Have, Row
-from p2psync_dht import HolderRecord, Identity
+from p2psync_dht import Endpoint, HolderRecord, Identity
 
 T = TypeVar("T")
 HOST = "127.0.0.1"
@@ -296,7 +296,7 @@ class MemoryLibrary:
     def holders(self, archive: bytes) -> list[bytes]:
         return []
 
-    def keep_holder(self, archive: bytes, record: HolderRecord) -> bool:
+    def keep_holder(self, archive: bytes, record: HolderRecord, place: Endpoint | None) -> bool:
         return True
 
     def browse(self, archive: bytes, path: Sequence[bytes]) -> Found | None:

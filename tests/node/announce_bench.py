@@ -10,15 +10,17 @@ from typing import Any, cast
 import pytest
 from tests.node.simulator import Publisher, identity
 
-from p2psync.daemon import announce, company, gossip, place, withdrawals
+from p2psync.daemon import announce, company, gossip, place, reached, withdrawals
 from p2psync.daemon.announce import Announcer
 from p2psync.daemon.losses import Loss
 from p2psync.errors import NetworkError
 from p2psync.format.coverage import Coverage
 from p2psync.format.head import ArchiveHead
+from p2psync.format.url import host_port
 from p2psync.network.over_dht import DhtNetwork
 from p2psync.sources import withdrawal
 from p2psync.sources.source import Unreachable
+from p2psync.sources.wire import Info
 from p2psync.state import State
 from p2psync.state.trees import Role, Tree
 from p2psync_dht import DhtNode, Endpoint, Head, HeadLookup, HolderRecord, HolderRole, Identity, holders_key
@@ -97,11 +99,16 @@ class Told:
 
     log: list[tuple[str, str, bytes]] = []  # noqa: RUF012 - emptied by the fixture
     lists: list[bytes] = []  # noqa: RUF012
+    keys: dict[str, bytes] = {}  # noqa: RUF012
+    """Which node is at an address: the first whose record named it, or else one by itself."""
     refuses = False
     cannot_reach_us = False
 
     def __init__(self, address: str, **settings: float) -> None:
         self.address = self.name = address
+
+    async def info(self) -> Info:
+        return Info("", self.keys.get(self.address, self.address.encode().ljust(32)), "1", ())
 
     async def put_head(self, archive: bytes, raw: bytes) -> bool:
         if self.refuses:
@@ -133,6 +140,8 @@ class Bench:
         self.identity = self.state.identity()
         self.warnings: list[str] = []
         self.losses: dict[int, Loss] = {}
+        self.closed = False
+        """Whether the node's own test has found that nobody reaches it."""
         self.announcer = self.build()
 
     def build(
@@ -142,7 +151,15 @@ class Bench:
         warn = self.warnings.append
         observed = network.observed
         return Announcer(
-            self.state, self.identity, network, observed, listen, advertise, warn, lambda: self.losses
+            self.state,
+            self.identity,
+            network,
+            observed,
+            listen,
+            advertise,
+            warn,
+            lambda: self.losses,
+            lambda: self.closed,
         )
 
     def publish(self) -> ArchiveHead:
@@ -159,6 +176,8 @@ class Bench:
 
     def holder(self, name: str, *ips: str, expires: int = START + 3600) -> HolderRecord:
         key: Identity = identity(name)
+        for ip in ips:
+            Told.keys.setdefault(host_port(ip, 8730), key.public_key)
         return HolderRecord.sign(
             key,
             holders_key(self.publisher.archive),
@@ -170,13 +189,9 @@ class Bench:
         )
 
     def knows(self, record: HolderRecord) -> None:
-        self.state.holders.put(
-            self.publisher.archive,
-            record.raw,
-            node_key=record.node_key,
-            issued=record.issued,
-            expires=record.expires,
-        )
+        """The node has been dealt with."""
+        now = self.clock.time()
+        self.state.holders.keep_proved(self.publisher.archive, record, record.endpoints[0], now)
 
     @property
     def said(self) -> list[tuple[HolderRole, Coverage]]:
@@ -191,12 +206,14 @@ def announcing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]
     monkeypatch.setattr(gossip, "time", clock)
     monkeypatch.setattr(withdrawals, "time", clock)
     monkeypatch.setattr(company, "time", clock)
+    monkeypatch.setattr(reached, "time", clock)
     monkeypatch.setattr(gossip, "PeerSource", Told)
     monkeypatch.setattr(withdrawal, "PeerSource", Told)
     monkeypatch.setattr(gossip, "local_address", local_to("192.0.2.7"))
     monkeypatch.setattr(place, "own_address", lambda _: None)
     monkeypatch.setattr(Told, "log", [])
     monkeypatch.setattr(Told, "lists", [])
+    monkeypatch.setattr(Told, "keys", {})
     made = Bench(folder, clock)
     yield made
     made.state.close()

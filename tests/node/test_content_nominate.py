@@ -150,8 +150,9 @@ async def test_one_address_cannot_have_many_checked_at_once(node: Served, peer: 
 
 async def test_one_address_cannot_fill_the_list(node: Served) -> None:
     for port in range(1, HOLDERS_PER_ADDRESS_MAX + 5):
-        raw = record(Identity.generate(), node.archive, Endpoint("127.0.0.1", port))
-        kept = node.library.keep_holder(node.archive, HolderRecord.decode(raw))
+        place = Endpoint("127.0.0.1", port)
+        raw = record(Identity.generate(), node.archive, place)
+        kept = node.library.keep_holder(node.archive, HolderRecord.decode(raw), place)
         assert kept is (port <= HOLDERS_PER_ADDRESS_MAX)
     assert len(node.library.holders(node.archive)) == HOLDERS_PER_ADDRESS_MAX
 

@@ -305,8 +305,11 @@ async def test_lists_of_others_are_checked(bench: Bench) -> None:
 async def test_a_large_swarm_shares_the_refreshing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """With many holders, each refreshes a head now and then only."""
     bench.tree("mirror", bench.publish())
-    holders = [bench.holder(f"peer {number}", f"203.0.{number}.1") for number in range(200)]
-    monkeypatch.setattr(bench.announcer._gossip, "known", lambda archive: holders)
+
+    async def dealt_with(_: bytes) -> int:
+        return 200
+
+    monkeypatch.setattr(bench.announcer._gossip, "dealt_with", dealt_with)
     monkeypatch.setattr(bench.announcer, "_random", random.Random(1))
     for _ in range(100):
         bench.clock.now += await bench.announcer.round()
@@ -428,3 +431,17 @@ async def test_an_archive_that_is_gone_is_no_work_for_ever(bench: Bench) -> None
     bench.state.trees.remove(tree)
     bench.clock.now += 2 * RENEW
     assert await bench.announcer.round() > HEAD_ROUND
+
+
+async def test_fakes_do_not_keep_a_holder_from_refreshing_the_head(bench: Bench) -> None:
+    """Who knows many others leaves it to them; how many are said to be there does not count."""
+    bench.tree("mirror", bench.publish())
+    key = holders_key(bench.publisher.archive)
+    bench.dht.records[key] = [
+        bench.holder(f"fake {n}", f"{n}.0.0.1", expires=START + 80_000) for n in range(11, 220)
+    ]
+    Told.keys.clear()  # Nobody of that name is there.
+    for _ in range(20):
+        bench.clock.now += HEAD_ROUND * 1.1
+        await bench.announcer.round()
+    assert len(bench.dht.heads) == 20

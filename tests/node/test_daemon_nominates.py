@@ -11,13 +11,13 @@ import pytest
 from tests.node.announce_bench import START, Bench, Told, announcing, local_to
 
 from p2psync.daemon import gossip
-from p2psync.daemon.gossip import BUSY_TRIES, TOLD_MAX
+from p2psync.daemon.gossip import BUSY_TRIES, NAMED_MAX, STRANGERS, TOLD_MAX
 from p2psync.daemon.reached import UNREACHED_MIN
 from p2psync.format.coverage import Coverage
 from p2psync.format.head import ArchiveHead
 from p2psync.format.url import ArchiveUrl
 from p2psync.sources.source import Busy, Unreachable
-from p2psync_dht import Endpoint, HolderRecord
+from p2psync_dht import Endpoint, HolderRecord, holders_key
 
 GIVEN = "203.0.113.1:8730"
 
@@ -62,10 +62,57 @@ async def test_whom_the_given_one_names_is_told_in_the_same_breath(bench: Bench)
 
 
 async def test_a_list_of_many_does_not_have_us_tell_them_all(bench: Bench) -> None:
-    Told.lists += [bench.holder(f"{n}", f"198.51.100.{n}").raw for n in range(1, 60)]
+    Told.lists += [bench.holder(f"{n}", f"{n}.51.100.1").raw for n in range(11, 70)]
     mirror(bench, GIVEN)
     await bench.announcer.nominate(bench.publisher.archive)
     assert len(nominations()) == TOLD_MAX
+
+
+async def test_of_a_list_no_more_are_told_than_leaves_room_for_others(bench: Bench) -> None:
+    """Each of those who are named by the first lists nobody."""
+
+    async def lists_many(self: Told, archive: bytes) -> list[bytes]:
+        return named if self.address == GIVEN else []
+
+    named = [bench.holder(f"{n}", f"{n}.51.100.1").raw for n in range(11, 70)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Told, "holders", lists_many)
+        mirror(bench, GIVEN)
+        await bench.announcer.nominate(bench.publisher.archive)
+    assert len(nominations()) == 1 + NAMED_MAX
+
+
+async def test_fakes_in_a_list_of_an_honest_one_do_not_keep_us_from_who_is_new(bench: Bench) -> None:
+    """99 % fakes, of one provider; and many that this node knows."""
+    for number in range(40):
+        bench.knows(bench.holder(f"known {number}", f"{number + 100}.0.0.1"))
+    new = bench.holder("new", "203.0.113.77")
+    bench.tree("mirror", bench.publish())
+    key = holders_key(bench.publisher.archive)
+    bench.dht.records[key] = [new, *(bench.holder(f"fake {n}", f"8.8.{n}.8") for n in range(100))]
+    await bench.announcer.round()
+    assert "203.0.113.77:8730" in [address for address, _ in nominations()]
+    assert sum(address.startswith("8.8.") for address, _ in nominations()) < STRANGERS
+
+
+async def test_nothing_but_who_is_there_is_asked_at_an_address_that_is_anothers(bench: Bench) -> None:
+    victim = bench.holder("victim", "203.0.113.1")
+    liar = bench.holder("liar", "203.0.113.1")
+    bench.knows(liar)
+    bench.tree("mirror", bench.publish())
+    await bench.announcer.round()
+    assert [what for _, what, _ in Told.log] == ["closed"] * len(Told.log)
+    assert bench.state.holders.of_node(bench.publisher.archive, liar.node_key) is None
+    assert victim.node_key != liar.node_key
+
+
+async def test_a_list_from_far_away_names_nobody_inside_our_network(bench: Bench) -> None:
+    inside = [bench.holder(f"at {ip}", ip) for ip in ("192.168.1.9", "127.0.0.1", "fd00::1", "10.0.0.1")]
+    Told.lists += [record.raw for record in inside]
+    mirror(bench, GIVEN)
+    await bench.announcer.nominate(bench.publisher.archive)
+    assert [address for address, _ in nominations()] == [GIVEN]
+    assert bench.state.holders.of_node(bench.publisher.archive, inside[0].node_key) is None
 
 
 async def test_a_peer_given_by_name_and_known_by_address_is_told_once(bench: Bench) -> None:
@@ -154,7 +201,7 @@ async def test_nothing_is_announced_while_others_still_try_to_reach_us(
         raise Unreachable("no way")
 
     monkeypatch.setattr(Told, "nominate", nominate)
-    peers = [f"203.0.113.{number}:8730" for number in range(UNREACHED_MIN)]
+    peers = [f"203.{number}.113.1:8730" for number in range(UNREACHED_MIN)]
     mirror(bench, *peers)
     async with asyncio.TaskGroup() as group:
         group.create_task(bench.announcer.round())

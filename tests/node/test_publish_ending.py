@@ -115,13 +115,15 @@ def test_whoever_ends_what_nobody_else_holds_is_warned(state: State, tree: Path)
         role=HolderRole.ORIGIN,
         payload=Coverage(True, 0, 1).encode(),
     )
-    state.holders.keep(archive, own)
+    state.holders.keep_own(archive, own, NOW)
+    state.holders.hear(archive, [holder("stranger", archive)], NOW)  # Which anybody may have made up.
     heard: list[Event] = []
     unpublish(state, archive, now=LATER, tell=Teller(heard.append))
     (said,) = (event.text for event in heard if isinstance(event, Warned))
     assert "nobody else is known here to hold" in said
     publish(state, tree, now=LATER)
-    state.holders.keep(archive, holder("mirror", archive))
+    mirror = holder("mirror", archive)
+    state.holders.keep_proved(archive, mirror, mirror.endpoints[0], LATER)
     heard.clear()
     unpublish(state, archive, now=LATER, tell=Teller(heard.append))
     assert heard == []

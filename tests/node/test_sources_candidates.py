@@ -16,9 +16,9 @@ from p2psync.sources.finders.candidates import (
     KNOWN_CAPS,
     Candidate,
     Candidates,
-    Standing,
 )
 from p2psync.sources.finders.records import Found
+from p2psync.trust import Standing
 from p2psync_dht import Endpoint, HolderRecord, HolderRole, holders_key
 
 WHO = identity("anybody")

@@ -32,6 +32,7 @@ from p2psync.supply.sharing import Sharing
 from p2psync_dht import Endpoint, HolderRecord, HolderRole, Identity, holders_key
 
 NOW = int(time.time())
+PLACE = Endpoint("192.0.2.1", 8730)
 
 
 @pytest.fixture
@@ -265,7 +266,7 @@ class TestLists:
         return HolderRecord.sign(
             signer,
             holders_key(node.archive),
-            endpoints=[Endpoint("192.0.2.1", 8730)],
+            endpoints=[PLACE],
             issued=issued,
             expires=NOW + 3600,
             role=HolderRole.PEER,
@@ -275,7 +276,7 @@ class TestLists:
     async def test_a_listed_holder_leaves_from_wherever_it_is(self, node: Served, peer: PeerSource) -> None:
         signer = identity("leaving")
         listed = self.record(node, signer)
-        node.state.holders.keep(node.archive, listed)
+        node.state.holders.keep_proved(node.archive, listed, PLACE, NOW)
         await peer.nominate(node.archive, listed.withdraw(signer, NOW).raw)
         (told,) = map(HolderRecord.decode, await peer.holders(node.archive))
         assert told.withdrawn
@@ -285,7 +286,7 @@ class TestLists:
 
     async def test_nobody_leaves_for_another(self, node: Served, peer: PeerSource) -> None:
         listed = self.record(node, identity("victim"))
-        node.state.holders.keep(node.archive, listed)
+        node.state.holders.keep_proved(node.archive, listed, PLACE, NOW)
         forged = listed.withdraw(identity("attacker"), NOW)  # Its own word, and nothing of the other's.
         await peer.nominate(node.archive, forged.raw)
         body, signature = listed.withdraw(identity("victim"), NOW).raw[:-64], forged.raw[-64:]
@@ -306,8 +307,8 @@ class TestLists:
         for number in range(3 * HOLDERS_PER_ADDRESS_MAX):
             signer = identity(str(number))
             listed = self.record(node, signer, NOW - 100 + number)
-            assert node.library.keep_holder(node.archive, listed)
-            assert node.library.keep_holder(node.archive, listed.withdraw(signer, NOW))
+            assert node.library.keep_holder(node.archive, listed, PLACE)
+            assert node.library.keep_holder(node.archive, listed.withdraw(signer, NOW), None)
         assert len(node.library.holders(node.archive)) == HOLDERS_PER_ADDRESS_MAX
 
     async def test_who_is_there_is_told_of_before_who_has_left(self, node: Served, peer: PeerSource) -> None:
@@ -315,7 +316,7 @@ class TestLists:
             signer = identity(str(number))
             listed = self.record(node, signer)
             told = listed if number % 2 else listed.withdraw(signer, NOW)
-            node.state.holders.keep(node.archive, told)
+            node.state.holders.keep_proved(node.archive, told, PLACE, NOW)
         answer = [HolderRecord.decode(raw) for raw in await peer.holders(node.archive)]
         assert len(answer) == HOLDERS_MAX
         assert sum(not record.withdrawn for record in answer) == (HOLDERS_MAX + 20) // 2

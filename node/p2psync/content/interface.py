@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, Protocol
 from p2psync.format.listing import Entry
 from p2psync.sources.wire import Have, Row
 from p2psync.tree.opener import FileContent
-from p2psync_dht import HolderRecord
+from p2psync_dht import Endpoint, HolderRecord
 
 
 class BytesContent:
@@ -119,11 +119,12 @@ class Library(Protocol):
         """What is here of each object; files that changed since they were hashed may still be counted."""
 
     def holders(self, archive: bytes) -> list[bytes]:
-        """Unexpired holder records, as signed."""
+        """Unexpired holder records, as signed, of nodes that have proved their keys here not long ago."""
 
-    def keep_holder(self, archive: bytes, record: HolderRecord) -> bool:
-        """Keep a verified record; a withdrawal where something of its node is kept. False: too many of its
-        address are here.
+    def keep_holder(self, archive: bytes, record: HolderRecord, place: Endpoint | None) -> bool:
+        """Keep the record of a node that has just proved its key at ``place``; a withdrawal (None), which may
+        come from anywhere, where something of its node is kept. False: too many of its address or network are
+        here.
         """
 
     def browse(self, archive: bytes, path: Sequence[bytes]) -> Found | None:

@@ -26,7 +26,8 @@ from p2psync.sources.wire import Have, Row
 from p2psync.state import State
 from p2psync.state.trees import Located
 from p2psync.tree.opener import FileContent, Opener, Stamp
-from p2psync_dht import HolderRecord, RecordError
+from p2psync_dht import Endpoint, HolderRecord, RecordError
+from p2psync_dht.networks import Caps, NetworkQuota
 
 DIRECTORIES_KNOWN: Final = 1024
 """Directories of unfinished files of which it is remembered whose tree they lie in."""
@@ -37,6 +38,10 @@ has nothing to do.
 HOLDERS_PER_ADDRESS_MAX: Final = 16
 """Nominated holders kept of one IP address and archive: several nodes behind one address are normal,
 hundreds are one liar."""
+NOMINATED_MAX: Final = Caps(client=HOLDERS_PER_ADDRESS_MAX, site=32, provider=128)
+"""The same for all of a network: a hall full of machines that fetch at once knows of each other by a part of
+them, and eight providers fill what is kept of an archive.
+"""
 
 
 class StateLibrary:
@@ -206,17 +211,18 @@ class StateLibrary:
         ]
 
     def holders(self, archive: bytes) -> list[bytes]:
-        return self._state.holders.for_archive(archive, self._clock()) if archive in self.archives() else []
+        return self._state.holders.vouched(archive, self._clock()) if archive in self.archives() else []
 
-    def keep_holder(self, archive: bytes, record: HolderRecord) -> bool:
+    def keep_holder(self, archive: bytes, record: HolderRecord, place: Endpoint | None) -> bool:
         holders = self._state.holders
-        if record.withdrawn:
+        if record.withdrawn or place is None:
             if holders.of_node(archive, record.node_key) is not None:
                 holders.keep(archive, record)
             return True
+        listed = map(HolderRecord.decode, holders.vouched(archive, self._clock()))
+        others = [each for each in listed if each.node_key != record.node_key]
         clients = _clients(record)
-        others = holders.records(archive, self._clock())
-        same = [each for each in others if each.node_key != record.node_key and clients & _clients(each)]
+        same = [each for each in others if clients & _clients(each)]
         if len(same) >= HOLDERS_PER_ADDRESS_MAX:
             # Who has left makes room for who comes, and else counts: one address could fill the list by
             # coming and leaving under ever new names.
@@ -224,7 +230,10 @@ class StateLibrary:
             if left is None:
                 return False
             holders.drop(archive, left.node_key)
-        holders.keep(archive, record)
+            others.remove(left)
+        if not NetworkQuota(_ips(others), caps=NOMINATED_MAX).admit(place.ip):
+            return False
+        holders.keep_proved(archive, record, place, self._clock())
         return True
 
     def browse(self, archive: bytes, path: Sequence[bytes]) -> Found | None:
@@ -234,4 +243,8 @@ class StateLibrary:
 
 def _clients(record: HolderRecord) -> set[str]:
     """Whose the addresses of a holder are."""
-    return {client_of(endpoint.ip) for endpoint in record.endpoints if endpoint.ip}
+    return set(map(client_of, _ips([record])))
+
+
+def _ips(records: Iterable[HolderRecord]) -> list[str]:
+    return [endpoint.ip for record in records for endpoint in record.endpoints if endpoint.ip]

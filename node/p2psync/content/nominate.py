@@ -1,9 +1,9 @@
 """Holders that nominate themselves: what is checked before their record is kept and re-shared.
 
 The record must be signed by its node for this archive and be current; an endpoint must be the address that
-the request came from, and a node with the record's key must answer there. So nobody can list somebody else's
-address, and a list holds only nodes that were reachable once. One endpoint more may be of the other address
-family. One that takes back what its node said before needs the signature alone.
+the request came from, and a node with the record's key must answer there. So nobody can list somebody
+else's address, and what is passed on holds only nodes that were reachable not long ago. One endpoint more
+may be of the other address family. One that takes back what its node said before needs the signature alone.
 """
 
 from __future__ import annotations
@@ -19,12 +19,15 @@ from p2psync.errors import P2psyncError
 from p2psync.network.here import client_of, plain_ip
 from p2psync.sources.node import PeerSource
 from p2psync_dht import Endpoint, HolderRecord, RecordError, holders_key
+from p2psync_dht.networks import Caps, NetworkQuota
 from p2psync_dht.scope import may_claim
 
 CALLBACKS_MAX: Final = 16
 """Call-backs under way at once: bounds sockets and memory that nominations can take."""
-CALLBACKS_PER_ADDRESS: Final = 1
-"""Of one client (``network.here.client_of``), which pays with its own connections for each."""
+CALLBACKS_PER_NETWORK: Final = Caps(client=1, site=2, provider=4)
+"""Of these, such as one network asked for: whoever has a whole provider keeps three quarters for others. A
+client pays with its own connections for each; local addresses are limited by that alone.
+"""
 CALLBACK_TIMEOUT: Final = 5.0
 """Seconds for a node to be reached and to say who it is."""
 
@@ -54,7 +57,8 @@ class Nominations:
         self._own_key = own_key
         self._timeout = callback_timeout
         self._clock = clock
-        self._under_way: dict[str, int] = {}
+        self._under_way: list[str] = []
+        """The addresses that asked for call-backs which have not ended."""
 
     async def consider(self, archive: bytes, raw: bytes, sender: str) -> None:
         """Verify and keep ``raw``, which came from the IP address ``sender``. Raises Refused."""
@@ -62,12 +66,14 @@ class Nominations:
         record, known = await self._threads.do(self._examine, archive, raw, address)
         if known:
             return
+        place = None
         if not record.withdrawn:
             for endpoint in dict.fromkeys(record.endpoints):
                 if endpoint.ip == address:  # One of the other family may not be reachable from here at all.
                     await self._call_back(endpoint, record.node_key, address)
-        if not await self._threads.do(self._library.keep_holder, archive, record):
-            raise Refused(429, "too many holders of this address are listed already")
+                    place = endpoint
+        if not await self._threads.do(self._library.keep_holder, archive, record, place):
+            raise Refused(429, "too many holders of this address or network are listed already")
 
     def _examine(self, archive: bytes, raw: bytes, address: str) -> tuple[HolderRecord, bool]:
         """The record, and whether these very bytes are kept already."""
@@ -93,10 +99,12 @@ class Nominations:
         return record, known
 
     async def _call_back(self, endpoint: Endpoint, key: bytes, address: str) -> None:
-        under_way, client = self._under_way, client_of(address)
-        if sum(under_way.values()) >= CALLBACKS_MAX or under_way.get(client, 0) >= CALLBACKS_PER_ADDRESS:
+        under_way = self._under_way
+        client = client_of(address)
+        busy = len(under_way) >= CALLBACKS_MAX or any(client_of(other) == client for other in under_way)
+        if busy or not NetworkQuota(under_way, caps=CALLBACKS_PER_NETWORK).admit(address):
             raise Refused(429, "too many nominations are being checked")
-        under_way[client] = under_way.get(client, 0) + 1
+        under_way.append(address)
         source = PeerSource(
             str(endpoint), connections=1, connect_timeout=self._timeout, idle_timeout=self._timeout
         )
@@ -107,8 +115,6 @@ class Nominations:
             raise Refused(403, f"no node was reached at {endpoint}: {error}") from None
         finally:
             await source.close()
-            under_way[client] -= 1
-            if not under_way[client]:
-                del under_way[client]
+            under_way.remove(address)
         if info.key != key:
             raise Refused(403, f"another node answers at {endpoint}")

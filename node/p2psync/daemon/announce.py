@@ -20,6 +20,7 @@ from p2psync.daemon.gossip import Gossip
 from p2psync.daemon.losses import Loss
 from p2psync.daemon.mirrors import peers_of
 from p2psync.daemon.place import Place
+from p2psync.daemon.reached import Reached
 from p2psync.daemon.withdrawals import Withdrawals
 from p2psync.errors import show_path
 from p2psync.format.coverage import Coverage
@@ -84,8 +85,11 @@ class Announcer:
         advertise: tuple[str, int] | None,
         warn: Callable[[str], None],
         losses: Callable[[], Mapping[int, Loss]] = dict,
+        closed: Callable[[], bool] = lambda: False,
     ) -> None:
-        """The next three are ``place.Place``'s; ``losses`` is what trees no longer have."""
+        """The next three are ``place.Place``'s; ``losses`` is what trees no longer have; ``closed`` says
+        whether the node's own test has found that nobody reaches it.
+        """
         self._state = state
         self._identity = identity
         self._network = network
@@ -101,7 +105,7 @@ class Announcer:
         self._random = random.Random()  # noqa: S311 - spreads load, guards nothing
         self._unreached: list[Endpoint] = []
         """Where others could not reach us, when they last tried."""
-        self._gossip = Gossip(state, identity.public_key, self._random)
+        self._gossip = Gossip(state, identity.public_key, self._random, Reached(closed))
         self._withdrawals = Withdrawals(state, identity, network, self._gossip)
         self.others = Others(state, identity.public_key, self._gossip, self._archives, self._random)
 
@@ -177,7 +181,8 @@ class Announcer:
         return [_Due(archive, coverage, role, said, given)]
 
     async def _announce_head(self, head: ArchiveHead, said: Announced, *, new: bool) -> None:
-        if not new and self._random.random() * len(self._gossip.known(head.archive)) > HEAD_REFRESHERS:
+        others = 0 if new else await self._gossip.dealt_with(head.archive)
+        if self._random.random() * others > HEAD_REFRESHERS:
             said.head_at = time.monotonic() + HEAD_ROUND * self._random.uniform(0.9, 1.1)
             return
         # Read first: a newer head that is out there must not be fought.
@@ -225,22 +230,23 @@ class Announcer:
             return
         await off_loop(partial(self._state.tell_address, str(endpoints[0])))
         records = await self._records(due, endpoints)
-        self._gossip.reached.begin()
         for one in due:
             self._withdrawals.note(one.archive, in_dht=False)
-            await self._gossip.keep(one.archive, await self._network.get_holders(holders_key(one.archive)))
+            await self._gossip.hear(one.archive, await self._network.get_holders(holders_key(one.archive)))
             # They try to reach us, and what nobody can reach is not worth announcing to the world.
             await self._gossip.tell(one.archive, None, records[one.archive], one.given)
         worth = self._gossip.reached.worth_announcing(endpoints)
         self._warn_unreached(self._gossip.reached.lost(endpoints), nothing=not worth)
-        if not worth:
-            copies = {record.raw: 0 for record in records.values()}
-        else:
+        # Who has nothing whole yet, and has been reached by nobody, is in no hurry.
+        sure = not self._gossip.reached.are_doubtful(endpoints)
+        told = [one for one in due if worth and (sure or one.coverage.complete)]
+        copies: dict[bytes, int] = {}
+        if told:
             if worth != endpoints:
-                records = await self._records(due, worth)
-            for one in due:
+                records |= await self._records(told, worth)
+            for one in told:
                 self._withdrawals.note(one.archive, in_dht=True)
-            copies = await self._network.announce([record.raw for record in records.values()])
+            copies = await self._network.announce([records[one.archive].raw for one in told])
         for one in due:
             record = records[one.archive]
             self._noted(one, record, copies.get(record.raw, 0))
@@ -286,7 +292,7 @@ class Announcer:
             role=due.role,
             payload=due.coverage.encode(),
         )
-        holders.keep(due.archive, record)
+        holders.keep_own(due.archive, record, time.time())
         return record
 
     async def _endpoints(self, due: Collection[_Due]) -> list[Endpoint]:

@@ -15,6 +15,7 @@ from p2psync.daemon.gossip import Gossip
 from p2psync.state import State
 from p2psync.state.off_loop import off_loop
 from p2psync.text import count
+from p2psync.trust import Standing
 from p2psync_dht import HolderRole
 
 MEET: Final = 3600.0
@@ -33,11 +34,14 @@ class Company(NamedTuple):
     """Say so too, and did not answer when they were told or asked something last."""
     withdrawn: int = 0
     """Of those that were to stay, have said that they hold it no longer: nobody takes them for failing."""
+    unproved: int = 0
+    """Others say that they are there, and this node has not reached them lately."""
 
     def __str__(self) -> str:
         parts = [count(self.present, "other holder")]
         parts += [f"{self.silent} silent"] if self.silent else []
         parts += [f"{self.withdrawn} withdrawn"] if self.withdrawn else []
+        parts += [f"{self.unproved} unproved"] if self.unproved else []
         return ", ".join(parts)
 
 
@@ -47,18 +51,20 @@ def company(
     """The other holders of some archives at `now` (Unix s). `silent`: addresses (HOST:PORT) that did not
     answer.
     """
-    present = quiet = withdrawn = 0
+    present = quiet = withdrawn = unproved = 0
     for archive in archives:
-        for record in state.holders.records(archive, now):
-            if record.node_key == own_key:
-                continue
-            if record.withdrawn:
+        records = [each for each in state.holders.records(archive, now) if each.node_key != own_key]
+        standings = state.nodes.standings(records, now)
+        for record in records:
+            if standings[record.node_key] == Standing.TOLD:
+                unproved += not record.withdrawn
+            elif record.withdrawn:
                 withdrawn += record.role is not HolderRole.PEER  # A fetch that is over was never to stay.
             elif any(str(endpoint) in silent for endpoint in record.endpoints):
                 quiet += 1
             else:
                 present += 1
-    return Company(present, quiet, withdrawn)
+    return Company(present, quiet, withdrawn, unproved)
 
 
 class Others:

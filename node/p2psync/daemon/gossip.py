@@ -23,7 +23,9 @@ from p2psync.sources.node import PeerSource
 from p2psync.sources.source import Busy, Unreachable
 from p2psync.sources.withdrawal import HEARERS_MAX, Withdrawn, others, tell
 from p2psync.state import State
+from p2psync.state.holders import in_order
 from p2psync.state.off_loop import off_loop
+from p2psync.trust import Standing
 from p2psync_dht import Endpoint, HolderRecord, RecordError, holders_key
 from p2psync_dht.scope import Scope, pack_ip, scope_of
 
@@ -38,6 +40,12 @@ BUSY_PAUSE: Final = 0.3
 """Seconds until the second try, give or take half; doubles each time."""
 GIVEN_MAX: Final = 8
 """Of these, given by hand for a mirror, and so told first."""
+STRANGERS: Final = 4
+"""Of these, such as this node has not dealt with, where it knows enough others: so it gets to know who is
+new, and does not spend itself on whom somebody made up.
+"""
+NAMED_MAX: Final = 8
+"""Of these, named by one of them: its list may be made up as well."""
 TOOK_MAX: Final = 256
 """Those who have our record of an archive that are remembered: as many hear of its end as there is time for.
 """
@@ -52,30 +60,40 @@ SILENT_MAX: Final = 4096
 class Gossip:
     """What a node and the other holders of its archives tell each other."""
 
-    def __init__(self, state: State, own_key: bytes, rng: random.Random) -> None:
+    def __init__(self, state: State, own_key: bytes, rng: random.Random, reached: Reached) -> None:
         self._state = state
         self._own_key = own_key
         self._random = rng
-        self.reached = Reached()
+        self.reached = reached
         self._took: dict[bytes, dict[str, None]] = {}
         """By archive: who was handed our record, HOST:PORT, the latest last."""
         self.silent: set[str] = set()
         """Holders, HOST:PORT, that did not answer when they were told something last."""
 
-    def known(self, archive: bytes) -> list[HolderRecord]:
-        """The other holders of an archive that say that they are there."""
-        present = self._state.holders.present(archive, time.time())
-        return [record for record in present if record.node_key != self._own_key]
+    async def dealt_with(self, archive: bytes) -> int:
+        """How many other holders there are of an archive that this node has reached not long ago. How many
+        there are said to be is anybody's choice.
+        """
+        vouched = await off_loop(lambda: self._state.holders.vouched(archive, time.time()))
+        records = map(HolderRecord.decode, vouched)
+        return sum(not record.withdrawn and record.node_key != self._own_key for record in records)
 
-    async def keep(self, archive: bytes, records: Sequence[HolderRecord]) -> None:
-        """Remember holders of an archive."""
+    def _choose(self, archive: bytes, count: int) -> list[HolderRecord]:
+        """Some of the other holders of an archive that say that they are there, ``count`` at most."""
+        now = time.time()
+        ordered = [
+            each for each in self._state.holders.ordered(archive, now) if each.node_key != self._own_key
+        ]
+        standings = self._state.nodes.standings(ordered, now)
+        strangers = [each for each in ordered if standings[each.node_key] == Standing.TOLD]
+        others = [each for each in ordered if standings[each.node_key] != Standing.TOLD]
+        strangers = strangers[: max(STRANGERS, count - len(others))][:count]
+        return self._random.sample(others, min(count - len(strangers), len(others))) + strangers
+
+    async def hear(self, archive: bytes, records: Sequence[HolderRecord]) -> None:
+        """Remember what strangers say of holders of an archive, as far as there is room for it."""
         if records:
-            await off_loop(partial(self._put, archive, records))
-
-    def _put(self, archive: bytes, records: Iterable[HolderRecord]) -> None:
-        with self._state.transaction():
-            for record in records:
-                self._state.holders.keep(archive, record)
+            await off_loop(lambda: self._state.holders.hear(archive, records, time.time()))
 
     async def tell(
         self,
@@ -89,21 +107,21 @@ class Gossip:
         """
         told: set[str] = set()
 
-        def begin(addresses: Sequence[str]) -> None:
+        def begin(addresses: Sequence[str], holder: HolderRecord | None = None) -> None:
             if told.isdisjoint(addresses) and len(told) < TOLD_MAX:
                 told.update(addresses)
-                group.create_task(self._try_to_tell(archive, addresses, head, record, begin))
+                group.create_task(self._try_to_tell(archive, addresses, holder, head, record, begin))
 
         # A node takes only records with the address that it sees, so it is to see one of these kinds.
         families = {family_of(endpoint.ip) for endpoint in record.endpoints} if record is not None else set()
         family = families.pop() if len(families) == 1 else socket.AF_UNSPEC
         named = list(dict.fromkeys(given))[:GIVEN_MAX]
-        known = self.known(archive)
+        known = await off_loop(partial(self._choose, archive, TOLD_MAX - len(named)))
         async with asyncio.TaskGroup() as group:
             for name in named:
                 group.create_task(self._find(name, family, begin))
-            for holder in self._random.sample(known, min(TOLD_MAX - len(named), len(known))):
-                begin(_addresses(holder))
+            for holder in known:
+                begin(_addresses(holder), holder)
 
     async def _find(
         self, name: str, family: socket.AddressFamily, found: Callable[[Sequence[str]], None]
@@ -117,7 +135,8 @@ class Gossip:
         """Where we are for our neighbours: our own address on the way to somebody given or known, where
         that is an address of the same scope (RFC 4007), and so what that one sees.
         """
-        known = [address for holder in self.known(archive) for address in _addresses(holder)]
+        chosen = await off_loop(partial(self._choose, archive, TOLD_MAX))
+        known = [address for holder in chosen for address in _addresses(holder)]
         for name in [*given, *known][:TOLD_MAX]:
             with contextlib.suppress(P2psyncError, OSError, ValueError):
                 address = await _numeric(name)
@@ -130,17 +149,20 @@ class Gossip:
         self,
         archive: bytes,
         addresses: Sequence[str],
+        holder: HolderRecord | None,
         head: bytes | None,
         record: HolderRecord | None,
-        named: Callable[[Sequence[str]], None],
+        named: Callable[[Sequence[str], HolderRecord], None],
     ) -> None:
-        """Tell one node, at the first of its addresses that answers."""
+        """Tell one node, at the first of its addresses that answers. ``holder``: what is known of it, if it
+        was not given by hand.
+        """
         for address in addresses:
             self.silent.discard(address)
             try:
                 async with asyncio.timeout(TELL_TIMEOUT):
-                    for holder in await self._tell_one(archive, address, head, record):
-                        named(_addresses(holder))
+                    for each in await self._tell_one(archive, address, holder, head, record):
+                        named(_addresses(each), each)
                 return
             except (Busy, Unreachable):  # It said so itself.
                 return
@@ -151,23 +173,50 @@ class Gossip:
                 return
 
     async def _tell_one(
-        self, archive: bytes, address: str, head: bytes | None, record: HolderRecord | None
+        self,
+        archive: bytes,
+        address: str,
+        holder: HolderRecord | None,
+        head: bytes | None,
+        record: HolderRecord | None,
     ) -> list[HolderRecord]:
-        """Tell one node; the holders that it names."""
+        """Tell one node, if it is the one that it is taken for; some of the holders that it names."""
         source = PeerSource(address, connections=1, connect_timeout=CONNECT_TIMEOUT)
         try:
+            # Before anything else: anybody can have named this address.
+            key = (await source.info()).key
+            standing = await off_loop(partial(self._note_answer, archive, address, holder, key))
+            if standing is None:
+                return []
             if head is not None:
                 await source.put_head(archive, head)
             if record is not None:
                 local = await local_address(address)
                 if any(_sees_us_at(endpoint, address, local) for endpoint in record.endpoints):
                     self._note_taken(archive, address)
-                    await self._nominate(source, archive, record)
-            return await off_loop(partial(self._take, archive, await source.holders(archive)))
+                    stranger = standing != Standing.DELIVERED and holder is not None
+                    await self._nominate(source, archive, record, stranger=stranger)
+            return await off_loop(partial(self._take, archive, address, await source.holders(archive)))
         finally:
             await source.close()
 
-    async def _nominate(self, source: PeerSource, archive: bytes, record: HolderRecord) -> None:
+    def _note_answer(
+        self, archive: bytes, address: str, holder: HolderRecord | None, key: bytes
+    ) -> Standing | None:
+        """Note which node is at an address, and how it stands; None if it is this one, or not the one that
+        ``holder`` speaks of.
+        """
+        if holder is not None and key != holder.node_key:
+            self._state.holders.drop(archive, holder.node_key)
+            return None
+        now = time.time()
+        self._state.nodes.proved(key, Endpoint(*host_and_port(address)), now)
+        standing = Standing.PROVED if holder is None else self._state.nodes.standings([holder], now)[key]
+        return None if key == self._own_key else standing
+
+    async def _nominate(
+        self, source: PeerSource, archive: bytes, record: HolderRecord, *, stranger: bool
+    ) -> None:
         """Hand in our record: the other node tries to reach us before it takes it."""
         for tried in range(BUSY_TRIES):
             await asyncio.sleep(BUSY_PAUSE * (2**tried - 1) * self._random.uniform(0.5, 1.5))
@@ -175,7 +224,7 @@ class Gossip:
                 try:
                     await source.nominate(archive, record.raw)
                 except Unreachable:
-                    self.reached.failed(source.name)
+                    self.reached.failed(source.name, stranger=stranger)
                     raise
                 self.reached.succeeded(source.name)
                 return
@@ -193,26 +242,29 @@ class Gossip:
         named = {archive: [*reversed(self._took.pop(archive, {}))] for archive in records}
         if len(records) <= ASKING_MAX:
             for archive in records:
-                known = await off_loop(partial(others, self._state, self._own_key, archive, time.time()))
-                self._random.shuffle(known)
-                named[archive] += known
+                named[archive] += await off_loop(
+                    partial(others, self._state, self._own_key, archive, time.time())
+                )
         told: dict[str, list[Withdrawn]] = {}
         for archive, record in records.items():
             for address in list(dict.fromkeys(named[archive]))[:HEARERS_MAX]:
                 told.setdefault(address, []).append((archive, record))
         await tell(told)
 
-    def _take(self, archive: bytes, raws: Iterable[bytes]) -> list[HolderRecord]:
-        """Keep what another holder says of others, if those have signed it."""
+    def _take(self, archive: bytes, teller: str, raws: Iterable[bytes]) -> list[HolderRecord]:
+        """Keep what the holder at an address says of others, if those have signed it; whom of them to ask."""
+        now = time.time()
         made: list[HolderRecord] = []
         for raw in raws:
             with contextlib.suppress(RecordError):
                 record = HolderRecord.decode(raw)
-                if record.key == holders_key(archive) and record.node_key != self._own_key:
-                    record.verify(int(time.time()))
+                told = record.may_be_told(_scope(host_and_port(teller)[0]))
+                if told and record.key == holders_key(archive) and record.node_key != self._own_key:
+                    record.verify(int(now))
                     made.append(record)
-        self._put(archive, made)
-        return made
+        self._state.holders.hear(archive, made, now)
+        present = [record for record in made if not record.withdrawn]
+        return in_order(present, {}, self._random)[:NAMED_MAX]  # who is known is told anyhow
 
 
 def _addresses(holder: HolderRecord) -> list[str]:

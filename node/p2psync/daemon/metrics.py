@@ -206,7 +206,7 @@ class _NodeCollector:
         holders = GaugeMetricFamily("p2psync_archive_holders", "Holders known of an archive.", labels=label)
         company = GaugeMetricFamily(
             "p2psync_other_holders",
-            "Other holders of all archives: present, silent when told something last, withdrawn.",
+            "Other holders of all archives: present, silent when told something last, withdrawn, unproved.",
             labels=("state",),
         )
         for state, number in vitals.company._asdict().items():

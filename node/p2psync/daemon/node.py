@@ -255,7 +255,15 @@ async def _running(
         network = entry.network
         recheck = Recheck(state, library.doubts, warn, detail)
         announcer = Announcer(
-            state, identity, network, network.observed, listen, options.advertise, warn, recheck.losses
+            state,
+            identity,
+            network,
+            network.observed,
+            listen,
+            options.advertise,
+            warn,
+            recheck.losses,
+            closed=lambda: not entry.node.is_server,
         )
         inside = Host(network, lambda dest: PartialShare(partial, dest))
         mirrors = Mirrors(state, inside, bwlimit=options.bwlimit, warn=warn, detail=detail, tell=tell)

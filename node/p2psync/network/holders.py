@@ -12,12 +12,10 @@ ASKED_HOLDERS: Final = 16
 
 
 def holder_addresses(state: State, archive: bytes) -> list[str]:
-    """HOST:PORT of some of the other holders that are known of an archive. A node's DHT has the port number
-    of its content server.
+    """HOST:PORT of some of the other holders that are known of an archive, those whom this machine has dealt
+    with first. A node's DHT has the port number of its content server.
     """
-    made: list[str] = []
     own_key = state.identity().public_key
-    for record in state.holders.present(archive, time.time())[:ASKED_HOLDERS]:
-        if record.node_key != own_key:
-            made += [str(endpoint) for endpoint in record.endpoints if endpoint.ip]
-    return made
+    others = [each for each in state.holders.ordered(archive, time.time()) if each.node_key != own_key]
+    chosen = others[:ASKED_HOLDERS]
+    return [str(endpoint) for each in chosen for endpoint in each.endpoints if endpoint.ip]

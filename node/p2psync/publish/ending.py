@@ -24,6 +24,7 @@ from p2psync.publish.publisher import Ask, keep
 from p2psync.publish.static import note_head
 from p2psync.state import Note, State, Tree
 from p2psync.state.heads import ENDED_HERE
+from p2psync.trust import Standing
 from p2psync_dht import HolderRecord
 
 
@@ -80,11 +81,14 @@ def unpublish(
 
 
 def _held_elsewhere(state: State, archive: bytes, now: float) -> bool:
-    """Whether somebody else has said, not long ago, that all of an archive is there."""
-    own_key = state.identity().public_key
-    return any(
-        record.node_key != own_key and _has_all(record) for record in state.holders.present(archive, now)
-    )
+    """Whether somebody else says that all of an archive is there, whom this machine has dealt with: anybody
+    could have others told so.
+    """
+    others = [
+        each for each in state.holders.present(archive, now) if each.node_key != state.identity().public_key
+    ]
+    standings = state.nodes.standings(others, now)
+    return any(standings[each.node_key] != Standing.TOLD and _has_all(each) for each in others)
 
 
 def _has_all(record: HolderRecord) -> bool:

@@ -44,15 +44,17 @@ def take_back(state: State, identity: Identity, archive: bytes, now: float) -> H
         return None
     with contextlib.suppress(RecordError):  # It has expired.
         record = said.withdraw(identity, int(now))
-        state.holders.keep(archive, record)
+        state.holders.keep_own(archive, record, now)
         return record
     return None
 
 
 def others(state: State, own_key: bytes, archive: bytes, now: float) -> list[str]:
-    """HOST:PORT of the other holders of an archive that say that they are there at ``now``."""
-    present = (record for record in state.holders.present(archive, now) if record.node_key != own_key)
-    return [str(endpoint) for record in present for endpoint in record.endpoints if endpoint.ip]
+    """HOST:PORT of the other holders of an archive that say that they are there at ``now``, those whom this
+    machine has dealt with first.
+    """
+    ordered = (record for record in state.holders.ordered(archive, now) if record.node_key != own_key)
+    return [str(endpoint) for record in ordered for endpoint in record.endpoints if endpoint.ip]
 
 
 async def tell(told: Mapping[str, Sequence[Withdrawn]]) -> None:

@@ -112,6 +112,19 @@ CREATE TABLE IF NOT EXISTS made (
 index as well, so it came without a new number.
 """
 
+NODES: Final = """
+CREATE TABLE IF NOT EXISTS nodes (
+    node_key BLOB PRIMARY KEY,
+    place BLOB NOT NULL,
+    proved INTEGER NOT NULL,
+    delivered INTEGER NOT NULL
+) WITHOUT ROWID
+"""
+"""Nodes that were dealt with (`p2psync.state.nodes`): the endpoint at which one proved its key, when it last
+did, and when it last gave content that was right, in Unix seconds; 0 for never. It came without a new number
+as well.
+"""
+
 OFFERS: Final = """
 CREATE TABLE unshared (
     tree INTEGER NOT NULL REFERENCES trees (id) ON DELETE CASCADE,

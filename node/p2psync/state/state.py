@@ -33,6 +33,7 @@ from p2psync.state.keys import KeyStore, own_key, to_pem
 from p2psync.state.locks import PROBES_LAST, WRITABLE, is_held, lock
 from p2psync.state.made import MadeStore
 from p2psync.state.meta import MetaStore
+from p2psync.state.nodes import NodeStore
 from p2psync.state.offers import Offers
 from p2psync.state.private import INDEX, make_file, make_folder, make_private
 from p2psync.state.trees import Trees
@@ -78,7 +79,8 @@ class State:
         self.meta = MetaStore(database)
         self.offers = Offers(database)
         self.heads = HeadStore(database)
-        self.holders = HolderStore(database)
+        self.nodes = NodeStore(database)
+        self.holders = HolderStore(database, self.nodes)
         self.keys = KeyStore(path / "keys")
 
     @classmethod
@@ -179,6 +181,7 @@ class State:
             raise FileError(f"{stamp} cannot be written ({error.strerror}): {WRITABLE}") from error
         if due:
             self.holders.prune(moment)
+            self.nodes.prune(moment)
             self.meta.gc(now=moment)
         return due
 

@@ -201,7 +201,7 @@ class Sharing(PartialShare):
             role=HolderRole.PEER,
             payload=coverage.encode(),
         )
-        holders.keep(self._archive, record)
+        holders.keep_own(self._archive, record, time.time())
         return record
 
     async def _take_back(self) -> None:

@@ -12,15 +12,13 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Callable
-from enum import IntEnum
 from typing import Final, NamedTuple
 
 from p2psync.format.url import host_and_port
 from p2psync.sources.finders.records import Found
+from p2psync.trust import Standing
+from p2psync_dht.networks import networks_of
 from p2psync_dht.scope import Scope, pack_ip, scope_of
-
-Networks = tuple[bytes, ...]
-"""Of an address: client, site and provider, as the bytes of their prefixes."""
 
 PAUSE_FIRST: Final = 15.0
 PAUSE_MAX: Final = 960.0
@@ -36,10 +34,6 @@ CLAIMS_MAX: Final = 64
 """Nodes that are remembered as said to be at one address: one of them is, and the record of that one comes
 again.
 """
-WIDTHS: Final = {4: (4, 3, 2), 16: (8, 6, 4)}
-"""Bytes of these prefixes, by the size of an address: what one machine has (RFC 6177), what somebody rents,
-and a provider's.
-"""
 KNOWN_CAPS: Final = (16, 32, 128)
 """Addresses of one client, site and provider that wait. The first is what one address may nominate
 (``content.nominate``).
@@ -48,15 +42,6 @@ FAILURES_CAPS: Final = (8, 16, 64)
 """Addresses of one network that are tried in vain before it is believed no more. A provider's customers are
 many, of whom some have left.
 """
-
-
-class Standing(IntEnum):
-    """Why a holder is believed to be one; the first are tried first."""
-
-    PROVED = 0
-    """It gave what was asked for, to this machine."""
-    TOLD = 1
-    """A stranger says so."""
 
 
 class Order(NamedTuple):
@@ -95,11 +80,6 @@ class Candidate:
             return
         if known is None or known.record.issued <= found.record.issued:
             self.claims[key] = found
-
-
-def networks_of(packed: bytes) -> Networks:
-    """The networks of a packed address."""
-    return tuple(packed[:width] for width in WIDTHS[len(packed)])
 
 
 class _Quota:

@@ -15,15 +15,17 @@ from typing import Final
 
 from p2psync.errors import P2psyncError
 from p2psync.format.ids import Ref, chunk_id
+from p2psync.format.url import host_and_port
 from p2psync.network.told import may_look_at
-from p2psync.sources.finders.candidates import Candidate, Candidates, Standing
+from p2psync.sources.finders.candidates import Candidate, Candidates
 from p2psync.sources.finders.departures import Departures
 from p2psync.sources.finders.records import Found, by_chance, read_records
 from p2psync.sources.finders.remembered import Remembered
 from p2psync.sources.finders.tryouts import Tryouts
 from p2psync.sources.interfaces import Source
 from p2psync.sources.swarm import Member, Swarm
-from p2psync_dht import HolderRecord
+from p2psync.trust import Standing
+from p2psync_dht import Endpoint, HolderRecord
 
 PROOF_TIMEOUT: Final = 2.0
 """Seconds that an address has to say who it is, connecting included, and then for its first answer: half
@@ -75,6 +77,9 @@ class Joining:
         """Try nobody any more."""
         await self._tryouts.close()
         await asyncio.gather(*self._closing)
+        gave = [each.node_key for each in self._swarm.members if each.node_key is not None and each.delivered]
+        if gave:
+            await self._remembered.delivered(gave)
 
     def recall(self) -> None:
         """Where nobody waits for a place, those who had to give up theirs may have one again."""
@@ -97,9 +102,11 @@ class Joining:
         if not verified:
             await self._keep([each for each in named if each.record.raw not in self._kept])
         present = self._departures.present(named)
-        for each in present if some is None else by_chance(present, some, self._chance):
+        standings = await self._remembered.standings(present)
+        chosen = present if some is None else by_chance(present, some, self._chance, standings)
+        for each in chosen:
             for name in _names(each, teller):
-                await self._offer(name, each)
+                await self._offer(name, each, standings[each.record.node_key])
         self._tryouts.go_on()
         await self._tryouts.settled()
 
@@ -129,12 +136,12 @@ class Joining:
             self._kept = self._kept if len(self._kept) < RECORDS_MAX else set()
             self._kept.update(each.record.raw for each in found)
 
-    async def _offer(self, name: str, found: Found) -> None:
+    async def _offer(self, name: str, found: Found, standing: Standing) -> None:
         """A holder is said to be at ``name``."""
         if self._update(found):
             return
         given = any(member.name == name for member in self._swarm.members)
-        candidate = self._candidates.add(name, found, Standing.PROVED if given else Standing.TOLD)
+        candidate = self._candidates.add(name, found, min(standing, Standing.PROVED) if given else standing)
         if candidate is None or candidate.key is None:
             return
         if candidate.key == found.record.node_key:
@@ -167,6 +174,7 @@ class Joining:
                 self.silent[name] = f"{name}: sent something else than the snapshot"
                 return None
             self.silent.pop(name, None)
+            await self._remembered.proved(key, Endpoint(*host_and_port(name)))
             return found
         except (P2psyncError, TimeoutError) as error:
             self.silent[name] = str(error) or f"{name}: silent"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 from p2psync.errors import FormatError
 from p2psync.format.coverage import Coverage
+from p2psync.trust import Standing
 from p2psync_dht import HolderRecord, HolderRole, RecordError, holders_key
 from p2psync_dht.networks import NetworkQuota
 
@@ -39,16 +40,19 @@ class Found(NamedTuple):
         return (self.coverage.epoch, self.coverage.seq) if self.whole else None
 
 
-def by_chance(found: Iterable[Found], count: int, chance: random.Random) -> list[Found]:
-    """``count`` of them at most, those who claim a snapshot in full first, and no more of one network than
-    count as different (``p2psync_dht.networks.PER_NETWORK``): who made many records has many chances, and who
-    has few addresses has few.
+def by_chance(
+    found: Iterable[Found], count: int, chance: random.Random, standings: Mapping[bytes, Standing]
+) -> list[Found]:
+    """``count`` of them at most, those whom this machine has dealt with first (``standings`` by node key),
+    then those who claim a snapshot in full, and no more of one network than count as different
+    (``p2psync_dht.networks.PER_NETWORK``): who made many records has many chances, and who has few
+    addresses has few.
     """
     shuffled = list(found)
     chance.shuffle(shuffled)
     quota = NetworkQuota()
     chosen: list[Found] = []
-    for each in sorted(shuffled, key=lambda one: not one.whole):
+    for each in sorted(shuffled, key=lambda one: (standings[one.record.node_key], not one.whole)):
         ip = next((endpoint.ip for endpoint in each.record.endpoints if endpoint.ip), None)
         if ip is not None and len(chosen) < count and quota.admit(ip):
             chosen.append(each)

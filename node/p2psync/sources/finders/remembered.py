@@ -4,12 +4,15 @@ loop, since another process may be writing there.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from p2psync.format.head import ArchiveHead
 from p2psync.sources.finders.records import Found
 from p2psync.state import State
 from p2psync.state.off_loop import off_loop
+from p2psync.trust import Standing
+from p2psync_dht import Endpoint
 
 
 class Remembered:
@@ -27,17 +30,28 @@ class Remembered:
         await off_loop(lambda: self._state.heads.put(head, "network"))
 
     async def holders(self, now: float) -> list[bytes]:
-        """Records that have not expired at ``now`` (Unix seconds); they were verified when they were kept."""
+        """Records that have not expired at ``now`` (Unix seconds), in no order that means anything; they were
+        verified when they were kept.
+        """
         return await off_loop(lambda: self._state.holders.for_archive(self._archive, now))
 
     async def keep(self, found: Sequence[Found]) -> None:
-        """Keep records that were verified."""
+        """Keep records that were verified, as far as there is room for what strangers tell."""
+        records = [record for record, _ in found]
+        await off_loop(lambda: self._state.holders.hear(self._archive, records, time.time()))
 
-        def put() -> None:
-            for record, _ in found:
-                self._state.holders.keep(self._archive, record)
+    async def standings(self, found: Sequence[Found]) -> dict[bytes, Standing]:
+        """What speaks for these holders, by node key."""
+        records = [record for record, _ in found]
+        return await off_loop(lambda: self._state.nodes.standings(records, time.time()))
 
-        await off_loop(put)
+    async def proved(self, node_key: bytes, place: Endpoint) -> None:
+        """The node has just proved its key at an address: its record may be passed on."""
+        await off_loop(lambda: self._state.nodes.proved(node_key, place, time.time()))
+
+    async def delivered(self, node_keys: Sequence[bytes]) -> None:
+        """These nodes have given content that was right: the next fetch begins with them."""
+        await off_loop(lambda: self._state.nodes.delivered(node_keys, time.time()))
 
     def node_runs(self) -> bool:
         """Whether the node of this state directory is there."""
