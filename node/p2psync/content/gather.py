@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from p2psync.content.doubts import CheckedFiles
-from p2psync.content.interface import Taken
+from p2psync.content.interface import Content, Taken
+from p2psync.content.opened import Opened, Search
 from p2psync.sources.wire import NOT_HERE, ROW_LENGTH, Row
 from p2psync.state.rows import FilesIn
 from p2psync.state.trees import Trees
@@ -32,10 +33,9 @@ class Places(NamedTuple):
     """Only in trees that a node tells everybody of."""
     archive: bytes | None
     """Only in trees that a fetch of this archive offers."""
-    search: Callable[[bytes, int, memoryview, bool], tuple[bool, bytes | None]]
-    """Reads a stretch of an object from wherever it is: digest, offset, where it is put, and whether a file
-    is known to have had it. Whether it is here, and the archive in whose tree it was.
-    """
+    search: Search
+    opening: Callable[[bytes], Content | None]
+    """Opens an object, wherever it is."""
 
 
 class Batch:
@@ -51,8 +51,14 @@ class Batch:
         """For each row whose content is in a file; None until that is needed."""
         self._entered: FilesIn | None = None
         self._folder: Folder | None = None
+        self._opened = Opened(places.search, places.opening)
 
     def close(self) -> None:
+        """Let go of all that is open."""
+        self._opened.close()
+        self._leave()
+
+    def _leave(self) -> None:
         """Let go of the directory that is open."""
         if self._folder is not None:
             self._places.opener.unpin(self._folder)
@@ -91,15 +97,15 @@ class Batch:
             at = here.located(digest)
             if self._places.checked.read_small(self._folder, at, digest, offset, into):
                 return True, here.archive
-            self.close()  # it may be another directory by now
+            self._leave()  # it may be another directory by now
         try:
-            return self._places.search(digest, offset, into, here is not None)
+            return self._opened.read(digest, offset, into, here is not None)
         except OSError:  # a disk that fails here may be fine elsewhere: for the client, not here
             return False, None
 
     def _enter(self, here: FilesIn) -> Folder | None:
         if here is not self._entered:
-            self.close()
+            self._leave()
             self._folder = self._places.opener.pin(here.tree_path, here.dir)
             self._entered = here
         return self._folder

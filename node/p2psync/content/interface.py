@@ -36,6 +36,9 @@ class BytesContent:
     def covers(self, offset: int, length: int) -> bool:
         return offset + length <= self.size
 
+    def cost(self, offset: int, length: int) -> int:
+        return 0
+
     def read_into(self, offset: int, into: memoryview) -> bool:
         if not self.covers(offset, len(into)):
             return False

@@ -67,7 +67,9 @@ class StateLibrary:
         self.doubts = Doubts()
         self._checked = CheckedFiles(self._opener, state.meta, self.doubts)
         self._objects = Objects(state.meta, state.path)
-        self._places = Places(self._opener, self._checked, state.trees, self._public, archive, self._search)
+        self._places = Places(
+            self._opener, self._checked, state.trees, self._public, archive, self._search, self.open
+        )
         self._archives: dict[bytes, bytes | None] = {}
         self._offered: tuple[int, list[bytes]] = -1, []
         """The version of the index, and the archives that were offered then. Replaced as a whole: threads

@@ -57,6 +57,13 @@ class CheckedFile(FileContent):
         """
         return super().covers(offset, length) and (not length or self.allowed(offset, 1) == 1)
 
+    def cost(self, offset: int, length: int) -> int:
+        """All of the chunks in which they are: what is beyond the end costs nothing."""
+        if offset + length > self.size:
+            return 0
+        first, last = self._index(offset), self._index(offset + length - 1)
+        return sum(self._recipe.chunk(index)[1] for index in range(first, last + 1))
+
     def read_into(self, offset: int, into: memoryview) -> bool:
         end = offset + len(into)
         if not super().covers(offset, len(into)):

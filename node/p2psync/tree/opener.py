@@ -75,6 +75,10 @@ class FileContent:
         last = bisect_right(offsets, offset + length - 1) - 1
         return all(bitmap[index >> 3] & (0x80 >> (index & 7)) for index in range(first, last + 1))
 
+    def cost(self, offset: int, length: int) -> int:
+        """How many bytes have to be read for these."""
+        return length
+
     def read_into(self, offset: int, into: memoryview) -> bool:
         """Read these bytes. False: they are not there, or the file has changed."""
         if not self.covers(offset, len(into)):
