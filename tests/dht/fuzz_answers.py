@@ -10,7 +10,7 @@ from p2psync_dht import Head, HolderRecord, HolderRole, holders_key
 from p2psync_dht.contact import Contact
 from p2psync_dht.wire import Kind
 
-FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FUZZ = settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 
 scalars = st.one_of(
     st.none(),

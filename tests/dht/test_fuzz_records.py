@@ -19,7 +19,7 @@ from p2psync_dht.keys import DOMAIN_HEAD, DOMAIN_HOLDER
 from p2psync_dht.persistence import load_records
 from p2psync_dht.storage import RecordStore
 
-FUZZ = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FUZZ = settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
 
 odd = st.one_of(
     st.none(),

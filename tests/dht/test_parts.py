@@ -76,7 +76,7 @@ bodies = st.lists(st.none() | st.integers(0, 2**32) | st.binary(max_size=200), m
 @given(
     st.sampled_from(list(Kind)), st.binary(min_size=8, max_size=8), bodies, st.booleans(), st.integers(0, 400)
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_datagrams_survive(kind: Kind, transaction: bytes, body: list[Any], is_reply: bool, pad: int) -> None:
     datagram = encode(DEFAULT_NETWORK, kind, transaction, b"s" * 20, body, is_reply=is_reply, pad_to=pad)
     message = decode(datagram, DEFAULT_NETWORK)
@@ -90,7 +90,7 @@ def test_datagrams_survive(kind: Kind, transaction: bytes, body: list[Any], is_r
 
 
 @given(st.binary(max_size=1300))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_decoding_raises_one_exception(raw: bytes) -> None:
     for datagram in (raw, DEFAULT_NETWORK + b"\x01\x02" + raw):
         try:

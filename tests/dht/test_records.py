@@ -318,7 +318,7 @@ def test_values_that_cannot_be_written_are_refused() -> None:
 
 
 @given(st.binary(max_size=600))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_bytes_are_refused_with_one_exception(raw: bytes) -> None:
     for kind in (Delegation, Head, HolderRecord):
         with pytest.raises(RecordError):
@@ -326,7 +326,7 @@ def test_any_bytes_are_refused_with_one_exception(raw: bytes) -> None:
 
 
 @given(st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_change_to_a_record_is_noticed(data: st.DataObject) -> None:
     given_out: list[Delegation | Head | HolderRecord] = [delegation(), head(), holder()]
     given_out.append(head(KEY, delegation=delegation()))
@@ -351,7 +351,7 @@ _values = st.recursive(
 
 
 @given(_values)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_canonical_values_survive(value: Any) -> None:
     assert unpack_canonical(pack(value), limit=10_000) == value
 

@@ -37,7 +37,7 @@ def near(bits: int, number: int, *, ip: str = "127.0.0.1") -> Contact:
 
 
 @given(st.integers(0, 2**32), st.binary(min_size=20, max_size=20), st.integers(1, 30))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_closest_are_exactly_the_closest(seed: int, target: bytes, count: int) -> None:
     rng = random.Random(seed)
     made = table()

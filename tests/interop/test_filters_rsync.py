@@ -96,7 +96,7 @@ prefix = st.sampled_from(
 @example(rules=[b"- foo/**/a"])
 @example(rules=[b"-! */"])
 @example(rules=[b"- a/foo", b"!", b"- b"])
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_same_names_pass_as_with_rsync(tree: bytes, tmp_path: Path, rules: list[bytes]) -> None:
     mine = ours(tree, Filter.parse(rules))
     judged = theirs(tree, [b"--filter=" + rule for rule in rules], os.fsencode(tmp_path))
@@ -108,7 +108,7 @@ def test_same_names_pass_as_with_rsync(tree: bytes, tmp_path: Path, rules: list[
         st.tuples(st.booleans(), st.sampled_from([b"", b"+ ", b"- "]), pattern), min_size=1, max_size=4
     )
 )
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_include_and_exclude_options_mean_the_same(
     tree: bytes, tmp_path: Path, rules: list[tuple[bool, bytes, bytes]]
 ) -> None:

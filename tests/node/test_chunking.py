@@ -59,7 +59,7 @@ def test_cuts_are_those_of_the_specification(average: int) -> None:
 
 
 @given(st.binary(min_size=1, max_size=40), st.integers(0, 60_000))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_cuts_of_dull_content_are_those_of_the_specification(pattern: bytes, extra: int) -> None:
     data = (pattern * 40_000)[: 30_000 + extra]
     assert list(Chunker(len(data)).cut(memoryview(data))) == list(reference_lengths(data, AVERAGE_MIN))
@@ -104,7 +104,7 @@ def test_the_empty_object_has_no_chunk() -> None:
 
 
 @given(st.binary(min_size=1, max_size=3000), st.integers(1, 400), st.binary(max_size=200))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_whatever_the_content_its_recipe_describes_it_and_is_accepted(
     block: bytes, times: int, tail: bytes
 ) -> None:
@@ -123,7 +123,7 @@ WHOLE_LENGTHS = list(Chunker(len(WINDOW_DATA)).cut(memoryview(WINDOW_DATA)))
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_part_of_an_object_is_cut_as_the_whole_up_to_one_greatest_chunk_before_its_end(
     data: st.DataObject,
 ) -> None:
@@ -143,7 +143,7 @@ def test_a_part_of_an_object_is_cut_as_the_whole_up_to_one_greatest_chunk_before
 
 
 @given(st.integers(70_000, 1_000_000))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_file_read_in_windows_has_the_recipe_of_the_whole(window: int) -> None:
     chunker = Chunker(len(WINDOW_DATA))
     window = max(window, chunker.max_chunk)

@@ -95,7 +95,7 @@ def fresh(world: World, tmp_path: Path) -> Iterator[World]:
         library.close()
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_rows_in_any_order_whole_and_in_part(world: World, data: st.DataObject) -> None:
     known = list(world.contents)

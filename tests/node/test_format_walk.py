@@ -119,7 +119,7 @@ trees = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.dictionaries(names, trees, max_size=3), st.lists(names, max_size=5))
 def test_any_tree_leads_as_a_file_system_does(tree: Tree, parts: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -49,7 +49,7 @@ def test_a_seed_is_accepted(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(number=st.integers(0, 2**32))
 def test_changed_bytes_are_refused_or_keep_to_the_format(name: str, number: int) -> None:
     chance = random.Random(number)
@@ -58,7 +58,7 @@ def test_changed_bytes_are_refused_or_keep_to_the_format(name: str, number: int)
 
 
 @pytest.mark.parametrize("name", FORMATS)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(data=st.binary(max_size=200))
 def test_any_bytes_are_refused_or_keep_to_the_format(name: str, data: bytes) -> None:
     check(name, data)

@@ -83,7 +83,7 @@ def directories(state: State) -> set[tuple[object, ...]]:
 @given(
     rounds=st.lists(st.tuples(st.sampled_from(RULES), st.lists(change, max_size=8)), min_size=1, max_size=5)
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_publishing_again_equals_publishing_afresh(
     rounds: list[tuple[Filter, list[tuple[str, str, str, int]]]],
 ) -> None:

@@ -85,7 +85,7 @@ def rooms() -> list[memoryview]:
     return [memoryview(bytearray(size)) for size in (len(BIG), 100, 100, 10, len(BIG))]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(0, len(STREAM)), max_size=12))
 def test_any_cut_of_a_stream_gives_the_same_bodies(cuts: list[int]) -> None:
     views = rooms()
@@ -103,7 +103,7 @@ def test_a_stream_that_comes_byte_by_byte() -> None:
     assert answers(stream, list(range(len(stream))), views) == [(404, 5), (200, 10)]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.integers(0, len(STREAM) - 1), st.binary(min_size=1, max_size=40), st.integers(0, 60))
 def test_a_damaged_stream_gives_answers_and_then_an_error(at: int, junk: bytes, cut: int) -> None:
     # Most positions lie in the large bodies; heads are what matters.

@@ -77,7 +77,7 @@ STREAM = (
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(0, len(STREAM)), max_size=12))
 def test_any_cut_of_a_stream_gives_the_same_bodies(cuts: list[int]) -> None:
     assert len(BIG) > DIRECT_MIN
@@ -104,7 +104,7 @@ def test_a_stream_that_comes_byte_by_byte() -> None:
     assert asyncio.run(answers(stream, list(range(len(stream))), sinks)) == [404, 200]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.integers(0, len(STREAM) - 1),
     st.binary(min_size=1, max_size=40),

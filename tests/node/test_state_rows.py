@@ -65,7 +65,7 @@ def test_a_content_key_is_a_number_that_the_database_can_hold() -> None:
 
 
 @given(st.lists(change, max_size=40))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_any_order_of_writes_leaves_what_was_written_last(
     changes: list[tuple[str, bytes, list[FileRow]]],
 ) -> None:
@@ -73,7 +73,7 @@ def test_any_order_of_writes_leaves_what_was_written_last(
 
 
 @given(st.lists(change, max_size=40))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_directories_too_large_for_memory_are_read_as_others(
     changes: list[tuple[str, bytes, list[FileRow]]],
 ) -> None:

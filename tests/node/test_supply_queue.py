@@ -229,7 +229,7 @@ def test_a_large_object_is_not_gone_through_for_each_request() -> None:
     assert looked["has"] < 10 * len(recipe)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(st.data())
 def test_any_order_of_events_delivers_or_parks_every_chunk(data: st.DataObject) -> None:
     bench = Bench(whole=data.draw(st.booleans()))

@@ -54,7 +54,7 @@ def mixed(size: int, seed: int) -> bytes:
     part=st.sampled_from([70_001, 262_144, 1_000_003]),
     block=st.sampled_from([1, 100_000, 2 << 20]),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_parallel_cuts_are_those_of_one_pass(size: int, seed: int, part: int, block: int) -> None:
     data = mixed(size, seed)
     expected, recipe = cut_object(data)

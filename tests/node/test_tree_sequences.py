@@ -76,7 +76,7 @@ def _value(path: Path) -> str | bytes:
 
 
 @given(sequence=steps)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_stopped_anywhere(sequence: list[Step]) -> None:
     with tempfile.TemporaryDirectory() as name:
         expected = WriterBench(Path(name), dest="expected")

@@ -16,6 +16,7 @@ from typing import Final
 
 from p2psync.sources.swarm import Member, Swarm
 from p2psync.supply.bundles import Bundle
+from p2psync.supply.ending import share, waiting_bytes
 from p2psync.supply.jobs import Job, Part
 
 _new: Final = tuple.__new__  # what a named tuple's own constructor calls, without a call of its own
@@ -123,7 +124,9 @@ class Queue:
 
     def take(self, member: Member, size_limit: int) -> Request | None:
         """Cut a request for ``member``; None if there is nothing for it now."""
-        size = min(member.request_size, size_limit)
+        size = self._ending(member, min(member.request_size, size_limit))
+        if not size:
+            return None
         parts = self._cut(member, size, rare=True) or self._cut(member, size, rare=False)
         bundles: list[Bundle] = []
         if not parts and not member.lacking and not member.content.by_path:
@@ -142,6 +145,19 @@ class Queue:
             request = doubled
         self._under_way.append(request)
         return request
+
+    def _ending(self, member: Member, size: int) -> int:
+        """Less than ``size``, if with so much this source would be at work longer than the others."""
+        waiting = waiting_bytes(self._waiting) if self.closed and not self._bundles else None
+        if not waiting:
+            return size
+        own = under_way = 0
+        for request in self._under_way:
+            if request.duplicate_of is None:
+                under_way += request.size
+            if request.member is member:
+                own += request.size
+        return share(member, size, waiting + under_way, own, self._swarm.alive())
 
     def _cut(self, member: Member, size: int, *, rare: bool) -> list[Part]:
         """Parts from the front for one request; ``rare``: only such as no source of parts could give."""
