@@ -24,6 +24,15 @@ RATE = 8_000  # a second; twice what one node answers to everybody together
 ROUNDS = 25  # in quiet, and at the least during the flood
 WARM_UP = 10  # rounds before those: what is slow the first time only would make quiet look slow
 NEIGHBOURS = 6
+TRIES = 3
+"""How often a newcomer knocks: an answer that a busy machine delays by seconds is lost for it."""
+
+
+async def enter(node: DhtNode, target: tuple[str, int]) -> None:
+    for _ in range(TRIES):
+        if await node.join([target]):
+            return
+    raise AssertionError(f"{TRIES} times the node did not answer a newcomer")
 
 
 async def one_round(target: tuple[str, int]) -> dict[str, float]:
@@ -40,7 +49,7 @@ async def one_round(target: tuple[str, int]) -> dict[str, float]:
         took[step], began = time.perf_counter() - began, time.perf_counter()
 
     async with await DhtNode.start(Identity.generate(), "127.0.0.1", 0, server=False) as writer:
-        assert await writer.join([target]) > 0
+        await enter(writer, target)
         lap("join")
         assert await writer.put_head(head.raw) > 0
         lap("announce a head")
@@ -55,7 +64,7 @@ async def one_round(target: tuple[str, int]) -> dict[str, float]:
         assert await writer.put_holder(record.raw) > 0
         lap("announce a holder")
     async with await DhtNode.start(Identity.generate(), "127.0.0.1", 0, server=False) as reader:
-        assert await reader.join([target]) > 0
+        await enter(reader, target)
         began = time.perf_counter()
         found = await reader.get_head(root.public_key)
         assert found.best is not None
@@ -92,7 +101,7 @@ async def flood(net: Network, node: Node, tree: Path) -> int:
     target = (host, int(port))
     neighbours = [await DhtNode.start(Identity.generate(), "127.0.0.1", 0) for _ in range(NEIGHBOURS)]
     for neighbour in neighbours:
-        assert await neighbour.join([target]) > 0
+        await enter(neighbour, target)
     try:
         for _ in range(WARM_UP):
             await one_round(target)
