@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Final, NamedTuple, TypeVar
 
 from p2psync_dht.scope import Scope, pack_ip, scope_of
@@ -56,6 +57,9 @@ def public_networks_of(packed_ip: bytes, *, diversify_local: bool = False) -> Ne
 # Of addresses that are chosen from what others told: in a bucket, in a lookup's shortlist, among those who
 # are asked. Two of what somebody rents or is given, and of a provider no more than two fifths of k.
 PER_NETWORK: Final = Caps(client=2, site=2, provider=8)
+KEPT: Final = (
+    1024  # addresses whose networks are remembered: those of a bucket are asked for with each newcomer
+)
 
 
 class NetworkQuota:
@@ -69,22 +73,22 @@ class NetworkQuota:
         """`admitted`: IP addresses that have their places already."""
         self._caps = caps
         self._diversify_local = diversify_local
-        self._counts: tuple[Counter[bytes], ...] = (Counter(), Counter(), Counter())
+        self._counts: tuple[dict[bytes, int], ...] = ({}, {}, {})
         for ip in admitted:
             self._take(self._networks(ip))
 
     def _networks(self, ip: str) -> Networks | tuple[()]:
-        return public_networks_of(pack_ip(ip), diversify_local=self._diversify_local) or ()
+        return _networks_of_ip(ip, self._diversify_local)
 
     def _take(self, networks: Iterable[bytes]) -> None:
         for counts, network in zip(self._counts, networks, strict=False):
-            counts[network] += 1
+            counts[network] = counts.get(network, 0) + 1
 
     def admit(self, ip: str) -> bool:
         """Whether there is a place for an address, which is taken from now on."""
         networks = self._networks(ip)
         counted = zip(self._counts, networks, self._caps, strict=False)
-        if any(counts[network] >= cap for counts, network, cap in counted):
+        if any(counts.get(network, 0) >= cap for counts, network, cap in counted):
             return False
         self._take(networks)
         return True
@@ -95,6 +99,11 @@ class NetworkQuota:
             counts[network] -= 1
             if not counts[network]:
                 del counts[network]
+
+
+@lru_cache(KEPT)
+def _networks_of_ip(ip: str, diversify_local: bool) -> Networks | tuple[()]:
+    return public_networks_of(pack_ip(ip), diversify_local=diversify_local) or ()
 
 
 def fairly(items: Iterable[T], networks: Callable[[T], Sequence[Networks]]) -> list[T]:
