@@ -9,13 +9,14 @@ import pytest
 from tests.node.publishing import NOW, write
 
 from p2psync.errors import FileError, TrustError, UsageError
-from p2psync.events import Event, Phase, Teller
-from p2psync.format.head import decode_head, sign_head
+from p2psync.events import Event, Phase, Teller, Warned
+from p2psync.format.head import ArchiveHead, decode_head, sign_head
 from p2psync.format.ids import Ref
 from p2psync.format.snapshot import Snapshot
 from p2psync.publish import FRESHNESS, publish
 from p2psync.state import State
 from p2psync_dht import ROLE_HEADS, ROLE_MIRRORS, Delegation
+from p2psync_dht.records import MAX_SEQUENCE
 
 
 def test_unchanged_head_stands_until_half_its_freshness_is_gone(state: State, tree: Path) -> None:
@@ -138,3 +139,71 @@ def test_two_publishers_at_once_get_a_clear_error(state: State, tree: Path) -> N
     publish(state, tree, tell=Teller(try_as_well))
     write(tree.parent / "moved" / "f", b"x")
     assert publish(state, tree.parent / "moved", archive=done.archive).head.seq == 2
+
+
+# Keys that were stolen.
+
+
+def signed_by_a_thief(state: State, archive: bytes, seq: int) -> ArchiveHead:
+    """A head that somebody signs who has a copy of the signing key."""
+    signing, delegation = state.keys.signing(archive) or (None, None)
+    assert signing is not None
+    return sign_head(
+        signing,
+        archive,
+        epoch=0 if delegation is None else delegation.epoch,
+        seq=seq,
+        snapshot=Ref(5, b"e" * 32),
+        signed_at=int(NOW),
+        fresh_until=int(NOW) + 9,
+        delegation=delegation,
+    )
+
+
+@pytest.mark.parametrize("seq", [MAX_SEQUENCE, MAX_SEQUENCE - 3])
+def test_a_thief_who_uses_up_the_sequence_numbers_locks_no_archive(
+    state: State, tree: Path, seq: int
+) -> None:
+    archive = state.keys.create_root()
+    delegate(state, archive)
+    publish(state, tree, archive=archive, now=NOW)
+    stolen = signed_by_a_thief(state, archive, seq)
+    delegate(state, archive, epoch=1)
+    done = publish(state, tree, now=NOW, known_heads=[stolen])
+    assert (done.head.epoch, done.head.seq) == (1, 1)
+    assert done.head.order > stolen.order
+    write(tree / "f", b"x")
+    assert publish(state, tree, now=NOW).head.order > done.head.order
+
+
+def test_in_the_epoch_of_a_thief_nothing_follows_the_greatest_number(state: State, tree: Path) -> None:
+    archive = state.keys.create_root()
+    delegate(state, archive)
+    stolen = signed_by_a_thief(state, archive, MAX_SEQUENCE)
+    with pytest.raises(TrustError, match="used up the numbers of epoch 0: begin a new one with the root key"):
+        publish(state, tree, archive=archive, now=NOW, known_heads=[stolen])
+
+
+def test_the_root_key_itself_goes_on_in_a_new_epoch(state: State, tree: Path) -> None:
+    done = publish(state, tree, now=NOW)
+    stolen = signed_by_a_thief(state, done.archive, MAX_SEQUENCE)
+    after = publish(state, tree, now=NOW, known_heads=[stolen])
+    assert (after.head.epoch, after.head.seq) == (1, 1)
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_a_publisher_hears_of_snapshots_that_were_signed_elsewhere(
+    state: State, tree: Path, here: bool
+) -> None:
+    told: list[str] = []
+
+    def note(event: Event) -> None:
+        if isinstance(event, Warned):
+            told.append(event.text)
+
+    done = publish(state, tree, now=NOW)
+    stolen = [] if here else [signed_by_a_thief(state, done.archive, 7)]
+    write(tree / "f", b"x")
+    publish(state, tree, now=NOW, known_heads=stolen, tell=Teller(note))
+    warned = [text for text in told if "snapshot 7 was signed elsewhere" in text and "--new-epoch" in text]
+    assert len(warned) == (0 if here else 1)

@@ -227,12 +227,15 @@ def delegate(
     key import` on the other machine.
     """
     from p2psync_dht import Delegation
+    from p2psync_dht.records import MAX_SEQUENCE
 
     with common.open_state() as state:
         root = state.keys.root(archive)
         if root is None:
             raise UsageError("the root key of this archive is not here; run this on the machine that has it")
         used = max(epoch_of(state, archive), epoch)
+        if used + new_epoch > MAX_SEQUENCE:
+            raise UsageError(f"there is no epoch after {used}, which whoever has the root key too has signed")
         if to is not None:
             key = public_key_of(to)
             if key == archive:

@@ -19,6 +19,7 @@ from p2psync.format.url import archive_text
 from p2psync.state import State, Tree
 from p2psync.tree.place import Place
 from p2psync_dht import Delegation, Identity
+from p2psync_dht.records import MAX_SEQUENCE
 
 NAMED: Final = "named"
 """Among a tree's options: the path that it was last published by, where that is not its own."""
@@ -30,6 +31,8 @@ ENDED: Final = "ended"
 """Among the options of a tree that was published and is not any more: since when, in Unix seconds."""
 NEW_ONE: Final = "for a new archive, make its key with 'p2psync key new', and say its id with --archive"
 
+SEQ_HIGH: Final = 1 << 62
+"""Sequence numbers from here on are a thief's, who wanted to use them up: in a new epoch they begin anew."""
 SHOWN: Final = 3
 """Archives that are named in one sentence."""
 
@@ -50,9 +53,15 @@ class Signer:
         """
         last_epoch, last_seq = last
         given = self.delegation
-        if given is None:
-            return last_epoch, last_seq + 1
         name = archive_text(self.archive)
+        if given is None:
+            if last_seq < SEQ_HIGH:
+                return last_epoch, last_seq + 1
+            if last_epoch < MAX_SEQUENCE:
+                return last_epoch + 1, 1
+            raise TrustError(
+                f"whoever has a copy of the root key of {name} has used up its numbers: make a new archive"
+            )
         if given.epoch < last_epoch:
             raise TrustError(
                 f"the signing key of {name} is delegated for epoch {given.epoch}, but the archive is at "
@@ -63,7 +72,12 @@ class Signer:
                 f"the delegation of the signing key of {name} does not cover today: renew it with the root "
                 "key"
             )
-        return given.epoch, last_seq + 1
+        if given.epoch == last_epoch and last_seq == MAX_SEQUENCE:
+            raise TrustError(
+                f"somebody who has a signing key of {name} has used up the numbers of epoch {last_epoch}: "
+                "begin a new one with the root key (p2psync key delegate --new-epoch)"
+            )
+        return given.epoch, 1 if given.epoch > last_epoch and last_seq >= SEQ_HIGH else last_seq + 1
 
 
 def claim(state: State, given: bytes, path: bytes, archive: bytes | None) -> tuple[Tree, Signer]:

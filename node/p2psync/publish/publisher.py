@@ -34,11 +34,14 @@ from p2psync.publish.guards import check_loss, check_place
 from p2psync.publish.static import StaticFiles, static_files
 from p2psync.rules.filter import Filter
 from p2psync.state import Note, State, Tree
+from p2psync.state.heads import ENDED_HERE
 from p2psync.tree.place import Place, mounts_below
 from p2psync.tree.report import Report
 from p2psync.tree.scan import count_tree
 from p2psync.trust import CLOCK_SKEW, ended_text
 
+PUBLISHED_HERE: Final = "published here"
+"""The source of a head that was signed on this state directory."""
 FRESHNESS: Final = 7 * 24 * 3600  # seconds for which a publisher vouches: a weekly cron job keeps it up
 PARENTS: Final = 2  # with the new one these are the three snapshots that are kept
 
@@ -238,6 +241,8 @@ class _Run:
         else:
             ref = newest.snapshot
         last = last_place(state, signer.archive, newest)
+        if newest is not None:
+            self._warn_of_others(newest)
         epoch, seq = signer.next_place(last, now)
         # A new epoch outranks who signed in the old one only once there is a head of it.
         stands = newest is not None and not changed and last == (newest.epoch, newest.seq) == (epoch, seq - 1)
@@ -257,12 +262,23 @@ class _Run:
                 fresh_until=int(now) + self._freshness,
                 delegation=signer.delegation,
             )
-            state.heads.put(head, "published here")
+            state.heads.put(head, PUBLISHED_HERE)
         state.meta.add_snapshot(signer.archive, head.epoch, head.seq, head.snapshot)
         tree.epoch, tree.seq, tree.snapshot = head.epoch, head.seq, head.snapshot
         tree.options.pop(ENDED, None)
         state.trees.update(tree)
         return head, changed
+
+    def _warn_of_others(self, newest: ArchiveHead) -> None:
+        """Say so if somebody else has published since it was done here the last time."""
+        note = self._state.keys.note(newest.archive)
+        known = note is None or (note.epoch, note.seq) >= (newest.epoch, newest.seq)
+        if not known and self._state.heads.source(newest.archive) not in (PUBLISHED_HERE, ENDED_HERE):
+            name = archive_text(newest.archive)
+            self._tell.warn(
+                f"snapshot {newest.seq} was signed elsewhere, with a key of this archive; if no machine of "
+                f"yours did that, the key is stolen: p2psync key delegate {name} --new-epoch"
+            )
 
     def _is_current(self, head: ArchiveHead) -> bool:
         """Whether a head is good for a while. One from the future is believed by nobody."""
