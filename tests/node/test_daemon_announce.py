@@ -267,6 +267,43 @@ async def test_holders_are_told_and_asked(bench: Bench) -> None:
     assert third.raw in bench.state.holders.for_archive(bench.publisher.archive, START)
 
 
+def with_our_key(bench: Bench, ip: str, issued: int, role: HolderRole = HolderRole.MIRROR) -> HolderRecord:
+    return HolderRecord.sign(
+        bench.identity,
+        holders_key(bench.publisher.archive),
+        endpoints=[Endpoint(ip, 8730)],
+        issued=issued,
+        expires=issued + 3600,
+        role=role,
+        payload=Coverage(True, 0, 1).encode(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("ip", "issued", "role", "foreign"),
+    [
+        ("203.0.113.5", START + 50, HolderRole.MIRROR, True),  # A clone that announced itself since.
+        ("192.0.2.7", START + 400, HolderRole.MIRROR, True),  # A thief who stays ahead of us.
+        ("203.0.113.5", START - 50, HolderRole.MIRROR, False),  # We were there ourselves before we started.
+        ("192.0.2.7", START + 50, HolderRole.MIRROR, False),
+        ("203.0.113.5", START + 50, HolderRole.PEER, False),  # A fetch on this state directory.
+    ],
+)
+async def test_a_stolen_node_key_or_a_clone_of_the_machine_is_noticed(
+    bench: Bench, ip: str, issued: int, role: HolderRole, foreign: bool
+) -> None:
+    bench.tree("mirror", bench.publish())
+    await bench.announcer.round()
+    assert bench.warnings == []
+    bench.dht.records[holders_key(bench.publisher.archive)] = [with_our_key(bench, ip, issued, role)]
+    for _ in range(2):
+        bench.clock.now += 100
+        bench.tree("mirror", bench.publish())
+        await bench.announcer.round()
+    told = [text for text in bench.warnings if f"announces this node at {ip}:8730, with its key" in text]
+    assert len(told) == foreign, "once, however often it is seen"
+
+
 async def test_few_are_told_and_those_who_refuse_do_not_matter(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,6 +21,7 @@ from p2psync.daemon.losses import Loss
 from p2psync.daemon.mirrors import peers_of
 from p2psync.daemon.place import Place
 from p2psync.daemon.reached import Reached
+from p2psync.daemon.twin import Twin
 from p2psync.daemon.withdrawals import Withdrawals
 from p2psync.errors import show_path
 from p2psync.format.coverage import Coverage
@@ -107,6 +108,7 @@ class Announcer:
         """Where others could not reach us, when they last tried."""
         self._gossip = Gossip(state, identity.public_key, self._random, Reached(closed))
         self._withdrawals = Withdrawals(state, identity, network, self._gossip)
+        self._twin = Twin(state.key_path, warn)
         self.others = Others(state, identity.public_key, self._gossip, self._archives, self._random)
 
     async def round(self) -> float:
@@ -232,7 +234,9 @@ class Announcer:
         records = await self._records(due, endpoints)
         for one in due:
             self._withdrawals.note(one.archive, in_dht=False)
-            await self._gossip.hear(one.archive, await self._network.get_holders(holders_key(one.archive)))
+            found = await self._network.get_holders(holders_key(one.archive))
+            self._twin.look(found, records[one.archive])
+            await self._gossip.hear(one.archive, found)
             # They try to reach us, and what nobody can reach is not worth announcing to the world.
             await self._gossip.tell(one.archive, None, records[one.archive], one.given)
         worth = self._gossip.reached.worth_announcing(endpoints)

@@ -127,9 +127,14 @@ class State:
         paths = [own, os.path.normpath(os.path.join(directory, static))]
         return frozenset(path.removeprefix(above) for path in paths if path.startswith(above))
 
+    @property
+    def key_path(self) -> Path:
+        """Where the key of this node lies."""
+        return self.path / "node.key"
+
     def identity(self) -> Identity:
         """This node's key pair, made on first use; several processes that start at once get the same one."""
-        path = self.path / "node.key"
+        path = self.key_path
         raw = read_private(path)
         if raw is None:
             write_private(path, to_pem(Identity.generate()), replace=False)
