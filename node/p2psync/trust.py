@@ -109,6 +109,16 @@ def judge(
     return Judgement(best, tuple(warnings), older)
 
 
+def earlier_text(newest: ArchiveHead, used: ArchiveHead) -> str:
+    """What people are told where the snapshot of the newest head is nowhere: a sentence without its full
+    stop.
+    """
+    return (
+        f"nobody who could be asked has snapshot {newest.seq} of {archive_text(used.archive)}, the newest "
+        f"one: snapshot {used.seq} of {day(used.signed_at)} is used; a mirror may be just being updated"
+    )
+
+
 def ended_text(head: ArchiveHead) -> str:
     """What people are told of an archive that its publisher has ended: a sentence without its full stop."""
     assert head.ended is not None  # noqa: S101 - callers have looked

@@ -88,11 +88,12 @@ async def test_redirections_and_failures_say_what_to_do(nginx: Nginx) -> None:
             assert said in str(answer.error)
 
 
-async def test_a_server_without_ranges_serves_whole_files_only(nginx: Nginx) -> None:
+async def test_of_a_server_without_ranges_parts_are_taken_out_of_whole_files(nginx: Nginx) -> None:
     async with web_bulk(f"{nginx.plain}/norange") as asker:
         whole = Span(D, 0, len(BIG), b"big", len(BIG))
         assert asker.bytes_of(await asker.get(whole), [whole]) == [BIG]
-        assert isinstance((await asker.get(Span(D, 5, 10, b"big", len(BIG)))).error, NotOffered)
+        part = Span(D, 5, 10, b"big", len(BIG))
+        assert asker.bytes_of(await asker.get(part), [part]) == [BIG[5:15]]
 
 
 async def test_certificates_that_are_not_trusted_or_for_another_name_are_refused(nginx: Nginx) -> None:

@@ -164,6 +164,14 @@ class SimSource:
         return self
 
     @property
+    def heads(self) -> SimSource | None:
+        return None if self.web else self
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        return ()
+
+    @property
     def metadata(self) -> SimSource | None:
         return None if self.web else self
 
@@ -280,6 +288,9 @@ class SimSource:
     async def head(self, archive: bytes) -> bytes | None:
         await self._answer(300, "head")
         return self.newest if self.newest is not None else self.publisher.head.raw
+
+    async def earlier(self, archive: bytes) -> list[bytes]:
+        return []
 
     async def metas(self, refs: Sequence[Ref]) -> list[bytes | None]:
         made = [self._bytes(ref.digest, 0, ref.size) for ref in refs]

@@ -492,7 +492,11 @@ def test_the_newest_of_the_heads_counts_not_the_first(world: World) -> None:
     world.source("slow").delay = HEAD_GRACE / 2
 
     async def look() -> Any:
-        return await world.discovery("fast", "slow").newest_head()
+        made = world.discovery("fast", "slow")
+        head = await made.newest_head()
+        assert world.state.heads.newest(world.publisher.archive) is None  # Nobody knows yet who has it.
+        await made.accept(head)
+        return head
 
     assert world.run(look()) == newer
     assert world.state.heads.newest(world.publisher.archive) == newer

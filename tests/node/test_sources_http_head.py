@@ -76,7 +76,6 @@ def test_keep_alive(lines: tuple[bytes, ...], kept: bool) -> None:
         b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999",
         b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Encoding: gzip",
         b"HTTP/1.1 200 OK",  # a body that ends with the connection
         b"HTTP/1.1 200 OK" + b"\r\nA: b" * (HEADERS_MAX + 1),
     ],
@@ -84,6 +83,18 @@ def test_keep_alive(lines: tuple[bytes, ...], kept: bool) -> None:
 def test_refused_heads(raw: bytes) -> None:
     with pytest.raises(FormatError):
         parse_response_head(raw, bodiless=False)
+
+
+def test_a_body_that_is_said_to_be_compressed_is_refused_by_who_needs_it_plain() -> None:
+    coded = parse_response_head(
+        head(b"HTTP/1.1 200 OK", b"Content-Length: 5", b"Content-Encoding: gzip"), bodiless=False
+    )
+    assert coded.is_coded
+    with pytest.raises(FormatError, match="compressed"):
+        coded.check_plain()
+    plain = parse_response_head(head(b"HTTP/1.1 200 OK", b"Content-Length: 5"), bodiless=False)
+    assert not plain.is_coded
+    plain.check_plain()
 
 
 @pytest.mark.parametrize("value", ["", "bytes 5-3/9", "bytes 0-9/9", "bytes */9", "items 0-1/2", "bytes 0-1"])

@@ -22,8 +22,9 @@ from p2psync.errors import NetworkError
 from p2psync.events import Teller
 from p2psync.fetch.view import Holder
 from p2psync.format.coverage import Coverage
+from p2psync.sources.interfaces import Source
 from p2psync.sources.node import PeerSource
-from p2psync.sources.opening import OpenSource, SourceSettings, open_source
+from p2psync.sources.opening import SourceSettings, open_source
 from p2psync.sources.swarm import Member, Swarm
 from p2psync.sources.wire import HOLDERS_MAX
 from p2psync.state import State
@@ -343,7 +344,7 @@ class TestFetches:
         async with served(tmp_path, tmp_path / "t") as made:
             yield made
 
-    async def sharing(self, node: Served, state: State) -> tuple[Sharing, OpenSource]:
+    async def sharing(self, node: Served, state: State) -> tuple[Sharing, Source]:
         """The sharing of a fetch whose only source is the node, and has listed it."""
         made = Sharing(state, state.identity(), node.archive, b"/dest")
         await made.start("127.0.0.1", 0)

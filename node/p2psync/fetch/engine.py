@@ -51,7 +51,7 @@ from p2psync.supply.result import Result
 from p2psync.supply.share import Nothing, Share
 from p2psync.tree.beneath import Beneath, file_error
 from p2psync.tree.worker import WriterKind
-from p2psync.trust import ended_text
+from p2psync.trust import earlier_text, ended_text
 
 if TYPE_CHECKING:
     from p2psync.supply.sharing import Sharing
@@ -215,8 +215,13 @@ class Fetch:
                     f"what was fetched is no longer to be had; going on with the newer snapshot {head.seq}"
                 )
             elif retries == RETRIES_MAX:
-                self._telling.missing()
-                return
+                earlier = await discovery.before(head) if self._summary.missing == [SNAPSHOT_PATH] else None
+                if earlier is None:
+                    self._telling.missing()
+                    return
+                self._tell.warn(earlier_text(head, earlier))
+                head = earlier
+                retries = 0
             else:
                 retries += 1
                 await asyncio.sleep(RETRY_PAUSE)
@@ -239,6 +244,7 @@ class Fetch:
         if await manifest.load([head.snapshot]):
             self._summary.missing = [SNAPSHOT_PATH]
             return False
+        await discovery.accept(head)
         snapshot = await manifest.snapshot(head.snapshot)
         self._telling.unread(unread_paths(snapshot.extra))
         roots = Roots(self._state, manifest, self.dest, self._options.url)

@@ -20,7 +20,7 @@ from p2psync.sources.swarm import Swarm
 from p2psync.state import State
 from p2psync.state.off_loop import to_its_end
 from p2psync.supply.manifest import Manifest
-from p2psync.trust import ended_text
+from p2psync.trust import earlier_text, ended_text
 from p2psync_dht import HolderRecord, HolderRole, node_id_of
 
 
@@ -175,7 +175,13 @@ async def open_view(
         head = await discovery.newest_head()
         _tell_ended(head, warn)
         manifest = Manifest(state, swarm, discovery.start, archive=url.archive)
+        if await manifest.load([head.snapshot]):
+            earlier = await discovery.before(head)
+            if earlier is not None:
+                warn(earlier_text(head, earlier))
+                head = earlier
         snapshot = await manifest.snapshot(head.snapshot)
+        await discovery.accept(head)
         yield View(manifest, head, await resolve(snapshot.root, url, manifest))
 
 
@@ -196,6 +202,7 @@ async def find_holders(
         head: ArchiveHead | None = None
         try:
             head = await discovery.newest_head()
+            await discovery.accept(head)
             _tell_ended(head, warn)
         except NetworkError as error:
             if not discovery.heard:

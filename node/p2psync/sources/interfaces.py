@@ -8,7 +8,7 @@ nothing is written into its buffer afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from p2psync.format.ids import Ref
@@ -17,15 +17,24 @@ from p2psync.sources.source import Span
 from p2psync.sources.wire import Have, Info
 
 
+class Heads(Protocol):
+    """Signed heads."""
+
+    async def head(self, archive: bytes) -> bytes | None:
+        """The newest signed head that it knows; None if it knows none."""
+
+    async def earlier(self, archive: bytes) -> list[bytes]:
+        """Heads, that one among them, whose snapshots it may still have: for when that of the newest is
+        nowhere.
+        """
+
+
 class Metadata(Protocol):
-    """Heads, directory objects, recipes, and word of what is there."""
+    """Directory objects, recipes, and word of what is there."""
 
     @property
     def received(self) -> int:
         """Every byte read from its sockets so far, for these questions."""
-
-    async def head(self, archive: bytes) -> bytes | None:
-        """The newest signed head that it knows; None if it knows none."""
 
     async def metas(self, refs: Sequence[Ref]) -> list[bytes | None]:
         """Several whole objects in few requests; None where one is not there."""
@@ -74,8 +83,18 @@ class Source(Protocol):
         """Verified content, into an arena."""
 
     @property
+    def heads(self) -> Heads | None:
+        """None of a source that knows none."""
+
+    @property
     def metadata(self) -> Metadata | None:
-        """None of a source that has content only, as a plain web server."""
+        """None of a source that has content only, as a plain web server; one that has static files beside
+        it has metadata as well, once it was asked for the head.
+        """
+
+    @property
+    def others(self) -> Collection[str]:
+        """Names of sources that have the same, in the words of this one."""
 
     @property
     def tracker(self) -> Tracker | None:

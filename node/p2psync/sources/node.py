@@ -52,6 +52,10 @@ class PeerSource:
         except NotHere:
             return None
 
+    async def earlier(self, archive: bytes) -> list[bytes]:
+        """A node keeps the newest head alone."""
+        return []
+
     async def put_head(self, archive: bytes, raw: bytes) -> bool:
         """Hand on a head that the node may not have. True if it took it, False if it has one as new."""
         head = await self._pool.request("PUT", wire.head_path(archive), UNWANTED, body=raw)

@@ -60,6 +60,7 @@ class NodeDialect:
             return self._range(order, head, body, room)
         if head.status != 200:
             return refusal(self._server.name, head.status)
+        head.check_plain()
         size = _size(order) + ROW_HEAD * len(order.spans)
         return _rows(order, room, body.into(room[:size]))
 
@@ -70,6 +71,7 @@ class NodeDialect:
             return [-1] * len(order.spans)
         if head.status not in (200, 206):
             return refusal(self._server.name, head.status)
+        head.check_plain()
         begin = order.spans[0].offset
         size = _size(order)
         if head.status == 206:

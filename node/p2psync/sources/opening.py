@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from typing import NamedTuple
+from collections.abc import Callable, Collection
+from typing import Final, NamedTuple
 
 from p2psync.sources.http.bulk import BulkThread
 from p2psync.sources.http.dialect import Dialect
+from p2psync.sources.http.pool import Settings
 from p2psync.sources.http.rate import RateLimiter
 from p2psync.sources.http.server import CONNECT_TIMEOUT, IDLE_TIMEOUT, Server
-from p2psync.sources.interfaces import Metadata, Tracker
+from p2psync.sources.interfaces import Heads, Metadata, Tracker
 from p2psync.sources.node import PeerSource
 from p2psync.sources.node_content import NodeDialect
 from p2psync.sources.orders import Bulk
+from p2psync.sources.static import StaticFiles
 from p2psync.sources.web_content import WebDialect
+from p2psync.sources.web_files import WebFiles
 
 
 class SourceSettings(NamedTuple):
@@ -30,13 +34,15 @@ class SourceSettings(NamedTuple):
 
 
 class OpenSource:
-    """One source. See ``p2psync.sources.interfaces.Source`` for the methods.
+    """A node. See ``p2psync.sources.interfaces.Source`` for the methods.
 
     Open costs nothing: connections and threads come with the first question.
     """
 
-    def __init__(self, content: Bulk, node: PeerSource | None) -> None:
-        """``node`` answers for all but content, over the event loop; None: this is a plain web server."""
+    others: Final[Collection[str]] = ()
+
+    def __init__(self, content: Bulk, node: PeerSource) -> None:
+        """``node`` answers for all but content, over the event loop."""
         self.content = content
         self._node = node
 
@@ -46,47 +52,95 @@ class OpenSource:
 
     @property
     def received(self) -> int:
-        return self.content.received + (0 if self._node is None else self._node.received)
+        return self.content.received + self._node.received
 
     @property
-    def metadata(self) -> Metadata | None:
+    def heads(self) -> Heads:
         return self._node
 
     @property
-    def tracker(self) -> Tracker | None:
+    def metadata(self) -> Metadata:
+        return self._node
+
+    @property
+    def tracker(self) -> Tracker:
         return self._node
 
     async def close(self) -> None:
-        await asyncio.gather(self.content.close(), *([] if self._node is None else [self._node.close()]))
+        await asyncio.gather(self.content.close(), self._node.close())
 
 
-def open_source(name: str, settings: SourceSettings) -> OpenSource:
+class WebSource:
+    """A web server with the archive's tree, and perhaps static files beside it."""
+
+    tracker: Final = None
+
+    def __init__(self, url: str, files: WebFiles, open_content: Callable[[str], Bulk]) -> None:
+        """``open_content`` makes the content of the tree at a URL."""
+        self.name = url
+        self._files = files
+        self._static = StaticFiles(files)
+        self._open_content = open_content
+        self._base = files.base
+        self._contents = [open_content(url)]
+
+    @property
+    def content(self) -> Bulk:
+        if self._base != self._files.base:  # It leads there, as was seen when it was asked for the head.
+            self._base = self._files.base
+            self._contents.append(self._open_content(self._base))
+        return self._contents[-1]
+
+    @property
+    def received(self) -> int:
+        return self._files.received + sum(content.received for content in self._contents)
+
+    @property
+    def heads(self) -> Heads:
+        return self._static
+
+    @property
+    def metadata(self) -> Metadata | None:
+        return self._static if self._static.found else None
+
+    @property
+    def others(self) -> Collection[str]:
+        return self._files.others
+
+    async def close(self) -> None:
+        await asyncio.gather(self._files.close(), *(content.close() for content in self._contents))
+
+
+def open_source(name: str, settings: SourceSettings) -> OpenSource | WebSource:
     """The source of that name: ``HOST:PORT`` of a node, or the URL of a web server with the archive's tree.
 
     Raises UsageError for a name that is neither.
     """
-    dialect: Dialect
-    node: PeerSource | None = None
-    if name.startswith(("http://", "https://")):
-        server = Server.web(name)
-        dialect = WebDialect(server)
-    else:
-        server = Server.peer(name)
-        node = PeerSource(
-            name,
+    asking: Settings = {
+        "limiter": settings.limiter,
+        "connect_timeout": settings.connect_timeout,
+        "idle_timeout": settings.idle_timeout,
+        "ssl_context": settings.ssl_context,
+    }
+
+    def bulk(server: Server, dialect: Dialect) -> BulkThread:
+        return BulkThread(
+            server,
+            dialect,
+            settings.memory,
             limiter=settings.limiter,
             connect_timeout=settings.connect_timeout,
             idle_timeout=settings.idle_timeout,
             ssl_context=settings.ssl_context,
         )
-        dialect = NodeDialect(server)
-    content = BulkThread(
-        server,
-        dialect,
-        settings.memory,
-        limiter=settings.limiter,
-        connect_timeout=settings.connect_timeout,
-        idle_timeout=settings.idle_timeout,
-        ssl_context=settings.ssl_context,
-    )
-    return OpenSource(content, node)
+
+    if not name.startswith(("http://", "https://")):
+        server = Server.peer(name)
+        return OpenSource(bulk(server, NodeDialect(server)), PeerSource(name, **asking))
+    files = WebFiles(name, **asking)
+
+    def content(url: str) -> BulkThread:
+        server = Server.web(url)
+        return bulk(server, WebDialect(server, files.others))
+
+    return WebSource(name, files, content)

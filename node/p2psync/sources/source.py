@@ -33,6 +33,20 @@ class Busy(NetworkError):
     """The other node has too much to do for this address just now; it will take the request later."""
 
 
+class Later(NetworkError):
+    """A server has too much to do just now, and may have said when to ask again."""
+
+    def __init__(self, message: str, seconds: float) -> None:
+        """``seconds`` from now on; 0: it did not say."""
+        super().__init__(message)
+        self.seconds = seconds
+
+
+def wish_of(error: P2psyncError) -> float:
+    """In how many seconds a source that failed wants to be asked again; 0 where it did not say."""
+    return error.seconds if isinstance(error, Later) else 0.0
+
+
 class Span(NamedTuple):
     """``length`` bytes (at least one) from ``offset`` of the object that ``digest`` names.
 

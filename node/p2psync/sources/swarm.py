@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable
 from typing import Final
 
-from p2psync.sources.interfaces import Metadata, Source, Tracker
+from p2psync.sources.interfaces import Heads, Metadata, Source, Tracker
 from p2psync.sources.orders import Bulk
 
 STRIKES_MAX: Final = 3
@@ -107,8 +107,13 @@ class Member:
         return self.source.content
 
     @property
+    def heads(self) -> Heads | None:
+        """Signed heads: those of nodes, and of web servers that have static files."""
+        return self.source.heads
+
+    @property
     def metadata(self) -> Metadata | None:
-        """Heads, directory objects and recipes, which nodes have and plain web servers do not."""
+        """Directory objects and recipes, which nodes have, and web servers only as static files."""
         return self.source.metadata
 
     @property
@@ -265,8 +270,9 @@ class Swarm:
             rate = size / seconds
             member.rate = rate if not member.rate else member.rate + RATE_WEIGHT * (rate - member.rate)
 
-    def failed(self, member: Member, reason: str) -> None:
-        """A request broke off; the source is left alone for a while that doubles.
+    def failed(self, member: Member, reason: str, wish: float = 0.0) -> None:
+        """A request broke off; the source is left alone for a while that doubles, or for the ``wish``
+        seconds that it asks for.
 
         What else was under way to it then breaks off as well, which says nothing new.
         """
@@ -277,7 +283,7 @@ class Swarm:
         member.last_error = reason
         member.rate /= 2
         pause = min(BACKOFF_FIRST * 2 ** (member.failures - 1), BACKOFF_MAX)
-        member.retry_at = self._clock() + pause * self._chance.uniform(0.75, 1.25)
+        member.retry_at = self._clock() + max(wish, pause * self._chance.uniform(0.75, 1.25))
         if member.failures >= FAILURES_MAX and not member.dead:
             member.dead = True
             self._tell_state(member.name, "gone")
@@ -327,7 +333,7 @@ class Swarm:
         if member.banned:
             return
         member.lacking[digest] = float("inf")
-        if member.metadata is None and chunk >= 0:
+        if member.content.by_path and chunk >= 0:
             if not member.stale:
                 self._warn(f"{member.name} has another version of something; it is taken from elsewhere")
             member.stale = True

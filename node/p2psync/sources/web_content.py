@@ -1,14 +1,15 @@
 """Bulk bytes of a plain HTTP(S) server with the archive's tree below a URL: by path and Range.
 
 A path that is missing, or has another size, is "not here": the mirror is older or newer there, and the rest
-of it may still be good. Redirections are not followed: where a mirror sends its readers elsewhere, that place
-is the one to name.
+of it may still be good. Redirections are not followed here: the place where a mirror sends its readers is a
+source of its own, and so are those that it names as having the same (``others``).
 """
 
 from __future__ import annotations
 
+import time
 from typing import Final
-from urllib.parse import quote, quote_from_bytes, urljoin, urlsplit
+from urllib.parse import quote_from_bytes, urljoin
 
 from p2psync.errors import FormatError, NetworkError, P2psyncError
 from p2psync.sources.http.body import Body, TooLong
@@ -16,16 +17,13 @@ from p2psync.sources.http.head import ResponseHead, render_request_head
 from p2psync.sources.http.server import Server
 from p2psync.sources.orders import Order
 from p2psync.sources.source import NotOffered, runs
+from p2psync.sources.web_answers import BUSY, GONE, REDIRECTS, base_of, duplicates, elsewhere, later, url_path
+from p2psync.sources.web_files import DUPLICATES_MAX
 
-GONE: Final = frozenset({403, 404, 410, 416})
-"""Statuses that mean: the server is well, and this path is not (or not like this) on it. 403 is how many
-servers hide a file."""
-REDIRECTS: Final = range(300, 400)
-
-
-def base_path(url: str) -> str:
-    """The path of a mirror's URL as a request has it, without a slash at the end."""
-    return quote(urlsplit(url).path, safe="/%~!$&'()*+,;=:@").rstrip("/")
+PASSED_MAX: Final = 16 << 20
+"""Bytes of a file of which parts are taken from a server that ignores Range: what is in front of a part is
+received and dropped, which is some four times the file in all.
+"""
 
 
 def target_of(base: str, path: bytes) -> str:
@@ -41,9 +39,11 @@ class WebDialect:
     spans_max = 1
     by_path = True
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, others: dict[str, None] | None = None) -> None:
+        """``others`` is filled with the URLs of trees that have the same, as the server says."""
         self._server = server
-        self._base = base_path(server.name)
+        self._base = url_path(server.name)
+        self._others = {} if others is None else others
 
     def request(self, order: Order) -> bytes | None:
         first = order.spans[0]
@@ -64,15 +64,38 @@ class WebDialect:
         if head.status in GONE or self._is_directory(order, head):
             return _absent(order)
         if head.status not in (200, 206):
-            return self._refusal(head)
+            return self._refusal(order, head)
+        path = quote_from_bytes(order.spans[0].path or b"", safe="/")
+        for other in duplicates(self._url(path), path, head):
+            self._add(other)
         if _matches(order, head):
             return _take(order, body, room)
-        entire = _entire(order, sum(span.length for span in order.spans))
-        if head.status == 200 and not entire and head.length == order.spans[0].size:
+        if head.status == 200 and not _entire(order, sum(span.length for span in order.spans)):
+            return self._from_whole(order, head, body, room)
+        return _absent(order)
+
+    def _from_whole(
+        self, order: Order, head: ResponseHead, body: Body, room: memoryview
+    ) -> list[int] | P2psyncError:
+        """Part of a file that came whole: the server, or somebody on the way, ignores Range."""
+        first = order.spans[0]
+        if head.length is None or head.length != first.size:
+            return _absent(order)
+        if head.length > PASSED_MAX:
             return NotOffered(
                 f"{self._server.name}: this web server does not offer parts of files (it ignores Range)"
             )
-        return _absent(order)
+        size = sum(span.length for span in order.spans)
+        body.part(first.offset, room[:size])
+        return [span.offset - first.offset for span in order.spans]
+
+    def _url(self, path: str) -> str:
+        scheme = "https" if self._server.tls else "http"
+        return f"{scheme}://{self._server.authority}{self._base}/{path}"
+
+    def _add(self, other: str) -> None:
+        if len(self._others) < DUPLICATES_MAX and other != self._url(""):
+            self._others[other] = None
 
     def _is_directory(self, order: Order, head: ResponseHead) -> bool:
         """Whether a directory stands where the file was: servers lead to its path with a slash, by a URL or
@@ -86,13 +109,20 @@ class WebDialect:
         except ValueError:  # It is no URL.
             return False
 
-    def _refusal(self, head: ResponseHead) -> P2psyncError:
-        if head.status in REDIRECTS:
-            where = head.headers.get("location", "elsewhere")
-            return NotOffered(
-                f"{self._server.name}: redirects to {where[:200]!r}; name that URL as the mirror instead"
-            )
-        return NetworkError(f"{self._server.name}: answered with HTTP status {head.status}")
+    def _refusal(self, order: Order, head: ResponseHead) -> P2psyncError:
+        name = self._server.name
+        if head.status in BUSY:
+            return later(name, head, time.time())
+        if head.status not in REDIRECTS:
+            return NetworkError(f"{name}: answered with HTTP status {head.status}")
+        path = quote_from_bytes(order.spans[0].path or b"", safe="/")
+        location = head.headers.get("location", "elsewhere")
+        led = elsewhere(self._url(path), location)
+        base = None if led is None else base_of(led, path)
+        if base is None or base == self._url(""):
+            return NotOffered(f"{name}: redirects to {location[:200]!r}; name that URL as the mirror instead")
+        self._add(base)
+        return NotOffered(f"{name}: redirects elsewhere; {base} is asked instead")
 
 
 def _matches(order: Order, head: ResponseHead) -> bool:

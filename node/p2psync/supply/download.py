@@ -21,7 +21,7 @@ from p2psync.events import Teller
 from p2psync.format.paths import join
 from p2psync.plan.changes import Plan
 from p2psync.sources.orders import ROW_HEAD, Answer, Check, Order
-from p2psync.sources.source import NotHere, NotOffered, Span
+from p2psync.sources.source import NotHere, NotOffered, Span, wish_of
 from p2psync.sources.swarm import REQUEST_FIRST, REQUEST_MAX, Member, Swarm
 from p2psync.supply.bundles import Bundle
 from p2psync.supply.change import Change
@@ -321,8 +321,8 @@ class Download:
             self._tell.warn(str(error))
         elif isinstance(error, FormatError):
             self._swarm.lied(member, request.parts[0].job.digest, -1)
-        else:
-            self._swarm.failed(member, str(error))
+        elif error is not None:
+            self._swarm.failed(member, str(error), wish_of(error))
 
     def _take(self, member: Member, request: Request, answer: Answer, lease: Lease) -> None:
         """Have what came and was right written."""

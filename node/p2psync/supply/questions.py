@@ -14,7 +14,7 @@ from p2psync.errors import FormatError, NetworkError
 from p2psync.format.ids import Ref, chunk_id
 from p2psync.format.recipe import Recipe
 from p2psync.sources.interfaces import Metadata
-from p2psync.sources.source import NotHere, Span
+from p2psync.sources.source import NotHere, Span, wish_of
 from p2psync.sources.swarm import Member, Swarm
 from p2psync.supply.hedge import Hedge
 
@@ -82,7 +82,7 @@ class Questions:
             self._swarm.lied(member, asked[0].digest, NO_CHUNK)
             return {}
         except NetworkError as error:
-            self._swarm.failed(member, str(error))
+            self._swarm.failed(member, str(error), wish_of(error))
             return {}
         good: dict[Ref, bytes] = {}
         for ref, raw in zip(asked, answers, strict=True):
@@ -130,7 +130,7 @@ class Questions:
             self._swarm.lied(member, ref.digest, NO_CHUNK)
             return set()
         except NetworkError as error:
-            self._swarm.failed(member, str(error))
+            self._swarm.failed(member, str(error), wish_of(error))
             return set()
         done: set[int] = set()
         position = 0

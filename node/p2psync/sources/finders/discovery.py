@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Final
 
-from p2psync.errors import NetworkError, P2psyncError
+from p2psync.errors import NetworkError, P2psyncError, UsageError
 from p2psync.format.head import ArchiveHead
 from p2psync.network.protocols import Network
 from p2psync.network.told import teller_at
@@ -23,6 +23,7 @@ from p2psync.sources.finders.joining import Joining
 from p2psync.sources.finders.nothing import heard, no_head
 from p2psync.sources.finders.remembered import Remembered
 from p2psync.sources.finders.search import Search
+from p2psync.sources.finders.seen import SeenHeads
 from p2psync.sources.interfaces import Source
 from p2psync.sources.opening import open_source
 from p2psync.sources.source import together
@@ -53,6 +54,8 @@ TOLD_MAX: Final = 64
 """Records that are looked at of those that a source knows that nobody vouched for: it could make 200 new
 ones for each question, and checking a signature takes 0.1 ms.
 """
+LED_MAX: Final = 16
+"""Sources that were named by others as having the same: who names new ones for ever gets no further."""
 
 
 class Discovery:
@@ -84,6 +87,8 @@ class Discovery:
         self._searching: asyncio.Future[None] | None = None
         self._meeting: asyncio.Future[None] | None = None
         self._told_silent = False
+        self._led = 0
+        self._seen = SeenHeads()
         self._chance = random.Random()  # noqa: S311 - whom strangers cannot foresee, not what is secret
         for name in dict.fromkeys(search.given):
             if not swarm.knows(name, None) and swarm.has_room():
@@ -95,7 +100,8 @@ class Discovery:
     # Heads.
 
     async def newest_head(self) -> ArchiveHead:
-        """The newest acceptable head that is remembered or found; it is remembered from now on.
+        """The newest acceptable head that is remembered or found. Whoever has its snapshot lets `accept`
+        know.
 
         Raises:
             NetworkError: none is known and none was found. TrustError: a fresh one was demanded.
@@ -109,8 +115,10 @@ class Discovery:
             await self.look_around()
             found = (await self._heads.ask(self._swarm.ready(), dht=False)).asked
         # A holder may well be behind, and strangers may say anything: of theirs only news are judged.
-        newest = judge(self._archive, met, remembered, time.time()).head
-        if newest is not None and newest is not remembered:
+        self._seen.note([*found, *met])
+        newest = judge(self._archive, self._seen.usable(), remembered, time.time()).head
+        found = self._seen.usable(found)
+        if newest is not None and newest is not remembered and newest.raw not in found:
             found = [*found, newest.raw]
         judgement = judge(
             self._archive, found, remembered, time.time(), require_fresh=self._search.require_fresh
@@ -126,10 +134,27 @@ class Discovery:
                 f"{judgement.refused_older} older head(s) were offered and refused: "
                 f"sequence number {judgement.head.seq} is the newest known"
             )
-        if judgement.head is not remembered:
-            await self._remembered.keep_head(judgement.head)
         self._joining.snapshot = judgement.head.snapshot
         return judgement.head
+
+    async def accept(self, head: ArchiveHead) -> None:
+        """What a head names is there: from now on it is remembered, and an older one is refused."""
+        await self._remembered.keep_head(head)
+
+    async def before(self, head: ArchiveHead) -> ArchiveHead | None:
+        """The newest head before one whose snapshot nobody has, of those that are not older than what is
+        remembered; None: there is none. So it is where a mirror is just being updated, and has the new head
+        already.
+        """
+        self._seen.give_up(head.raw)
+        self._seen.note(await self._heads.earlier(self._swarm.ready()))
+        remembered = await self._remembered.head()
+        known = self._seen.usable()
+        found = judge(self._archive, known, remembered, time.time(), require_fresh=self._search.require_fresh)
+        if found.head is None or found.head.raw not in known:
+            return None
+        self._joining.snapshot = found.head.snapshot
+        return found.head
 
     async def _meet_some(self) -> None:
         """Make sources of a few holders by chance, who are asked for the head: of those that are remembered,
@@ -159,12 +184,17 @@ class Discovery:
         """Search for sources and a newer head; True if there is a head that is newer than ``than``."""
         await self.look_around()
         found = await self._heads.ask(self._swarm.ready(), dht=True)
-        head = judge(self._archive, found.asked, await self._remembered.head(), time.time()).head
+        self._seen.note(found.asked)
+        head = judge(
+            self._archive, self._seen.usable(found.asked), await self._remembered.head(), time.time()
+        ).head
         if head is None or head.order <= than.order:
             return False
-        await self._remembered.keep_head(head)
+        if head.snapshot == than.snapshot:
+            await self.accept(head)  # Of the same, and newer.
+            return False
         self._joining.snapshot = head.snapshot
-        return head.snapshot != than.snapshot
+        return True
 
     # Sources.
 
@@ -177,7 +207,7 @@ class Discovery:
             return
         self._started = True
         self._searching = asyncio.ensure_future(self.look_around())
-        if any(member.given and member.answered for member in self._swarm.ready()):
+        if any(member.given and member.answered and member.metadata for member in self._swarm.ready()):
             return
         joined = asyncio.ensure_future(self._joining.joined.wait())
         try:
@@ -208,6 +238,7 @@ class Discovery:
             await asyncio.sleep(pause)
             pause = min(pause * PAUSE_GROWTH, PAUSE_MAX)
             if self._started:
+                self._take_others()
                 await self._search_for(self._questions())
                 self._joining.recall()
 
@@ -228,6 +259,19 @@ class Discovery:
             self._told_silent = True
             last = list(silent.values())[-1]
             self._warn(f"none of the {len(silent)} known holders answers (last: {last})")
+
+    def _take_others(self) -> None:
+        """Make sources of those that web servers name as having the same: a few, and none twice."""
+        for member in self._swarm.members:
+            for name in list(member.source.others):
+                if self._swarm.knows(name, None) or not self._swarm.has_room() or self._led >= LED_MAX:
+                    continue
+                try:
+                    other = Member(self._source(name), whole=True)
+                except UsageError:
+                    continue  # No URL that can be asked.
+                self._led += 1
+                self._swarm.add(other)
 
     def _questions(self) -> list[Coroutine[Any, Any, None]]:
         """To each source: whom else it knows."""

@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from p2psync.errors import FormatError, NetworkError
 from p2psync.sources.finders.in_dht import InDht
+from p2psync.sources.source import wish_of
 from p2psync.sources.swarm import Member, Swarm
 
 HEAD_TIMEOUT: Final = 8.0
@@ -63,7 +64,7 @@ class HeadQuestions:
 
         ``meeting``: a search for holders that is under way. Whom it finds is handed to `met` and asked too.
         """
-        able = [member for member in members if member.metadata is not None]
+        able = [member for member in members if member.heads is not None]
         questions: list[Coroutine[Any, Any, bytes | None]] = [
             self._head_of(member) for member in able[:HEADS_ASKED]
         ]
@@ -75,19 +76,39 @@ class HeadQuestions:
         finally:
             self._round = None
 
+    async def earlier(self, members: Iterable[Member]) -> list[bytes]:
+        """Heads before the newest one whose snapshots ``members`` may still have."""
+        able = [member for member in members if member.heads is not None]
+        try:
+            async with asyncio.timeout(HEAD_TIMEOUT):
+                came = await asyncio.gather(*map(self._earlier_of, able[:HEADS_ASKED]))
+        except TimeoutError:
+            return []
+        return [raw for some in came for raw in some]
+
+    async def _earlier_of(self, member: Member) -> list[bytes]:
+        assert member.heads is not None  # noqa: S101 - only such are asked
+        try:
+            return await member.heads.earlier(self._archive)
+        except NetworkError as error:
+            self._swarm.failed(member, str(error), wish_of(error))
+        except FormatError as error:
+            self._warn(str(error))
+        return []
+
     def met(self, member: Member) -> None:
         """A holder has become a source: it is asked for the head, if the head is being asked for."""
-        if self._round is not None and member.metadata is not None:
+        if self._round is not None and member.heads is not None:
             self._round.add(self._head_of(member))
 
     async def _head_of(self, member: Member) -> bytes | None:
-        assert member.metadata is not None  # noqa: S101 - only such are asked
+        assert member.heads is not None  # noqa: S101 - only such are asked
         try:
-            raw = await member.metadata.head(self._archive)
-            member.answered = True
+            raw = await member.heads.head(self._archive)
+            member.answered |= member.metadata is not None  # A web server may have files alone.
             return raw
         except NetworkError as error:
-            self._swarm.failed(member, str(error))
+            self._swarm.failed(member, str(error), wish_of(error))
         except FormatError as error:
             self._warn(str(error))
         return None

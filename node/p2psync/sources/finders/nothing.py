@@ -12,7 +12,7 @@ from p2psync.sources.swarm import Member
 def no_head(archive: bytes, given: Iterable[Member], way: Way) -> str:
     """The sentence, with the sources that were ``given`` and the ``way`` into the network."""
     asked = list(given)
-    nodes = [member for member in asked if member.metadata is not None]
+    nodes = [member for member in asked if not member.content.by_path]
     said = named(map(_of_source, asked))
     if way.contacts:
         said.append(f"{way}, and nobody there knows it")
@@ -28,8 +28,8 @@ def heard(given: Iterable[Member], way: Way) -> bool:
 
 
 def _of_source(member: Member) -> str:
-    if member.metadata is None:
-        return f"{member.name} is taken for a plain web server, which does not know what is newest"
+    if member.content.by_path and not member.last_error:
+        return f"{member.name} is taken for a plain web server, and has no static files of this archive"
     if member.answered:
         return f"{member.name} does not have this archive"
     return member.last_error or f"{member.name} did not answer in time"

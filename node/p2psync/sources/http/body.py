@@ -53,6 +53,19 @@ class Body:
                 raise FormatError("sent a chunk that is longer than it said")
         raise FormatError(f"sent its answer in more than {CHUNKS_MAX} chunks")
 
+    def part(self, offset: int, view: memoryview) -> None:
+        """What lies behind the first ``offset`` bytes of it, as much as ``view`` takes; the rest is not read.
+        Raises FormatError: it is shorter, or does not say how long it is.
+        """
+        self._begun = True
+        if self._length is None or offset + len(view) > self._length:
+            raise FormatError("sent fewer bytes than it has")
+        while offset:
+            count = min(offset, len(view))
+            self._link.fill(view[:count])
+            offset -= count
+        self._link.fill(view)
+
     def _skip_trailers(self) -> None:
         left = TRAILER_BYTES_MAX
         while line := self._link.until(b"\r\n", left):

@@ -49,6 +49,18 @@ class ResponseHead(NamedTuple):
     length: int | None
     keep_alive: bool
 
+    @property
+    def is_coded(self) -> bool:
+        """Whether the body is said to be compressed, which nobody asks for. Some servers say so of files
+        that are (Apache's AddEncoding), and send them as they are.
+        """
+        return self.headers.get("content-encoding", "identity").lower() != "identity"
+
+    def check_plain(self) -> None:
+        """Refuse a body that is said to be compressed. Raises FormatError."""
+        if self.is_coded:
+            raise FormatError("sent a compressed body, which was not asked for")
+
     def content_range(self) -> tuple[int, int, int | None] | None:
         """First byte, length and (if told) size of the whole, from Content-Range; None where it is missing
         or senseless."""
@@ -106,8 +118,6 @@ def _body_length(status: int, headers: dict[str, str], bodiless: bool) -> int | 
     coding, told = headers.get("transfer-encoding"), headers.get("content-length")
     if bodiless or status < 200 or status in (204, 304):
         return 0
-    if headers.get("content-encoding", "identity").lower() != "identity":
-        raise FormatError("sent a compressed body, which was not asked for")
     if coding is not None:
         if told is not None or coding.lower() != "chunked":
             raise FormatError("sent a body whose framing is ambiguous")

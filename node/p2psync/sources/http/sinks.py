@@ -73,6 +73,8 @@ class IntoSink:
     def begin(self, head: ResponseHead) -> bool:
         self._filled = 0
         wanted = len(self._view)
+        if head.status in (200, 206):
+            head.check_plain()
         if head.status == 206:
             told = head.content_range()
             if told is None:
@@ -115,6 +117,7 @@ class CollectSink:
         self.body.clear()
         if head.status != 200:
             return False
+        head.check_plain()
         if head.length is not None and head.length > self._limit:
             raise FormatError(f"wants to send {head.length} bytes where at most {self._limit} make sense")
         return True
@@ -126,6 +129,57 @@ class CollectSink:
         raise AssertionError("this sink offers no buffer")
 
     def feed(self, data: memoryview) -> None:
+        if len(self.body) + len(data) > self._limit:
+            raise FormatError(f"sent more than the {self._limit} bytes that make sense")
+        self.body += data
+
+    def end(self) -> None:
+        pass
+
+
+class PartSink:
+    """Keeps ``length`` bytes of a file from ``offset`` on in memory, or fewer where it ends; of a server
+    that ignores Range the whole file, up to ``whole_max`` bytes.
+
+    ``body`` is None unless that came; ``whole`` says that it is all of the file.
+    """
+
+    def __init__(self, offset: int, length: int, whole_max: int) -> None:
+        self._offset = offset
+        self._length = length
+        self._whole_max = whole_max
+        self._limit = 0
+        self.body: bytearray | None = None
+        self.whole = False
+
+    def begin(self, head: ResponseHead) -> bool:
+        self.body, self.whole = None, head.status == 200
+        if head.is_coded:
+            return False
+        if head.status == 206:
+            told = head.content_range()
+            self._limit = self._length
+            if told is None or told[0] != self._offset or told[1] > self._length:
+                return False
+            if head.length is not None and head.length != told[1]:
+                return False
+        elif head.status == 200:
+            self._limit = self._whole_max
+            if head.length is not None and head.length > self._limit:
+                return False
+        else:
+            return False
+        self.body = bytearray()
+        return True
+
+    def buffer(self) -> memoryview | None:
+        return None
+
+    def advance(self, count: int) -> None:
+        raise AssertionError("this sink offers no buffer")
+
+    def feed(self, data: memoryview) -> None:
+        assert self.body is not None  # noqa: S101 - begun
         if len(self.body) + len(data) > self._limit:
             raise FormatError(f"sent more than the {self._limit} bytes that make sense")
         self.body += data
@@ -153,6 +207,8 @@ class BatchSink:
         self.here = [False] * len(self._views)
         self._row, self._filled, self._left = -1, 0, 0
         self._length.clear()
+        if head.status == 200:
+            head.check_plain()
         return head.status == 200
 
     def buffer(self) -> memoryview | None:
