@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from tests.node.wire_support import Served, served
 
-from p2psync.content import api, line, send, server
+from p2psync.content import api, bulk, line, send, server
 from p2psync.content.rows import AGAIN
 from p2psync.sources import wire
 
@@ -445,6 +445,27 @@ async def test_those_that_wait_longest_go_first_when_there_is_no_room(tmp_path: 
         assert node.server.connections_refused == 0
         for client in (*held, newcomer):
             client.close()
+
+
+async def test_requests_whose_ends_do_not_come_take_bounded_memory(
+    node: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that began first make room: the others are answered when they are whole."""
+    monkeypatch.setattr(bulk, "BODIES_MAX", 50_000)
+    whole = post(
+        wire.BATCH_PATH, wire.encode_batch([(bytes([number % 256]) * 32, 0, 9) for number in range(600)])
+    )
+    held: list[Client] = []
+    for _ in range(3):
+        held.append(await Client.of(node))
+        await held[-1].say(whole[:-1])
+        while len(node.server._house.bulk.bodies) < min(len(held), 2):  # noqa: ASYNC110 - this sets no event
+            await asyncio.sleep(0.005)
+    assert await held[0].rest() == b""
+    for client in held[1:]:
+        await client.say(whole[-1:])
+        assert (await client.answer())[0] == 200
+        client.close()
 
 
 async def test_those_that_are_answered_never_make_room(tmp_path: Path, tree: Path) -> None:

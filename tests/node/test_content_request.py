@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2psync.content.admission import Admission
+from p2psync.content.admission import Admission, Ticket
 from p2psync.content.debts import Debts
 from p2psync.content.gate import Gate
 from p2psync.content.request import HEADERS_MAX, NOT_PLAIN, Request, parse_request
 from p2psync.content.turns import Turns
+from p2psync.network.here import network_of
 from p2psync.sources import wire
 
 OBJECT = wire.object_path(b"\xab" * 32).encode()
@@ -179,18 +181,19 @@ async def test_a_gate_lets_only_some_of_those_through_that_owe_something() -> No
 
 
 def test_connections_are_counted_by_address_and_in_all() -> None:
-    admission = Admission(3, 2)
-    first, second = admission.admit("a"), admission.admit("a")
+    admission = Admission(3, 1)
+    first = admission.admit("a")
     assert first is not None
-    assert second is not None
     assert admission.admit("a") is None
     assert admission.admit("b") is not None
-    assert admission.admit("c") is None
+    assert admission.admit("c") is not None
+    assert admission.admit("d") is None, "nobody has more than it would have"
     assert admission.refused == 2
     first.release()
     first.release()
     assert admission.connections == 2
-    assert admission.admit("c") is not None
+    assert admission.addresses == 2
+    assert admission.admit("d") is not None
 
 
 def test_who_has_waited_longest_makes_room_for_its_own_address_first() -> None:
@@ -206,13 +209,80 @@ def test_who_has_waited_longest_makes_room_for_its_own_address_first() -> None:
     assert cut == ["b1", "a1"]
 
 
-def test_who_is_answered_or_has_just_come_makes_no_room() -> None:
+def test_who_is_answered_or_has_just_come_makes_no_room_for_its_equals() -> None:
     admission = Admission(2, 2, idle_grace=0)
-    for _ in range(2):
-        ticket = admission.admit("a")
+    for address in "ab":
+        ticket = admission.admit(address)
         assert ticket is not None
         ticket.busy()
-    assert admission.admit("b") is None
+    assert admission.admit("a") is None
+    assert admission.admit("c") is None
     patient = Admission(1, 1, idle_grace=60)
     assert patient.admit("a") is not None
     assert patient.admit("b") is None
+
+
+def held(admission: Admission, address: str, moved: int = 0) -> Ticket:
+    """A connection that is being answered, and was sent so many bytes."""
+    ticket = admission.admit(address)
+    assert ticket is not None
+    ticket.busy()
+    ticket.moved(moved)
+    return ticket
+
+
+def test_addresses_that_hold_all_connections_make_room_for_others_slowest_first() -> None:
+    admission = Admission(64, 16)
+    cut: list[str] = []
+    for number in range(64):
+        address = f"192.0.2.{number // 16}"
+        ticket = held(admission, address, moved=1000 + number)
+        ticket.cut = lambda number=number: cut.append(str(number))  # type: ignore[misc]
+    honest = [held(admission, "198.51.100.7", moved=10) for _ in range(3)]
+    assert cut == ["0", "1", "2"], "the slowest of the network that has most"
+    for ticket in honest:
+        ticket.cut = lambda: cut.append("honest")
+    for number in range(16):
+        held(admission, f"203.0.113.{number}")
+    assert "honest" not in cut
+    assert (admission.connections, admission.refused) == (64, 0)
+
+
+def test_one_address_keeps_nobody_of_its_own_network_out() -> None:
+    admission = Admission(16, 16)
+    for _ in range(16):
+        held(admission, "192.0.2.1")
+    assert all(admission.admit("192.0.2.2") is not None for _ in range(8))
+    assert admission.admit("192.0.2.2") is None or admission.connections == 16
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("192.0.2.1", "192.0.2.200", True),
+        ("192.0.2.1", "192.0.3.1", False),
+        ("2001:db8:1:2::", "2001:db8:1:3::", True),
+        ("2001:db8:1::", "2001:db8:2::", False),
+    ],
+)
+def test_networks(one: str, other: str, same: bool) -> None:
+    assert (network_of(one) == network_of(other)) is same
+
+
+def test_a_trickle_is_too_slow_in_the_end_and_a_slow_line_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(time, "monotonic", clock)
+    admission = Admission(2, 2)
+    trickle, modem = held(admission, "192.0.2.1"), held(admission, "192.0.2.2")
+    for _ in range(1000):
+        for ticket in (trickle, modem):
+            ticket.begin_waiting()
+        clock.now += 1
+        for ticket, moved in ((trickle, 400), (modem, 5000)):
+            ticket.end_waiting()
+            ticket.moved(moved)
+        if trickle.too_slow:
+            break
+    assert trickle.too_slow and clock.now < 300
+    assert not modem.too_slow
+    assert modem.rate(clock.now) > trickle.rate(clock.now)

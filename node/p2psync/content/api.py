@@ -20,7 +20,7 @@ from p2psync.content.counters import Counters
 from p2psync.content.interface import Library
 from p2psync.content.nominate import Nominations, Refused
 from p2psync.content.rows import ROOM, RowsAnswer, batch_answer, recipes_answer
-from p2psync.content.send import abort, send_content, write
+from p2psync.content.send import abort, send_body, send_content, write
 from p2psync.content.threads import Threads
 from p2psync.errors import FormatError, TrustError, UsageError
 from p2psync.format.url import parse_archive_text
@@ -130,19 +130,19 @@ class Api:
         self._counters.note(objects=1)
         return response
 
-    async def get_recipe(self, request: web.Request) -> web.Response:
+    async def get_recipe(self, request: web.Request) -> web.StreamResponse:
         raw = await self._threaded(self._library.recipe, wire.parse_digest(request.match_info["digest"]))
         if raw is None:
             self._counters.note(missed=1)
             raise web.HTTPNotFound(text="not here\n")
-        return web.Response(body=raw, content_type=wire.OCTETS, headers={"Cache-Control": IMMUTABLE})
+        return await send_body(request, raw, {"Content-Type": wire.OCTETS, "Cache-Control": IMMUTABLE})
 
-    async def post_have(self, request: web.Request) -> web.Response:
+    async def post_have(self, request: web.Request) -> web.StreamResponse:
         raw = await read_body(request, wire.HAVE_BODY_MAX)
         body = await self._threaded(self._have, raw)
         if len(body) > wire.HAVE_ANSWER_MAX:
             raise web.HTTPRequestEntityTooLarge(0, 0, text="ask about fewer large objects at once\n")
-        return web.Response(body=body, content_type=wire.MSGPACK)
+        return await send_body(request, body, {"Content-Type": wire.MSGPACK})
 
     def _have(self, raw: bytes) -> bytes:
         return wire.encode_have_answer(self._library.have(wire.decode_have(raw)))

@@ -34,6 +34,11 @@ THREADS: Final = 3
 interpreter: with eight clients, a file of 25 kB costs two threads 22 us, and eight 27. Each has a buffer of
 up to 8 MiB."""
 
+BODIES_MAX: Final = 32 << 20
+"""Bytes of requests whose ends have not come yet, of all connections: a hundred of the longest. Those that
+began first make room: an honest one is here within moments.
+"""
+
 LOOPBACK: Final = ("127.", "::1")
 """How the addresses of programs on this machine begin."""
 NOT_PACED: Final = b"reno"
@@ -66,6 +71,8 @@ class Bulk:
         self._desk = Desk(library, counters, self._turns.wanted, lambda: self._closing, self._room)
         self._lines: set[Line] = set()
         self._waiting: dict[Line, asyncio.TimerHandle] = {}
+        self.bodies: dict[Line, int] = {}
+        """The bytes that are here of requests whose ends are not."""
         self._empty = asyncio.Event()
 
     def take(self, sock: socket.socket, received: bytes, ticket: Ticket) -> None:
@@ -113,6 +120,8 @@ class Bulk:
 
     def _wait(self, line: Line) -> None:
         """Until the client takes, or sends, more."""
+        if line.answer is not None or line.body_due is not None:
+            line.ticket.begin_waiting()
         if line.answer is not None:
             due = line.slice_due
             self._loop.add_writer(line.sock.fileno(), self._ready, line)
@@ -120,17 +129,26 @@ class Bulk:
             due = line.head_due if line.body_due is None else line.body_due
             if line.body_due is None:
                 line.ticket.waits()
+            else:
+                self.bodies[line] = len(line.received)
             self._loop.add_reader(line.sock.fileno(), self._ready, line)
         self._waiting[line] = self._loop.call_later(max(0.0, due - time.monotonic()), self._late, line)
+        while sum(self.bodies.values()) > BODIES_MAX and len(self.bodies) > 1:
+            self._end(min(self.bodies, key=lambda each: each.body_due or 0.0))
 
     def _stop_waiting(self, line: Line) -> None:
         if (timer := self._waiting.pop(line, None)) is not None:
             timer.cancel()
+            self.bodies.pop(line, None)
             self._loop.remove_reader(line.sock.fileno())
             self._loop.remove_writer(line.sock.fileno())
 
     def _ready(self, line: Line) -> None:
         self._stop_waiting(line)
+        line.ticket.end_waiting()
+        if line.ticket.too_slow:
+            self._end(line)
+            return
         line.ticket.busy()
         self._queue(line)
 

@@ -60,6 +60,11 @@ class Door(asyncio.Protocol):
         self._taken_due = 0.0
         """When the client must have taken the last answer, of a connection that is to go to a thread."""
 
+    @property
+    def ticket(self) -> Ticket | None:
+        """The place of the connection, while it is here."""
+        return self._ticket
+
     # What the transport tells.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -171,6 +171,7 @@ class Line:
                 return False
             left -= count
             self.sent += count
+            self.ticket.moved(count)
             self._slice_left -= count
             if answer.done:
                 desk.counters.note(requests=1)
@@ -193,6 +194,7 @@ class Line:
             if not data:
                 raise ConnectionResetError
             self.received += data
+            self.ticket.moved(len(data))
             return True
 
 

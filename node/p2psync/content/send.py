@@ -14,6 +14,7 @@ from typing import Final, ParamSpec, TypeVar
 
 from aiohttp import web
 
+from p2psync.content.admission import ticket_now, waiting_for_client
 from p2psync.content.interface import BytesContent, Content
 from p2psync.content.ranges import http_date, select
 from p2psync.content.threads import Threads
@@ -92,6 +93,22 @@ async def send_content(
         content.close()
 
 
+async def send_body(request: web.Request, body: bytes, headers: dict[str, str]) -> web.StreamResponse:
+    """Answer with bytes that may be many: unlike a response that has its body, given up for who does not
+    take it.
+    """
+    response = web.StreamResponse(headers=headers)
+    response.content_length = len(body)
+    await response.prepare(request)
+    if request.method != "HEAD":
+        try:
+            for start in range(0, len(body), SLICE):
+                await write(response, memoryview(body)[start : start + SLICE])
+        except TimeoutError:
+            abort(request)
+    return response
+
+
 def abort(request: web.Request) -> None:
     """Cut the connection, so that a client cannot take what it got for the whole."""
     if request.transport is not None:
@@ -117,9 +134,11 @@ async def _send_file(
             if not count:
                 raise Disconnected
             async with asyncio.timeout(SEND_TIMEOUT):
-                done = await loop.sendfile(transport, source, first, count)
+                with waiting_for_client():
+                    done = await loop.sendfile(transport, source, first, count)
             sent(done)
             threads.sent(done)
+            took(done)
             if done != count:
                 raise Disconnected
             first += count
@@ -155,4 +174,15 @@ async def _send_bytes(
 async def write(response: web.StreamResponse, data: bytes | bytearray | memoryview) -> None:
     """Write a part of a streamed body. Raises TimeoutError for a client that does not take it."""
     async with asyncio.timeout(SEND_TIMEOUT):
-        await response.write(data)
+        with waiting_for_client():
+            await response.write(data)
+    took(len(data))
+
+
+def took(count: int) -> None:
+    """The client of this task took so many bytes. Raises TimeoutError where it was too slow altogether."""
+    ticket = ticket_now.get()
+    if ticket is not None:
+        ticket.moved(count)
+        if ticket.too_slow:
+            raise TimeoutError

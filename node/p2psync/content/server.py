@@ -22,6 +22,7 @@ from p2psync.content.admission import (
     IDLE_GRACE,
     Admission,
     Ticket,
+    ticket_now,
 )
 from p2psync.content.api import Api
 from p2psync.content.bulk import THREADS, Bulk
@@ -84,6 +85,8 @@ def create_app(
     ) -> web.StreamResponse:
         client = client_of(request.remote) if request.remote else ""
         client_now.set(client)
+        door = None if request.transport is None else request.transport.get_protocol()
+        ticket_now.set(door.ticket if isinstance(door, Door) else None)
         passed = await gate.enter(client)
         pass_now.set(passed)
         owed.charge(client, REQUEST)
