@@ -71,7 +71,7 @@ async def test_files_are_served_before_anybody_in_the_network_has_answered(state
     """Whom it knows is silent: a test of reachability and a join among the dead take seconds."""
     ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
-    def said(listen: Sequence[str], node: str, metrics: str | None) -> None:
+    def said(listen: Sequence[str], node: str, metrics: str | None, rsync: str | None = None) -> None:
         ready.set_result(listen[0])
 
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as mute:
@@ -93,4 +93,4 @@ async def test_seeds_that_must_not_be_believed_end_it(state: State, tmp_path: Pa
     believed = str(seed_query(str(tmp_path / "seeds"), keys=(bytes(32),)))
     options = NodeOptions(("127.0.0.1", 0), bootstrap=(believed,))
     with pytest.raises(TrustError):
-        await run_node(options, state, on_ready=lambda listen, node, metrics: None)
+        await run_node(options, state, on_ready=lambda *_, rsync=None: None)

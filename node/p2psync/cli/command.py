@@ -32,6 +32,7 @@ HEADINGS: Final[dict[str, tuple[str, ...]]] = {
         "listen",
         "advertise",
         "metrics",
+        "rsync_listen",
     ),
     "Output and settings": ("json", "json_files", "quiet", "verbose", "state", "config", "help"),
 }

@@ -14,7 +14,7 @@ from p2psync.cli.options import (
     metrics_option,
     network_options,
 )
-from p2psync.cli.types import RATE, Address
+from p2psync.cli.types import RATE, RSYNC_LISTEN, Address
 
 ROLES = ("auto", "server", "bootstrap")
 
@@ -36,6 +36,13 @@ ROLES = ("auto", "server", "bootstrap")
     help="Receive no more than this a second for mirrors, as with rsync: KiB, or with a suffix (1.5m, 2MB). "
     "Default: 0, which is no limit.",
 )
+@click.option(
+    "--rsync-listen",
+    type=RSYNC_LISTEN,
+    metavar="HOST:PORT",
+    help="Serve rsync clients too, by the rsync that is installed here: each whole directory is a module, "
+    "read only, with all that is in it. Default: nowhere; the port of rsync daemons is 873.",
+)
 @advertise_option
 @metrics_option
 @network_options(listen=NODE_LISTEN, sources=False)
@@ -47,6 +54,7 @@ def command(
     bwlimit: int,
     advertise: Address | None,
     metrics: Address | None,
+    rsync_listen: Address | None,
 ) -> None:
     """Run the daemon: serve and announce everything in the state directory.
 
@@ -70,6 +78,7 @@ def command(
         advertise=advertise,
         role=Role(role),
         metrics=metrics,
+        rsync_listen=rsync_listen,
     )
     with common.open_state() as state, out.observing() as tell:
         try:

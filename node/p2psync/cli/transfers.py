@@ -16,11 +16,14 @@ if TYPE_CHECKING:
 def ready(out: Output) -> Ready:
     """What to call when a node serves."""
 
-    def say(listen: Sequence[str], node: str, metrics: str | None) -> None:
+    def say(listen: Sequence[str], node: str, metrics: str | None, rsync: str | None = None) -> None:
         further = {} if metrics is None else {"metrics": metrics}
+        further |= {} if rsync is None else {"rsync": rsync}
         out.event("ready", listen=listen[0], addresses=list(listen), node=node, **further)
         where = " and ".join(listen)
-        out.say(f"node {node} serves at {where}" + ("" if metrics is None else f", metrics at {metrics}"))
+        also = "" if metrics is None else f", metrics at {metrics}"
+        also += "" if rsync is None else f", rsync clients at {rsync}"
+        out.say(f"node {node} serves at {where}{also}")
 
     return say
 

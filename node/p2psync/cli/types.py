@@ -24,6 +24,7 @@ else:  # Generic only since click 8.4.
     _ParamType = click.ParamType
 
 METRICS_PORT = 9730
+RSYNC_PORT = 873
 THIS_MACHINE = "127.0.0.1"
 
 
@@ -111,6 +112,13 @@ def parse_dns_server(text: str) -> str:
 def parse_listen(text: str) -> Address:
     """As an address; ``:PORT`` alone listens everywhere, as ``[::]:PORT`` does."""
     return parse_address(f"[{EVERYWHERE}]{text}" if text.startswith(":") else text)
+
+
+def parse_rsync_listen(text: str) -> Address:
+    """As where to listen; the default port is that of rsync daemons."""
+    from p2psync.format.url import host_and_port
+
+    return Address(*host_and_port(f"[{EVERYWHERE}]{text}" if text.startswith(":") else text, RSYNC_PORT))
 
 
 def parse_source(text: str) -> str:
@@ -243,6 +251,7 @@ SEEDS = Parsed("file|url|domain", parse_seeds)
 SEEDS_KEY = Parsed("key", parse_seeds_key)
 DNS_SERVER = Parsed("ip:port", parse_dns_server)
 LISTEN = Parsed("host:port", parse_listen)
+RSYNC_LISTEN = Parsed("host:port", parse_rsync_listen)
 SOURCE = Parsed("host:port|url", parse_source)
 RATE = Parsed("rate", parse_rate)
 SIZE = Parsed("size", parse_size)

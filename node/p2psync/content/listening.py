@@ -26,18 +26,34 @@ async def listening(
     Raises NetworkError: the address cannot be listened at.
     """
     loop = asyncio.get_running_loop()
+    sockets = await bound(host, port, option=option)
+    try:
+        return [await loop.create_server(protocol, sock=each, backlog=BACKLOG) for each in sockets]
+    except OSError as error:
+        _close(sockets)
+        raise _refused(host, port, error, option) from None
+
+
+async def bound(host: str, port: int, *, option: str = "--listen") -> list[socket.socket]:
+    """The sockets of such servers, which do not block, listening already. Raises NetworkError."""
     try:
         sockets = await off_loop(partial(open_sockets, host, port, socket.SOCK_STREAM), lost=_close)
         try:
-            return [await loop.create_server(protocol, sock=each, backlog=BACKLOG) for each in sockets]
+            for each in sockets:
+                each.listen(BACKLOG)
         except OSError:
             _close(sockets)
             raise
     except OSError as error:
-        raise NetworkError(
-            f"cannot listen at {host_port(host, port)}: {error.strerror or error}; "
-            f"choose another address with {option}"
-        ) from None
+        raise _refused(host, port, error, option) from None
+    return sockets
+
+
+def _refused(host: str, port: int, error: OSError, option: str) -> NetworkError:
+    return NetworkError(
+        f"cannot listen at {host_port(host, port)}: {error.strerror or error}; "
+        f"choose another address with {option}"
+    )
 
 
 def _close(sockets: Iterable[socket.socket]) -> None:

@@ -26,7 +26,7 @@ from p2psync.daemon.options import NodeOptions, Ready, Role
 from p2psync.daemon.recheck import Recheck
 from p2psync.daemon.supervisor import Supervisor
 from p2psync.daemon.upkeep import Upkeep, open_doors
-from p2psync.errors import DeleteLimitError, NetworkError, P2psyncError
+from p2psync.errors import DeleteLimitError, NetworkError, P2psyncError, UsageError
 from p2psync.events import SILENT, Teller
 from p2psync.fetch.engine import Host, run_fetch
 from p2psync.fetch.options import FetchOptions, FetchSummary
@@ -71,6 +71,8 @@ async def run_node(
         NetworkError: the address cannot be listened at. FileError: another node runs on this state directory.
         TrustError: there are only seeds that must not be believed.
     """
+    if options.role is Role.BOOTSTRAP and options.rsync_listen is not None:
+        raise UsageError("a bootstrap node has nothing to show rsync clients: leave out --rsync-listen")
     if options.role is Role.BOOTSTRAP:
         await run_bootstrap(options, state, on_ready=on_ready, warn=warn)
         return
@@ -269,11 +271,28 @@ async def _running(
         mirrors = Mirrors(state, inside, bwlimit=options.bwlimit, warn=warn, detail=detail, tell=tell)
         vitals = Vitals(options, state, entry.node, seeds, server, announcer, mirrors, recheck.losses)
         stack.push_async_callback(announcer.leave)
+        if options.rsync_listen is not None:
+            on_ready = await _rsync_too(options.rsync_listen, state, recheck, warn, on_ready, stack)
         await open_doors(stack, vitals, supervisor, server.address, entry, on_ready)
         upkeep = Upkeep(vitals, supervisor, entry, warn)
         telling = asyncio.ensure_future(tell_served(server, tell))
         stack.callback(telling.cancel)
         yield Node(state, announcer, mirrors, inside, upkeep, recheck, entry, warn)
+
+
+async def _rsync_too(
+    listen: tuple[str, int],
+    state: State,
+    recheck: Recheck,
+    warn: Callable[[str], None],
+    on_ready: Ready,
+    stack: AsyncExitStack,
+) -> Ready:
+    """Open the door for rsync clients; what to call when the node serves."""
+    from p2psync.daemon.rsync_door import rsync_door  # noqa: PLC0415 - few have one
+
+    door = rsync_door(state, listen, losses=recheck.losses, address=state.node_address, warn=warn)
+    return partial(on_ready, rsync=await stack.enter_async_context(door))
 
 
 async def _listen(

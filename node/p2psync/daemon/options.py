@@ -38,11 +38,15 @@ class NodeOptions:
     role: Role = Role.AUTO
     metrics: tuple[str, int] | None = None
     """Where to answer for metrics and health; None: nowhere."""
+    rsync_listen: tuple[str, int] | None = None
+    """Where to serve rsync clients; None: nowhere."""
 
 
 class Ready(Protocol):
     """Called once the node serves; in general it has joined by then. Addresses are ``HOST:PORT``; ``listen``
-    has one or, where it listens everywhere, this machine's.
+    has one or, where it listens everywhere, this machine's. ``rsync`` is for rsync clients.
     """
 
-    def __call__(self, listen: Sequence[str], node: str, metrics: str | None) -> None: ...
+    def __call__(
+        self, listen: Sequence[str], node: str, metrics: str | None, rsync: str | None = None
+    ) -> None: ...

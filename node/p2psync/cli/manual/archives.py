@@ -206,6 +206,10 @@ ENTRIES: Final[dict[tuple[str, ...], Entry]] = {
                 "p2psync node --role bootstrap --metrics 127.0.0.1:9730",
             ),
             example(
+                "Serve rsync clients too, on a port that needs no root:",
+                "p2psync node --rsync-listen :8873",
+            ),
+            example(
                 "Serve behind a router that forwards its TCP port 9000 to this machine's 8730:",
                 "p2psync node --advertise archive.example.org:9000",
             ),
@@ -225,13 +229,23 @@ ENTRIES: Final[dict[tuple[str, ...], Entry]] = {
         exits={
             0: "stopped by SIGTERM, SIGINT or SIGHUP",
             1: "",
-            10: "the address of --listen or --metrics cannot be used, perhaps because its port is taken",
+            10: "the address of --listen, --metrics or --rsync-listen cannot be used, perhaps because its "
+            "port is taken",
             11: "the state directory cannot be read or written, or is damaged",
             75: "another node runs on the same state directory; the message names its process",
         },
         environment=_SERVICE,
-        files=(_CONTROL,),
-        see=("p2psync-publish(1)", "p2psync-mirror(1)", "p2psync-dht-status(1)", "systemd.service(5)"),
+        files=(
+            _CONTROL,
+            ("rsyncd/", "in the state directory, with --rsync-listen: what the rsync processes are told"),
+        ),
+        see=(
+            "p2psync-publish(1)",
+            "p2psync-mirror(1)",
+            "p2psync-dht-status(1)",
+            "rsyncd.conf(5)",
+            "systemd.service(5)",
+        ),
     ),
     ("unpublish",): Entry(
         examples=(
