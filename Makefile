@@ -5,7 +5,8 @@
 #   make lint    ruff, mypy --strict, and the order of rooms
 #   make bench   publishing and fetching beside rsync, aria2c, libtorrent: an hour (ARGS="small nochange": these rows)
 #   make bench-dht  the DHT beside its targets, half an hour (quick: make bench-dht DHT_NODES=100 DHT_READS=60)
-#   make fuzz    coverage-guided fuzzing of what strangers send, a minute each of 13 targets (FUZZ_SECONDS=600 make fuzz: longer)
+#   make fuzz    coverage-guided fuzzing of what strangers send, a minute each of 19 targets (FUZZ_SECONDS=600 make fuzz: longer)
+#   make fuzz-corpus  what these runs have found into fuzz/corpus, which every test run tries
 #   make circumstances  one path's trouble, beside rsync, on seven file systems; as root, who can mount them
 #   make man     man pages into build/man (the wheel has them too), shell completion into build/completion
 #   make dist    wheel and source distribution into dist/
@@ -18,7 +19,7 @@ BIN := $(VENV)/bin
 PROGRAMS := rsync:rsync nginx:nginx curl:curl wget:wget chromium:chromium ip:iproute2 nft:nftables \
   openssl:openssl systemd-analyze:systemd promtool:prometheus mandoc:mandoc man:man-db lexgrog:man-db
 
-.PHONY: demo test lint format bench bench-dht fuzz circumstances man dist clean programs
+.PHONY: demo test lint format bench bench-dht fuzz fuzz-corpus circumstances man dist clean programs
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -82,14 +83,21 @@ bench-dht: $(VENV)/.installed-dev
 # docs/fuzzing.md. atheris is large and not for every platform, so only this target installs it.
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?= datagram reply look record snapshot listing recipe attributes archive_head message \
-  http_request http_response url
+  http_request http_response http_stream http_link http_agreed ranges coverage seed_list url
 $(VENV)/.installed-fuzz: pyproject.toml | $(BIN)/python
 	$(call PIP_INSTALL,-e '.[fuzz]')
 	@touch $@
 
 fuzz: $(VENV)/.installed-fuzz
 	@for target in $(FUZZ_TARGETS); do \
-	  $(BIN)/python -m fuzz $$target -max_total_time=$(FUZZ_SECONDS) -timeout=10 -print_final_stats=1 || exit 1; done
+	  $(BIN)/python -m fuzz $$target -max_total_time=$(FUZZ_SECONDS) -timeout=1 -print_final_stats=1 || exit 1; done
+
+# What the runs have found is brought into fuzz/corpus: as little as reaches as much.
+fuzz-corpus: $(VENV)/.installed-fuzz
+	@for target in $(FUZZ_TARGETS); do \
+	  rm -rf build/fuzz-merged/$$target && mkdir -p build/fuzz/$$target build/fuzz-merged/$$target && \
+	  $(BIN)/python -m fuzz $$target -merge=1 -timeout=10 build/fuzz-merged/$$target build/fuzz/$$target 2>/dev/null && \
+	  $(BIN)/python -m fuzz.corpus $$target build/fuzz-merged/$$target || exit 1; done
 
 # docs/circumstances.md. Prints its table and writes it there; ARGS="--only case --places exfat": these rows.
 circumstances: PROGRAMS := rsync:rsync mkfs.ext4:e2fsprogs mkfs.btrfs:btrfs-progs fuse-overlayfs:fuse-overlayfs \

@@ -1,23 +1,27 @@
-"""`python -m fuzz TARGET [libFuzzer options]`: run one target of `targets` or `formats` under atheris.
+"""`python -m fuzz TARGET [libFuzzer options]`: run one target of `targets`, `streams` or `formats` under
+atheris.
 
-The corpus is kept in build/fuzz/TARGET and begins with the target's seeds; the input of a crash is left
-beside it.
+The corpus grows in build/fuzz/TARGET and begins with the target's seeds and what is kept of earlier runs;
+the input of a crash is left beside it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import shlex
 import sys
-from functools import partial
 from pathlib import Path
+from typing import Final
 
 import atheris
 
-with atheris.instrument_imports(include=["p2psync_dht", "p2psync"]):
-    from fuzz import formats, targets
+from fuzz.corpus import kept
 
-TARGETS = {one.__name__: one for one in (targets.datagram, targets.reply, targets.look, targets.record)}
-TARGETS |= {name: partial(formats.check, name) for name in formats.FORMATS}
+with atheris.instrument_imports(include=["p2psync_dht", "p2psync"]):
+    from fuzz import formats, streams, targets
+
+MAKERS: Final = (targets, streams, formats)
+TARGETS: Final = {name: (target, maker) for maker in MAKERS for name, target in maker.TARGETS.items()}
 MAX_LENGTH = 1500  # bytes: a datagram is 1,200 at most, and a little more has to be refused
 
 
@@ -28,12 +32,14 @@ def main() -> None:
         raise SystemExit(f"usage: python -m fuzz {{{','.join(TARGETS)}}} [-max_total_time=SECONDS] ...")
     corpus = Path("build/fuzz") / name
     corpus.mkdir(parents=True, exist_ok=True)
-    for seed in (formats if name in formats.FORMATS else targets).seeds(name):
+    target, maker = TARGETS[name]
+    for seed in [*maker.seeds(name), *kept(name)]:
         (corpus / hashlib.sha256(seed).hexdigest()[:16]).write_bytes(seed)
     options = [f"-max_len={MAX_LENGTH}", f"-artifact_prefix={corpus.parent}/{name}-", *sys.argv[2:]]
     if all(option.startswith("-") for option in sys.argv[2:]):
         options.append(str(corpus))  # otherwise those inputs are run, once each
-    atheris.Setup([sys.argv[0], *options], TARGETS[name])
+    # libFuzzer runs itself, by a shell, where it merges corpora.
+    atheris.Setup([shlex.join([sys.executable, "-m", "fuzz", name]), *options], target)
     atheris.Fuzz()
 
 

@@ -1,4 +1,5 @@
-"""Targets for what p2psync itself reads from strangers: objects, messages between nodes, HTTP heads, URLs.
+"""Targets for what p2psync itself reads from strangers: objects, messages between nodes, HTTP heads, lists of
+seeds, URLs. Whole streams are `streams`'.
 
 Each takes bytes, and raises where a decoder breaks its promise: it returns what its format allows, or
 refuses with the error that it documents. What it accepts it writes again in the same bytes, if there is one
@@ -7,7 +8,9 @@ way to write it. What a DHT node reads is `targets`.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from aiohttp import web
@@ -18,6 +21,7 @@ from p2psync.content.request import NOT_PLAIN, parse_request
 from p2psync.errors import FormatError, TrustError, UsageError
 from p2psync.format.attributes import Attributes, decode_attributes, encode_attributes
 from p2psync.format.canonical import encode
+from p2psync.format.coverage import Coverage
 from p2psync.format.head import decode_head
 from p2psync.format.ids import Ref, object_id
 from p2psync.format.limits import CHUNK_MIN
@@ -33,6 +37,8 @@ from p2psync.format.listing import (
 from p2psync.format.recipe import Recipe
 from p2psync.format.snapshot import Snapshot
 from p2psync.format.url import ArchiveUrl, archive_text, host_and_port, host_port
+from p2psync.network.seeds import seedlist
+from p2psync.network.seeds.seedlist import DOMAIN, SEEDS_MAX, TXT_STRING_MAX, from_dns, key_text
 from p2psync.sources import wire
 from p2psync.sources.http.head import parse_chunk_line, parse_response_head
 from p2psync_dht import Head
@@ -105,6 +111,32 @@ def http_response(data: bytes) -> None:
     assert made.length is None or made.length >= 0
 
 
+def coverage(data: bytes) -> None:
+    """What a holder record says that its node has; further fields are a later version's."""
+    made = Coverage.decode(data)
+    assert Coverage.decode(made.encode()) == made
+
+
+def seed_list(data: bytes) -> None:
+    """A list of seeds, from a web server or a TXT record; a signature that is right is put below it where the
+    first byte says so, since a fuzzer cannot make one.
+    """
+    raw = data[1:]
+    if data[:1] > b"\x7f":
+        raw = from_dns([raw[at : at + TXT_STRING_MAX] for at in range(0, len(raw), TXT_STRING_MAX)])
+    if data[:1] and data[0] & 1:
+        body = raw if raw.endswith(b"\n") else raw + b"\n"
+        signature = base64.b64encode(ROOT.sign(body, domain=DOMAIN)).decode().rstrip("=")
+        raw = body + f"#signature {key_text(ROOT.public_key)} {signature}\n".encode()
+    made = seedlist.decode(raw, now=NOW, unsigned=not data[:1] or not data[0] & 2)
+    assert 0 < len(made.seeds) <= SEEDS_MAX
+    for text in made.seeds:
+        assert host_port(*host_and_port(text)) == text
+        assert text.isascii() and text.isprintable()
+    assert made.key in (None, ROOT.public_key)
+    assert made.key is None or made.expires is not None
+
+
 def url(data: bytes) -> None:
     """An archive's URL, or an address with a port."""
     text = data.decode("utf-8", "surrogateescape")
@@ -128,6 +160,8 @@ FORMATS: Final[dict[str, Callable[[bytes], None]]] = {
         message,
         http_request,
         http_response,
+        coverage,
+        seed_list,
         url,
     )
 }
@@ -141,6 +175,9 @@ def check(name: str, data: bytes) -> None:
         FORMATS[name](data)
     except REFUSALS:
         return
+
+
+TARGETS: Final = {name: partial(check, name) for name in FORMATS}
 
 
 def seeds(name: str) -> list[bytes]:
@@ -197,6 +234,12 @@ def _responses() -> list[bytes]:
     return [b"\x002a;b=c", *(b"\x02HTTP/1.1 " + head.encode() for head in heads)]
 
 
+def _seed_lists() -> list[bytes]:
+    made = seedlist.sign(ROOT, ["a.example:1", "[::1]:8730"], issued=NOW, expires=NOW + 60, successor=DIGEST)
+    in_dns = "".join(seedlist.text_for_dns(made)).encode()
+    return [b"\0" + made, b"\x80" + in_dns, b"\1" + made.rpartition(b"#")[0], b'\0seeds = ["a"]']
+
+
 def _urls() -> list[bytes]:
     full = f"p2psync://{archive_text(ROOT.public_key)}/a/?peer=[::1]:8730&web=https://a.example/b"
     return [full.encode(), b"origin.example.org:8730", b"[::ffff:10.0.0.1]:1"]
@@ -211,5 +254,7 @@ _SEEDS: Final[dict[str, Callable[[], list[bytes]]]] = {
     "message": _messages,
     "http_request": _requests,
     "http_response": _responses,
+    "coverage": lambda: [Coverage(True, 0, 7).encode()],
+    "seed_list": _seed_lists,
     "url": _urls,
 }

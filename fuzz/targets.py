@@ -205,3 +205,6 @@ def seeds(target: str) -> list[bytes]:
             whole = encode(DEFAULT_NETWORK, kind, b"12345678", LIAR.node_id, body, is_reply=is_reply)
             made.append(b"\xc0" + whole[5:])
     return made
+
+
+TARGETS: Final = {one.__name__: one for one in (datagram, reply, look, record)}

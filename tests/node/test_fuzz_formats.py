@@ -1,5 +1,6 @@
 """Whatever strangers give instead of an object, a message, an HTTP head or a URL is refused by its decoder,
-or keeps to the format: `fuzz.formats` has the promises.
+or keeps to the format, and whatever they say on a connection is read in one way or refused: `fuzz.formats`
+and `fuzz.streams` have the promises.
 """
 
 from __future__ import annotations
@@ -7,7 +8,9 @@ from __future__ import annotations
 import random
 
 import pytest
-from fuzz.formats import FORMATS, REFUSALS, check, seeds
+from fuzz import formats, streams, targets
+from fuzz.corpus import kept
+from fuzz.formats import FORMATS, REFUSALS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -36,10 +39,17 @@ def changed(seed: bytes, chance: random.Random) -> bytes:
     return bytes(made)
 
 
+MAKERS = {name: maker for maker in (formats, streams) for name in maker.TARGETS}
+
+
+def check(name: str, data: bytes) -> None:
+    MAKERS[name].TARGETS[name](data)
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_seed_is_accepted(name: str) -> None:
     accepted = 0
-    for seed in seeds(name):
+    for seed in MAKERS[name].seeds(name):
         try:
             FORMATS[name](seed)
         except REFUSALS:
@@ -48,17 +58,34 @@ def test_a_seed_is_accepted(name: str) -> None:
     assert accepted
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", MAKERS)
 @settings(max_examples=100)
 @given(number=st.integers(0, 2**32))
 def test_changed_bytes_are_refused_or_keep_to_the_format(name: str, number: int) -> None:
     chance = random.Random(number)
-    for seed in seeds(name):
+    for seed in MAKERS[name].seeds(name):
         check(name, changed(seed, chance))
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", MAKERS)
 @settings(max_examples=50)
 @given(data=st.binary(max_size=200))
 def test_any_bytes_are_refused_or_keep_to_the_format(name: str, data: bytes) -> None:
     check(name, data)
+
+
+@pytest.mark.parametrize("name", [*MAKERS, *targets.TARGETS])
+def test_what_was_found_by_long_runs_breaks_nothing(name: str) -> None:
+    maker = {**MAKERS, **dict.fromkeys(targets.TARGETS, targets)}[name]
+    inputs = kept(name)
+    assert inputs
+    for each in inputs:
+        maker.TARGETS[name](each)
+
+
+def test_writing_beside_a_room_would_be_noticed() -> None:
+    """The promise that the streams are held to is looked at."""
+    rooms = streams._Rooms(1)
+    rooms._memory[0][0] ^= 1
+    with pytest.raises(AssertionError, match="beside"):
+        rooms.check()

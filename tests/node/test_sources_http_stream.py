@@ -4,66 +4,15 @@ an error."""
 from __future__ import annotations
 
 import asyncio
-from itertools import pairwise
 
 import pytest
+from fuzz.streams import answers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2psync.errors import FormatError, NetworkError
-from p2psync.sources.http.connection import DIRECT_MIN, Connection
+from p2psync.sources.http.connection import DIRECT_MIN
 from p2psync.sources.http.sinks import CollectSink, IntoSink, Sink
-
-
-class FakeTransport(asyncio.Transport):
-    """Takes what is written and knows whether it was closed."""
-
-    def __init__(self, protocol: Connection) -> None:
-        super().__init__()
-        self.protocol = protocol
-        self.closed = False
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        pass
-
-    def abort(self) -> None:
-        if not self.closed:
-            self.closed = True
-            asyncio.get_running_loop().call_soon(self.protocol.connection_lost, None)
-
-    def pause_reading(self) -> None:
-        pass
-
-    def resume_reading(self) -> None:
-        pass
-
-
-def feed(transport: FakeTransport, data: bytes) -> None:
-    """As the event loop does it: ask for a place, put in what fits, tell how much."""
-    position = 0
-    while position < len(data) and not transport.closed:
-        place = transport.protocol.get_buffer(-1)
-        assert len(place) > 0
-        count = min(len(place), len(data) - position)
-        place[:count] = data[position : position + count]
-        transport.protocol.buffer_updated(count)
-        position += count
-
-
-async def answers(stream: bytes, cuts: list[int], sinks: list[Sink]) -> list[object]:
-    """The statuses or errors of as many requests as there are sinks, ``stream`` coming in parts."""
-    connection = Connection("host:1", idle_timeout=60)
-    transport = FakeTransport(connection)
-    connection.connection_made(transport)
-    tasks = [asyncio.create_task(connection.request(b"GET", b"", sink)) for sink in sinks]
-    await asyncio.sleep(0)
-    edges = [0, *sorted(cut for cut in cuts if cut < len(stream)), len(stream)]
-    for begin, end in pairwise(edges):
-        feed(transport, stream[begin:end])
-    transport.abort()
-    made = await asyncio.gather(*tasks, return_exceptions=True)
-    return [each if isinstance(each, BaseException) else each.status for each in made]
-
 
 BIG = bytes(range(256)) * 300
 SMALL = b"0123456789"
