@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from bench.dht import adversaries, local, network, package, report
+from bench.dht import adversaries, local, network, package, poisoning, report
 from bench.dht.figures import Figure, Note, Results
 
 Row = Callable[[int, int, Note], None]
@@ -27,6 +27,10 @@ ROWS: dict[str, Row] = {
     "newcomers": adversaries.newcomers,
     "sybils": adversaries.sybils,
     "crowds": adversaries.crowds,
+    "tables": poisoning.tables,
+    "silent": poisoning.silent,
+    "eclipse": poisoning.eclipse,
+    "named": poisoning.named,
     "churn": network.churn,
 }
 PACKAGE_ROWS: dict[str, Row] = {

@@ -111,6 +111,58 @@ TARGETS: Final = (
         97,
     ),
     _found("crowd 80 older", "… who tell an older head", 97),
+    *(
+        Target(
+            f"table {where}",
+            f"half as many attackers press into tables, from {text}: share of these",
+            None,
+            "%",
+        )
+        for where, text in (
+            ("apart", "networks of their own"),
+            ("one /24", "one /24"),
+            ("one IPv6 /64", "one /64 of IPv6"),
+            ("one IPv6 /48", "one /48"),
+            ("one IPv6 /32", "one /32"),
+        )
+    ),
+    *(
+        Target(
+            f"table {where} right",
+            f"… {text}: right answers of the nodes with these tables",
+            97,
+            "%",
+            1,
+            at_least=True,
+        )
+        for where, text in (("apart", "networks of their own"), ("one IPv6 /32", "one /32"))
+    ),
+    _found(
+        "silent 0", "as many nodes as there are honest ones fall silent together: heads found at once", 99.9
+    ),
+    Target("silent 30 dead", "… share of the tables that is dead after 30 minutes", 1, "%", 1),
+    _found(
+        "bootstrap client 1:3",
+        "clients that join by one honest address and three of liars: right answers",
+        97,
+    ),
+    _found("bootstrap server 1:3", "… servers", 97),
+    _found(
+        "bootstrap client 1:7",
+        "clients that join by one honest address and seven of liars: right answers",
+        80,
+    ),
+    _found("bootstrap server 1:7", "… servers", 80),
+    _found("own id surrounded", "nodes round whose own ids 40 others have chosen theirs: right answers", 99),
+    Target(
+        "named one host",
+        "a fifth of the nodes names one host in every answer: datagrams to it, a read",
+        4,
+        "",
+        1,
+    ),
+    Target("named one /24", "… hosts of one /24", 4, "", 1),
+    Target("named many hosts", "… hosts in as many networks: datagrams to all of them, a read", None, "", 1),
     _found("churn", "24 h, half of the nodes replaced every 2 h: heads found", 99.9),
     _found("sockets found", "200 real sockets on loopback, 40 % closed at once: heads found", 100),
     Target("sockets p95", "… p95 of a quorum read (all nodes in one process)", None, "s", 3),

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 # Seconds between two rounds, give or take a quarter so that nodes started together drift apart.
 TICK: Final = 60.0
 STALE_AFTER: Final = 900.0  # seconds without an answer, then a contact is asked whether it is still there
-MAX_PINGS: Final = 8  # of these in one round
+MAX_PINGS: Final = 8  # of these and others in one round
+# Of the pings of a round, as many go to any contacts: where nobody answers, nobody is blamed, as it may be
+# our own link. Else a few who had fallen silent together would be the only ones asked, for ever.
+ANYBODY: Final = 2
 MAX_REFRESHES: Final = 1  # bucket lookups in one round
 REFRESH_COUNT: Final = 8  # nodes that a refresh converges on
 
@@ -57,11 +60,17 @@ class Maintenance:
                 await Lookup(self._protocol, family, self._id_in(bucket), count=REFRESH_COUNT).run()
 
     def _ask_after_stale(self, family: socket.AddressFamily) -> None:
-        """Ping the contacts that have been silent for longest; two time-outs remove them."""
+        """Ping the contacts that have been silent for longest, and some others; two time-outs remove them."""
         before = self._protocol.now() - STALE_AFTER
-        table = self._protocol.tables[family]
-        stale = sorted((one for one in table if one.seen < before or one.failures), key=lambda one: one.seen)
-        for contact in stale[:MAX_PINGS]:
+        contacts = list(self._protocol.tables[family])
+        stale = sorted(
+            (one for one in contacts if one.seen < before or one.failures), key=lambda one: one.seen
+        )
+        asked = stale[: MAX_PINGS - ANYBODY]
+        if asked:
+            others = [one for one in contacts if one not in asked]
+            asked += self._protocol.rng.sample(others, min(ANYBODY, len(others)))
+        for contact in asked:
             self._protocol.ping(contact, _ignore)
 
     def _fill_places(self, family: socket.AddressFamily) -> None:

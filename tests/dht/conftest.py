@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from p2psync_dht import Delegation, DhtNode, Endpoint, Head, HolderRecord, HolderRole, Identity, holders_key
+from p2psync_dht.contact import Contact
+from p2psync_dht.testing.liars import tell_lies
 from p2psync_dht.testing.virtual import VirtualNetwork
 
 NOW = int(time.time())
@@ -45,6 +47,18 @@ def truly_closest(network: VirtualNetwork, key: bytes, count: int = 20) -> list[
     target = int.from_bytes(key, "big")
     servers = [node for node in network.nodes if node.is_server]
     return sorted(servers, key=lambda node: int.from_bytes(node.node_id, "big") ^ target)[:count]
+
+
+def deny(node: DhtNode, friends: list[DhtNode], instead: Head | None = None) -> None:
+    """The node tells of its friends only, and has `instead` for every head."""
+    contacts = [Contact(friend.node_id, *friend.address) for friend in friends]
+    told = None if instead is None else [instead.raw, 0]
+
+    def lie(key: bytes, _value: Any) -> tuple[list[Contact], Any]:
+        target = int.from_bytes(key, "big")
+        return sorted(contacts, key=lambda one: one.long_id ^ target)[:20], told
+
+    tell_lies(node, lie)
 
 
 @pytest.fixture

@@ -6,32 +6,17 @@ from __future__ import annotations
 
 import asyncio
 import random
-from typing import Any
 
 import pytest
 
-from p2psync_dht import DhtNode, Endpoint, Head, HolderRecord, HolderRole, Identity, head_key, object_key
+from p2psync_dht import DhtNode, Endpoint, HolderRecord, HolderRole, Identity, head_key, object_key
 from p2psync_dht.announce import batches, nearest_of
-from p2psync_dht.contact import Contact
-from p2psync_dht.testing.liars import tell_lies
 from p2psync_dht.testing.virtual import VirtualNetwork, run_virtual
 from p2psync_dht.wire import DEFAULT_NETWORK, Kind, WireError, encode
 
-from .conftest import head_of, record_of, truly_closest
+from .conftest import deny, head_of, record_of, truly_closest
 
 NODES = 60
-
-
-def deny(node: DhtNode, friends: list[DhtNode], instead: Head | None = None) -> None:
-    """The node tells of its friends only, and has `instead` for every head."""
-    contacts = [Contact(friend.node_id, *friend.address) for friend in friends]
-    told = None if instead is None else [instead.raw, 0]
-
-    def lie(key: bytes, _value: Any) -> tuple[list[Contact], Any]:
-        target = int.from_bytes(key, "big")
-        return sorted(contacts, key=lambda one: one.long_id ^ target)[:20], told
-
-    tell_lies(node, lie)
 
 
 def test_records_go_to_the_truly_closest_and_everybody_finds_them() -> None:
