@@ -7,13 +7,11 @@ records are verified again before they are kept.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
+from p2psync_dht import files
 from p2psync_dht.codec import CodecError, pack, unpack
 from p2psync_dht.contact import COMPACT_SIZE, Contact, unpack_contact
 from p2psync_dht.storage import RecordStore
@@ -24,21 +22,6 @@ MAX_CONTACTS: Final = 512  # cached; a table of a million-node network has about
 MAX_CONTACTS_FILE: Final = 64 * 1024
 MAX_RECORDS_FILE: Final = 128 * 1024 * 1024  # MAX_RECORDS of the largest kind, and some
 RECORDS_AT_ONCE: Final = 50  # verified before the event loop gets its turn: about 7 ms
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace `path` (mode 0600) so that a crash leaves the old file or the new one. Raises OSError."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            Path(name).unlink()
-        raise
 
 
 def _read(path: Path, limit: int) -> Any:
@@ -57,7 +40,7 @@ def _read(path: Path, limit: int) -> Any:
 def save_contacts(path: Path, contacts: Iterable[Contact]) -> int:
     """Write contacts in compact form, the first `MAX_CONTACTS`; how many. Raises OSError."""
     compact = [contact.pack() for contact in contacts][:MAX_CONTACTS]
-    write_atomically(path, pack([FORMAT, compact]))
+    files.replace(path, pack([FORMAT, compact]))
     return len(compact)
 
 
@@ -75,7 +58,7 @@ def load_contacts(path: Path) -> list[Contact]:
 def save_records(path: Path, records: Iterable[tuple[bytes, int, int]]) -> int:
     """Write records with their drop times and sources (`RecordStore.records`); how many. Raises OSError."""
     rows = [list(row) for row in records]
-    write_atomically(path, pack([FORMAT, rows]))
+    files.replace(path, pack([FORMAT, rows]))
     return len(rows)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from kademlia.network import Server
@@ -29,6 +29,7 @@ SILENT: Final = "does not answer (UDP)"
 UNRESOLVED: Final = "cannot be resolved"
 OTHER_FAMILY: Final = "is of an address family that there is no socket for here"
 MAX_BOOTSTRAP: Final = 16  # addresses asked at once
+MAX_OF_NAME: Final = 4  # of each family that one name stands for: whose name it is could aim us at anybody
 CLIENT_ALPHA: Final = 8  # queries under way while a client joins: somebody waits for it, and it does so often
 # Nodes that a lookup into a far bucket converges on: contacts for a start, more come by themselves.
 FILL_COUNT: Final = 3
@@ -188,7 +189,7 @@ class DhtServer(Server):  # type: ignore[misc]  # kademlia has no type hints, so
                 self.unheard[name] = f"{UNRESOLVED}: {getattr(error, 'strerror', None) or error}"
             if not found:
                 self.protocol.counters.events["unresolved"] += 1
-            for address in sorted({entry[4][:2] for entry in found}):
+            for address in _some_of_each_family({entry[4][:2] for entry in found}):
                 self._add_address(lookups, address, name)
         finally:
             for lookup in lookups.values():
@@ -228,3 +229,10 @@ class DhtServer(Server):  # type: ignore[misc]  # kademlia has no type hints, so
             (1 << low_bits) - 1
         )
         return chosen.to_bytes(KEY_BITS // 8, "big")
+
+
+def _some_of_each_family(addresses: Iterable[Address]) -> list[Address]:
+    by_family: dict[socket.AddressFamily, list[Address]] = {}
+    for address in sorted(addresses):
+        by_family.setdefault(family_of(address[0]), []).append(address)
+    return [address for found in by_family.values() for address in found[:MAX_OF_NAME]]

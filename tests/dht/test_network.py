@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from p2psync_dht import DhtNode, Endpoint, HolderRole, Identity, RecordError, head_key, holders_key, rtt
+from p2psync_dht.join import JoinLookup
+from p2psync_dht.server import MAX_OF_NAME
 from p2psync_dht.sockets import has_ipv6
 from p2psync_dht.testing.loopback import loopback_network, start_node
 
@@ -293,3 +295,25 @@ async def test_a_family_in_which_nobody_answers_holds_up_no_join_in_the_other(
         ):
             assert await node.join([silent, there.address]) == 1
             assert list(node.unheard) == [silent]
+
+
+async def test_a_name_with_thousands_of_addresses_aims_a_node_at_few_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever runs a name among somebody's bootstrap nodes could have all who join by it send to others."""
+    asked: list[str] = []
+
+    async def resolve(host: str, port: int, **_: object) -> list[object]:
+        kind = socket.SOCK_DGRAM
+        four = [(socket.AF_INET, kind, 17, "", (f"127.1.{n >> 8}.{n & 255}", port)) for n in range(2000)]
+        six = [(socket.AF_INET6, kind, 17, "", (f"::1:{n:x}", port, 0, 0)) for n in range(2000)]
+        return [*four, *six]
+
+    def ask(lookup: JoinLookup, address: tuple[str, int], heard: object = None) -> None:
+        asked.append(address[0])
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
+    monkeypatch.setattr(JoinLookup, "ask_address", ask)
+    async with await DhtNode.start(Identity.generate(), "127.0.0.1", 0, server=False) as node:
+        await node.join([("crowd.example", 8730)])
+    assert len(asked) == MAX_OF_NAME

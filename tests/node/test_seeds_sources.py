@@ -16,7 +16,7 @@ from tests.node.seeds_servers import Zone, dns_server, txt, web_server
 from p2psync.errors import FileError, NetworkError, P2psyncError, TrustError, UsageError
 from p2psync.network.seeds.ask import fetch_url
 from p2psync.network.seeds.book import FRESH_FOR, KNOWN_KEYS, SeedBook
-from p2psync.network.seeds.find import FOLDER, SOURCES_MAX, Seeds, join
+from p2psync.network.seeds.find import FOLDER, JOIN_SEEDS, SOURCES_MAX, Seeds, join, some
 from p2psync.network.seeds.query import Kind, SeedQuery, is_domain, parse_dns, seed_query, split
 from p2psync.network.seeds.seedlist import LIST_MAX, key_text, sign, text_for_dns
 from p2psync_dht import DhtNode, Identity
@@ -364,6 +364,25 @@ async def test_a_dead_source_does_not_hold_up_a_living_one(
         f"seeds of {tmp_path}/none.toml: cannot read the seed list {tmp_path}/none.toml: "
         "No such file or directory"
     ], "said once, however often it is asked"
+
+
+@pytest.mark.parametrize(
+    "crowd",
+    [
+        [f"198.51.100.{number}:8730" for number in range(1, 127)],
+        [f"198.51.{number}.1:8730" for number in range(126)],
+        [f"[2001:db8:{number:x}::1]:8730" for number in range(126)],
+        [f"victim.example.net:{port}" for port in range(1, 127)],
+        [f"n{number}.attacker.example:8730" for number in range(126)],
+        [f"10.0.{number}.1:8730" for number in range(126)],
+    ],
+)
+def test_a_seed_list_full_of_one_network_keeps_nobody_else_out(crowd: list[str]) -> None:
+    honest = ["192.0.2.1:8730", "boot.example.org:8730"]
+    for _ in range(20):
+        asked = some([*crowd, *honest])
+        assert len(asked) == JOIN_SEEDS
+        assert {("192.0.2.1", 8730), ("boot.example.org", 8730)} <= set(asked)
 
 
 def test_sources_are_bounded(tmp_path: Path) -> None:

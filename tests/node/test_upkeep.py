@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -97,6 +98,34 @@ async def test_a_disk_that_takes_nothing_is_reported_once(
         await vitals.dht.join([known.address])
         await until(lambda: tries > 4)
     assert len([text for text in said if "No space left" in text]) == 1
+
+
+async def test_a_disk_that_stalls_holds_up_nothing_but_the_save(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goes_on = threading.Event()
+    stalled, saved = [], []
+
+    def stall(_: Path) -> Callable[[], int]:
+        stalled.append(1)
+        return lambda: int(goes_on.wait())
+
+    def save(_: Path) -> Callable[[], int]:
+        saved.append(1)
+        return lambda: 0
+
+    async with await other() as known, kept(state) as vitals:
+        monkeypatch.setattr(vitals.dht, "saving_contacts", stall)
+        monkeypatch.setattr(vitals.dht, "saving_records", save)
+        try:
+            await vitals.dht.join([known.address])
+            await until(lambda: bool(stalled))
+            async with await other() as newcomer:
+                assert await newcomer.join([vitals.dht.address]) > 0
+            await until(lambda: len(saved) > 3)
+            assert stalled == [1], "there is one at a time"
+        finally:
+            goes_on.set()
 
 
 async def test_a_node_that_forgot_the_network_is_visited_by_those_who_began_with_it(state: State) -> None:

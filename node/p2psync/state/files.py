@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from p2psync.errors import FileError
+from p2psync_dht.files import sweep, temporary_of
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +23,8 @@ def write_private(path: Path, data: bytes, *, replace: bool) -> bool:
 
     With `replace` off an existing file is left alone and the answer is False. Raises FileError.
     """
-    temporary = path.parent / f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}"
+    sweep(path)
+    temporary = temporary_of(path)
     try:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:

@@ -22,6 +22,8 @@ from p2psync.network.seeds.book import SeedBook
 from p2psync.network.seeds.query import Kind, SeedQuery
 from p2psync.network.seeds.seedlist import SeedList
 from p2psync_dht import DhtNode
+from p2psync_dht.networks import Networks, fairly, networks_of
+from p2psync_dht.scope import pack_ip
 
 FOLDER: Final = "seeds"
 """In the state directory."""
@@ -193,9 +195,19 @@ async def join(node: DhtNode, addresses: Addresses, seeds: Seeds, *, enough: int
 
 
 def some(found: list[str]) -> Addresses:
-    """Addresses of some of the ``HOST:PORT`` that ``Seeds.find`` found, at random."""
-    chosen = random.sample(found, min(JOIN_SEEDS, len(found)))
-    return [host_and_port(text, DEFAULT_PORT) for text in chosen]
+    """Addresses of some of the ``HOST:PORT`` that ``Seeds.find`` found, at random, but of each network, host
+    and domain one before any has a second: who gets many names into a list does not keep others out.
+    """
+    asked = [host_and_port(text, DEFAULT_PORT) for text in random.sample(found, len(found))]
+    return fairly(asked, lambda address: [_networks(address[0])])[:JOIN_SEEDS]
+
+
+def _networks(host: str) -> Networks:
+    try:
+        return networks_of(pack_ip(host))
+    except ValueError:
+        name = host.lower().encode()
+        return Networks(name, name, b".".join(name.split(b".")[-2:]))
 
 
 def _newer(one: SeedList | None, other: SeedList) -> SeedList:
