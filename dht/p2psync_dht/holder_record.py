@@ -164,6 +164,11 @@ class HolderRecord(NamedTuple):
         return self.withdrawn or all(may_tell(teller, scope_of(pack_ip(ip))) for ip in ips)
 
     @property
+    def ips(self) -> list[str]:
+        """Its IP addresses, of the endpoints that are not URLs."""
+        return [endpoint.ip for endpoint in self.endpoints if endpoint.ip]
+
+    @property
     def order(self) -> tuple[int, bytes]:
         """Greater replaces smaller, of the same node under the same key."""
         return (self.issued, blake3(self.raw).digest())

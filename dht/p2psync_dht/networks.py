@@ -93,6 +93,12 @@ class NetworkQuota:
         self._take(networks)
         return True
 
+    def admit_all(self, ips: Iterable[str]) -> bool:
+        """Whether there was a place for each address of one party. Those before one that has none keep
+        theirs: who names an address too many is not asked twice.
+        """
+        return all(self.admit(ip) for ip in ips)
+
     def release(self, ip: str) -> None:
         """Give the place of an admitted address back."""
         for counts, network in zip(self._counts, self._networks(ip), strict=False):
@@ -112,15 +118,15 @@ def fairly(items: Iterable[T], networks: Callable[[T], Sequence[Networks]]) -> l
     What is equal in that keeps its order; shuffle before where the order given may be somebody's choice.
 
     `networks` gives those of an item's addresses. One with several addresses stands where the worst of them
-    does, so that naming one more address makes nobody come sooner.
+    does, so that naming one more address makes nobody come sooner; those without any are of one network.
     """
     ordered = [(item, networks(item)) for item in items]
     for width in range(len(Networks._fields)):
         seen: Counter[bytes] = Counter()
         ranked = []
         for item, theirs in ordered:
-            groups = {each[width] for each in theirs}
-            ranked.append((max((seen[group] for group in groups), default=0), item, theirs))
+            groups = {each[width] for each in theirs} or {b""}
+            ranked.append((max(seen[group] for group in groups), item, theirs))
             seen.update(groups)
         ranked.sort(key=lambda entry: entry[0])
         ordered = [(item, theirs) for _, item, theirs in ranked]

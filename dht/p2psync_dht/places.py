@@ -24,6 +24,7 @@ class Places:
 
     def __init__(self, taken: Iterable[tuple[bytes, Networks, bool]] = ()) -> None:
         self._networks: dict[bytes, Networks] = {}
+        self._local: set[bytes] = set()
         self._counts: tuple[Counter[bytes], ...] = (Counter(), Counter(), Counter())
         for node, networks, local in taken:
             self.add(node, networks, local=local)
@@ -34,9 +35,22 @@ class Places:
     def add(self, node: bytes, networks: Networks, *, local: bool) -> None:
         """Give a node a place."""
         self._networks[node] = networks
-        if not local:
-            for counts, network in zip(self._counts, networks, strict=True):
-                counts[network] += 1
+        if local:
+            self._local.add(node)
+            return
+        for counts, network in zip(self._counts, networks, strict=True):
+            counts[network] += 1
+
+    def remove(self, node: bytes) -> None:
+        """Take a node's place away."""
+        networks = self._networks.pop(node)
+        if node in self._local:
+            self._local.remove(node)
+            return
+        for counts, network in zip(self._counts, networks, strict=True):
+            counts[network] -= 1
+            if not counts[network]:
+                del counts[network]
 
     def full(self, networks: Networks) -> int | None:
         """The narrowest width (a position in `Networks`) at which there is no place for one more; or None."""

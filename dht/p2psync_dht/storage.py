@@ -77,15 +77,14 @@ def _sender_of(entry: bytes) -> bytes | None:
 
 
 def _networks(entry: bytes) -> tuple[Networks, bool]:
-    """Those that an entry counts for, and whether it counts towards no cap. What came from nobody known is by
-    itself with all else of the same source.
+    """Those that an entry counts for, and whether it counts towards no cap. Of one that names URLs alone no
+    more is known than its provider, which has no more of them than one client.
     """
     sender = _sender_of(entry)
-    public = None if sender is None else public_networks_of(sender)
-    if public is not None:
-        return public, False
+    if sender is not None:
+        return networks_of(sender), public_networks_of(sender) is None
     source = entry[-4:]
-    return Networks(source, source, source) if sender is None else networks_of(sender), True
+    return Networks(source, source, source), not _source(entry)
 
 
 class RecordStore(IStorage):  # type: ignore[misc]  # kademlia has no type hints, so its classes are Any
@@ -273,7 +272,9 @@ class RecordStore(IStorage):  # type: ignore[misc]  # kademlia has no type hints
             self._roots.pop(Head.decode(entry[:-_TRAILER_SIZE]).key, None)
         else:
             entries = self._holders[key]
-            self._places.pop(key, None)
+            places = self._places.get(key)
+            if places is not None:
+                places.remove(node)
             if isinstance(entries, bytes):
                 entry = entries
                 del self._holders[key]

@@ -246,12 +246,12 @@ def test_one_network_cannot_crowd_out_the_holders_of_a_key() -> None:
     honest = [holder(number) for number in range(5)]
     for number, record in enumerate(honest):
         kept.put(record.raw, source=number)
-    statuses = [kept.put(holder(number).raw, source=999) for number in range(100, 200)]
+    statuses = [put_from(kept, number, f"8.8.{number}.8") for number in range(100, 200)]
     left = kept[KEY]
     assert len(left) == 10
     assert all(record.raw in left for record in honest)
     assert statuses == [Status.STORED] * 5 + [Status.FULL] * 95
-    assert kept.put(holder(300).raw, source=300) == Status.STORED
+    assert put_from(kept, 300, "9.9.9.9") == Status.STORED
 
 
 def put_from(kept: RecordStore, number: int, ip: str, **fields: Any) -> Status:
@@ -327,6 +327,26 @@ def test_naming_somebody_elses_network_takes_none_of_its_places() -> None:
         ip = fake.endpoints[1].ip
         assert kept.put(fake.raw, source=source_of(ip), sender_ip=ip) == Status.STORED
     assert put_from(kept, 900, "9.9.9.9") == Status.STORED
+
+
+def test_whoever_names_urls_alone_has_no_more_places_than_a_client() -> None:
+    kept = store()
+    statuses = [
+        kept.put(
+            HolderRecord.sign(
+                Identity.from_seed(number.to_bytes(32, "big")),
+                KEY,
+                endpoints=[Endpoint(url=f"http://victim.example/{number}")],
+                issued=NOW,
+                expires=NOW + 3600,
+                role=HolderRole.PEER,
+            ).raw,
+            source=source_of("8.8.8.8"),
+            sender_ip="8.8.8.8",
+        )
+        for number in range(20)
+    ]
+    assert statuses == [Status.STORED] * HOLDERS_PER_NETWORK.client + [Status.FULL] * 16
 
 
 def test_places_that_run_out_are_free_again() -> None:

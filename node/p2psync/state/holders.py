@@ -111,7 +111,7 @@ class HolderStore:
         ordered = in_order(records, standings, self._chance)
         known = [record for record in ordered if standings[record.node_key] != Standing.TOLD]
         quota = NetworkQuota(caps=HOLDERS_PER_NETWORK)
-        told = [record for record in ordered[len(known) :] if _admit(quota, record)]
+        told = [record for record in ordered[len(known) :] if quota.admit_all(record.ips)]
         kept = {record.node_key for record in (*known[:MAX_KNOWN], *told[:MAX_TOLD])}
         for record in records:
             if record.node_key not in kept:
@@ -200,8 +200,3 @@ def in_order(
     chance.shuffle(shuffled)
     fair = fairly(shuffled, lambda record: [networks_of(ip) for ip in addresses_in(record.raw)])
     return sorted(fair, key=lambda record: standings.get(record.node_key, Standing.TOLD))
-
-
-def _admit(quota: NetworkQuota, record: HolderRecord) -> bool:
-    """Whether there is room for all addresses of a record; those before one that has none keep theirs."""
-    return all(quota.admit(endpoint.ip) for endpoint in record.endpoints if endpoint.ip)
