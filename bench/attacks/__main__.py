@@ -119,16 +119,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="p2psync-attacks-"))
         world = World(Path(folder), options.names, stack)
-        calm = statistics.median(world.fetch(options.seconds) for _ in range(3))
-        print(f"undisturbed: {calm / 1e6:.0f} MB/s, {memory_of(world.node.pid)[1] / 1e6:.0f} MB", flush=True)
+        print(f"memory before: {memory_of(world.node.pid)[1] / 1e6:.0f} MB", flush=True)
         bad = 0
         for name in options.kinds or requests.KINDS:
+            calm = statistics.median(world.fetch(options.seconds) for _ in range(3))
             seen = watch(world, requests.KINDS[name], options.connections, options.seconds, calm)
             bad += not seen.good
             print(
                 f"{seen.kind:<12} /info p50 {statistics.median(seen.probes) * 1000:6.0f} ms  p99 "
                 f"{seen.p99 * 1000:6.0f} ms ({len(seen.probes)})  memory {seen.rss / 1e6:5.0f} MB  fetch at "
-                f"{seen.rate:.2f} of its rate  {'' if seen.good else 'TOO BAD'}",
+                f"{seen.rate:.2f} of {calm / 1e6:.0f} MB/s  {'' if seen.good else 'TOO BAD'}",
                 flush=True,
             )
         return 1 if bad else 0

@@ -300,6 +300,13 @@ async def test_the_monitor_answers_two_pages(vitals: Vitals) -> None:
                 raise AssertionError
 
 
+async def test_a_page_whose_name_was_bound_to_this_machine_reads_no_metrics(vitals: Vitals) -> None:
+    async with monitoring(vitals, ("127.0.0.1", 0)) as where, aiohttp.ClientSession() as session:
+        for path in ("/metrics", "/health"):
+            async with session.get(f"http://{where}{path}", headers={"Host": "evil.example"}) as answer:
+                assert answer.status == 421
+
+
 async def test_an_index_that_cannot_be_read_is_an_answer_and_not_the_end(
     vitals: Vitals, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,6 +27,7 @@ from p2psync.content.interface import Library
 from p2psync.content.line import After, Desk, Line
 from p2psync.content.rows import ROOM
 from p2psync.content.turns import Turns
+from p2psync.content.visitors import LOOPBACK, Visitors
 from p2psync.state.off_loop import off_loop
 
 THREADS: Final = 3
@@ -39,8 +40,6 @@ BODIES_MAX: Final = 32 << 20
 began first make room: an honest one is here within moments.
 """
 
-LOOPBACK: Final = ("127.", "::1")
-"""How the addresses of programs on this machine begin."""
 NOT_PACED: Final = b"reno"
 """Congestion control that sends as soon as it may; Linux lets every process choose it (tcp(7))."""
 
@@ -57,6 +56,7 @@ class Bulk:
         give_back: Callable[[socket.socket, bytes, Ticket], None],
         keepalive_timeout: float,
         debts: Debts,
+        visitors: Visitors,
         threads: int = THREADS,
     ) -> None:
         """``give_back`` takes a connection that asks for something else."""
@@ -68,7 +68,7 @@ class Bulk:
         self._debts = debts
         self._turns = Turns[Line](debts)
         self._closing = False
-        self._desk = Desk(library, counters, self._turns.wanted, lambda: self._closing, self._room)
+        self._desk = Desk(library, counters, self._turns.wanted, lambda: self._closing, self._room, visitors)
         self._lines: set[Line] = set()
         self._waiting: dict[Line, asyncio.TimerHandle] = {}
         self.bodies: dict[Line, int] = {}
@@ -198,12 +198,14 @@ class Bulk:
                 after = After.END
             finally:
                 line.park()
-                self._debts.charge(turn.client, time.thread_time() - began, line.sent - sent)
-                self._turns.done(turn)
+                took = time.thread_time() - began
+                self._debts.charge(turn.client, took, line.sent - sent)
                 if after is After.QUEUE:
                     self._turns.put(turn.client, line)
                 else:
                     self._loop.call_soon_threadsafe(self._goes_on, line, after)
+                time.sleep(self._turns.rest_of(turn, took))
+                self._turns.done(turn)
 
     def _room(self) -> memoryview:
         room: memoryview | None = getattr(self._local, "room", None)

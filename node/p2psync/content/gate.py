@@ -39,8 +39,14 @@ class Gate:
             self._through += 1
             turn.item.call(turn)
 
-    def end(self, turn: Turn[Pass]) -> None:
-        """A turn has ended."""
+    def end(self, turn: Turn[Pass], took: float) -> None:
+        """A turn has ended, or rests."""
+        if (rest := self._turns.rest_of(turn, took)) > 0:
+            asyncio.get_running_loop().call_later(rest, self._ended, turn)
+        else:
+            self._ended(turn)
+
+    def _ended(self, turn: Turn[Pass]) -> None:
         self._through -= 1
         self._turns.done(turn)
         self.admit()
@@ -59,11 +65,11 @@ class Pass:
         self._turn = turn
         self.called.set_result(None)
 
-    def leave(self) -> None:
-        """End the turn, if there is one that has not ended."""
+    def leave(self, took: float = 0.0) -> None:
+        """End the turn, if there is one that has not ended; it may rest after so many seconds of work."""
         if self._turn is not None:
             turn, self._turn = self._turn, None
-            self._gate.end(turn)
+            self._gate.end(turn, took)
 
 
 pass_now: Final[ContextVar[Pass | None]] = ContextVar("pass_now", default=None)

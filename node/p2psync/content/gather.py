@@ -6,7 +6,7 @@ the library's to know.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from p2psync.content.doubts import CheckedFiles
@@ -36,6 +36,8 @@ class Places(NamedTuple):
     search: Search
     opening: Callable[[bytes], Content | None]
     """Opens an object, wherever it is."""
+    elsewhere: Callable[[Iterable[bytes]], set[bytes]]
+    """Those of some objects that may be somewhere else than in the file of a tree."""
 
 
 class Batch:
@@ -51,6 +53,8 @@ class Batch:
         """For each row whose content is in a file; None until that is needed."""
         self._entered: FilesIn | None = None
         self._folder: Folder | None = None
+        self._elsewhere: set[bytes] = set()
+        """Objects that may be somewhere else, once those in files are looked up."""
         self._opened = Opened(places.search, places.opening)
 
     def close(self) -> None:
@@ -98,6 +102,8 @@ class Batch:
             if self._places.checked.read_small(self._folder, at, digest, offset, into):
                 return True, here.archive
             self._leave()  # it may be another directory by now
+        if here is None and digest not in self._elsewhere:
+            return False, None
         try:
             return self._opened.read(digest, offset, into, here is not None)
         except OSError:  # a disk that fails here may be fine elsewhere: for the client, not here
@@ -137,4 +143,5 @@ class Batch:
                 made[key] = FilesIn(at.tree_id, at.tree_path, at.dir, at.archive, {})
             made[key].files[digest] = at.name, (at.size, at.mtime_ns, at.ctime_ns, at.ino)
             found[digest] = made[key]
+        self._elsewhere = self._places.elsewhere(wanted - found.keys())
         return found

@@ -68,7 +68,14 @@ class StateLibrary:
         self._checked = CheckedFiles(self._opener, state.meta, self.doubts)
         self._objects = Objects(state.meta, state.path)
         self._places = Places(
-            self._opener, self._checked, state.trees, self._public, archive, self._search, self.open
+            self._opener,
+            self._checked,
+            state.trees,
+            self._public,
+            archive,
+            self._search,
+            self.open,
+            self._elsewhere,
         )
         self._archives: dict[bytes, bytes | None] = {}
         self._offered: tuple[int, list[bytes]] = -1, []
@@ -194,6 +201,12 @@ class StateLibrary:
             return content.read_into(offset, into), content.archive
         finally:
             content.close()
+
+    def _elsewhere(self, digests: Iterable[bytes]) -> set[bytes]:
+        """``Places.elsewhere``."""
+        wanted = set(digests)
+        unknown = self._state.meta.missing(wanted)
+        return wanted.difference(digest for digest in unknown if not self.partial.have(digest))
 
     def recipe(self, digest: bytes) -> bytes | None:
         raw = self._state.meta.get_recipe(digest)

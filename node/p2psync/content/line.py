@@ -15,11 +15,12 @@ from typing import Final
 
 from p2psync.content import api, send
 from p2psync.content.admission import Ticket
-from p2psync.content.answers import Answer, object_answer
+from p2psync.content.answers import Answer, TextAnswer, object_answer
 from p2psync.content.counters import Counters
 from p2psync.content.interface import Library
 from p2psync.content.request import END, HEAD_BYTES_MAX, NOT_PLAIN, Request, parse_request
 from p2psync.content.rows import ROOM, posted_answer
+from p2psync.content.visitors import Visitors
 
 TURN: Final = ROOM
 """Bytes that a connection is sent before others get their turn: a whole batch, or as much of a file."""
@@ -56,6 +57,7 @@ class Desk:
     wanted: Callable[[str], bool]
     closing: Callable[[], bool]
     room: Callable[[], memoryview]
+    visitors: Visitors
 
 
 class Line:
@@ -139,7 +141,10 @@ class Line:
         del self.received[:end]
         self._keep_alive = request.keep_alive
         digest = request.object_digest()
-        if digest is not None:
+        refused = desk.visitors.refusal(self.ticket.address, request.method, request.headers)
+        if refused is not None:
+            self._answer(TextAnswer(*refused))
+        elif digest is not None:
             self._answer(object_answer(desk.library, digest, request.headers, desk.counters))
         else:
             self._answer(posted_answer(desk.library, request.target, raw, desk.counters))

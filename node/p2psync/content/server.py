@@ -10,7 +10,7 @@ import asyncio
 import importlib.metadata
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Final, cast
 
@@ -35,6 +35,7 @@ from p2psync.content.listening import listening
 from p2psync.content.nominate import CALLBACK_TIMEOUT, Nominations
 from p2psync.content.pages import Pages
 from p2psync.content.threads import Threads, client_now
+from p2psync.content.visitors import Visitors
 from p2psync.errors import FormatError, NetworkError
 from p2psync.network.here import client_of
 from p2psync.sources.wire import BATCH_BODY_MAX, INFO_ARCHIVES_MAX, Info
@@ -68,10 +69,12 @@ def create_app(
     counters: Counters | None = None,
     callback_timeout: float = CALLBACK_TIMEOUT,
     debts: Debts | None = None,
+    visitors: Visitors | None = None,
 ) -> web.Application:
     """The application that serves ``library`` as the node with the public key ``node_key`` (32 bytes)."""
     counted = counters if counters is not None else Counters()
     owed = debts if debts is not None else Debts()
+    known = visitors if visitors is not None else Visitors()
     threads = Threads(owed)
     gate = Gate(owed, CONNECTIONS_MAX, OWING_AT_ONCE)
     version = importlib.metadata.version("p2psync")
@@ -87,6 +90,9 @@ def create_app(
         client_now.set(client)
         door = None if request.transport is None else request.transport.get_protocol()
         ticket_now.set(door.ticket if isinstance(door, Door) else None)
+        refused = known.refusal(client, request.method, request.headers)
+        if refused is not None:
+            return web.Response(status=refused.status, text=refused.text)
         passed = await gate.enter(client)
         pass_now.set(passed)
         owed.charge(client, REQUEST)
@@ -147,6 +153,7 @@ class ContentServer:
         port: int,
         *,
         node_key: bytes,
+        names: Iterable[str] = (),
         connections: int = CONNECTIONS_MAX,
         per_address: int = CONNECTIONS_PER_ADDRESS,
         idle_grace: float = IDLE_GRACE,
@@ -156,13 +163,20 @@ class ContentServer:
         bulk_threads: int = THREADS,
     ) -> ContentServer:
         """Listen at ``host`` (an IP address; "::" is everywhere) and ``port`` (0: the kernel picks one).
+        ``names``: those by which a proxy on this machine may ask.
 
         Raises NetworkError: the address cannot be listened at.
         """
         counters = Counters()
         debts = Debts()
+        visitors = Visitors(names)
         app = create_app(
-            library, node_key=node_key, counters=counters, callback_timeout=callback_timeout, debts=debts
+            library,
+            node_key=node_key,
+            counters=counters,
+            callback_timeout=callback_timeout,
+            debts=debts,
+            visitors=visitors,
         )
         runner = web.AppRunner(
             app,
@@ -185,7 +199,7 @@ class ContentServer:
 
         house = House(
             Admission(connections, per_address, idle_grace),
-            Bulk(library, counters, give_back, keepalive_timeout, debts, bulk_threads),
+            Bulk(library, counters, give_back, keepalive_timeout, debts, visitors, bulk_threads),
             cast(Callable[[], asyncio.Protocol], runner.server),
             first_request_timeout,
             keepalive_timeout,

@@ -44,12 +44,22 @@ class Threads:
         """What a call returns or raises, made in a thread. Who is cancelled is so when the call has ended."""
         client = client_now.get()
         turn = await self._gate.enter(client)
+        took = 0.0
+
+        def charged() -> T:
+            nonlocal took
+            began = time.thread_time()
+            try:
+                return call(*args, **kwargs)
+            finally:
+                took = time.thread_time() - began
+                self._debts.charge(client, took)
+
         try:
-            loop = asyncio.get_running_loop()
-            working = loop.run_in_executor(self._pool, self._charged, client, lambda: call(*args, **kwargs))
+            working = asyncio.get_running_loop().run_in_executor(self._pool, charged)
             return await to_its_end(working, lost=_close)
         finally:
-            turn.leave()
+            turn.leave(took)
 
     def sent(self, count: int) -> None:
         """So many bytes went out to the client for whom this task works."""
@@ -58,13 +68,6 @@ class Threads:
     async def close(self) -> None:
         """Begin nothing more; when this returns, nothing is under way."""
         await off_loop(partial(self._pool.shutdown, wait=True, cancel_futures=True))
-
-    def _charged(self, client: str, call: Callable[[], T]) -> T:
-        began = time.thread_time()
-        try:
-            return call()
-        finally:
-            self._debts.charge(client, time.thread_time() - began)
 
 
 def _close(result: object) -> None:

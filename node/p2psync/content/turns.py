@@ -6,12 +6,21 @@ at a time: the others would share the interpreter with them.
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict, deque
-from typing import Generic, NamedTuple, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from p2psync.content.debts import Debts
 
 T = TypeVar("T")
+
+REST: Final = 2.0
+"""Seconds of rest for each that a client which owes something was served, while others are served: with a
+part of the interpreter's time for each thread, half of it would be hers otherwise.
+"""
+REST_MAX: Final = 0.25
+SERVED_LATELY: Final = 1.0
+"""Seconds after which those who owe nothing count as gone."""
 
 
 class Turn(NamedTuple, Generic[T]):
@@ -30,6 +39,8 @@ class Turns(Generic[T]):
         self._debts = debts
         self._owing_max = owing_max
         self._owing = 0
+        self._others_at = 0.0
+        """When somebody had a turn who owes nothing."""
         self._lock = threading.Lock()
         self._queues: OrderedDict[str, deque[T]] = OrderedDict()
 
@@ -50,11 +61,19 @@ class Turns(Generic[T]):
             if owing and self._owing >= self._owing_max:
                 return None
             self._owing += owing
+            if not owing:
+                self._others_at = time.monotonic()
             queue = self._queues.pop(client)
             item = queue.popleft()
             if queue:
                 self._queues[client] = queue  # behind its equals
             return Turn(client, item, owing)
+
+    def rest_of(self, turn: Turn[T], seconds: float) -> float:
+        """For how long a turn that took so much time is to go on without doing anything."""
+        if not turn.owing or time.monotonic() - self._others_at > SERVED_LATELY:
+            return 0.0
+        return min(REST * seconds, REST_MAX)
 
     def done(self, turn: Turn[T]) -> None:
         """A turn has ended."""

@@ -8,17 +8,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final, cast
 
 from aiohttp import web
 
 from p2psync.content.listening import listening
+from p2psync.content.visitors import Visitors
 from p2psync.daemon.health import Vitals
 from p2psync.daemon.metered import MeteredDht
 from p2psync.daemon.metrics import CONTENT_TYPE, Metrics
 from p2psync.errors import P2psyncError
-from p2psync.network.here import reached_at
+from p2psync.network.here import plain_ip, reached_at
 
 KEEPALIVE: Final = 75.0
 """Seconds: longer than the usual interval of scrapes, so that each needs no new connection."""
@@ -49,7 +50,19 @@ async def monitoring(vitals: Vitals, listen: tuple[str, int]) -> AsyncIterator[s
         status = 200 if report["ok"] else 503
         return web.Response(status=status, text=body, content_type="application/json")
 
-    app = web.Application(client_max_size=1)
+    visitors = Visitors([listen[0]])
+
+    @web.middleware
+    async def guard(
+        request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        client = plain_ip(request.remote) if request.remote else ""
+        refused = visitors.refusal(client, request.method, request.headers)
+        if refused is not None:
+            return web.Response(status=refused.status, text=refused.text)
+        return await handler(request)
+
+    app = web.Application(client_max_size=1, middlewares=[guard])
     app.router.add_get("/metrics", page)
     app.router.add_get("/health", health)
     runner = web.AppRunner(app, access_log=None, keepalive_timeout=KEEPALIVE, shutdown_timeout=1.0)

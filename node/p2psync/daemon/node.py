@@ -301,8 +301,9 @@ async def _listen(
     """The content server and the DHT on one port number."""
     host, port = options.listen
     key = state.identity().public_key
+    names = [] if options.advertise is None else [options.advertise[0]]
     for attempt in range(PORT_TRIES):
-        server = await ContentServer.start(library, host, port, node_key=key)
+        server = await ContentServer.start(library, host, port, node_key=key, names=names)
         opened = start_dht(
             state,
             bootstrap=options.bootstrap,
