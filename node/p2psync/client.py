@@ -30,6 +30,7 @@ from p2psync.state import State
 from p2psync.state.off_loop import off_loop
 
 if TYPE_CHECKING:
+    from p2psync.doctor.check import Check
     from p2psync.fetch.ahead import LookAhead
     from p2psync.fetch.keywords import Asking, PathLike, TransferOptions
     from p2psync.fetch.options import FetchOptions, FetchSummary
@@ -208,6 +209,27 @@ class Client:
             for warning in search.warnings:
                 tell.warn(warning)
             return search
+
+    async def diagnose(
+        self,
+        source: str | ArchiveUrl | Origin | None,
+        tell: Callable[[Check], None],
+        *,
+        dns: str | None = None,
+        **asking: Unpack[Asking],
+    ) -> bool:
+        """Try every way to an archive or, without `source`, into the network, and tell of each; whether one
+        leads there. `dns`: as for `find_archive`.
+        """
+        from p2psync.doctor.diagnose import Asked, diagnose
+        from p2psync.negotiate.origin import is_origin, parse_origin
+
+        src = source
+        if isinstance(src, str):
+            src = parse_origin(src) if is_origin(src) else ArchiveUrl.parse(src)
+        whom = self._whom(asking)
+        asked = Asked(src, tuple(whom.get("sources", ())), tuple(whom.get("bootstrap", ())), dns)
+        return await diagnose(asked, self.state, tell)
 
     async def rsync(
         self,

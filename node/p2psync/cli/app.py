@@ -38,6 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "forget": ("forget_cmd", "Stop publishing or mirroring a directory, and forget it."),
     "ls": ("ls_cmd", "List an archive without fetching it."),
     "mirrors": ("mirrors_cmd", "Show who holds an archive, how much of it and how fresh."),
+    "doctor": ("doctor_cmd", "Try every way to an archive, and say what helps."),
     "verify": ("verify_cmd", "Check what was published or fetched, all of it or a part."),
     "key": ("key_cmd", "Make, show, move and delegate archive keys."),
     "dht": ("dht_cmd", "Look into the DHT: ping nodes, follow lookups, measure the network."),

@@ -73,22 +73,25 @@ class Search:
     """The tree could be looked into, and has no head."""
 
 
-async def find(origin: Origin, state: Path, *, now: float, dns: str | None = None) -> Search:
+async def find(
+    origin: Origin, state: Path, *, now: float, dns: str | None = None, keep: bool = True
+) -> Search:
     """The archive that ``origin`` is. ``state``: the state directory; ``now`` in Unix seconds; ``dns``:
-    ``HOST:PORT`` of the DNS server to ask in place of the system's.
+    ``HOST:PORT`` of the DNS server to ask in place of the system's. ``keep``: remember what is found, and ask
+    nobody where it is remembered that there is none.
 
     Raises OriginChanged: it is another one than before. FileError.
     """
     pins = Pins(state)
     search = Search(origin)
     known = await off_loop(lambda: pins.known(origin))
-    if known is None and await off_loop(lambda: pins.rests(origin, now)):
+    if keep and known is None and await off_loop(lambda: pins.rests(origin, now)):
         search.rests, search.is_news = True, False
         return search
     named = await _in_tree(search) or await _said(search, dns)
     if named is not None:
         found = named
-        first = await off_loop(lambda: pins.hold(origin, found.path, found.url.archive, found.how))
+        first = await off_loop(lambda: pins.hold(origin, found.path, found.url.archive, found.how, keep=keep))
         search.found = _found(origin, named, is_first=first)
     elif known is not None:
         path, archive = known
@@ -97,7 +100,7 @@ async def find(origin: Origin, state: Path, *, now: float, dns: str | None = Non
             f"had, {archive_text(archive)}"
         )
         search.found = _found(origin, Named(path, ArchiveUrl(archive), "what is remembered"), is_first=False)
-    elif search.answered and origin.is_rsync:
+    elif keep and search.answered and origin.is_rsync:
         search.is_news = await off_loop(lambda: pins.note_without(origin, now))
     return search
 

@@ -66,6 +66,11 @@ class Origin(NamedTuple):
         return self.kind in (Kind.RSYNC, Kind.RSYNCS)
 
     @property
+    def is_plain(self) -> bool:
+        """Whether an rsync daemon speaks there that is heard without TLS."""
+        return self.kind is Kind.RSYNC
+
+    @property
     def is_web(self) -> bool:
         return self.kind in (Kind.HTTP, Kind.HTTPS)
 

@@ -53,9 +53,9 @@ class Pins:
                 return path, archive
         return None
 
-    def hold(self, origin: Origin, path: bytes, archive: bytes, how: str) -> bool:
+    def hold(self, origin: Origin, path: bytes, archive: bytes, how: str, *, keep: bool = True) -> bool:
         """Hold a directory of the origin to an archive from now on; whether it is the first time. ``how``:
-        where the archive was named.
+        where the archive was named. Without ``keep`` it is only compared.
 
         Raises OriginChanged: it was another one until now. FileError.
         """
@@ -69,7 +69,8 @@ class Pins:
                 f"{_url(before[1])}. Nothing was fetched. Somebody may be posing as the server; if whoever "
                 f"runs it says that this is right, remove the line of {at} from {self._archives.path}"
             )
-        self._archives.keep(origin.at(path), archive)
+        if keep:
+            self._archives.keep(origin.at(path), archive)
         return True
 
     def rests(self, origin: Origin, now: float) -> bool:

@@ -14,6 +14,7 @@ _FILES: Final = {
     "list": "looking",
     "ls": "looking",
     "mirrors": "looking",
+    "doctor": "looking",
     "verify": "looking",
     "demo": "program",
     "key": "keys",

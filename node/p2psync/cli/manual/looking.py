@@ -29,6 +29,31 @@ ENTRIES: Final[dict[tuple[str, ...], Entry]] = {
         },
         see=("p2psync-fetch(1)", "p2psync-mirrors(1)"),
     ),
+    ("doctor",): Entry(
+        examples=(
+            example(
+                "Find out why an archive is not reached:",
+                "p2psync doctor p2psync://ID --bootstrap bootstrap.example.org:8730",
+            ),
+            example(
+                "The same of a server that people fetch from by rsync:",
+                "p2psync doctor archive.example.org::pub",
+            ),
+            example("Whether the network can be joined from here:", "p2psync doctor"),
+        ),
+        exits={
+            **ANY,
+            0: "the archive was found, and somebody who may have it was reached; without SRC, the network",
+            10: "it was not. The lines say what was tried and what may help",
+        },
+        environment=(
+            (
+                "https_proxy, http_proxy, all_proxy, RSYNC_PROXY",
+                "proxies, which are tried. rsync uses the last",
+            ),
+        ),
+        see=("p2psync-mirrors(1)", "p2psync-dht-ping(1)", "p2psync-dht-status(1)"),
+    ),
     ("mirrors",): Entry(
         examples=(
             example("Show who holds an archive:", "p2psync mirrors p2psync://ID"),

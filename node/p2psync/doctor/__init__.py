@@ -1,0 +1,1 @@
+"""What keeps an archive from being reached: each way there is tried, and what helps is said."""

@@ -1,0 +1,265 @@
+"""Tries one way each: DNS, UDP, TCP, the web, an rsync daemon, a proxy. None of them changes anything.
+
+Every one ends in `SECONDS`, and returns what came of it instead of raising. Answers are bounded, and what
+strangers say of themselves is not repeated at length.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from email.utils import parsedate_to_datetime
+from functools import wraps
+from typing import Final, ParamSpec
+from urllib.parse import unquote, urlsplit
+
+from p2psync.doctor.check import Check
+from p2psync.errors import NetworkError, P2psyncError, UsageError
+from p2psync.format.url import ArchiveUrl, host_and_port, host_port
+from p2psync.negotiate import rsync
+from p2psync.negotiate.origin import Origin
+from p2psync.sources.node import PeerSource
+from p2psync.text import count
+from p2psync_dht import DhtNode
+from p2psync_dht.trace import ping_address
+
+SECONDS: Final = 6.0
+"""For one way, all included: a way that takes longer is none for a person who waits."""
+LINE_MAX: Final = 256
+"""Bytes of an answer that are looked at."""
+PINGS: Final = 2
+_ADDRESSES_SHOWN: Final = 4
+
+P = ParamSpec("P")
+
+
+def timed(way: str) -> Callable[[Callable[P, Awaitable[Check]]], Callable[P, Awaitable[Check]]]:
+    """End a check after `SECONDS`, and note how long it took."""
+
+    def decorate(check: Callable[P, Awaitable[Check]]) -> Callable[P, Awaitable[Check]]:
+        @wraps(check)
+        async def limited(*args: P.args, **keywords: P.kwargs) -> Check:
+            begun = time.monotonic()
+            try:
+                async with asyncio.timeout(SECONDS):
+                    made = await check(*args, **keywords)
+            except TimeoutError:
+                target = next((str(each) for each in args if isinstance(each, str | Origin)), "")
+                target = f"${target}" if way == "proxy" else target
+                made = Check(way, target, False, f"no answer in {SECONDS:.0f} seconds", _DROPPED.get(way, ""))
+            return made._replace(seconds=time.monotonic() - begun)
+
+        return limited
+
+    return decorate
+
+
+_DROPPED: Final = {
+    "dns": "the DNS servers of this machine do not answer: look at /etc/resolv.conf",
+    "tcp": "a firewall on the way drops it, or the address is wrong: have this TCP port opened, or ask a "
+    "holder at a port that is open",
+    "proxy": "it is down, or its address is wrong: check the variable",
+    "web": "a firewall on the way drops it, or the server is down: try another mirror",
+    "rsync": "a firewall on the way drops it, or the server is down: have TCP port 873 opened, or name an "
+    "https:// address",
+}
+
+
+@timed("dns")
+async def dns(host: str) -> Check:
+    """Whether a host's name has addresses."""
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host.encode(), None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        return Check("dns", host, False, f"has no address: {why}", "check the name, and /etc/resolv.conf")
+    addresses = list(dict.fromkeys(str(each[4][0]) for each in found))
+    more = len(addresses) - _ADDRESSES_SHOWN
+    shown = ", ".join(addresses[:_ADDRESSES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    return Check("dns", host, True, f"is {shown}")
+
+
+@timed("udp")
+async def udp(node: DhtNode, address: str) -> Check:
+    """Whether a node of the DHT answers there."""
+    host, port = host_and_port(address)
+    refused = Check(
+        "udp",
+        address,
+        False,
+        "no node answers",
+        f"if it runs, UDP does not pass: have UDP port {port} opened to it. Without UDP, fetch with --source "
+        "HOST:PORT of a holder, whose TCP is enough",
+    )
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host.encode(), port, type=socket.SOCK_DGRAM)
+    except (OSError, UnicodeError):
+        return refused._replace(detail="its name has no address", remedy="check the name")
+    report = await ping_address(node, (str(found[0][4][0]), port), count=PINGS)
+    if report.last is None:
+        return refused
+    rtt = min(report.rtts) * 1000
+    if not report.last.verified:
+        wrong = "did not prove its id: somebody may stand between"
+        return refused._replace(detail=wrong, remedy="use another node")
+    return Check("udp", address, True, f"a node answers in {rtt:.0f} ms")
+
+
+@timed("tcp")
+async def tcp(address: str, archive: bytes | None) -> Check:
+    """Whether a node serves content there and, if an archive is given, has it."""
+    source = PeerSource(address, connect_timeout=SECONDS, idle_timeout=SECONDS)
+    try:
+        info = await source.info()
+    except P2psyncError as error:
+        why = str(error).removeprefix(f"{address}: ")
+        remedy = "check that a node runs there and that its TCP port is open on the way"
+        return Check("tcp", address, False, why, remedy)
+    finally:
+        await source.close()
+    if archive is not None and archive not in info.archives:
+        return Check("tcp", address, True, "a node answers, and does not list this archive")
+    return Check("tcp", address, True, "a node answers" + ("" if archive is None else " and has the archive"))
+
+
+@timed("web")
+async def web(url: str) -> Check:
+    """Whether a web server answers; what it says to a URL is its business."""
+    import aiohttp  # noqa: PLC0415 - only who asks a web server waits for its import
+
+    try:
+        async with (
+            aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False) as session,
+            session.head(url, allow_redirects=False) as response,
+        ):
+            told = _date(response.headers.get("Date", ""))
+            return Check("web", url, True, f"answers with status {response.status}", told=told)
+    except aiohttp.ClientConnectorCertificateError as error:
+        remedy = "a proxy may open TLS here: have its certificate installed on this machine"
+        return Check("web", url, False, f"its certificate is not valid: {error.certificate_error}", remedy)
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        return Check("web", url, False, str(error), "check the address, and that its TCP port is open")
+
+
+def _date(text: str) -> float | None:
+    with contextlib.suppress(ValueError, OverflowError):
+        return parsedate_to_datetime(text).timestamp() if len(text) < LINE_MAX else None
+    return None
+
+
+@timed("rsync")
+async def rsync_daemon(origin: Origin) -> Check:
+    """Whether an rsync daemon greets there, and rsync is here to speak with it. (Within TLS, whether there is
+    a server.)
+    """
+    target = host_port(origin.host, origin.port)
+    where = "have its TCP port opened, or name an https:// address"
+    try:
+        reader, writer = await asyncio.open_connection(origin.host, origin.port, limit=LINE_MAX)
+    except (OSError, UnicodeError) as error:
+        return Check("rsync", target, False, f"cannot connect: {_why(error)}", f"check the address; {where}")
+    try:
+        greeting = b"" if not origin.is_plain else await reader.readline()
+    except (OSError, ValueError) as error:
+        return Check("rsync", target, False, f"is silent: {error}", where)
+    finally:
+        writer.close()
+    if origin.is_plain and not greeting.startswith(b"@RSYNCD:"):
+        return Check("rsync", target, False, "somebody answers who is no rsync daemon", "check the port")
+    if rsync.program_for(origin) is None:
+        return Check("rsync", target, False, "answers, and rsync is not installed here", "install rsync")
+    return Check("rsync", target, True, "an rsync daemon answers" if greeting else "a server answers")
+
+
+@timed("proxy")
+async def proxy(variable: str, value: str, target: str) -> Check:
+    """Whether the HTTP proxy in a variable of the environment lets a connection to ``target`` (HOST:PORT)
+    through (RFC 9110, section 9.3.6).
+    """
+    shown = f"${variable}"
+    try:
+        host, port, user = _proxy_place(value)
+    except (UsageError, ValueError):
+        return Check("proxy", shown, False, "is no address of a proxy", "write http://HOST:PORT")
+    login = (
+        "" if user is None else f"Proxy-Authorization: Basic {base64.b64encode(user.encode()).decode()}\r\n"
+    )
+    try:
+        reader, writer = await asyncio.open_connection(host, port, limit=LINE_MAX)
+        try:
+            writer.write(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{login}\r\n".encode())
+            words = (await reader.readline()).decode("ascii", "replace").split(None, 2)
+        finally:
+            writer.close()
+    except (OSError, UnicodeError, ValueError) as error:
+        return Check("proxy", shown, False, f"cannot be reached: {_why(error)}", "check its address")
+    status = words[1] if len(words) > 1 and words[0].startswith("HTTP/") else ""
+    if status == "200":
+        return Check("proxy", shown, True, f"connects to {target}")
+    if status == "407":
+        return Check(
+            "proxy", shown, False, "wants a name and a password", "write http://USER:PASSWORD@HOST:PORT"
+        )
+    said = f"refuses to connect to {target}" + (f" (status {status})" if status.isdigit() else "")
+    return Check("proxy", shown, False, said, "many proxies connect to port 443 alone; ask its operator")
+
+
+def _proxy_place(value: str) -> tuple[str, int, str | None]:
+    """Host, port and USER:PASSWORD of a proxy, as the web and as rsync(1) write it. Raises UsageError,
+    ValueError.
+    """
+    parts = urlsplit(value if "://" in value else f"http://{value}")
+    host, port = host_and_port(parts.netloc.rpartition("@")[2], 3128 if parts.port is None else None)
+    user = parts.netloc.rpartition("@")[0]
+    return host, port, unquote(user) if user else None
+
+
+def _why(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+async def dht(joining: Awaitable[int]) -> Check:
+    """Whether the network can be joined by what is given and remembered. ``joining``: how many nodes are
+    known then.
+    """
+    begun = time.monotonic()
+    try:
+        known = await joining
+    except NetworkError as error:
+        return Check("dht", "", False, str(error), "give another address with --listen")
+    except P2psyncError as error:
+        return Check("dht", "", False, str(error))
+    seconds = time.monotonic() - begun
+    if known:
+        return Check("dht", "", True, f"joined, {count(known, 'node')} known", seconds=seconds)
+    remedy = "name a node that runs with --bootstrap HOST:PORT, and have UDP opened to it"
+    return Check("dht", "", False, "nobody in the network answers", remedy, seconds)
+
+
+def clock(told: float | None, now: float, by: str, allowed: float) -> Check:
+    """Whether the clock here agrees with the one of a server. ``allowed``: seconds."""
+    if told is None:
+        return Check("clock", by, None, "nobody who was asked told the time")
+    apart = now - told
+    if abs(apart) <= allowed:
+        return Check("clock", by, True, f"agrees within {allowed:.0f} seconds")
+    which = "ahead" if apart > 0 else "behind"
+    remedy = "set the clock: signed heads of the future are not believed, and certificates may seem invalid"
+    return Check("clock", by, False, f"the clock here is {abs(apart):.0f} seconds {which}", remedy)
+
+
+def archive_check(url: ArchiveUrl, seq: int | None, holders: int, answering: int, why: str) -> Check:
+    """Whether the archive was found, and by how many holders."""
+    target = str(url._replace(path=b"", peers=(), webs=(), inside=False))
+    remedy = "ask its publisher for the address of a holder, and give it with --source"
+    if seq is None:
+        return Check("archive", target, False, why or "nobody who was reached has it", remedy)
+    if not answering:
+        detail = f"snapshot {seq} is known, and no node that has it was reached"
+        return Check("archive", target, None, detail, remedy)
+    detail = f"snapshot {seq} was found; {count(holders, 'holder')} known, {answering} of them reached"
+    return Check("archive", target, True, detail)
