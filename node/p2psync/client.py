@@ -101,6 +101,7 @@ class Client:
         count_first: bool = False,
         accept_shrink: bool = False,
         static: PathLike | bool | None = None,
+        temporary: bool | None = None,
         on_event: OnEvent = None,
     ) -> Published:
         """Publish a directory, or a new snapshot of it, and announce it where `bootstrap` leads to a network.
@@ -110,7 +111,8 @@ class Client:
         `count_first`: walk a new tree once more, so that progress has totals. `accept_shrink`: publish also
         a directory that has lost most of its files, or is another disk than it was. `static`: the folder of
         the static files, a name in the directory or a path; True for the usual one, False for none any
-        more, None for what it was.
+        more, None for what it was. `temporary`: publish also what looks like a temporary name of rsync's;
+        by default as it was last said, and at first not.
         """
         from p2psync.publish.publisher import publish
 
@@ -133,6 +135,7 @@ class Client:
                 count_first=count_first,
                 accept_shrink=accept_shrink,
                 static=folder,
+                temporary=temporary,
             )
 
         async with relayed(on_event) as tell:

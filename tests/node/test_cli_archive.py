@@ -64,6 +64,7 @@ def test_publish_says_what_it_did_and_again_reads_only_what_changed(call: Call, 
         "bytes",
         "read_bytes",
         "unread",
+        "temporaries",
         "static",
         "seconds",
     }

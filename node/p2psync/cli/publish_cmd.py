@@ -42,6 +42,12 @@ if TYPE_CHECKING:
     "another one by its name or path: any HTTP or rsync mirror of DIR is then a source. Remembered.",
 )
 @click.option("--no-static", cls=Consent, is_flag=True, help="Remove that folder, and write it no more.")
+@click.option(
+    "--temporary/--no-temporary",
+    default=None,
+    help="Publish also what looks like a temporary name of rsync's, or leave it out: .NAME.XXXXXX, .~tmp~/, "
+    ".rsync-partial/, Archive-Update-*. Remembered; at first it is left out.",
+)
 @filter_options
 @network_options(sources=False)
 @common_options
@@ -53,6 +59,7 @@ def command(
     accept_shrink: bool,
     static: str | None,
     no_static: bool,
+    temporary: bool | None,
     rules: list[tuple[str, str]],
 ) -> int:
     """Publish a directory, or a new snapshot of it, and print its URL.
@@ -93,6 +100,7 @@ def command(
                 count_first=sys.stderr.isatty() and not out.quiet,  # Nobody else looks at the totals.
                 accept_shrink=accept_shrink,
                 static=False if no_static else static,
+                temporary=temporary,
                 on_event=tell,
             )
             return done, client.url_of(done.archive)
@@ -109,14 +117,16 @@ def command(
         bytes=done.bytes,
         read_bytes=done.read_bytes,
         unread=done.unread,
+        temporaries=done.temporaries,
         static=None if done.static is None else os.fsdecode(done.static),
         seconds=round(seconds, 3),
     )
     what = "published" if done.changed else "unchanged:"
     unread = f"; {count(done.unread, 'path')} could not be read" if done.unread else ""
+    left = f"; left out {count(done.temporaries, 'temporary name')} of rsync's" if done.temporaries else ""
     out.summary(
         f"{what} {count(done.files, 'file')}, {size(done.bytes)} as "
-        f"snapshot {done.head.seq}; read {size(done.read_bytes)} in {duration(seconds)}{unread}",
+        f"snapshot {done.head.seq}; read {size(done.read_bytes)} in {duration(seconds)}{unread}{left}",
         always=bool(done.exit_code),
     )
     out.address(url)

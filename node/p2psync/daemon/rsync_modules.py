@@ -17,7 +17,8 @@ from p2psync.errors import show_path
 from p2psync.format.reserved import RESERVED_NAMES, TEMPORARY_PREFIX
 from p2psync.format.url import ArchiveUrl, archive_text
 from p2psync.inventory.holdings import Holding, list_holdings
-from p2psync.publish.claim import RULES
+from p2psync.publish.claim import RULES, publishes_temporary
+from p2psync.rules.temporary import AS_RULES
 from p2psync.state import State
 
 SAFE_SINCE: Final = (3, 5)
@@ -121,7 +122,8 @@ def _why_not(state: State, held: Holding, host: Host) -> str | None:
 def _rules(state: State, held: Holding) -> tuple[bytes, ...]:
     tree = state.trees.get(held.directory)
     own = [] if tree is None or not held.filtered else tree.options.get(RULES, [])
-    return (*(b"- " + name for name in _HIDDEN), *own)
+    left_out = () if tree is None or tree.role != "publish" or publishes_temporary(tree) else AS_RULES
+    return (*(b"- " + name for name in _HIDDEN), *own, *left_out)
 
 
 def _name(held: Holding, taken: Iterable[str]) -> str:

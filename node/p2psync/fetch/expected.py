@@ -17,7 +17,7 @@ from p2psync.format.paths import join, split
 from p2psync.format.snapshot import Snapshot
 from p2psync.format.url import ArchiveUrl, archive_text
 from p2psync.format.walk import LeadsNowhere, NotThere, walk
-from p2psync.publish.claim import RULES
+from p2psync.publish.claim import rules_of
 from p2psync.rules.filter import Filter
 from p2psync.state import State, Tree
 
@@ -155,7 +155,7 @@ def _named(state: State, dest: bytes, src: ArchiveUrl) -> Expected:
         head.epoch,
         head.seq,
         src.path,
-        Filter() if ours is None or single else _rules_of(ours),
+        Filter() if ours is None or single else rules_of(ours),
         special_bits=ours is not None and put.has_special_bits(ours) is True,
     )
 
@@ -235,7 +235,7 @@ def _part(state: State, tree: Tree, path: bytes) -> Expected | None:
             part.epoch,
             part.seq,
             join(part.path, path) if path else part.path,
-            _rules_of(tree),
+            rules_of(tree),
             entries,
             complete,
             put.has_special_bits(tree) is True,
@@ -289,7 +289,3 @@ def _numbered(state: State, archive: bytes, part: put.Part) -> put.Part:
     known = (row for row in state.meta.snapshots(archive) if row.ref == part.snapshot)
     row = next(known, None)
     return part if row is None else part._replace(epoch=row.epoch, seq=row.seq)
-
-
-def _rules_of(tree: Tree) -> Filter:
-    return Filter.parse(tree.options.get(RULES, []))

@@ -16,6 +16,7 @@ from p2psync.format.head import ArchiveHead
 from p2psync.format.listing import decode_listing
 from p2psync.format.snapshot import Snapshot
 from p2psync.format.url import archive_text
+from p2psync.rules.filter import Filter
 from p2psync.state import State, Tree
 from p2psync.tree.place import Place
 from p2psync_dht import Delegation, Identity
@@ -29,6 +30,8 @@ RULES: Final = "rules"
 """Among a tree's options: the filter rules that it was last published with, as texts."""
 ENDED: Final = "ended"
 """Among the options of a tree that was published and is not any more: since when, in Unix seconds."""
+TEMPORARY: Final = "temporary"
+"""Among a tree's options: whether names that look like rsync's temporary ones are published."""
 NEW_ONE: Final = "for a new archive, make its key with 'p2psync key new', and say its id with --archive"
 
 SEQ_HIGH: Final = 1 << 62
@@ -122,6 +125,18 @@ def last_place(state: State, archive: bytes, newest: ArchiveHead | None) -> tupl
     note = state.keys.note(archive)
     noted = (0, 0) if note is None else (note.epoch, note.seq)
     return noted if newest is None else max(noted, (newest.epoch, newest.seq))
+
+
+def rules_of(tree: Tree) -> Filter:
+    """What a tree was last published with."""
+    return Filter(Filter.parse(tree.options.get(RULES, [])).rules, temporary=publishes_temporary(tree))
+
+
+def publishes_temporary(tree: Tree) -> bool:
+    """Whether a tree is published with names that look like rsync's temporary ones: as it was said last,
+    and one that was published before that could be said, as it was then.
+    """
+    return bool(tree.options.get(TEMPORARY, tree.snapshot is not None))
 
 
 def was_published(tree: Tree) -> bool:

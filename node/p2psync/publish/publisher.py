@@ -15,7 +15,7 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -29,7 +29,18 @@ from p2psync.format.marks import UNREAD
 from p2psync.format.snapshot import ParentSnapshot, Snapshot
 from p2psync.format.url import archive_text
 from p2psync.publish.builder import Builder
-from p2psync.publish.claim import ENDED, NAMED, PLACE, RULES, Signer, claim, last_place
+from p2psync.publish.claim import (
+    ENDED,
+    NAMED,
+    PLACE,
+    RULES,
+    TEMPORARY,
+    Signer,
+    claim,
+    last_place,
+    publishes_temporary,
+    rules_of,
+)
 from p2psync.publish.guards import check_loss, check_place
 from p2psync.publish.static import StaticFiles, static_files
 from p2psync.rules.filter import Filter
@@ -74,6 +85,8 @@ class Published:
     unread: int
     exit_code: int
     static: PathBytes | None = None
+    temporaries: int = 0
+    """Names that look like rsync's temporary ones, and were left out."""
 
 
 def publish(
@@ -90,6 +103,7 @@ def publish(
     count_first: bool = False,
     accept_shrink: bool = False,
     static: bytes | bool | None = None,
+    temporary: bool | None = None,
 ) -> Published:
     """Make a snapshot of a directory and sign it.
 
@@ -101,6 +115,8 @@ def publish(
     mounted. `count_first` walks a tree that was never published once more beforehand, so that the totals
     are known; otherwise those of the last snapshot are told. `static`: the folder of the static files, a name
     in the directory or a path; True for the usual one, False for none any more, None for what it was.
+    `temporary`: publish also what looks like a temporary name of rsync's; None for what was said last, at
+    first not to.
 
     Raises UsageError (not a directory, no key, or it cannot be told which archive is meant), TrustError
     (the key may not sign what comes next), FileError (the directory or the state cannot be read or written;
@@ -122,13 +138,19 @@ def publish(
             with static_files(state, tree, signer.archive, static) as files:
                 run = _Run(state, tree, signer, tell, moment, freshness, files)
                 return run.publish(
-                    rules,
+                    _filter(tree, rules, temporary),
                     hidden | state.within(path),
                     ask,
                     count_first=count_first,
                     # Who says that this directory is the archive from now on has seen what is in it.
                     accept_shrink=accept_shrink or (archive is not None and tree.snapshot is None),
                 )
+
+
+def _filter(tree: Tree, rules: Filter | None, temporary: bool | None) -> Filter:
+    """What is left out: as it is said now, or else as it was."""
+    chosen = rules_of(tree) if rules is None else rules
+    return replace(chosen, temporary=publishes_temporary(tree) if temporary is None else temporary)
 
 
 def keep(state: State, signer: Signer, head: ArchiveHead) -> None:
@@ -160,7 +182,7 @@ class _Run:
 
     def publish(
         self,
-        rules: Filter | None,
+        applied: Filter,
         hidden: frozenset[bytes],
         ask: Ask | None,
         *,
@@ -171,7 +193,6 @@ class _Run:
         newest = state.heads.newest(archive)
         place = last_place(state, archive, newest)
         self._signer.next_place(place, self._now)  # or why not, before the tree is read
-        applied = Filter.parse(tree.options.get(RULES, [])) if rules is None else rules
         last = _root(state, None if newest is None else newest.snapshot) or _root(state, tree.snapshot)
         if last is not None:
             tell.phase("publishing", last.totals.bytes, last.totals.files)
@@ -204,6 +225,7 @@ class _Run:
                 asked.cancel()
         builder.accept()
         tree.options[RULES] = applied.texts()
+        tree.options[TEMPORARY] = applied.temporary
         tree.options[PLACE] = list(here)
         tree.options[IS_MOUNT] = is_mount
         tree.options[MOUNTS] = [*mounts, *builder.missing]
@@ -225,6 +247,7 @@ class _Run:
             vanished=report.vanished,
             unread=report.unread,
             exit_code=report.exit_code,
+            temporaries=report.temporaries,
             static=None if self._static is None else self._static.path,
         )
 

@@ -7,7 +7,7 @@ files, asks the `Scope` of each directory about its names, and does not descend 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from p2psync.rules.parse import ReadFile, Rule, parse_pattern, parse_rule
@@ -22,6 +22,8 @@ class Filter:
     """
 
     rules: tuple[Rule, ...] = ()
+    temporary: bool = True
+    """Whether what looks like a temporary name of rsync's is let through, where no rule is about it."""
 
     @classmethod
     def parse(cls, texts: Iterable[bytes], read: ReadFile | None = None) -> Filter:
@@ -35,11 +37,16 @@ class Filter:
         """The rules in short form, merge files resolved: what is kept with a tree."""
         return [rule.text for rule in self.rules]
 
+    @property
+    def hides_nothing(self) -> bool:
+        """Whether it lets every name through."""
+        return self.temporary and not self.rules
+
     def with_rule(self, text: bytes, read: ReadFile | None = None) -> Filter:
         """The list with one rule as `--filter` takes it. See `parse_rule`."""
         rules = list(self.rules)
         parse_rule(rules, text, read)
-        return Filter(tuple(rules))
+        return replace(self, rules=tuple(rules))
 
     def with_include(self, pattern: bytes) -> Filter:
         """The list with one pattern as `--include` takes it. See `parse_pattern`."""
@@ -51,7 +58,7 @@ class Filter:
 
     def scope(self, directory: bytes) -> Scope:
         """What the rules decide in a directory: its path from the root of the transfer, b"" for the root."""
-        return Scope(directory, self._sender)
+        return Scope(directory, self._sender, temporary=self.temporary)
 
     def hidden(self, path: bytes, is_dir: bool) -> bool:
         """Whether the sending side leaves `path` (relative, `/` between parts) out of its list. Whoever asks
@@ -66,7 +73,7 @@ class Filter:
     def _with_pattern(self, pattern: bytes, include: bool) -> Filter:
         rules = list(self.rules)
         parse_pattern(rules, pattern, include)
-        return Filter(tuple(rules))
+        return replace(self, rules=tuple(rules))
 
     @cached_property
     def _sender(self) -> Side:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from p2psync.rules.parse import Rule
 from p2psync.rules.patterns import Pattern
+from p2psync.rules.temporary import is_temporary
 
 
 class Side:
@@ -23,22 +24,30 @@ class Side:
 
     def excludes(self, path: bytes, is_dir: bool) -> bool:
         """Whether the first rule that matches `path` (relative, `/` between parts) excludes it."""
+        return self.decides(path, is_dir) or False
+
+    def decides(self, path: bytes, is_dir: bool) -> bool | None:
+        """Whether the first rule that matches `path` excludes it; None: none matches."""
         for include, pattern in self._patterns:
             if pattern.matches(path, is_dir):
                 return not include
-        return False
+        return None
 
 
 class Scope:
     """What the rules decide for the names in one directory, on the side that sends them."""
 
-    __slots__ = ("_before", "_sender")
+    __slots__ = ("_before", "_sender", "_temporary")
 
-    def __init__(self, directory: bytes, sender: Side) -> None:
-        """`directory` is relative to the root of the transfer; b"" is that root."""
+    def __init__(self, directory: bytes, sender: Side, *, temporary: bool = True) -> None:
+        """`directory` is relative to the root of the transfer; b"" is that root. `temporary`: what looks
+        like a temporary name of rsync's is let through, where no rule is about it.
+        """
+        self._temporary = temporary
         self._before = directory + b"/" if directory else b""
         self._sender = sender
 
     def hides(self, name: bytes, is_dir: bool) -> bool:
         """Whether the sending side leaves `name` out of its list."""
-        return self._sender.excludes(self._before + name, is_dir)
+        decided = self._sender.decides(self._before + name, is_dir)
+        return is_temporary(name, is_dir) if decided is None and not self._temporary else bool(decided)

@@ -23,9 +23,15 @@ class Report:
         self._tell = tell
         self._kinds: Counter[str] = Counter()
         self.warnings: list[str] = []
+        self.temporaries = 0
+        """Names that look like temporary ones of rsync's, and were left out."""
 
     def skipped(self, path: bytes, what: str) -> None:
         self._name("of other kinds were left out", f"{show_path(path)} is left out: it is {what}")
+
+    def temporary(self) -> None:
+        """A name that looks like a temporary one of rsync's was left out, as usual."""
+        self.temporaries += 1
 
     def gone(self, path: bytes) -> None:
         self._name(_GONE, f"{show_path(path)} is left out: it vanished while the tree was read")

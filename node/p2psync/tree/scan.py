@@ -23,6 +23,7 @@ from p2psync.format.limits import DEPTH_MAX, INT64_MAX, LISTING_ENTRIES_MAX
 from p2psync.format.paths import join
 from p2psync.format.reserved import RESERVED_NAMES, TEMPORARY_PREFIX
 from p2psync.rules.filter import Filter
+from p2psync.rules.temporary import is_temporary, may_have_temporary
 from p2psync.tree.checker import names_left_out
 from p2psync.tree.listed import Listed
 from p2psync.tree.report import Report
@@ -102,9 +103,7 @@ def list_directory(
     `unread` hears of names that no listing can hold as they are, and why; otherwise the report does.
     """
     rows: list[Row] = []
-    scope = rules.scope(directory) if rules.rules else None
-    special = bool(hidden) or not directory
-    choosy = special or scope is not None
+    leaves_out = _leaver(directory, rules, report, hidden)
     with os.scandir(fd) as entries:
         for entry in entries:
             name = entry.name.encode(_ENCODING, _ERRORS)  # os.fsencode, without a call of its own
@@ -117,13 +116,7 @@ def list_directory(
             mode = st.st_mode
             kind = mode & 0o170000
             mtime_ns = st.st_mtime_ns
-            if choosy and (
-                (scope is not None and scope.hides(name, kind == stat.S_IFDIR))
-                or (
-                    special
-                    and ((not directory and name in RESERVED_NAMES) or join(directory, name) in hidden)
-                )
-            ):
+            if leaves_out is not None and leaves_out(name, kind == stat.S_IFDIR):
                 continue
             if kind in _SPECIAL:
                 if not name.startswith(TEMPORARY_PREFIX):
@@ -147,6 +140,29 @@ def list_directory(
     return rows
 
 
+def _leaver(
+    directory: bytes, rules: Filter, report: Report, hidden: frozenset[bytes]
+) -> Callable[[bytes, bool], bool] | None:
+    """Who tells of a name in a directory, and whether it is one itself, that it is left out; None: no name
+    is.
+    """
+    special = bool(hidden) or not directory
+    if not special and rules.hides_nothing:
+        return None
+    scope = None if rules.hides_nothing else rules.scope(directory)
+
+    def leaves_out(name: bytes, is_dir: bool) -> bool:
+        if special and ((not directory and name in RESERVED_NAMES) or join(directory, name) in hidden):
+            return True
+        if scope is None or not scope.hides(name, is_dir):
+            return False
+        if not rules.temporary and is_temporary(name, is_dir):
+            report.temporary()
+        return True
+
+    return leaves_out
+
+
 def pack_directory(
     fd: int, directory: bytes, rules: Filter, hidden: frozenset[bytes] = frozenset()
 ) -> Listed | None:
@@ -159,6 +175,8 @@ def pack_directory(
     names = listed.names
     first = bisect_left(names, TEMPORARY_PREFIX)
     if first < len(names) and names[first].startswith(TEMPORARY_PREFIX):
+        return None
+    if not rules.temporary and may_have_temporary(names):
         return None
     if rules.rules:
         hides = rules.scope(directory).hides
