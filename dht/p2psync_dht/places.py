@@ -13,7 +13,7 @@ from typing import Final
 from p2psync_dht.networks import Caps, Networks
 
 # Holder records under one key, and what a reader takes of one key. A client may be several nodes behind one
-# address; a site with more mirrors than eight is found by eight of them. (docs/adr/0024)
+# address; a site with more mirrors than eight is found by eight of them. (docs/adr/0026)
 HOLDERS_PER_NETWORK: Final = Caps(client=4, site=8, provider=32)
 
 _WIDEST_FIRST: Final = (2, 1, 0)  # positions in `Networks`

@@ -10,8 +10,12 @@ from pathlib import Path
 import pytest
 from tests.node.wire_support import Served, says, scripted, served
 
+from p2psync.content import nominate
+from p2psync.content.debts import Debts
 from p2psync.content.library import HOLDERS_PER_ADDRESS_MAX
+from p2psync.content.nominate import CALLBACKS_PER_NETWORK
 from p2psync.content.server import ContentServer
+from p2psync.content.threads import Threads
 from p2psync.errors import NetworkError
 from p2psync.network.here import plain_ip
 from p2psync.sources.node import PeerSource
@@ -155,6 +159,61 @@ async def test_one_address_cannot_fill_the_list(node: Served) -> None:
         kept = node.library.keep_holder(node.archive, HolderRecord.decode(raw), place)
         assert kept is (port <= HOLDERS_PER_ADDRESS_MAX)
     assert len(node.library.holders(node.archive)) == HOLDERS_PER_ADDRESS_MAX
+
+
+async def test_what_was_only_heard_is_handed_out_to_nobody(
+    node: Served, peer: PeerSource, other: tuple[Identity, ContentServer]
+) -> None:
+    """99 fakes for one who was called back; and whoever was heard of is called back all the same."""
+    identity, server = other
+    real = record(identity, node.archive, Endpoint(*server.address))
+    fakes = [record(Identity.generate(), node.archive, Endpoint(f"{n}.8.8.8", 8730)) for n in range(100, 199)]
+    heard = [HolderRecord.decode(raw) for raw in (*fakes, real) if b"\x7f\x08\x08\x08" not in raw]
+    node.state.holders.hear(node.archive, heard, NOW)
+    assert len(node.state.holders.present(node.archive, NOW)) > 90
+    assert await peer.holders(node.archive) == []
+    await peer.nominate(node.archive, real)
+    assert await peer.holders(node.archive) == [real]
+    assert server.counters.requests == 1
+
+
+@pytest.mark.parametrize(
+    ("pattern", "at_once"),
+    [("8.8.8.{n}", CALLBACKS_PER_NETWORK.site), ("2a01:4f8:{n:x}::1", CALLBACKS_PER_NETWORK.provider)],
+)
+async def test_somebody_with_a_whole_provider_keeps_nobody_from_being_checked(
+    node: Served, monkeypatch: pytest.MonkeyPatch, pattern: str, at_once: int
+) -> None:
+    calling: list[str] = []
+
+    class Silent:
+        def __init__(self, name: str, **settings: float) -> None:
+            calling.append(name)
+
+        async def info(self) -> None:
+            await asyncio.Event().wait()
+
+        async def close(self) -> None:
+            return
+
+    monkeypatch.setattr(nominate, "PeerSource", Silent)
+    threads = Threads(Debts())
+    nominations = nominate.Nominations(node.library, threads, own_key=bytes(32), callback_timeout=60)
+    ips = [pattern.format(n=n) for n in range(1, 50)] + ["9.9.9.9"]
+    raws = [record(Identity.generate(), node.archive, Endpoint(ip, 8730)) for ip in ips]
+    tried = [
+        asyncio.ensure_future(nominations.consider(node.archive, raw, ip))
+        for raw, ip in zip(raws, ips, strict=True)
+    ]
+    waiting = set(tried)
+    while len(waiting) > at_once + 1:
+        _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_EXCEPTION)
+    assert len(calling) == at_once + 1
+    assert "9.9.9.9:8730" in calling
+    for task in tried:
+        task.cancel()
+    await asyncio.gather(*tried, return_exceptions=True)
+    await threads.close()
 
 
 def test_one_spelling_per_address() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -27,6 +28,7 @@ from p2psync.sources.finders.heads import HEAD_GRACE, HEAD_TIMEOUT, HEADS_ASKED,
 from p2psync.sources.http.rate import RateLimiter
 from p2psync.sources.swarm import SOURCES_MAX, TRIAL_SECONDS, Swarm
 from p2psync.state import State
+from p2psync.trust import Standing
 from p2psync_dht import Endpoint, Head, HolderRecord, HolderRole, Identity, holders_key
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -731,3 +733,47 @@ def found(world: World, *given: str) -> ArchiveHead:
             await made.close()
 
     return world.run(look())  # type: ignore[no-any-return]
+
+
+def test_who_gave_something_before_is_tried_before_all_strangers(world: World) -> None:
+    gave = world.record("gave", "203.0.113.1")
+    fakes = [world.record(f"fake {n}", f"{n}.7.7.7") for n in range(11, 120)]
+    for name in world.keys:
+        world.source(name).silent_from = 0.0
+    world.source("203.0.113.1:8730").silent_from = float("inf")
+    world.state.nodes.delivered([identity("gave").public_key], time.time())
+    world.network.records = [*fakes, gave]
+    opened: list[str] = []
+    known = world.source
+
+    def source(name: str) -> SimSource:
+        opened.append(name)
+        return known(name)
+
+    world.source = source  # type: ignore[method-assign]
+    world.run(started(world))
+    assert opened[0] == "203.0.113.1:8730"
+    assert [member.name for member in world.swarm.members] == ["203.0.113.1:8730"]
+
+
+def test_what_a_fetch_has_learned_of_holders_is_remembered(world: World) -> None:
+    raws = {name: world.record(name, f"203.{n}.113.1") for n, name in enumerate(("gave", "proved", "silent"))}
+    world.source("203.2.113.1:8730").silent_from = 0.0
+    world.listing("given", list(raws.values()))
+
+    async def look() -> None:
+        made = world.discovery("given")
+        await made.start()
+        (member,) = [each for each in world.swarm.members if each.name == "203.0.113.1:8730"]
+        world.swarm.succeeded(member, 100, 1.0)
+        await made.close()
+
+    world.run(look())
+    records = [HolderRecord.decode(raw) for raw in raws.values()]
+    standings = world.state.nodes.standings(records, time.time())
+    assert [standings[record.node_key] for record in records] == list(Standing)
+    # The next one passes on whom this one has reached, and nobody else.
+    assert set(world.state.holders.vouched(world.publisher.archive, time.time())) == {
+        raws["gave"],
+        raws["proved"],
+    }
