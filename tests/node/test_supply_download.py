@@ -101,6 +101,50 @@ def test_what_a_silent_source_owes_is_taken_elsewhere(make: Callable[..., Arena]
     assert seconds < 4.0
 
 
+def test_holders_that_drip_hold_up_no_part_of_a_fetch(make: Callable[..., Arena], run: Run) -> None:
+    dripping = [source(f"dripping {number}", rate=300.0) for number in range(20)]
+    arena = make(MIXED, *dripping, source("good", rate=RATE))
+    _, seconds = run(timed(arena))
+    assert arena.differs() == []
+    assert seconds < (4 << 20) / RATE + 8.0
+
+
+def test_a_swarm_of_fakes_with_one_honest_source_costs_seconds(make: Callable[..., Arena], run: Run) -> None:
+    fakes = [
+        *(source(f"silent {number}", silent_from=0.0) for number in range(6)),
+        *(source(f"refusing {number}", dead_from=0.0) for number in range(6)),
+        *(source(f"dripping {number}", rate=300.0) for number in range(6)),
+        *(source(f"lying {number}", lies=lambda digest, offset: True) for number in range(5)),
+    ]
+    arena = make(MANY, *fakes, source("good", rate=RATE))
+    _, seconds = run(timed(arena))
+    assert arena.differs() == []
+    assert seconds < (2 << 20) / RATE + 8.0
+
+
+def test_who_was_quick_and_then_drips_does_not_keep_what_it_took(
+    make: Callable[..., Arena], run: Run
+) -> None:
+    slowing = source("slowing", rate=10 * RATE)
+    arena = make(BIG, slowing, source("good", rate=RATE))
+
+    async def slow_down() -> float:
+        asyncio.get_running_loop().call_later(0.1, setattr, slowing, "rate", 300.0)
+        return (await timed(arena))[1]
+
+    assert run(slow_down()) < (24 << 20) / RATE + 12.0
+    assert arena.differs() == []
+
+
+def test_on_a_line_that_is_slow_for_all_no_content_is_asked_for_twice(
+    make: Callable[..., Arena], run: Run
+) -> None:
+    arena = make(BIG, *sources(3, rate=30_000.0))
+    run(timed(arena))
+    assert arena.differs() == []
+    assert sum(each.received for each in arena.sources) < 1.1 * (24 << 20)
+
+
 def test_a_liar_is_banned_and_wastes_little(make: Callable[..., Arena], run: Run) -> None:
     liar = source("liar", rate=RATE, lies=lambda digest, offset: True)
     arena = make(BIG, liar, *sources(3, rate=RATE))

@@ -17,7 +17,17 @@ from p2psync.format.listing import file_entry
 from p2psync.format.recipe import Recipe
 from p2psync.sources.swarm import REQUEST_MIN, Member, Swarm
 from p2psync.supply.jobs import Job, Part, Target
-from p2psync.supply.queue import COPIES_MAX, ENDGAME_AGE, PARTS_MAX, RANGE_SIZE, Queue, Request
+from p2psync.supply.queue import (
+    COPIES_MAX,
+    ENDGAME_AGE,
+    LATE_AFTER,
+    LATE_MAX,
+    LATE_TIMES,
+    PARTS_MAX,
+    RANGE_SIZE,
+    Queue,
+    Request,
+)
 
 PUBLISHER = Publisher()
 LIMIT = 4 << 20
@@ -208,6 +218,75 @@ class TestEndgame:
             brought += copy.size
             bench.deliver(copy)
         assert brought == original.size
+
+
+class TestLate:
+    """While more may come: a request that is late is asked of a source that has delivered."""
+
+    def start(self) -> tuple[Bench, Request]:
+        bench = Bench(("late", "quick", "new"))
+        bench.queue.add(job("one", 200_000))
+        request = bench.take(bench.members[0])
+        bench.swarm.succeeded(bench.members[1], 1_000_000, 1.0)
+        return bench, request
+
+    def test_the_first_to_bring_it_wins_and_the_other_is_over(self) -> None:
+        bench, original = self.start()
+        bench.now += LATE_AFTER
+        copy = bench.take(bench.members[1])
+        assert copy.size == original.size
+        assert bench.queue.overtaken(copy) == []
+        for part in copy.parts:
+            for index in range(part.first, part.last):
+                part.job.mark(index)
+        assert bench.queue.overtaken(copy) == [original]
+        bench.queue.done(copy)
+        bench.queue.done(original)
+        assert bench.queue.idle
+
+    def test_not_before_it_is_late(self) -> None:
+        bench, _ = self.start()
+        bench.now += LATE_AFTER / 2
+        assert bench.queue.take(bench.members[1], LIMIT) is None
+
+    def test_not_of_one_that_has_delivered_nothing(self) -> None:
+        bench, _ = self.start()
+        bench.now += LATE_AFTER
+        assert bench.queue.take(bench.members[2], LIMIT) is None
+
+    def test_not_while_it_comes_about_as_quickly_as_it_would_elsewhere(self) -> None:
+        bench, _ = self.start()
+        bench.members[0].pace = 1_000_000 / LATE_TIMES + 1
+        bench.now += 10 * LATE_AFTER
+        assert bench.queue.take(bench.members[1], LIMIT) is None
+
+    def test_not_while_its_source_takes_no_longer_than_usual(self) -> None:
+        bench, _ = self.start()
+        bench.members[0].rate = 100_000.0
+        bench.now += LATE_AFTER + 0.1
+        assert bench.queue.take(bench.members[1], LIMIT) is None
+        bench.now += LATE_MAX
+        assert bench.queue.take(bench.members[1], LIMIT) is not None
+
+    def test_who_is_late_is_reliable_no_more_until_it_is_in_time(self) -> None:
+        bench, _ = self.start()
+        late = bench.members[0]
+        late.given = True
+        bench.now += LATE_AFTER
+        bench.take(bench.members[1])
+        assert not late.is_reliable
+        bench.swarm.succeeded(late, 1000, 3.0, late=True)
+        assert not late.is_reliable
+        bench.swarm.succeeded(late, 1000, 0.1)
+        assert late.is_reliable
+
+    def test_those_who_give_nothing_do_not_keep_those_from_it_who_would(self) -> None:
+        bench, _ = self.start()
+        bench.queue.closed = True
+        bench.now += 2 * ENDGAME_AGE
+        fake = bench.take(bench.members[2])
+        assert fake.member.name == "new"
+        assert bench.take(bench.members[1]).member.name == "quick"
 
 
 def test_a_large_object_is_not_gone_through_for_each_request() -> None:

@@ -43,6 +43,8 @@ TRIAL_SECONDS: Final = 2.0
 """How long a source on which nobody's word but a stranger's is, and that has given nothing, keeps its place
 after it was first asked, where others wait for one.
 """
+PACE_SECONDS: Final = 1.0
+"""Seconds of which a source's pace is the average."""
 LATE_MAX: Final = 8
 """Beyond which it does not matter any more how often somebody was late."""
 RATE_WEIGHT: Final = 0.3
@@ -74,6 +76,12 @@ class Member:
         """Bytes a second and request, smoothed."""
         self.answered = False
         """It has answered something: who has not may be silent, and is waited for last."""
+        self.pace = 0.0
+        """Bytes a second that came from it in the last second or so, of answers that are not complete as
+        well.
+        """
+        self._paced = 0, 0.0
+        """Bytes that had come when that was looked at last, and when that was."""
         self.failures = 0
         self.retry_at = 0.0
         self.banned = False
@@ -94,7 +102,8 @@ class Member:
         self.owes_since: float | None = None
         """When it was first asked for something since it last gave anything."""
         self.late = 0
-        """How often in a row somebody else was asked for what it owed, since it took too long."""
+        """How often somebody else was asked for what it owed, since it took too long; 0 once it was in time.
+        """
         self.benched = False
         """It gave up its place to one that waited, and is not asked."""
 
@@ -130,6 +139,19 @@ class Member:
         self._received_before += self.source.received
         before, self.source = self.source, source
         return before
+
+    @property
+    def is_reliable(self) -> bool:
+        """Whether it may have several requests: it was given or has delivered, and is not late."""
+        return (self.given or self.delivered > 0) and not self.late
+
+    def note_pace(self, now: float) -> None:
+        """Look at what has come by now; called now and then."""
+        before, at = self._paced
+        self._paced = self.received, now
+        if now > at:
+            weight = min((now - at) / PACE_SECONDS, 1.0)
+            self.pace += weight * ((self.received - before) / (now - at) - self.pace)
 
     @property
     def request_size(self) -> int:
@@ -188,12 +210,13 @@ class Swarm:
 
     def bench(self) -> Member | None:
         """Take its place from a source that was not given by the user, was asked a while ago, and has given
-        nothing yet; None if there is none. Whoever calls this closes its connections.
+        nothing yet, or took so long for it that another was asked; None if there is none. Whoever calls
+        this closes its connections.
         """
         until = self._clock() - TRIAL_SECONDS
         for member in self._members.values():
             owes = member.owes_since is not None and member.owes_since <= until
-            if owes and _usable(member) and not (member.given or member.delivered):
+            if owes and _usable(member) and not (member.given or member.is_reliable):
                 member.benched = True
                 self._tell_state(member.name, "gone")
                 return member
@@ -257,12 +280,14 @@ class Swarm:
         """Somebody else was asked for what it owes: it comes behind those who are not late."""
         member.late = min(member.late + 1, LATE_MAX)
 
-    def succeeded(self, member: Member, size: int, seconds: float) -> None:
-        """``size`` verified bytes came in ``seconds``."""
+    def succeeded(self, member: Member, size: int, seconds: float, *, late: bool = False) -> None:
+        """``size`` verified bytes came in ``seconds``. ``late``: another was asked for them meanwhile."""
         member.answered = True
         if size:
             member.delivered += size
             member.owes_since = None
+            if not late:
+                member.late = 0
         if member.failures:
             member.failures = 0
             self._tell_state(member.name, "")

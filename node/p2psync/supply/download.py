@@ -58,6 +58,8 @@ HOPELESS_SECONDS: Final = 10.0
 """How long a fetch without any usable source waits for one to be found."""
 STUCK_ROUNDS: Final = 3
 """How often sources and the head are looked for again before what nobody has counts as missing."""
+EXPECTING_ROUNDS: Final = 10
+"""How often, while others are being tried or wait for a place."""
 STUCK_PAUSE: Final = 2.0
 """Seconds between these."""
 STALL_SECONDS: Final = 60.0
@@ -228,7 +230,9 @@ class Download:
         share = max(self._under_way_max // (max(len(ready), 1) * DEPTH), REQUEST_FIRST)
         limit = min(REQUEST_MAX, share)
         for member in ready:
-            while self._by_member.get(member.name, 0) < DEPTH:
+            # One that may give nothing gets nothing that others could give meanwhile.
+            depth = DEPTH if member.is_reliable or len(ready) == 1 else 1
+            while self._by_member.get(member.name, 0) < depth:
                 if not self._ask(member, limit):
                     break
 
@@ -271,6 +275,7 @@ class Download:
         token = next(self._tokens)
         self._asked[token] = (member, request, lease)
         self._by_member[member.name] = self._by_member.get(member.name, 0) + 1
+        self._swarm.asked(member)
         member.content.ask(Order(token, spans, checks, lease.extent), self._answered)
         return True
 
@@ -288,6 +293,9 @@ class Download:
             self._take_bundles(member, request, answer, lease)
         else:
             self._take(member, request, answer, lease)
+        for token, (_, other, _) in list(self._asked.items()) if request.is_doubled else ():
+            if other in self._queue.overtaken(request):
+                other.member.content.cancel(token)
         lease.done()
         self._queue.done(request)
         for job in {part.job for part in request.parts}:
@@ -363,7 +371,7 @@ class Download:
             self._stuck_rounds = 0
             self._tell.advance(good, 0, path=_last_path(request))
             self._tell.received(member.name, good)
-        self._swarm.succeeded(member, good, answer.seconds)
+        self._swarm.succeeded(member, good, answer.seconds, late=request.late)
 
     # What depends on the clock.
 
@@ -376,6 +384,8 @@ class Download:
             now = time.monotonic()
             if now - looked >= TICK:
                 looked = now
+                for member in self._swarm.members:
+                    member.note_pace(now)
                 self._meet(group)
                 self._queue.unpark()
                 self._dispatch()
@@ -386,7 +396,8 @@ class Download:
                 if await self._stuck():
                     break
             self._hear(now)
-            hopeless_since = (hopeless_since or now) if self._swarm.hopeless() and self._open_jobs else None
+            hopeless = self._swarm.hopeless() and not self._swarm.expecting() and self._open_jobs
+            hopeless_since = (hopeless_since or now) if hopeless else None
             if hopeless_since is not None and now - hopeless_since > HOPELESS_SECONDS:
                 raise NetworkError(self._nobody())
             if self._timeout is not None and now - self._last_byte > self._timeout:
@@ -445,7 +456,7 @@ class Download:
         if not (self._queue.closed or self._full() or self._drains):
             return False
         self._stuck_rounds += 1
-        if self._stuck_rounds < STUCK_ROUNDS:
+        if self._stuck_rounds < (EXPECTING_ROUNDS if self._swarm.expecting() else STUCK_ROUNDS):
             return False
         self._give_up_parked()
         return self._queue.closed and not self._open_jobs

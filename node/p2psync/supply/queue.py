@@ -3,7 +3,8 @@ handed in.
 
 Requests are cut when a source is free, to the size that suits it: so the fast get more and the slow less,
 without a plan made ahead. When nothing is left to ask, the oldest requests still under way are asked of
-others too (endgame, as BitTorrent clients do).
+others too (endgame, as BitTorrent clients do); and at any time those that are late are asked of a source
+that has delivered, so that nobody holds up a fetch by taking requests.
 """
 
 from __future__ import annotations
@@ -40,8 +41,18 @@ ENDGAME_AGE: Final = 1.0
 """Seconds that a request may be under way before it is asked of another source too, once nothing else is
 left.
 """
+LATE_AFTER: Final = 2.0
+"""Seconds from which on a request may be late; a request is sized to take a fourth of it."""
+LATE_TIMES: Final = 4.0
+"""How many times as long as its source usually takes for so much a request may be under way, and how many
+times as fast another has to be to be asked as well: on a line that is slow for all, nothing is sent twice.
+"""
+LATE_LOOK: Final = 0.25
+"""Seconds until late ones are looked for again where there were none."""
+LATE_MAX: Final = 10.0
+"""Seconds from which on a request may be late however slow its source usually is."""
 COPIES_MAX: Final = 2
-"""Requests for the same bytes at the same time."""
+"""Requests for the same bytes at the same time, of sources that have delivered and are not late."""
 
 
 class Request:
@@ -60,12 +71,32 @@ class Request:
         self.bundles = bundles
         self.started = started
         self.duplicate_of = duplicate_of
-        self.copies = 1
+        self.copies: list[Request] = []
+        """Others for the same bytes, if this is the first; in the order in which they were asked."""
+        self.late = False
+        """Somebody else was asked since it took too long."""
 
     @property
     def size(self) -> int:
         """In bytes."""
         return sum(part.size for part in self.parts) + sum(bundle.size for bundle in self.bundles)
+
+    @property
+    def is_doubled(self) -> bool:
+        return self.duplicate_of is not None or bool(self.copies)
+
+    @property
+    def over(self) -> bool:
+        """Whether others have brought all that it is for."""
+        return not self.bundles and not any(part.unfinished() for part in self.parts)
+
+    def may_be_asked_of(self, member: Member) -> bool:
+        """Whether a copy for ``member`` makes sense."""
+        askers = [self.member, *(copy.member for copy in self.copies)]
+        good = sum(each.is_reliable for each in askers)
+        # Whoever takes requests and gives nothing must not keep them from those who would.
+        most = good if member.is_reliable else len(askers)
+        return member not in askers and most < COPIES_MAX
 
 
 class Queue:
@@ -89,6 +120,7 @@ class Queue:
         """Parts that every usable source lacks."""
         self.closed = False
         """Nothing new will be added: requests may be doubled."""
+        self._none_late_until = 0.0
 
     def add(self, job: Job) -> None:
         """What is missing of ``job`` waits from now on."""
@@ -120,10 +152,13 @@ class Queue:
     @property
     def has_work(self) -> bool:
         """Something waits, or may be asked for twice."""
-        return bool(self._waiting or self._bundles) or (self.closed and bool(self._under_way))
+        return bool(self._waiting or self._bundles or self._under_way)
 
     def take(self, member: Member, size_limit: int) -> Request | None:
         """Cut a request for ``member``; None if there is nothing for it now."""
+        doubled = self._late(member, size_limit)
+        if doubled is not None:
+            return doubled
         size = self._ending(member, min(member.request_size, size_limit))
         if not size:
             return None
@@ -138,13 +173,9 @@ class Queue:
             parts = self._cut(member, size, rare=False)
         if parts or bundles:
             request = Request(member, parts, self._clock(), bundles=bundles)
-        else:
-            doubled = self._endgame(member, size_limit) if self.closed and not self._waiting else None
-            if doubled is None:
-                return None
-            request = doubled
-        self._under_way.append(request)
-        return request
+            self._under_way.append(request)
+            return request
+        return self._endgame(member, size_limit) if self.closed and not self._waiting else None
 
     def _ending(self, member: Member, size: int) -> int:
         """Less than ``size``, if with so much this source would be at work longer than the others."""
@@ -247,37 +278,74 @@ class Queue:
         for request in sorted(self._under_way, key=lambda p: p.started):
             if now - request.started < ENDGAME_AGE:
                 return None
-            if request.member is member or request.copies >= COPIES_MAX or request.duplicate_of is not None:
-                continue
-            if request.bundles:
-                self.dissolve(request)
-            parts: list[Part] = []
-            size = 0
-            for part in chain.from_iterable(asked.unfinished() for asked in request.parts):
-                if self._swarm.lacks(member, part.job.digest) or size >= size_limit:
-                    continue
-                offered = _offered(member, part)
-                if offered is None:
-                    continue
-                taken, _ = offered.split(size_limit - size)
-                if parts and size + taken.size > size_limit:
-                    break
-                parts.append(taken)
-                size += taken.size
-            if parts:
-                request.copies += 1
-                return Request(member, parts, now, duplicate_of=request)
+            if request.duplicate_of is None and request.may_be_asked_of(member):
+                doubled = self._double(request, member, size_limit)
+                if doubled is not None:
+                    return doubled
         return None
+
+    def _late(self, member: Member, size_limit: int) -> Request | None:
+        """A copy for ``member`` of the oldest request that is late, if that would be quicker there."""
+        now = self._clock()
+        if now < self._none_late_until or not (member.is_reliable and member.rate):
+            return None
+        for request in self._under_way:
+            if request.duplicate_of is not None or not request.may_be_asked_of(member):
+                continue
+            last = request.copies[-1] if request.copies else request
+            usual = LATE_TIMES * last.size / last.member.rate if last.member.rate else 0.0
+            is_due = now - last.started >= min(max(usual, LATE_AFTER), LATE_MAX)
+            if is_due and member.rate >= LATE_TIMES * last.member.pace:
+                doubled = self._double(request, member, size_limit)
+                if doubled is not None:
+                    request.late = True
+                    self._swarm.was_late(last.member)
+                    return doubled
+        self._none_late_until = now + LATE_LOOK
+        return None
+
+    def _double(self, request: Request, member: Member, size_limit: int) -> Request | None:
+        """Ask ``member`` too for what is missing of ``request``, as far as it has that."""
+        if request.bundles:
+            if member.content.by_path:
+                return None
+            self.dissolve(request)
+        parts: list[Part] = []
+        size = 0
+        most = min(member.content.spans_max, PARTS_MAX)
+        for part in chain.from_iterable(asked.unfinished() for asked in request.parts):
+            if self._swarm.lacks(member, part.job.digest) or size >= size_limit or len(parts) == most:
+                continue
+            offered = _offered(member, part)
+            if offered is None:
+                continue
+            taken, _ = offered.split(size_limit - size)
+            if parts and size + taken.size > size_limit:
+                break
+            parts.append(taken)
+            size += taken.size
+        if not parts:
+            return None
+        copy = Request(member, parts, self._clock(), duplicate_of=request)
+        request.copies.append(copy)
+        self._under_way.append(copy)
+        return copy
+
+    def overtaken(self, request: Request) -> list[Request]:
+        """Requests under way that were late, and are over by what ``request`` has brought."""
+        first = request.duplicate_of or request
+        return [each for each in (first, *first.copies) if each is not request and first.late and each.over]
 
     def done(self, request: Request) -> None:
         """The request has ended; what of it is still missing waits again, unless another request is at it."""
         self._under_way.remove(request)
         original = request.duplicate_of or request
-        if request is not original:
-            original.copies -= 1
-        related = [o for o in self._under_way if o is original or o.duplicate_of is original]
         if request is original:
+            related = list(request.copies)
             _promote(related)
+        else:
+            original.copies.remove(request)
+            related = [original, *original.copies]
         left = [part for part in request.parts if part.job.left]
         if not left:
             return
@@ -307,11 +375,12 @@ class Queue:
 
 
 def _promote(copies: list[Request]) -> None:
-    """The copy of a request that has ended takes its place, so that it can be doubled in turn."""
-    for request in copies:
-        request.duplicate_of = None if request is copies[0] else copies[0]
+    """The first copy of a request that has ended takes its place, so that it can be doubled in turn."""
     if copies:
-        copies[0].copies = len(copies)
+        first, *others = copies
+        first.duplicate_of, first.copies = None, others
+        for request in others:
+            request.duplicate_of = first
 
 
 def _offered(member: Member, part: Part) -> Part | None:
