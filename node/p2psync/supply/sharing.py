@@ -24,6 +24,7 @@ from p2psync.format.paths import split
 from p2psync.format.reserved import PARTIAL
 from p2psync.format.url import host_port
 from p2psync.network.here import local_address
+from p2psync.sources.source import Busy
 from p2psync.sources.swarm import Member, Swarm
 from p2psync.sources.withdrawal import take_back
 from p2psync.state import State
@@ -45,13 +46,15 @@ LIFETIME: Final = 900
 RENEW: Final = 300.0
 """Seconds after which it is handed in again."""
 RETRY: Final = 10.0
-"""Seconds after which a source that did not take it is asked again: it may have been busy."""
+"""Seconds after which a source that did not take it is asked again."""
 TELL_TIMEOUT: Final = 5.0
 """Seconds that handing it in may take."""
 LEAVE: Final = 1.0
 """Seconds that a fetch which ends may spend on telling its sources so."""
 ROUND: Final = 1.0
-"""Seconds between looks for sources that do not know us yet."""
+"""Seconds between looks for sources that do not know us yet, or were busy: with somebody of our address,
+who came at the same time.
+"""
 
 
 class PartialShare:
@@ -161,7 +164,9 @@ class Sharing(PartialShare):
     async def _keep_nominated(self, server: ContentServer, swarm: Swarm, coverage: Coverage) -> None:
         while True:
             now = time.monotonic()
-            due = [m for m in swarm.alive() if m.tracker and now >= self._due.get(m.name, now)]
+            # Whoever has given nothing may be a stranger who has nothing, and need not know of us.
+            likely = [m for m in swarm.alive() if m.tracker and m.is_reliable]
+            due = [m for m in likely if now >= self._due.get(m.name, now)]
             if due:
                 await asyncio.gather(*(self._tell(member, coverage, server.address[1]) for member in due))
             await asyncio.sleep(ROUND)
@@ -179,12 +184,16 @@ class Sharing(PartialShare):
                 self._records[ip], self._renew_at[ip] = record, time.monotonic() + RENEW
         # A source that cannot reach us, or keeps no list, is a source all the same.
         self._due[member.name] = time.monotonic() + RETRY
-        with contextlib.suppress(P2psyncError, TimeoutError):
+        try:
             async with asyncio.timeout(TELL_TIMEOUT):
                 assert member.tracker is not None  # noqa: S101 - only such are told
                 self._took[member.name] = member  # Before: who is stopped meanwhile does not know.
                 await member.tracker.nominate(self._archive, record.raw)
             self._due[member.name] = time.monotonic() + RENEW
+        except Busy:
+            self._due[member.name] = time.monotonic()  # In the next round.
+        except (P2psyncError, TimeoutError):
+            return
 
     def _record(self, endpoint: Endpoint, coverage: Coverage) -> HolderRecord:
         """Our next record. It is kept, as a node keeps its own: another fetch of this archive has the same
