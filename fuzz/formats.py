@@ -19,6 +19,7 @@ from fuzz.world import HOLDER, NOW, ROOT
 from p2psync.content.pages import parse_target
 from p2psync.content.request import NOT_PLAIN, parse_request
 from p2psync.errors import FormatError, TrustError, UsageError
+from p2psync.format import pack
 from p2psync.format.attributes import Attributes, decode_attributes, encode_attributes
 from p2psync.format.canonical import encode
 from p2psync.format.coverage import Coverage
@@ -74,6 +75,26 @@ def attributes(data: bytes) -> None:
 def archive_head(data: bytes) -> None:
     """What a node gives as the head of an archive."""
     assert decode_head(data).raw == data
+
+
+def static_files(data: bytes) -> None:
+    """The list of heads that a web server has, or the beginning of a pack; the first byte says which."""
+    raw = data[1:]
+    if data[:1] > b"\x7f":
+        places = pack.decode_list(raw)
+        assert pack.decode_list(pack.encode_list(places)) == places
+        return
+    header = pack.decode_header(raw)
+    assert len(header.packs) <= pack.PACKS_MAX
+    index = pack.Index(header)
+    index.add(raw[header.begin : header.data])
+    at = header.data
+    for row in range(index.known):
+        begin, length = index.place(row)
+        assert (begin, 0 < length <= pack.LENGTH_MAX) == (at, True)
+        at += length
+    assert index.size == at
+    assert all(row < index.known for row in index.rows_of(DIGEST, recipe=False))
 
 
 def message(data: bytes) -> None:
@@ -157,6 +178,7 @@ FORMATS: Final[dict[str, Callable[[bytes], None]]] = {
         recipe,
         attributes,
         archive_head,
+        static_files,
         message,
         http_request,
         http_response,
@@ -207,6 +229,11 @@ def _head() -> bytes:
     return Head.sign(ROOT, root, epoch=0, seq=1, payload=payload, signed_at=NOW, fresh_until=NOW + 60).raw
 
 
+def _static_files() -> list[bytes]:
+    rows = pack.encode_row(DIGEST, 5, recipe=False) + pack.encode_row(DIGEST, 9, recipe=True)
+    return [b"\0" + pack.encode_header(2, [DIGEST]) + rows, b"\x80" + pack.encode_list([(0, 7), (1, 1)])]
+
+
 def _messages() -> list[bytes]:
     bodies = (
         wire.encode_batch([(DIGEST, 0, 5), (DIGEST, 5, 7)]),
@@ -251,6 +278,7 @@ _SEEDS: Final[dict[str, Callable[[], list[bytes]]]] = {
     "recipe": lambda: [_recipe()],
     "attributes": lambda: [encode_attributes([Attributes(b"a", {"x": 1}, Ref(60, DIGEST))])],
     "archive_head": lambda: [_head()],
+    "static_files": _static_files,
     "message": _messages,
     "http_request": _requests,
     "http_response": _responses,

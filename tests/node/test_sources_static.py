@@ -307,3 +307,25 @@ async def test_damaged_packs_are_not_believed(world: World) -> None:
         path.write_bytes(raw)
     assert (await world.fetch(world.serve(root), world.serve(world.mirror("good")))).exit_code == 0
     assert world.is_equal()
+
+
+async def test_rows_that_name_one_object_again_and_again_are_not_all_read(world: World) -> None:
+    """Each listing is said to be at fifty places more, a megabyte long at each."""
+    root = world.mirror("hostile")
+    for path in (root / "p2psync" / "packs").iterdir():
+        raw = path.read_bytes()
+        header = pack.decode_header(raw)
+        rows = raw[header.begin : header.data]
+        more = [
+            pack.encode_row(digest, 1 << 20, recipe=False)
+            for digest, word in pack.ROW.iter_unpack(rows)
+            if word < pack.RECIPE_BIT
+        ] * 50
+        made = pack.encode_header(header.rows + len(more), header.packs) + rows + b"".join(more)
+        with path.open("wb") as file:
+            file.write(made + raw[header.data :])
+            file.truncate(len(made) + len(raw) + len(more) * (1 << 20))
+    done = await world.fetch(world.serve(root))
+    assert done.exit_code == 0
+    assert world.is_equal()
+    assert sum(done.sources.values()) < 2_000_000

@@ -7,8 +7,9 @@ files of two snapshots, which is no lie.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from p2psync.errors import FormatError, P2psyncError
@@ -16,6 +17,7 @@ from p2psync.format import pack
 from p2psync.format.head import ArchiveHead, decode_head
 from p2psync.format.ids import Ref, chunk_id, object_id
 from p2psync.format.pack import FOLDERS, HEAD, LIST, LIST_MAX, Index, decode_header, decode_list
+from p2psync.format.recipe import recipe_bytes_max
 from p2psync.sources.source import Span, places, together
 from p2psync.sources.web_files import Part, WebFiles
 from p2psync.sources.wire import HEAD_BYTES_MAX, Have
@@ -39,6 +41,12 @@ GUESSES_MAX: Final = 8
 EARLIER_MAX: Final = 8
 """Earlier heads that are asked for."""
 
+CANDIDATES_MAX: Final = 2
+"""Rows of one digest that are looked at: a pack has one, and chance makes no second. Whoever wrote a thousand
+would have his readers read a thousand listings to find the one that is right.
+"""
+ANY: Final = range(1, pack.LENGTH_MAX + 1)
+
 Wanted = tuple[bytes, bool]
 """A digest, and whether its recipe is meant."""
 
@@ -53,11 +61,12 @@ class _Pack:
         """Its first bytes, perhaps all."""
         self.absent_until = 0.0
 
-    def find(self, wanted: Wanted) -> Iterable[tuple[int, int]]:
-        """Where in it something may be."""
+    def find(self, wanted: Wanted, lengths: range) -> list[tuple[int, int]]:
+        """Where in it something may be that has one of these lengths."""
         if self.index is None:
-            return ()
-        return [self.index.place(row) for row in self.index.rows_of(wanted[0], recipe=wanted[1])]
+            return []
+        rows = itertools.islice(self.index.rows_of(wanted[0], recipe=wanted[1]), CANDIDATES_MAX)
+        return [place for place in map(self.index.place, rows) if place[1] in lengths]
 
 
 class _Place(NamedTuple):
@@ -137,7 +146,7 @@ class StaticFiles:
     # Metadata.
 
     async def metas(self, refs: Sequence[Ref]) -> list[bytes | None]:
-        asked = [(ref.digest, False) for ref in refs]
+        asked = {(ref.digest, False): range(ref.size, ref.size + 1) for ref in refs}
         came = await self._get(asked, chunk_id)
         if not came and len(asked) == 1 and self._guessed < GUESSES_MAX:
             # It may be the snapshot of a head that others had sooner.
@@ -151,12 +160,13 @@ class StaticFiles:
         return made
 
     async def recipes(self, refs: Sequence[Ref]) -> list[bytes | None]:
-        came = await self._get([(ref.digest, True) for ref in refs], object_id)
+        asked = {(ref.digest, True): range(1, recipe_bytes_max(ref.size) + 1) for ref in refs}
+        came = await self._get(asked, object_id)
         return [came.get((ref.digest, True)) for ref in refs]
 
     async def read(self, pieces: Sequence[Span], into: memoryview) -> list[bool]:
         views = places(pieces, into)
-        found = await self._find({(piece.digest, False) for piece in pieces})
+        found = await self._find({(piece.digest, False): ANY for piece in pieces})
         wanted: dict[int, _Place] = {}
         for number, piece in enumerate(pieces):
             for place in found.get((piece.digest, False), ())[:1]:
@@ -171,16 +181,18 @@ class StaticFiles:
         """Of content, files say nothing: it is asked for by its path."""
         return [False] * len(digests)
 
-    async def _get(self, wanted: Sequence[Wanted], name: Callable[[bytes], bytes]) -> dict[Wanted, bytes]:
-        """What is there of objects or recipes, and is right."""
-        found = await self._find({each for each in wanted if each[0]})
+    async def _get(
+        self, wanted: Mapping[Wanted, range], name: Callable[[bytes], bytes]
+    ) -> dict[Wanted, bytes]:
+        """What is there of objects or recipes with these lengths, and is right."""
+        found = await self._find({each: lengths for each, lengths in wanted.items() if each[0]})
         chosen = [(each, place) for each, some in found.items() for place in some]
         came = await self._read({number: place for number, (_, place) in enumerate(chosen)})
         return {
             chosen[number][0]: data for number, data in came.items() if name(data) == chosen[number][0][0]
         }
 
-    async def _find(self, wanted: set[Wanted]) -> dict[Wanted, list[_Place]]:
+    async def _find(self, wanted: Mapping[Wanted, range]) -> dict[Wanted, list[_Place]]:
         """Where things lie, as far as any pack has them: rows are read until all are found."""
         found: dict[Wanted, list[_Place]] = {}
         async with self._lock:
@@ -195,8 +207,8 @@ class StaticFiles:
                     one.index is not None or await self._open(one)
                 )
                 while more:
-                    for each in wanted - found.keys():
-                        at = [_Place(one, *place) for place in one.find(each)]
+                    for each in wanted.keys() - found.keys():
+                        at = [_Place(one, *place) for place in one.find(each, wanted[each])]
                         if at:
                             found[each] = at
                     more = len(found) < len(wanted) and await self._more_rows(one)
