@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from p2psync_dht import DhtNode, Head
+from p2psync_dht import DhtNode, Head, holders_key
 from p2psync_dht.contact import Address, Contact
 from p2psync_dht.networks import PER_NETWORK
 from p2psync_dht.testing.liars import tell_lies
 from p2psync_dht.testing.virtual import VirtualNetwork, run_virtual
 from p2psync_dht.wire import Want
 
-from .conftest import deny, head_of
+from .conftest import deny, head_of, record_of
 
 NODES = 30
 PER_BUCKET = {"203.0.113.": PER_NETWORK.site, "203.0.": PER_NETWORK.provider}
@@ -159,6 +159,47 @@ def test_answers_that_name_a_victim_bring_it_two_queries_of_a_read_at_most(
             await asyncio.sleep(3)
         sent_twice = 2
         assert 0 < len(hit) <= sent_twice * PER_NETWORK.site * len(readers)
+        await network.close()
+
+    run_virtual(run)
+
+
+def test_an_hour_of_liars_fakes_and_churn_at_once_hides_neither_heads_nor_holders() -> None:
+    """A new head every twenty minutes, which two holders store and refresh; liars tell the one before, and
+    have themselves listed as holders.
+    """
+
+    async def run() -> None:
+        network = VirtualNetwork(6)
+        honest = await network.grow(16, upkeep=True)
+        liars = await network.grow(4)
+        root = network.new_identity()
+        key = holders_key(root.public_key)
+        holders = [network.add(server=False) for _ in range(2)]
+        for holder in holders:
+            await holder.join([honest[0].address])
+        for seq in range(1, 4):
+            older, newest = head_of(network, seq - 1, root), head_of(network, seq, root)
+            for liar in liars:
+                deny(liar, liars, older)
+                await liar.put_holder(record_of(liar, key).raw)
+            for holder in holders:
+                await holder.put_head(newest.raw)
+                await holder.put_holder(record_of(holder, key).raw)
+            for _ in range(4):
+                network.kill(honest.pop(network.rng.randrange(len(honest))))
+                known = [one.address for one in (*network.rng.sample(honest, 2), liars[0])]
+                fake = network.add()
+                await fake.join(known)
+                honest.append(network.add(upkeep=True))
+                await honest[-1].join(known)
+                network.loop.call_later(60, network.kill, fake)
+                await asyncio.sleep(300)
+                asker = network.rng.choice(honest)
+                assert await finds(asker, newest)
+                found = {record.node_key for record in await asker.get_holders(key)}
+                assert found & {holder.identity.public_key for holder in holders}
+                await holders[0].refresh_head(newest.raw, holders=2)
         await network.close()
 
     run_virtual(run)
