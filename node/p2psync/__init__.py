@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from p2psync.progress import Progress, SourceProgress
     from p2psync.publish.ending import Unpublished
     from p2psync.publish.publisher import Published
+    from p2psync.publish.unsigned import Completed, Prepared
     from p2psync.relay import ClientEvent
     from p2psync.supply.control import Control
 
@@ -47,6 +48,7 @@ __all__ = [
     "Asking",
     "Client",
     "ClientEvent",
+    "Completed",
     "ConnectTimeout",
     "Control",
     "Delete",
@@ -69,6 +71,7 @@ __all__ = [
     "P2psyncError",
     "PartialError",
     "Phase",
+    "Prepared",
     "Progress",
     "Published",
     "SourceProgress",
@@ -112,6 +115,7 @@ _MODULES: Final = {
     "progress": ("Progress", "SourceProgress"),
     "publish.ending": ("Unpublished",),
     "publish.publisher": ("Published",),
+    "publish.unsigned": ("Completed", "Prepared"),
     "relay": ("ClientEvent",),
     "supply.control": ("Control",),
 }

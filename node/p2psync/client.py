@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from p2psync.negotiate.origin import Origin
     from p2psync.publish.ending import Unpublished
     from p2psync.publish.publisher import Ask, Published
+    from p2psync.publish.unsigned import Completed, Prepared
     from p2psync.rules.filter import Filter
     from p2psync.supply.control import Control
 
@@ -119,9 +120,7 @@ class Client:
         asked = self._bootstrap if bootstrap is None else tuple(bootstrap)
         which = _archive_id(archive)
         chosen = _filter(rules)
-        folder = static if static is None or isinstance(static, bool) else os.fsencode(static)
-        if isinstance(folder, bytes) and b"/" in folder:
-            folder = os.path.abspath(folder)
+        folder = _static(static)
         ask = self._asker(asked)
 
         def make(tell: Teller) -> Published:
@@ -144,6 +143,56 @@ class Client:
                 await self._announce(done.archive, asked, tell)
         if done.changed:
             await off_loop(self.state.tidy)
+        return done
+
+    async def prepare(
+        self,
+        directory: PathLike,
+        *,
+        archive: str | bytes | None = None,
+        rules: Filter | Iterable[str] | None = None,
+        bootstrap: Sequence[str] | None = None,
+        accept_shrink: bool = False,
+        static: PathLike | bool | None = None,
+        temporary: bool | None = None,
+        on_event: OnEvent = None,
+    ) -> Prepared:
+        """Make a snapshot whose head is signed elsewhere (`p2psync key sign`) and brought to `complete`. The
+        arguments are as in `publish`; no key is needed here.
+        """
+        from p2psync.publish.unsigned import prepare
+
+        which = _archive_id(archive)
+        chosen = _filter(rules)
+        folder = _static(static)
+        ask = self._asker(self._bootstrap if bootstrap is None else tuple(bootstrap))
+
+        def make(tell: Teller) -> Prepared:
+            return prepare(
+                self.state,
+                os.fsencode(directory),
+                archive=which,
+                rules=chosen,
+                tell=tell,
+                ask=ask,
+                accept_shrink=accept_shrink,
+                static=folder,
+                temporary=temporary,
+            )
+
+        async with relayed(on_event) as tell:
+            return await in_thread(make, tell)
+
+    async def complete(self, directory: PathLike, head: bytes, *, on_event: OnEvent = None) -> Completed:
+        """Publish the snapshot that `prepare` made, with the signed head of it; running nodes announce it."""
+        from p2psync.publish.unsigned import complete
+
+        def publish(tell: Teller) -> Completed:
+            return complete(self.state, os.fsencode(directory), head, tell=tell)
+
+        async with relayed(on_event) as tell:
+            done = await in_thread(publish, tell)
+        await off_loop(self.state.tidy)
         return done
 
     def _asker(self, bootstrap: Sequence[str]) -> Ask:
@@ -443,6 +492,14 @@ def _filter(rules: Filter | Iterable[str] | None) -> Filter | None:
     from p2psync.rules.filter import Filter
 
     return rules if rules is None or isinstance(rules, Filter) else Filter.parse(map(os.fsencode, rules))
+
+
+def _static(given: PathLike | bool | None) -> bytes | bool | None:
+    """The folder of static files: a name, or an absolute path."""
+    if given is None or isinstance(given, bool):
+        return given
+    folder = os.fsencode(given)
+    return os.path.abspath(folder) if b"/" in folder else folder
 
 
 def _archive_id(archive: str | bytes | None) -> bytes | None:

@@ -17,7 +17,7 @@ from p2psync.errors import DeleteLimitError, FileError
 from p2psync.format.listing import Totals, decode_listing
 from p2psync.format.marks import is_carried
 from p2psync.format.snapshot import Snapshot
-from p2psync.publish import Published, publish, publisher
+from p2psync.publish import Published, publish, walk
 from p2psync.publish.guards import check_loss, check_place
 from p2psync.state import State
 from p2psync.tree.place import Place
@@ -155,7 +155,7 @@ def test_where_file_systems_have_no_number_the_device_counts() -> None:
 def mounts(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """What is mounted within the tree, as the system would tell."""
     mounted: list[bytes] = []
-    monkeypatch.setattr(publisher, "mounts_below", lambda _: list(mounted))
+    monkeypatch.setattr(walk, "mounts_below", lambda _: list(mounted))
     return mounted
 
 

@@ -263,6 +263,39 @@ def delegate(
             common.out.result(text.rstrip("\n"))
 
 
+@command.command("sign")
+@click.argument("file", default="-")
+@common_options
+def sign(common: Common, file: str) -> None:
+    """Sign the head of a snapshot that was made on another machine.
+
+    FILE is what `p2psync publish --unsigned` printed there; without it, or with -, it is read from standard
+    input. The head is printed, for `p2psync publish --head` there. The root key, or a signing key with its
+    delegation, must be here; files and network are not needed.
+
+    Whoever signs vouches for what is in the snapshot, which cannot be seen from here.
+    """
+    from p2psync.cli.armor import HEAD, UNSIGNED, unarmor
+    from p2psync.format.unsigned import Unsigned
+    from p2psync.publish.unsigned import sign as sign_it
+
+    raw = unarmor(read_key(common.out, file), UNSIGNED)
+    if raw is None:
+        raise UsageError("there is nothing to sign: give what 'p2psync publish --unsigned' printed")
+    with common.open_state() as state, common.out.observing() as tell:
+        head = sign_it(state, Unsigned.decode(raw), tell=tell)
+    text = armor(head.raw, HEAD).decode()
+    common.out.event(
+        "head",
+        archive=url_of(head.archive),
+        epoch=head.epoch,
+        seq=head.seq,
+        snapshot=head.snapshot.digest.hex(),
+        text=text,
+    )
+    common.out.result(text.rstrip("\n"))
+
+
 def _show(common: Common, state: State, archive: bytes, *, exported: bool = False) -> None:
     """``exported``: the last key may have been taken away just now."""
     info = state.keys.info(archive)

@@ -12,10 +12,13 @@ import click
 from p2psync.cli.command import Command, Optional
 from p2psync.cli.options import Common, Network, common_options, filter_options, network_options
 from p2psync.cli.types import ARCHIVE, DIRECTORY, Consent, url_of
+from p2psync.errors import UsageError
 
 if TYPE_CHECKING:
     from p2psync.events import Teller
     from p2psync.publish.publisher import Published
+    from p2psync.publish.unsigned import Completed, Prepared
+    from p2psync.rules.filter import Filter
 
 
 @click.command("publish", cls=Command)
@@ -31,6 +34,19 @@ if TYPE_CHECKING:
     cls=Consent,
     is_flag=True,
     help="Publish DIR, this once, though most of its files are gone or it is on another disk than before.",
+)
+@click.option(
+    "--unsigned",
+    cls=Consent,
+    is_flag=True,
+    help="Make the snapshot, and print what `p2psync key sign` is to sign on the machine that has the key.",
+)
+@click.option(
+    "--head",
+    cls=Consent,
+    metavar="FILE",
+    help="Publish the snapshot that --unsigned made, with the head that was signed for it; - reads standard "
+    "input.",
 )
 @click.option(
     "--static",
@@ -57,6 +73,8 @@ def command(
     directory: str,
     archive: bytes | None,
     accept_shrink: bool,
+    unsigned: bool,
+    head: str | None,
     static: str | None,
     no_static: bool,
     temporary: bool | None,
@@ -80,6 +98,9 @@ def command(
     rsync servers that have a copy of DIR, and no p2psync, then serve it to `p2psync fetch --source URL`. It
     is no part of the archive, and is kept up to date by publishing again.
 
+    Where the key lives elsewhere, --unsigned makes the snapshot and prints what is to be signed, `p2psync key
+    sign` signs it there, and --head publishes it here. Until then the last snapshot stays published.
+
     A directory that was moved, or is named through a link that leads elsewhere now, stays the same archive.
     """
     from p2psync.cli.rules import build_filter
@@ -89,6 +110,12 @@ def command(
 
     out = common.out
     started = time.monotonic()
+    if head is not None:
+        return _complete(common, directory, head)
+    if unsigned:
+        chosen = build_filter(rules) if rules else None
+        folder = False if no_static else static
+        return _prepare(common, network, directory, archive, accept_shrink, folder, temporary, chosen)
 
     async def run(tell: Teller) -> tuple[Published, str]:
         async with Client(common.state_path) as client:
@@ -131,3 +158,85 @@ def command(
     )
     out.address(url)
     return done.exit_code
+
+
+def _prepare(
+    common: Common,
+    network: Network,
+    directory: str,
+    archive: bytes | None,
+    accept_shrink: bool,
+    static: str | bool | None,
+    temporary: bool | None,
+    rules: Filter | None,
+) -> int:
+    """Make a snapshot, and print what is to be signed."""
+    from p2psync.cli.armor import UNSIGNED, armor
+    from p2psync.cli.signals import run_async
+    from p2psync.client import Client
+
+    async def run(tell: Teller) -> Prepared:
+        async with Client(common.state_path) as client:
+            return await client.prepare(
+                directory,
+                archive=archive,
+                rules=rules,
+                bootstrap=network.asking()["bootstrap"],
+                accept_shrink=accept_shrink,
+                static=static,
+                temporary=temporary,
+                on_event=tell,
+            )
+
+    with common.out.observing() as tell:
+        done = run_async(run(tell))
+    text = armor(done.request.encode(), UNSIGNED).decode()
+    common.out.event(
+        "unsigned",
+        archive=url_of(done.request.archive),
+        root=done.root,
+        files=done.files,
+        bytes=done.bytes,
+        read_bytes=done.read_bytes,
+        unread=done.unread,
+        text=text,
+    )
+    common.out.result(text.rstrip("\n"))
+    return done.exit_code
+
+
+def _complete(common: Common, directory: str, file: str) -> int:
+    """Publish a snapshot with the head that was signed for it."""
+    from p2psync.cli.armor import HEAD, unarmor
+    from p2psync.cli.key_files import read_key
+    from p2psync.cli.signals import run_async
+    from p2psync.client import Client
+    from p2psync.format.marks import UNREAD
+
+    raw = unarmor(read_key(common.out, file), HEAD)
+    if raw is None:
+        raise UsageError(f"there is no head in {file!r}: give what 'p2psync key sign' printed")
+
+    async def run(tell: Teller) -> tuple[Completed, str]:
+        async with Client(common.state_path) as client:
+            done = await client.complete(directory, raw, on_event=tell)
+            return done, client.url_of(done.head.archive)
+
+    with common.out.observing() as tell:
+        done, url = run_async(run(tell))
+    totals = done.snapshot.root.totals
+    common.out.event(
+        "published",
+        archive=url_of(done.head.archive),
+        seq=done.head.seq,
+        root=done.snapshot.root.digest.hex(),
+        files=totals.files,
+        bytes=totals.bytes,
+        read_bytes=0,
+        unread=int(done.snapshot.extra.get(UNREAD, 0)),
+        temporaries=0,
+        static=None if done.static is None else os.fsdecode(done.static),
+        seconds=0.0,
+    )
+    common.out.address(url)
+    return 0

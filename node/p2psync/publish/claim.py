@@ -32,6 +32,8 @@ ENDED: Final = "ended"
 """Among the options of a tree that was published and is not any more: since when, in Unix seconds."""
 TEMPORARY: Final = "temporary"
 """Among a tree's options: whether names that look like rsync's temporary ones are published."""
+UNSIGNED: Final = "unsigned"
+"""Among a tree's options: the snapshot, encoded, whose head is to be signed elsewhere."""
 NEW_ONE: Final = "for a new archive, make its key with 'p2psync key new', and say its id with --archive"
 
 SEQ_HIGH: Final = 1 << 62
@@ -45,7 +47,8 @@ class Signer:
     """Who signs heads of an archive."""
 
     archive: bytes
-    identity: Identity
+    identity: Identity | None
+    """None: the key is elsewhere."""
     delegation: Delegation | None
     is_new: bool = False
     """The archive has just been made: nobody else can know it."""
@@ -83,9 +86,11 @@ class Signer:
         return given.epoch, 1 if given.epoch > last_epoch and last_seq >= SEQ_HIGH else last_seq + 1
 
 
-def claim(state: State, given: bytes, path: bytes, archive: bytes | None) -> tuple[Tree, Signer]:
+def claim(
+    state: State, given: bytes, path: bytes, archive: bytes | None, *, signs: bool = True
+) -> tuple[Tree, Signer]:
     """The tree at `path` (real) as a published one, and who signs for it. `given` is the path as it was
-    named, absolute. Raises UsageError.
+    named, absolute. `signs`: the key is here. Raises UsageError.
     """
     known = state.trees.get(path)
     published = [tree for tree in state.trees.all() if was_published(tree) and tree.archive is not None]
@@ -98,8 +103,13 @@ def claim(state: State, given: bytes, path: bytes, archive: bytes | None) -> tup
         else:
             archive = _moved(state, path, published) or _noted(state, given, path, published)
     is_new = archive is None
+    if archive is None and not signs:
+        raise UsageError(
+            f"{show_path(path)} was not published from here before, so it cannot be told which archive it "
+            "is: say its id with --archive"
+        )
     archive = archive or state.keys.create_root()
-    signer = signer_of(state, archive)
+    signer = signer_of(state, archive) if signs else Signer(archive, None, None)
     tree = state.trees.ensure(path, "publish", archive)
     if known is None and named is not None and named.archive == archive:
         tree.options = dict(named.options)  # what the rules left out there is left out here

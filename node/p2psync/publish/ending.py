@@ -111,6 +111,7 @@ def _end(state: State, signer: Signer, trees: list[Tree], now: int) -> Unpublish
     epoch, seq = signer.next_place(last, now)
     if newest.ended is None or last > (newest.epoch, newest.seq) or epoch > newest.epoch:
         changed = True
+        assert signer.identity is not None  # noqa: S101 - it was found here
         head = sign_head(
             signer.identity,
             archive,

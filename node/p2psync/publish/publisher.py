@@ -11,9 +11,10 @@ different heads with one number would look like a key that was used in two place
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,31 +25,25 @@ from p2psync.errors import UsageError, show_path
 from p2psync.events import SILENT, PathBytes, Teller
 from p2psync.format.head import ArchiveHead, sign_head
 from p2psync.format.ids import Ref
-from p2psync.format.listing import Entry, decode_listing
+from p2psync.format.listing import Entry
 from p2psync.format.marks import UNREAD
 from p2psync.format.snapshot import ParentSnapshot, Snapshot
 from p2psync.format.url import archive_text
-from p2psync.publish.builder import Builder
 from p2psync.publish.claim import (
     ENDED,
     NAMED,
-    PLACE,
-    RULES,
-    TEMPORARY,
+    UNSIGNED,
     Signer,
     claim,
     last_place,
     publishes_temporary,
     rules_of,
 )
-from p2psync.publish.guards import check_loss, check_place
 from p2psync.publish.static import StaticFiles, static_files
+from p2psync.publish.walk import Walked, root_of, walk
 from p2psync.rules.filter import Filter
 from p2psync.state import Note, State, Tree
 from p2psync.state.heads import ENDED_HERE
-from p2psync.tree.place import Place, mounts_below
-from p2psync.tree.report import Report
-from p2psync.tree.scan import count_tree
 from p2psync.trust import CLOCK_SKEW, ended_text
 
 PUBLISHED_HERE: Final = "published here"
@@ -56,10 +51,6 @@ PUBLISHED_HERE: Final = "published here"
 FRESHNESS: Final = 7 * 24 * 3600  # seconds for which a publisher vouches: a weekly cron job keeps it up
 PARENTS: Final = 2  # with the new one these are the three snapshots that are kept
 
-IS_MOUNT: Final = "is_mount"
-"""Among a tree's options: whether its root is a mount point."""
-MOUNTS: Final = "mounts"
-"""Among a tree's options: the directories in it at which other file systems are mounted."""
 Ask = Callable[[bytes], "Future[list[ArchiveHead]]"]
 """Begins to ask others for the heads of an archive; what was found must verify."""
 
@@ -123,31 +114,50 @@ def publish(
     another XX
     """
     moment = time.time() if now is None else now
+    with running(state, directory, archive, static, tell, moment, freshness) as run:
+        for head in known_heads:
+            keep(state, run.signer, head)
+        return run.publish(
+            filter_of(run.tree, rules, temporary),
+            ask,
+            count_first=count_first,
+            # Who says that this directory is the archive from now on has seen what is in it.
+            accept_shrink=accept_shrink or (archive is not None and run.tree.snapshot is None),
+        )
+
+
+@contextlib.contextmanager
+def running(
+    state: State,
+    directory: str | bytes | Path,
+    archive: bytes | None,
+    static: bytes | bool | None,
+    tell: Teller,
+    now: float,
+    freshness: int,
+    *,
+    signs: bool = True,
+) -> Iterator[Run]:
+    """One publishing of a directory, while nobody else publishes it or fetches into it. ``signs``: the key is
+    here. The arguments are as in `publish`, and so is what is raised.
+    """
     given = os.fsencode(os.path.abspath(directory))
     path = os.path.realpath(given)
     if not os.path.isdir(path):
         raise UsageError(f"{show_path(path)} is not a directory")
-    hidden = state.within(path)
+    state.within(path)  # Or why not.
     with state.lock_place(path):  # Nor is it fetched into meanwhile.
-        tree, signer = claim(state, given, path, archive)
+        tree, signer = claim(state, given, path, archive, signs=signs)
         # A second directory with the same archive must wait as well: both would take the same sequence
         # number.
-        with state.lock("publish-" + archive_text(signer.archive), on=archive_text(signer.archive)):
-            for head in known_heads:
-                keep(state, signer, head)
-            with static_files(state, tree, signer.archive, static) as files:
-                run = _Run(state, tree, signer, tell, moment, freshness, files)
-                return run.publish(
-                    _filter(tree, rules, temporary),
-                    hidden | state.within(path),
-                    ask,
-                    count_first=count_first,
-                    # Who says that this directory is the archive from now on has seen what is in it.
-                    accept_shrink=accept_shrink or (archive is not None and tree.snapshot is None),
-                )
+        with (
+            state.lock("publish-" + archive_text(signer.archive), on=archive_text(signer.archive)),
+            static_files(state, tree, signer.archive, static) as files,
+        ):
+            yield Run(state, tree, signer, tell, now, freshness, files)
 
 
-def _filter(tree: Tree, rules: Filter | None, temporary: bool | None) -> Filter:
+def filter_of(tree: Tree, rules: Filter | None, temporary: bool | None) -> Filter:
     """What is left out: as it is said now, or else as it was."""
     chosen = rules_of(tree) if rules is None else rules
     return replace(chosen, temporary=publishes_temporary(tree) if temporary is None else temporary)
@@ -159,7 +169,7 @@ def keep(state: State, signer: Signer, head: ArchiveHead) -> None:
         state.heads.put(head, "known before publishing")
 
 
-class _Run:
+class Run:
     """One publishing of one tree."""
 
     def __init__(
@@ -173,94 +183,92 @@ class _Run:
         static: StaticFiles | None,
     ) -> None:
         self._state = state
-        self._tree = tree
-        self._signer = signer
+        self.tree = tree
+        self.signer = signer
         self._tell = tell
         self._now = now
         self._freshness = freshness
-        self._static = static
+        self.static = static
 
     def publish(
         self,
         applied: Filter,
-        hidden: frozenset[bytes],
         ask: Ask | None,
         *,
         count_first: bool,
         accept_shrink: bool,
     ) -> Published:
-        state, tree, tell, archive = self._state, self._tree, self._tell, self._signer.archive
+        state, tree, archive = self._state, self.tree, self.signer.archive
         newest = state.heads.newest(archive)
-        place = last_place(state, archive, newest)
-        self._signer.next_place(place, self._now)  # or why not, before the tree is read
-        last = _root(state, None if newest is None else newest.snapshot) or _root(state, tree.snapshot)
-        if last is not None:
-            tell.phase("publishing", last.totals.bytes, last.totals.files)
-        elif count_first:
-            tell.phase("counting")
-            tell.phase("publishing", *count_tree(tree.path, applied, hidden, tell))
-        else:
-            tell.phase("publishing")
-        report = Report(tell)
-        mounts = mounts_below(tree.path)
-        lost = [] if accept_shrink else [path for path in tree.options.get(MOUNTS, ()) if path not in mounts]
-        builder = Builder(
-            state, tree.id, applied, report, tell, hidden, last=last, unmounted=lost, archive=archive
-        )
-        asked = None if ask is None or self._signer.is_new else ask(archive)
-        try:
-            root = builder.build(tree.path)
-            report.finish()
-            here, is_mount = Place.of(tree.path), os.path.ismount(tree.path)
-            if last is not None and not accept_shrink:
-                before = Place.from_row(tree.options.get(PLACE))
-                unmounted = bool(tree.options.get(IS_MOUNT)) and not is_mount
-                had, has = _names(state, last), _names(state, root)
-                check_place(tree.path, before, here, had, has, unmounted=unmounted)
-                check_loss(tree.path, last.totals, root.totals)
-            for head in () if asked is None else asked.result():
-                keep(state, self._signer, head)
-        finally:
-            if asked is not None:
-                asked.cancel()
-        builder.accept()
-        tree.options[RULES] = applied.texts()
-        tree.options[TEMPORARY] = applied.temporary
-        tree.options[PLACE] = list(here)
-        tree.options[IS_MOUNT] = is_mount
-        tree.options[MOUNTS] = [*mounts, *builder.missing]
+        # Or why not, before the tree is read.
+        self.signer.next_place(last_place(state, archive, newest), self._now)
+        walked = self.walk(applied, ask, count_first=count_first, accept_shrink=accept_shrink)
+        root, report = walked.root, walked.report
         with state.transaction(durable=True):
             head, changed = self._sign(root, report.unread)
         named = tree.options.get(NAMED, tree.path)
         state.keys.put_note(archive, Note(tree.path, named, head.epoch, head.seq))
-        if self._static is not None:
-            self._static.write(head)
+        if self.static is not None:
+            self.static.write(head)
         return Published(
             archive=archive,
             head=head,
             root=root.digest.hex(),
             files=root.totals.files,
             bytes=root.totals.bytes,
-            read_bytes=builder.read_bytes,
+            read_bytes=walked.read_bytes,
             changed=changed,
             warnings=tuple(report.warnings),
             vanished=report.vanished,
             unread=report.unread,
             exit_code=report.exit_code,
             temporaries=report.temporaries,
-            static=None if self._static is None else self._static.path,
+            static=None if self.static is None else self.static.path,
         )
+
+    def walk(
+        self,
+        applied: Filter,
+        ask: Ask | None,
+        *,
+        count_first: bool = False,
+        accept_shrink: bool = False,
+    ) -> Walked:
+        """Read the tree, or what changed in it; what others know is kept by then."""
+        signer = self.signer
+        asked = None if ask is None or signer.is_new else ask(signer.archive)
+        try:
+            newest = self._state.heads.newest(signer.archive)
+            last = root_of(self._state, None if newest is None else newest.snapshot)
+            walked = walk(
+                self._state,
+                self.tree,
+                signer.archive,
+                last or root_of(self._state, self.tree.snapshot),
+                applied,
+                self._state.within(self.tree.path),
+                self._tell,
+                count_first=count_first,
+                accept_shrink=accept_shrink,
+            )
+            for head in () if asked is None else asked.result():
+                keep(self._state, signer, head)
+        finally:
+            if asked is not None:
+                asked.cancel()
+        walked.accept(self.tree)
+        return walked
 
     def _sign(self, root: Entry, unread: int) -> tuple[ArchiveHead, bool]:
         """The newest head, signed now unless it stands, and whether it has a new snapshot; within the
         caller's transaction.
         """
-        state, tree, signer, now = self._state, self._tree, self._signer, self._now
+        state, tree, signer, now = self._state, self.tree, self.signer, self._now
         newest = state.heads.newest(signer.archive)
-        previous = _root(state, None if newest is None else newest.snapshot)
+        previous = root_of(state, None if newest is None else newest.snapshot)
         changed = previous != root
         if newest is None or changed:
-            ref = _put_snapshot(state, signer.archive, root, newest, now, unread)
+            ref = put_snapshot(state, signer.archive, root, newest, now, unread)
         else:
             ref = newest.snapshot
         last = last_place(state, signer.archive, newest)
@@ -275,6 +283,7 @@ class _Run:
         if newest is not None and stands and self._is_current(newest):
             head = newest
         else:
+            assert signer.identity is not None  # noqa: S101 - nobody else signs
             head = sign_head(
                 signer.identity,
                 signer.archive,
@@ -289,6 +298,7 @@ class _Run:
         state.meta.add_snapshot(signer.archive, head.epoch, head.seq, head.snapshot)
         tree.epoch, tree.seq, tree.snapshot = head.epoch, head.seq, head.snapshot
         tree.options.pop(ENDED, None)
+        tree.options.pop(UNSIGNED, None)
         state.trees.update(tree)
         return head, changed
 
@@ -314,18 +324,7 @@ class _Run:
         return head.fresh_until - self._now >= self._freshness / 2
 
 
-def _root(state: State, snapshot: Ref | None) -> Entry | None:
-    """The root of a snapshot, if that is here."""
-    decoded = None if snapshot is None else state.meta.read(snapshot, Snapshot.decode)
-    return None if decoded is None else decoded.root
-
-
-def _names(state: State, directory: Entry) -> frozenset[bytes]:
-    """The names in a directory, if its listing is here."""
-    return frozenset(entry.name for entry in state.meta.read(directory.ref, decode_listing) or ())
-
-
-def _put_snapshot(
+def put_snapshot(
     state: State, archive: bytes, root: Entry, newest: ArchiveHead | None, now: float, unread: int
 ) -> Ref:
     parents: list[ParentSnapshot] = []

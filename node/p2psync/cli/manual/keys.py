@@ -108,6 +108,25 @@ ENTRIES: Final[dict[tuple[str, ...], Entry]] = {
         files=(_KEYS,),
         see=("p2psync-key-export(1)", "p2psync-key-delegate(1)"),
     ),
+    ("key", "sign"): Entry(
+        examples=(
+            example(
+                "Sign what was made with `p2psync publish --unsigned`:", "p2psync key sign unsigned >head"
+            ),
+            example(
+                "All in one, from the machine that has the files, the key being on another one:",
+                "p2psync publish --unsigned /srv/archive | ssh vault p2psync key sign | \\",
+                "    p2psync publish --head - /srv/archive",
+            ),
+        ),
+        exits={
+            **_KEY_AND,
+            5: "the signing key may not sign a newer snapshot: its delegation has ended, or a newer epoch "
+            "began",
+        },
+        files=(_KEYS,),
+        see=("p2psync-publish(1)", "p2psync-key-delegate(1)"),
+    ),
     ("key", "delegate"): Entry(
         examples=(
             example(
