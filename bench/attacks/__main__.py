@@ -13,22 +13,18 @@ import argparse
 import os
 import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import msgpack
-
 from bench.attacks import requests
-from bench.attacks.world import World
+from bench.attacks.world import World, flood
 from bench.memory import Sampler, memory_of
-from bench.processes import BenchError
 
 PROBE_EVERY: Final = 0.05
 PROBE_TIMEOUT: Final = 30.0
@@ -73,30 +69,14 @@ def probe(place: tuple[str, int], stop: threading.Event, took: list[float]) -> N
         stop.wait(max(0.0, PROBE_EVERY - took[-1]))
 
 
-@contextmanager
-def flood(world: World, kind: requests.Kind, connections: int) -> Iterator[None]:
-    """Attackers for as long as the block runs."""
-    host, port = world.place
-    argv = [sys.executable, "-m", "bench.attacks.flood", host, str(port), str(connections), str(kind.slow)]
-    attackers = subprocess.Popen(argv, stdin=subprocess.PIPE)
-    try:
-        if attackers.stdin is None:
-            raise BenchError("the attackers cannot be told what to do")
-        attackers.stdin.write(msgpack.packb(kind.requests(world)))
-        attackers.stdin.close()
-        yield
-        if attackers.poll() is not None:
-            raise BenchError(f"the attackers ended with {attackers.returncode}")
-    finally:
-        attackers.kill()
-        attackers.wait()
-
-
 def watch(world: World, kind: requests.Kind, connections: int, seconds: float, calm: float) -> Seen:
     """One attack. ``calm``: bytes a second of a fetch without one."""
     took: list[float] = []
     stop = threading.Event()
-    with flood(world, kind, connections), Sampler({"node": world.node.pid}) as sampler:
+    with (
+        flood(world.place, kind.requests(world), connections, kind.slow),
+        Sampler({"node": world.node.pid}) as sampler,
+    ):
         time.sleep(WARM_UP)
         probing = threading.Thread(target=probe, args=(world.place, stop, took), daemon=True)
         probing.start()

@@ -1,11 +1,11 @@
 """The attackers: a process with many connections, each of which sends the next request when it has its
 answer.
 
-    python -m bench.attacks.flood HOST PORT CONNECTIONS SLOW < REQUESTS
+    python -m bench.attacks.flood HOST PORT CONNECTIONS SLOW NETWORK < REQUESTS
 
 REQUESTS are msgpack: an array of byte strings, which the connections send in turn. They come from addresses
-of 127.0.0.0/8, sixteen connections from each. SLOW: bytes a second that a connection takes of its answers;
-0: all at once. Runs until it is ended, and connects again where the node ends a connection.
+of 127.0.NETWORK.0/24, sixteen connections from each. SLOW: bytes a second that a connection takes of its
+answers; 0: all at once. Runs until it is ended, and connects again where the node ends a connection.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import msgpack
 
 PER_ADDRESS: Final = 16
 FIRST_ADDRESS: Final = 2
-"""127.0.1.2 and so on: not the address, nor the network, of an honest client of this machine."""
+"""127.0.1.2 and so on: with NETWORK from 1 on, not the network of an honest client of this machine."""
 RECEIVED_AT_ONCE: Final = 64 << 10
 SMALL_BUFFER: Final = 4096
 """Bytes that the kernel receives ahead for a slow reader."""
@@ -34,8 +34,10 @@ HEAD_END: Final = b"\r\n\r\n"
 class Attacker:
     """One connection."""
 
-    def __init__(self, number: int, place: tuple[str, int], requests: list[bytes], slow: int) -> None:
-        self._source = f"127.0.1.{FIRST_ADDRESS + number // PER_ADDRESS}"
+    def __init__(
+        self, number: int, place: tuple[str, int], requests: list[bytes], slow: int, network: int
+    ) -> None:
+        self._source = f"127.0.{network}.{FIRST_ADDRESS + number // PER_ADDRESS}"
         self._place = place
         self._requests = itertools.cycle(
             requests[number % len(requests) :] + requests[: number % len(requests)]
@@ -124,9 +126,9 @@ class Attacker:
 
 
 def main() -> None:
-    host, port, connections, slow = sys.argv[1], *map(int, sys.argv[2:5])
+    host, port, connections, slow, network = sys.argv[1], *map(int, sys.argv[2:6])
     requests = msgpack.unpackb(sys.stdin.buffer.read())
-    attackers = [Attacker(number, (host, port), requests, slow) for number in range(connections)]
+    attackers = [Attacker(number, (host, port), requests, slow, network) for number in range(connections)]
     selector = selectors.DefaultSelector()
     due = [(0.0, number) for number in range(connections)]
     """When which connection is to be opened, or goes on to read."""

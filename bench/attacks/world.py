@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
+
+import msgpack
 
 from bench.contestants.ours import Ours, events, last_event
 from bench.data import Noise, clear
@@ -72,3 +77,24 @@ class World:
         if running.process.returncode:
             raise BenchError(f"the honest fetch failed: {running.output[-2000:]}")
         return float(last_event(running.output)["received"]) / took
+
+
+@contextmanager
+def flood(
+    place: tuple[str, int], requests: Sequence[bytes], connections: int, slow: int, network: int = 1
+) -> Iterator[None]:
+    """Attackers (`flood`) for as long as the block runs. Raises BenchError if they ended by themselves."""
+    numbers = map(str, (place[1], connections, slow, network))
+    argv = [sys.executable, "-m", "bench.attacks.flood", place[0], *numbers]
+    attackers = subprocess.Popen(argv, stdin=subprocess.PIPE)
+    try:
+        if attackers.stdin is None:
+            raise BenchError("the attackers cannot be told what to do")
+        attackers.stdin.write(msgpack.packb(requests))
+        attackers.stdin.close()
+        yield
+        if attackers.poll() is not None:
+            raise BenchError(f"the attackers ended with {attackers.returncode}")
+    finally:
+        attackers.kill()
+        attackers.wait()
