@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from email.utils import formatdate
+from functools import partial
 from http import HTTPStatus
 from typing import Final, Protocol
 
 from p2psync.content import send
 from p2psync.content.counters import Counters
-from p2psync.content.interface import Content, Library
+from p2psync.content.interface import BytesContent, Content, Library
 from p2psync.content.ranges import select
 from p2psync.sources import wire
 from p2psync.tree.opener import FileContent
@@ -75,13 +76,22 @@ class TextAnswer:
 
 
 class FileAnswer:
-    """A stretch of an object, from disk to wire by sendfile(2)."""
+    """A stretch of an object, from disk to wire by sendfile(2). Nothing of one that is in memory is held
+    while its client is slow: it is opened again.
+    """
 
     def __init__(
-        self, raw_head: bytes, content: Content, first: int, length: int, counters: Counters
+        self,
+        raw_head: bytes,
+        content: Content,
+        first: int,
+        length: int,
+        counters: Counters,
+        reopen: Callable[[], Content | None],
     ) -> None:
         self._head = memoryview(raw_head)
-        self._content = content
+        self._content: Content | None = content
+        self._reopen = reopen
         self._next = first
         self._left = length
         self._counters = counters
@@ -95,7 +105,9 @@ class FileAnswer:
             count = sock.send(self._head, _MORE if self._left else 0)
             self._head = self._head[count:]
             return count
-        content = self._content
+        content = self._content = self._content or self._reopen()
+        if content is None:
+            raise Cut
         wanted = content.allowed(self._next, min(send.SLICE, self._left))
         if not wanted:
             raise Cut
@@ -111,10 +123,12 @@ class FileAnswer:
         return count
 
     def park(self) -> None:
-        pass
+        if isinstance(self._content, BytesContent):
+            self._content = None
 
     def close(self) -> None:
-        self._content.close()
+        if self._content is not None:
+            self._content.close()
 
 
 def object_answer(library: Library, digest: bytes, given: Mapping[str, str], counters: Counters) -> Answer:
@@ -147,7 +161,9 @@ def object_answer(library: Library, digest: bytes, given: Mapping[str, str], cou
             headers["Content-Range"] = f"bytes {choice.first}-{last}/{content.size}"
         keep = True
         counters.note(objects=1)
-        return FileAnswer(head(choice.status, headers), content, choice.first, choice.length, counters)
+        reopen = partial(library.open, digest)
+        raw = head(choice.status, headers)
+        return FileAnswer(raw, content, choice.first, choice.length, counters, reopen)
     finally:
         if not keep:
             content.close()

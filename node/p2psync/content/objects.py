@@ -24,8 +24,7 @@ from p2psync.state.meta import MetaStore
 from p2psync.tree.opener import FileContent
 
 IN_MEMORY_MAX: Final = 256 << 10
-"""Bytes of an object that is served from memory, where it stays while a slow client takes it: a listing of
-2,500 entries. So 1,024 connections hold 256 MB of them at the very most."""
+"""Bytes of an object that is served from memory: a listing of 2,500 entries."""
 BYTES_CACHED: Final = 8 << 20
 """Bytes of such objects that are kept: a client asks for one by several rows."""
 IN_PLACE_MAX: Final = 4 << 20
