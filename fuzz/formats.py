@@ -42,10 +42,14 @@ from p2psync.network.seeds import seedlist
 from p2psync.network.seeds.seedlist import DOMAIN, SEEDS_MAX, TXT_STRING_MAX, from_dns, key_text
 from p2psync.sources import wire
 from p2psync.sources.http.head import parse_chunk_line, parse_response_head
+from p2psync.sources.http.server import Server
+from p2psync.sources.web_answers import LATER_MAX, duplicates, elsewhere, later
 from p2psync_dht import Head
 
 ASKED_ABOUT: Final = 3  # digests in the question whose answer is fuzzed
 DIGEST: Final = bytes(range(32))
+WEB: Final = "https://a.example/tree/"
+PATH: Final = "d/file"  # of what was asked for there
 
 
 def snapshot(data: bytes) -> None:
@@ -158,6 +162,19 @@ def seed_list(data: bytes) -> None:
     assert made.key is None or made.expires is not None
 
 
+def web_answer(data: bytes) -> None:
+    """Where the answer of a web server leads: to another place, to mirrors, to a later time."""
+    head = parse_response_head(data, bodiless=True)
+    found = elsewhere(f"{WEB}{PATH}", head.headers.get("location", ""))
+    if found is not None:
+        assert found.startswith("https://") and found.isascii() and found.isprintable()
+        assert Server.web(found.partition("?")[0]).tls
+    for base in duplicates(f"{WEB}{PATH}", PATH, head):
+        assert base.endswith("/")
+        assert Server.web(base).tls
+    assert 0 <= later("host", head, NOW).seconds <= LATER_MAX
+
+
 def url(data: bytes) -> None:
     """An archive's URL, or an address with a port."""
     text = data.decode("utf-8", "surrogateescape")
@@ -184,6 +201,7 @@ FORMATS: Final[dict[str, Callable[[bytes], None]]] = {
         http_response,
         coverage,
         seed_list,
+        web_answer,
         url,
     )
 }
@@ -267,6 +285,17 @@ def _seed_lists() -> list[bytes]:
     return [b"\0" + made, b"\x80" + in_dns, b"\1" + made.rpartition(b"#")[0], b'\0seeds = ["a"]']
 
 
+def _web_answers() -> list[bytes]:
+    heads = (
+        f"302 Found\r\nLocation: https://b.example/x/{PATH}",
+        "307 x\r\nLocation: //[::1]:1/y?z#a",
+        f'200 OK\r\nLink: <https://c.example/{PATH}>; rel="a duplicate"; pri=1, <../d/{PATH}>; rel=duplicate',
+        "503 x\r\nRetry-After: Fri, 31 Dec 2027 23:59:59 GMT",
+        "429 x\r\nRetry-After: 12",
+    )
+    return [b"HTTP/1.1 " + head.encode() for head in heads]
+
+
 def _urls() -> list[bytes]:
     full = f"p2psync://{archive_text(ROOT.public_key)}/a/?peer=[::1]:8730&web=https://a.example/b"
     return [full.encode(), b"origin.example.org:8730", b"[::ffff:10.0.0.1]:1"]
@@ -284,5 +313,6 @@ _SEEDS: Final[dict[str, Callable[[], list[bytes]]]] = {
     "http_response": _responses,
     "coverage": lambda: [Coverage(True, 0, 7).encode()],
     "seed_list": _seed_lists,
+    "web_answer": _web_answers,
     "url": _urls,
 }
