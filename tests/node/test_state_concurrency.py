@@ -5,9 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from tests.help.descriptors import open_below
 from tests.help.waiting import PATIENCE
 
 from p2psync.errors import BusyError, FileError
@@ -115,6 +117,18 @@ def test_a_closed_state_says_so(tmp_path: Path) -> None:
     state.close()
     with pytest.raises(FileError, match="closed"):
         state.trees.all()
+
+
+def test_what_threads_have_used_is_closed_with_the_state_though_they_live_on(tmp_path: Path) -> None:
+    """Else the log of the index would stay beside it, and what is in the index could not be relied on."""
+    state = State.open(tmp_path)
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(state.trees.all).result()
+        state.close()
+        assert open_below(tmp_path) == []
+        assert not list(tmp_path.glob("index.sqlite-*"))
+        with pytest.raises(FileError, match="closed"):
+            threads.submit(state.trees.all).result()
 
 
 READS_WHILE_IT_IS_CLOSED = """

@@ -59,6 +59,7 @@ def arguments(name: str, tmp_path: Path, archive: str) -> list[str]:
         "forget": ["forget", tree],
         "unpublish": ["unpublish", tree],
         "key": ["key", "list"],
+        "doctor": ["doctor", archive],
     }[name]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 import struct
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -165,3 +166,16 @@ def connect(
         made.close()
         raise
     return made
+
+
+def close_idle(connections: list[Connection]) -> None:
+    """Close those that have no more references than one that was just made, and this list's: no thread is
+    using them, nor can any get at them. The list is empty afterwards.
+    """
+    connection = connect("", "a database that nobody uses")
+    unused = sys.getrefcount(connection)  # Its own cache of statements has some of them.
+    connection.close()
+    while connections:
+        connection = connections.pop()
+        if sys.getrefcount(connection) <= unused:
+            connection.close()

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from p2psync.errors import FileError
-from p2psync.state.connection import Connection, connect, index_at
+from p2psync.state.connection import Connection, close_idle, connect, index_at
 from p2psync.state.schema import MADE, NODES, SCHEMA_VERSION, add_offers, create, has_offers, upgrade_from_1
 
 BUSY_SECONDS: Final = 60.0
@@ -109,20 +109,21 @@ class Database:
             return int(self._watch.execute("PRAGMA data_version").fetchone()[0])
 
     def close(self) -> None:
-        """Let go of every thread's connection, and close those that nobody is using.
+        """Close every connection that no thread is using; nobody gets at one from here on.
 
         A thread may still be reading for somebody who no longer waits for it, and SQLite crashes where a
-        connection is closed under a statement that runs.
-        Such a thread ends what it has begun and its connection closes with the last reference to it; what it
-        asks for after that is refused.
+        connection is closed under a statement that runs. Such a thread ends what it has begun, and what it
+        asks for after that is refused; its connection closes when it is collected as garbage.
         """
         self._closed = True
-        mine = getattr(self._local, "connection", None)
+        mine: Connection | None = getattr(self._local, "connection", None)
         with self._guard:
+            others = [connection for _, connection in self._connections if connection is not mine]
             self._connections = []
         self._local = threading.local()
         if mine is not None:
             mine.close()
+        close_idle(others)
         with self._watch_guard:
             self._watch.close()
 
