@@ -19,11 +19,12 @@ from p2psync.fetch import room as module
 from p2psync.fetch.options import FetchOptions
 from p2psync.fetch.recorded import from_record, to_record
 from p2psync.format.ids import Ref
-from p2psync.format.listing import Totals, dir_entry, encode_listing, file_entry
+from p2psync.format.listing import Entry, Totals, dir_entry, encode_listing, file_entry
 from p2psync.format.recipe import recipe_bytes_max
 from p2psync.format.snapshot import Snapshot
 from p2psync.format.url import ArchiveUrl
 from p2psync.sources.node import PeerSource
+from p2psync.supply.manifest import Manifest
 from p2psync.tree.room import Room, room_at
 
 __all__ = ["world"]
@@ -79,6 +80,39 @@ def test_directories_that_mean_more_files_than_the_disk_can_hold_are_not_read(
         world.fetch()
     assert nothing_was_changed(world)
     assert sum(source.received for source in world.sources.values()) < 10_000
+
+
+def test_a_listing_is_read_a_few_times_however_often_it_is_named(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten million files in ten thousand directories of two listings took 70 seconds to plan."""
+    read = 0
+    listing = Manifest.listing
+
+    def count(self: Manifest, ref: Ref) -> list[Entry]:
+        nonlocal read
+        read += 1
+        return listing(self, ref)
+
+    monkeypatch.setattr(Manifest, "listing", count)
+    with_room(monkeypatch, names=1000)
+    totals = publish_many_directories(world.publisher, 10, 30, 2)
+    world.dest.mkdir()
+    with pytest.raises(FileError, match=f"{totals.files + totals.dirs:,}"):
+        world.fetch()
+    assert read <= 7 < totals.dirs
+
+
+def test_a_directory_that_lies_about_what_is_below_is_refused_though_its_listing_is_known(
+    world: World,
+) -> None:
+    inner = world.publisher.put(encode_listing([file_entry(b"f", 0o644, MTIME, world.publisher.put(b"x"))]))
+    below = [Totals(1, 0, 0, 1)] * 9 + [Totals(1, 0, 0, 5)]
+    entries = [dir_entry(b"%d" % at, 0o755, MTIME, inner, each) for at, each in enumerate(below)]
+    publish_root(world.publisher, encode_listing(entries), Totals(10, 10, 0, 14))
+    with pytest.raises(FormatError, match="does not hold as much as its entry says"):
+        world.fetch()
+    assert nothing_was_changed(world)
 
 
 def test_files_that_are_named_again_and_again_are_all_made(world: World) -> None:

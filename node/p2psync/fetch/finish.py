@@ -118,14 +118,15 @@ class Finish:
 
     async def _dress(self, plan: Plan, *, complete: bool) -> list[str]:
         """Inner directories first, as making something in one changes its time."""
-        wanted = [orders.Dress(work.path, work.mode, work.mtime_ns, work.ino) for work in reversed(plan.dirs)]
-        if plan.dress_root and not any(work.path == b"" for work in plan.dirs):
-            wanted.append(orders.Dress(b"", plan.root.mode, plan.root.mtime_ns))
+        works = plan.dirs[::-1]
+        if plan.dress_root and not any(work.path == b"" for work in works):
+            works.append(DirWork(b"", plan.root.ref, plan.root.mode, plan.root.mtime_ns, exists=True))
         if not complete:
             # A directory is made when its turn comes, and a snapshot that was replaced may be left before.
-            wanted = [each for each in wanted if self._there(each.path)]
+            works = [work for work in works if self._there(work.path)]
         failed: list[str] = []
-        for some in _some(wanted):
+        for part in _some(works):
+            some = [orders.Dress(work.path, work.mode, work.mtime_ns, work.ino) for work in part]
             done = await self._order(orders.DressDirectories(next(self._tokens), some))
             for (path, *_), result in zip(some, done.results, strict=True):
                 if isinstance(result, str):

@@ -41,7 +41,7 @@ CHECKS_AT_ONCE: Final = 256
 ITEMS_AT_ONCE: Final = 8192
 """Directories that are looked up in the index before any of them is checked."""
 DIRS_MAX: Final = 1 << 20
-"""Directories in what is fetched at once: one that needs work takes some 700 bytes of the plan, and a few
+"""Directories in what is fetched at once: one that needs work takes some 300 bytes of the plan, and a few
 small objects can name a directory any number of times.
 """
 

@@ -5,32 +5,25 @@ from __future__ import annotations
 import os
 import stat
 import time
-from array import array
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from p2psync.errors import FormatError, UsageError
 from p2psync.format.ids import EMPTY, Ref
 from p2psync.format.limits import DEPTH_MAX, PATH_MAX
-from p2psync.format.listing import Entry, Kind, Totals, check_totals
+from p2psync.format.listing import Entry, Kind, check_totals
 from p2psync.format.marks import is_carried, may_lack
 from p2psync.format.paths import join, split
 from p2psync.format.reserved import RESERVED_NAMES
-from p2psync.plan.changes import NO_NAMES, NO_POSITIONS, DirWork, Plan
+from p2psync.plan.changes import DirWork, Plan
 from p2psync.plan.folding import folded, told
 from p2psync.plan.listings import Listings
+from p2psync.plan.missing import NOTED_MAX, Missing, Seen
 from p2psync.state import State
 from p2psync.state.rows import was_put
 from p2psync.state.trees import DirRow, FileRow, Tree
 from p2psync.tree.beneath import Beneath, file_error
 from p2psync.tree.reading import Truncated, hash_file
 from p2psync.tree.stamp import Row, directory_stamp
-
-SEEN_MAX: Final = 1 << 14
-"""Listings of directories that are not there of which it is remembered what they need: some 5 MB. An
-archive with more of them was not made of a few small objects.
-"""
-NOTED_MAX: Final = 2
-"""Directories with one listing whose contents are noted: twice is enough to know that they are repeated."""
 
 Scan = dict[bytes, os.stat_result]
 
@@ -55,23 +48,6 @@ class Item(NamedTuple):
     """Whether it does not exist, but the directory that it would be in does, or it is DEST itself."""
 
 
-class _Missing:
-    """What all directories with one listing need that are not there: it is kept once."""
-
-    __slots__ = ("files", "ref", "symlinks", "times", "totals", "twins")
-
-    def __init__(
-        self, ref: Ref, totals: Totals, files: array[int], symlinks: array[int], twins: bool
-    ) -> None:
-        self.ref = ref
-        self.totals = totals
-        self.files = files
-        self.symlinks = symlinks
-        self.twins = twins
-        self.times = 0
-        """How many there were so far."""
-
-
 class DirectoryComparison:
     """Compares directories, in a thread of its own."""
 
@@ -93,7 +69,7 @@ class DirectoryComparison:
         self._checksum = checksum
         self._verify_unknown = verify_unknown
         self._now_ns = time.time_ns()
-        self._seen: dict[Ref, _Missing] = {}
+        self._missing = Seen()
         self._above: tuple[Ref, dict[bytes, Entry]] | None = None
         self._is_indexed = not state.trees.is_empty(tree)
         self.stopped = False
@@ -121,6 +97,10 @@ class DirectoryComparison:
                 break
             if item.is_gone and self._is_indexed:
                 gone.append(item.path)
+            known = self._known_to_be_missing(item, plan, inner, older)
+            if known is not None:
+                files += known
+                continue
             entries, rows, row = self._compare_one(item, plan, inner, with_rows)
             files += sum(each.kind is Kind.FILE for each in entries)
             self._note_predecessors(item, entries, older)
@@ -148,10 +128,11 @@ class DirectoryComparison:
         path = item.path
         entry, entries = self._accept(item)
         carried = item.carried or is_carried(entry)
-        work = DirWork(path, item.ref, entry.mode, entry.mtime_ns, item.exists, entry.totals)
+        work = _work_of(item, entry)
         if not item.exists:
-            self._all_is_missing(work, entries, item, plan, inner)
-            plan.dirs.append(work)
+            missing = self._missing.of(item.ref, entry.totals, entries)
+            plan.want((entries[at] for at in missing.files), repeated=missing.times >= NOTED_MAX)
+            self._all_is_missing(work, missing, item, plan, inner)
             return entries, [], None
         try:
             found, own, work.ino = self._scan(path)
@@ -224,7 +205,7 @@ class DirectoryComparison:
 
     def _accept(self, item: Item) -> tuple[Entry, list[Entry]]:
         """The entry of a directory and its listing, within what any archive may have. Raises FormatError."""
-        if item.depth > DEPTH_MAX or len(item.path) > PATH_MAX:
+        if _is_too_deep(item):
             raise FormatError(
                 f"the archive nests directories deeper than {DEPTH_MAX}, or has paths over {PATH_MAX} bytes"
             )
@@ -258,38 +239,32 @@ class DirectoryComparison:
         ino = os.fstat(self._beneath.dir(item.path)).st_ino if self._beneath is not None else 0
         return list(rows.values()), DirRow(stamp, item.ref, entry.totals, ino, inner)
 
+    def _known_to_be_missing(
+        self, item: Item, plan: Plan, inner: list[Item], older: dict[bytes, Ref]
+    ) -> int | None:
+        """Plan a directory that is not there and has a listing that was met before, which is not read again;
+        how many files are in it. None where it has to be.
+        """
+        entry = item.entry
+        if item.exists or entry is None or not item.path or item.path in older or _is_too_deep(item):
+            return None
+        missing = self._missing.known(item.ref, entry.totals)
+        if missing is None or (self._beneath is not None and self._beneath.spares(item.path)):
+            return None
+        plan.files += len(missing.files)
+        plan.size += missing.size
+        self._all_is_missing(_work_of(item, entry), missing, item, plan, inner)
+        return len(missing.files)
+
     def _all_is_missing(
-        self, work: DirWork, entries: list[Entry], item: Item, plan: Plan, inner: list[Item]
+        self, work: DirWork, missing: Missing, item: Item, plan: Plan, inner: list[Item]
     ) -> None:
         """Plan a directory that is not there."""
-        seen = self._seen.get(item.ref)
-        if seen is None:
-            seen = self._see(item.ref, work.totals, entries)
-        seen.times += 1
-        work.listing, work.totals, work.twins = seen.ref, seen.totals, seen.twins
-        work.content, work.symlinks = seen.files, seen.symlinks
-        work.metadata = work.replaced = NO_POSITIONS
-        work.extraneous = work.conflicts = work.guarded = NO_NAMES
-        work.retouch = True
-        plan.want((entries[position] for position in seen.files), repeated=seen.times > NOTED_MAX)
-        if len(seen.files) == len(entries):
-            return
-        for wanted in entries:
-            if wanted.kind is Kind.DIR:
-                path = join(work.path, wanted.name)
-                inner.append(Item(path, wanted.ref, wanted, False, item.depth + 1))
-
-    def _see(self, ref: Ref, totals: Totals, entries: list[Entry]) -> _Missing:
-        """What a directory needs that is not there, for this one and all that have the same listing."""
-        if len(self._seen) >= SEEN_MAX:
-            self._seen.clear()
-        by_kind = {
-            kind: array("I", [at for at, each in enumerate(entries) if each.kind is kind])
-            for kind in (Kind.FILE, Kind.SYMLINK)
-        }
-        twins = len({each.name.lower() for each in entries}) < len(entries)
-        self._seen[ref] = _Missing(ref, totals, by_kind[Kind.FILE], by_kind[Kind.SYMLINK], twins)
-        return self._seen[ref]
+        missing.fill_in(work)
+        plan.dirs.append(work)
+        for wanted in missing.dirs:
+            path = join(work.path, wanted.name)
+            inner.append(Item(path, wanted.ref, wanted, False, item.depth + 1))
 
     def _look_up(self, item: Item) -> Entry:
         """The entry of a directory, from the listing of the one that it is in."""
@@ -415,6 +390,14 @@ class DirectoryComparison:
         if recipe is not None:
             self._state.meta.put_recipe(ref.digest, recipe)
         return ref.digest
+
+
+def _is_too_deep(item: Item) -> bool:
+    return item.depth > DEPTH_MAX or len(item.path) > PATH_MAX
+
+
+def _work_of(item: Item, entry: Entry) -> DirWork:
+    return DirWork(item.path, item.ref, entry.mode, entry.mtime_ns, item.exists, entry.totals)
 
 
 def same_attributes(found: os.stat_result, wanted: Entry) -> bool:
