@@ -15,7 +15,7 @@ from p2psync_dht.endpoint import Endpoint
 from p2psync_dht.form import RecordError, exact_bytes, is_signed_by, number, seal, split
 from p2psync_dht.keys import DOMAIN_HOLDER, ID_SIZE, PUBLIC_KEY_SIZE, Identity
 from p2psync_dht.records import MAX_CLOCK_SKEW, MAX_TIME
-from p2psync_dht.scope import Scope, may_tell, pack_ip, scope_of
+from p2psync_dht.scope import may_name
 
 MAX_HOLDER_SIZE = 250  # four fit one datagram
 MAX_HOLDER_PAYLOAD = 64  # a summary, not a list
@@ -156,12 +156,11 @@ class HolderRecord(NamedTuple):
             extra=(WITHDRAWN,),
         )
 
-    def may_be_told(self, teller: Scope) -> bool:
-        """Whether a reader may look at an address in it that somebody with an address of scope `teller` told
-        of. One that takes another back names nobody who would be looked for.
+    def may_be_told(self, teller_ip: str) -> bool:
+        """Whether a reader may look at the addresses in it that somebody at another one told of. One that
+        takes another back names nobody who would be looked for.
         """
-        ips = (endpoint.ip for endpoint in self.endpoints if endpoint.ip)
-        return self.withdrawn or all(may_tell(teller, scope_of(pack_ip(ip))) for ip in ips)
+        return self.withdrawn or all(may_name(teller_ip, ip) for ip in self.ips)
 
     @property
     def ips(self) -> list[str]:

@@ -22,7 +22,6 @@ from p2psync_dht.lookup import Lookup
 from p2psync_dht.networks import NetworkQuota, fairly, networks_of
 from p2psync_dht.places import HOLDERS_PER_NETWORK
 from p2psync_dht.query import Answer, Reply
-from p2psync_dht.scope import Scope, pack_ip, scope_of
 from p2psync_dht.storage import MAX_HOLDERS_PER_KEY
 from p2psync_dht.stores import store_at_closest
 from p2psync_dht.wire import Want, WireError, field
@@ -64,21 +63,21 @@ class _HolderReader:
             tellers = self._tellers.get(raw)
             if tellers is None and len(self._records) < COLLECTED * self._limit:
                 tellers = self._tellers[raw] = set()
-                new = self._examine(raw, scope_of(pack_ip(teller.ip))) or new
+                new = self._examine(raw, teller.ip) or new
             if tellers is not None:
                 tellers.add(teller.id)
         return new
 
-    def _examine(self, raw: bytes, teller: Scope) -> bool:
+    def _examine(self, raw: bytes, teller_ip: str) -> bool:
         """Collect a record that was not seen before; whether it tells of a node of which nothing was known.
-        `teller` is the scope of who told of it: see `scope.may_tell`.
+        `teller_ip` is the address of who told of it: see `scope.may_name`.
         """
         try:
             record = HolderRecord.decode(raw)
             if record.key != self._key:
                 raise RecordError("a holder record of another key")
-            if not record.may_be_told(teller):
-                raise RecordError("a holder record with an address nearer than who told of it")
+            if not record.may_be_told(teller_ip):
+                raise RecordError("a holder record with an address that its teller may not name")
             known = self._records.get(record.node_key)
             if known is not None and known.order >= record.order:
                 return False

@@ -11,6 +11,8 @@ _MAPPED: Final = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96
 _NAT64: Final = bytes.fromhex("0064ff9b") + bytes(
     8
 )  # 64:ff9b::/96, RFC 6052: leads to the IPv4 address at its end
+_EXAMPLES4: Final = (bytes((192, 0, 2)), bytes((198, 51, 100)), bytes((203, 0, 113)))
+_EXAMPLE6: Final = bytes.fromhex("20010db8")
 _6TO4: Final = b"\x20\x02"  # 2002::/16, RFC 3056: leads to the IPv4 address behind it
 
 
@@ -64,6 +66,26 @@ def may_tell(teller: Scope, told: Scope) -> bool:
     to its own networks.
     """
     return told != Scope.UNUSABLE and told >= teller
+
+
+def is_example(packed: bytes) -> bool:
+    """Whether an address stands in documents only (RFC 5737, RFC 3849, RFC 9637): outside of laboratories,
+    nobody is there.
+    """
+    if len(packed) == 4:
+        return packed[:3] in _EXAMPLES4
+    return packed[:4] == _EXAMPLE6 or (packed[:2] == b"\x3f\xff" and packed[2] < 0x10)
+
+
+def may_name(teller_ip: str, ip: str) -> bool:
+    """Whether an address is looked at that somebody at another one names: see `may_tell`. Those of examples
+    are named from no public address but such a one.
+    """
+    teller, told = pack_ip(teller_ip), pack_ip(ip)
+    here, there = scope_of(teller), scope_of(told)
+    if is_example(told) and here == Scope.GLOBAL and not is_example(teller):
+        return False
+    return may_tell(here, there)
 
 
 def pack_ip(ip: str) -> bytes:

@@ -27,7 +27,7 @@ from p2psync_dht.ratelimit import (
     RateLimiter,
 )
 from p2psync_dht.rtt import FIRST_SOFT, MAX_ADDRESSES, MAX_SOFT, MIN_SOFT, RttBook
-from p2psync_dht.scope import Scope, pack_ip, scope_of
+from p2psync_dht.scope import Scope, may_name, pack_ip, scope_of
 from p2psync_dht.tokens import ROTATION, TokenMint
 from p2psync_dht.wire import DEFAULT_NETWORK, MAX_DATAGRAM, Kind, WireError, decode, encode, field
 
@@ -143,6 +143,18 @@ def test_fields_are_of_exactly_their_type() -> None:
 )
 def test_scopes(ip: str, scope: Scope) -> None:
     assert scope_of(pack_ip(ip)) == scope
+
+
+@pytest.mark.parametrize(
+    "example", ["192.0.2.1", "198.51.100.9", "203.0.113.77", "2001:db8::1", "3fff:fff::1"]
+)
+def test_addresses_of_examples_are_named_by_examples_alone(example: str) -> None:
+    assert not may_name("8.8.8.8", example)
+    assert not may_name("2a01:4f8::1", example)
+    assert may_name("192.0.2.1", example)
+    assert may_name("10.0.0.1", example)  # in a laboratory
+    assert may_name(example, "8.8.8.8")
+    assert not may_name(example, "192.168.1.1")
 
 
 def test_nobody_tells_of_addresses_nearer_than_its_own() -> None:

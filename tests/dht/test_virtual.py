@@ -230,7 +230,9 @@ def test_a_sweep_costs_few_datagrams_and_reaches_the_closest() -> None:
     run_virtual(run)
 
 
-@pytest.mark.parametrize("victim", ["127.0.0.1", "169.254.169.254", "10.0.0.1", "255.255.255.255", "fe80::1"])
+@pytest.mark.parametrize(
+    "victim", ["127.0.0.1", "169.254.169.254", "10.0.0.1", "255.255.255.255", "192.0.2.1", "fe80::1"]
+)
 def test_strangers_name_no_holder_inside_of_a_readers_own_networks(victim: str) -> None:
     async def run() -> None:
         network = VirtualNetwork(9)

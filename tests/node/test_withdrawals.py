@@ -351,7 +351,7 @@ class TestFetches:
         before = self.listed(node)
         swarm = Swarm(time.monotonic, pytest.fail)
         source = open_source(node.address, SourceSettings(memoryview(b"")))
-        swarm.add(Member(source, whole=True))
+        swarm.add(Member(source, whole=True, given=True))
         telling = asyncio.ensure_future(made.nominate(swarm, Coverage(False, 0, 1), Teller()))
         async with asyncio.timeout(20):
             while self.listed(node) == before:  # noqa: ASYNC110 - what other processes write sets no event

@@ -19,6 +19,7 @@ from p2psync.daemon.reached import Reached
 from p2psync.errors import NetworkError, P2psyncError
 from p2psync.format.url import host_and_port, host_port
 from p2psync.network.here import family_of, local_address
+from p2psync.network.told import may_look_at
 from p2psync.sources.node import PeerSource
 from p2psync.sources.source import Busy, Unreachable
 from p2psync.sources.withdrawal import HEARERS_MAX, Withdrawn, others, tell
@@ -74,9 +75,8 @@ class Gossip:
         """How many other holders there are of an archive that this node has reached not long ago. How many
         there are said to be is anybody's choice.
         """
-        vouched = await off_loop(lambda: self._state.holders.vouched(archive, time.time()))
-        records = map(HolderRecord.decode, vouched)
-        return sum(not record.withdrawn and record.node_key != self._own_key for record in records)
+        here = await off_loop(lambda: self._state.holders.count(archive, time.time()))
+        return max(here - 1, 0)  # This node has reached itself.
 
     def _choose(self, archive: bytes, count: int) -> list[HolderRecord]:
         """Some of the other holders of an archive that say that they are there, ``count`` at most."""
@@ -253,12 +253,12 @@ class Gossip:
 
     def _take(self, archive: bytes, teller: str, raws: Iterable[bytes]) -> list[HolderRecord]:
         """Keep what the holder at an address says of others, if those have signed it; whom of them to ask."""
-        now = time.time()
+        now, at = time.time(), host_and_port(teller)[0]
         made: list[HolderRecord] = []
         for raw in raws:
             with contextlib.suppress(RecordError):
                 record = HolderRecord.decode(raw)
-                told = record.may_be_told(_scope(host_and_port(teller)[0]))
+                told = record.withdrawn or all(may_look_at(ip, at) for ip in record.ips)
                 if told and record.key == holders_key(archive) and record.node_key != self._own_key:
                     record.verify(int(now))
                     made.append(record)

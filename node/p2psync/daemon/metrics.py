@@ -203,7 +203,9 @@ class _NodeCollector:
             "Since when its publisher has ended it, in Unix time.",
             labels=label,
         )
-        holders = GaugeMetricFamily("p2psync_archive_holders", "Holders known of an archive.", labels=label)
+        holders = GaugeMetricFamily(
+            "p2psync_archive_holders", "Holders of an archive that were reached.", labels=label
+        )
         company = GaugeMetricFamily(
             "p2psync_other_holders",
             "Other holders of all archives: present, silent when told something last, withdrawn, unproved.",
@@ -214,7 +216,7 @@ class _NodeCollector:
         now = time.time()
         for archive in archives[:ARCHIVES_MAX]:
             name = (archive_text(archive),)
-            holders.add_metric(name, len(vitals.state.holders.present(archive, now)))
+            holders.add_metric(name, vitals.state.holders.count(archive, now))
             head = vitals.state.heads.newest(archive)
             if head is not None:
                 signed.add_metric(name, head.signed_at)

@@ -15,7 +15,7 @@ from typing import Final
 from p2psync.errors import UsageError
 from p2psync.format.url import host_and_port
 from p2psync.network.here import family_of, plain_ip
-from p2psync_dht.scope import Scope, may_tell, pack_ip, scope_of
+from p2psync_dht.scope import Scope, may_name, pack_ip, scope_of
 from p2psync_dht.sockets import own_address
 
 _SITES: Final = tuple(
@@ -50,7 +50,7 @@ def may_look_at(ip: str, teller: str | None) -> bool:
     somebody else is here perhaps another machine.
     """
     told = scope_of(pack_ip(ip))
-    if not may_tell(Scope.LOOPBACK if teller is None else scope_of(pack_ip(teller)), told):
+    if told == Scope.UNUSABLE or not (teller is None or may_name(teller, ip)):
         return False
     if told != Scope.PRIVATE:
         return True

@@ -174,6 +174,10 @@ class HolderStore:
         )
         return [bytes(raw) for raw, place in rows if is_at(bytes(raw), bytes(place))]
 
+    def count(self, archive: bytes, now: float) -> int:
+        """How many of `vouched` say that they are there."""
+        return sum(not HolderRecord.decode(raw).withdrawn for raw in self.vouched(archive, now))
+
     def ordered(self, archive: bytes, now: float) -> list[HolderRecord]:
         """Those of `present` in the order in which they are asked."""
         found = self.present(archive, now)
