@@ -92,6 +92,19 @@ async def test_silence_and_nonsense_cost_seconds_and_no_head(
             assert one.connections == two.connections == 1
 
 
+async def test_a_victim_that_is_named_as_a_holder_is_asked_who_it_is_and_nothing_else(
+    node: Served, tmp_path: Path
+) -> None:
+    """It even has the archive; but its key is not that of the record."""
+    host, _, port = node.address.rpartition(":")
+    with State.open(tmp_path / "state") as state:
+        knows(state, node.archive, Identity.generate(), host, int(port))
+        assert await heads_elsewhere(state, node.archive, ()) == []
+        state.holders.drop(node.archive, state.holders.records(node.archive, 0)[0].node_key)
+        knows(state, node.archive, node.identity, host, int(port))
+        assert len(await heads_elsewhere(state, node.archive, ())) == 1
+
+
 async def test_nobody_is_asked_of_an_archive_that_has_just_been_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

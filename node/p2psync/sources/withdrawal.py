@@ -16,6 +16,7 @@ from p2psync.errors import P2psyncError
 from p2psync.sources.node import PeerSource
 from p2psync.sources.source import Busy, NotHere, Unreachable
 from p2psync.state import State
+from p2psync.trust import Standing
 from p2psync_dht import HolderRecord, Identity, RecordError
 
 LEAVE: Final = 2.0
@@ -50,11 +51,13 @@ def take_back(state: State, identity: Identity, archive: bytes, now: float) -> H
 
 
 def others(state: State, own_key: bytes, archive: bytes, now: float) -> list[str]:
-    """HOST:PORT of the other holders of an archive that say that they are there at ``now``, those whom this
-    machine has dealt with first.
+    """HOST:PORT of the other holders of an archive that say that they are there at ``now``, as far as this
+    machine has seen that they are: nobody is written to on a stranger's word.
     """
-    ordered = (record for record in state.holders.ordered(archive, now) if record.node_key != own_key)
-    return [str(endpoint) for record in ordered for endpoint in record.endpoints if endpoint.ip]
+    records = [record for record in state.holders.ordered(archive, now) if record.node_key != own_key]
+    standings = state.nodes.standings(records, now)
+    met = (record for record in records if standings[record.node_key] != Standing.TOLD)
+    return [str(endpoint) for record in met for endpoint in record.endpoints if endpoint.ip]
 
 
 async def tell(told: Mapping[str, Sequence[Withdrawn]]) -> None:

@@ -13,7 +13,7 @@ from typing import Final
 from p2psync.errors import P2psyncError, UsageError
 from p2psync.format.head import ArchiveHead, decode_head
 from p2psync.format.url import ArchiveUrl
-from p2psync.network.holders import holder_addresses
+from p2psync.network.holders import holder_places
 from p2psync.state import State
 from p2psync.state.off_loop import off_loop
 
@@ -25,13 +25,15 @@ ASKED_MAX: Final = 24
 """Sources that are asked."""
 
 
-def sources_of(state: State, archive: bytes) -> list[str]:
-    """HOST:PORT of nodes that may have an archive: known holders, and those given for its mirrors here."""
-    found = holder_addresses(state, archive)
+def sources_of(state: State, archive: bytes) -> dict[str, bytes | None]:
+    """HOST:PORT of nodes that may have an archive: known holders, with the key that must be there, and
+    those given for its mirrors here.
+    """
+    found: dict[str, bytes | None] = dict(holder_places(state, archive))
     for tree in state.trees.by_archive(archive):
         with contextlib.suppress(UsageError):  # Its update says what is wrong.
-            found += ArchiveUrl.parse(tree.source).peers if tree.source else ()
-    return list(dict.fromkeys(found))[:ASKED_MAX]
+            found |= dict.fromkeys(ArchiveUrl.parse(tree.source).peers if tree.source else ())
+    return dict(list(found.items())[:ASKED_MAX])
 
 
 async def heads_elsewhere(state: State, archive: bytes, bootstrap: Sequence[str]) -> list[ArchiveHead]:
@@ -53,19 +55,21 @@ async def _heads_of_sources(state: State, archive: bytes) -> list[ArchiveHead]:
     found: list[ArchiveHead] = []
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
-            for name in names:
-                group.create_task(_ask(name, archive, found))
+            for name, key in names.items():
+                group.create_task(_ask(name, key, archive, found))
     return found
 
 
-async def _ask(name: str, archive: bytes, found: list[ArchiveHead]) -> None:
-    """What one has; one that is silent, or talks nonsense, has none."""
+async def _ask(name: str, key: bytes | None, archive: bytes, found: list[ArchiveHead]) -> None:
+    """What one has; one that is silent, talks nonsense, or is another than it is said to be, has none."""
     from p2psync.sources.node import PeerSource  # noqa: PLC0415 - not for who knows nobody
 
     with contextlib.suppress(P2psyncError):
         source = PeerSource(name, connections=1, connect_timeout=PATIENCE, idle_timeout=PATIENCE)
         try:
-            raw = await source.head(archive)
+            # Before anything else: anybody can have named this address.
+            proved = key is None or (await source.info()).key == key
+            raw = await source.head(archive) if proved else None
         finally:
             await source.close()
         head = None if raw is None else decode_head(raw)
