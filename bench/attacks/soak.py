@@ -4,7 +4,8 @@
 
 Attackers of every kind come and go, each kind for a while and two at a time; a client that means no harm
 fetches all the while. At the end the node's memory is to be within a tenth of what it was after a sixth of
-the time, no descriptor may be left over, and the node may have said nothing of a defect.
+the time, no descriptor may be left over, and the node has nothing to say: a warning for what a stranger
+does would fill its log.
 """
 
 from __future__ import annotations
@@ -92,14 +93,13 @@ def main(argv: Sequence[str] | None = None) -> int:
                 break
         left = calm(world.node.pid) - before
         said = [line for line in world.node.output.splitlines() if not line.startswith("{")]
-        defects = [line for line in said if "Traceback" in line or "could not be answered" in line]
         print(
             f"memory {early / 1e6:.0f} MB, then {memory / 1e6:.0f} MB; {left} descriptors left; "
             f"the node said {len(said)} lines"
         )
         for line in said:
             print(line[:TOLD_MAX])
-        return 1 if memory > GROWTH_MAX * early or left > 0 or defects else 0
+        return 1 if memory > GROWTH_MAX * early or left > 0 or said else 0
 
 
 if __name__ == "__main__":

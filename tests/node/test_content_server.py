@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import re
 from collections.abc import AsyncIterator
@@ -13,7 +14,7 @@ import pytest
 from tests.help.descriptors import open_below
 from tests.node.wire_support import Served, served
 
-from p2psync.content import api, send
+from p2psync.content import api, send, server
 from p2psync.errors import NetworkError
 from p2psync.format.url import archive_text
 from p2psync.sources import wire
@@ -360,3 +361,24 @@ async def test_closing_lets_answers_end_and_frees_the_port(tmp_path: Path) -> No
         await peer.info()
     await peer.close()
     writer.close()
+
+
+async def test_what_strangers_send_that_is_no_http_fills_no_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "t").mkdir()
+    async with served(tmp_path, tmp_path / "t") as node:
+        wrong = b"GET /no such file HTTP/1.1\r\n\r\n", b"\x16\x03\x01\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n"
+        for raw in wrong:
+            reader, writer = await asyncio.open_connection(*node.server.address)
+            writer.write(raw)
+            async with asyncio.timeout(20):
+                assert (await reader.read(1 << 16)).startswith(b"HTTP/1.")
+            writer.close()
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def test_a_client_that_goes_is_no_defect_and_others_are_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    for error in (ConnectionResetError("gone"), ZeroDivisionError("oops")):
+        server.log.error("Error handling request", exc_info=error)
+    assert [record.exc_info and record.exc_info[0] for record in caplog.records] == [ZeroDivisionError]

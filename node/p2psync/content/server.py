@@ -15,6 +15,7 @@ from functools import partial
 from typing import Final, cast
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 
 from p2psync.content.admission import (
     CONNECTIONS_MAX,
@@ -60,6 +61,21 @@ loop is there for others.
 """
 REQUEST_LINE_MAX: Final = 16 << 10
 """Bytes of a request line: a path of 4,095 bytes, each percent-encoded, fits."""
+
+
+class _NotOfClients(logging.Filter):
+    """Lets through what may be a defect: not what clients send that is no HTTP, nor that they go. Anybody
+    could fill a log with that.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        return not isinstance(error, HttpProcessingError | ConnectionError)
+
+
+log: Final = logging.getLogger("p2psync.content.http")
+"""Where the HTTP library tells what went wrong."""
+log.addFilter(_NotOfClients())
 
 
 def create_app(
@@ -182,6 +198,7 @@ class ContentServer:
             app,
             access_log=logging.getLogger(__name__),
             access_log_class=Answered,
+            logger=log,
             keepalive_timeout=keepalive_timeout,
             tcp_keepalive=False,  # who is gone is found out sooner by our own timeouts
             lingering_time=LINGERING_TIME,
