@@ -1,5 +1,5 @@
-"""`python -m fuzz TARGET [libFuzzer options]`: run one target of `targets`, `streams` or `formats` under
-atheris.
+"""`python -m fuzz TARGET [libFuzzer options]`: run one target of `targets`, `streams`, `requests` or
+`formats` under atheris.
 
 The corpus grows in build/fuzz/TARGET and begins with the target's seeds and what is kept of earlier runs;
 the input of a crash is left beside it.
@@ -18,9 +18,9 @@ import atheris
 from fuzz.corpus import kept
 
 with atheris.instrument_imports(include=["p2psync_dht", "p2psync"]):
-    from fuzz import formats, streams, targets
+    from fuzz import formats, requests, streams, targets
 
-MAKERS: Final = (targets, streams, formats)
+MAKERS: Final = (targets, streams, requests, formats)
 TARGETS: Final = {name: (target, maker) for maker in MAKERS for name, target in maker.TARGETS.items()}
 MAX_LENGTH = 1500  # bytes: a datagram is 1,200 at most, and a little more has to be refused
 

@@ -15,12 +15,6 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Final
 
-from aiohttp.base_protocol import BaseProtocol
-from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.http_parser import HttpRequestParser
-
-from p2psync.content.ranges import select
-from p2psync.content.request import END, NOT_PLAIN, parse_request
 from p2psync.errors import FormatError, NetworkError
 from p2psync.sources.http.bell import Bell
 from p2psync.sources.http.body import Body
@@ -161,70 +155,6 @@ def http_link(data: bytes) -> None:
     assert sum(counted) <= len(data)
 
 
-class _Nowhere(BaseProtocol):
-    """The library's reader wants a protocol to slow down; there is nothing to slow down here."""
-
-
-def http_agreed(data: bytes) -> None:
-    """A request whose head is plain to us is the same request to the HTTP library, which gets what is not:
-    where one ends, and whether another may follow, is never read in two ways. The library may refuse it.
-    """
-    end = data.find(END)
-    if end < 0:
-        return
-    ours = parse_request(data[:end])
-    if ours is NOT_PLAIN:
-        return
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        read = runner.run(_as_the_library_reads(data[: end + len(END)]))
-    if read is None:
-        return
-    method, path, headers, keep_alive, is_short = read
-    assert (method, path) == (ours.method, ours.target)
-    assert keep_alive or not ours.keep_alive, "a request would be read after the last one"
-    assert is_short == (not ours.length), "one reader waits for a body, the other does not"
-    assert headers == ours.headers
-
-
-async def _as_the_library_reads(head: bytes) -> tuple[str, str, dict[str, str], bool, bool] | None:
-    loop = asyncio.get_running_loop()
-    parser = HttpRequestParser(_Nowhere(loop), loop, 2**16, max_line_size=2**16, max_field_size=2**16)
-    try:
-        messages, _, rest = parser.feed_data(head)
-    except HttpProcessingError:
-        return None
-    assert len(messages) == 1 and not rest, "one head is several requests to the library"
-    message, body = messages[0]
-    # The library reads header values as UTF-8, and keeps what is none.
-    values = ((name, value.encode("utf-8", "surrogateescape")) for name, value in message.headers.items())
-    headers = {name.lower(): value.decode("latin-1") for name, value in values}
-    assert len(headers) == len(message.headers)
-    return message.method, message.path, headers, not message.should_close, body.is_eof()
-
-
-def ranges(data: bytes) -> None:
-    """Header values of a request for a range; lines in the order of the arguments, one that is empty is not
-    there.
-    """
-    size = data[0] if data else 0
-    values = [line or None for line in data[1:].decode("latin-1").split("\n")[:4]]
-    values += [None] * (4 - len(values))
-    made = select(
-        size,
-        ETAG,
-        1_700_000_000,
-        range_=values[0],
-        if_range=values[1],
-        if_none_match=values[2],
-        if_modified_since=values[3],
-    )
-    assert made.status in (200, 206, 304, 416)
-    assert made.first >= 0 and made.length >= 0
-    assert made.first + made.length <= size
-    assert made.status != 206 or made.length > 0
-    assert made.status != 200 or (made.first, made.length) == (0, size)
-
-
 def _stream_seeds() -> list[bytes]:
     whole = b"HTTP/1.1 206 x\r\nContent-Range: bytes 0-23/99\r\nContent-Length: 24\r\n\r\n" + b"x" * ROOM
     chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -233,20 +163,10 @@ def _stream_seeds() -> list[bytes]:
     return [whole, unwanted + chunked, chunked + unwanted + whole]
 
 
-def _request_seeds() -> list[bytes]:
-    page = b"GET /a%20b/c?x HTTP/1.1\r\nHost: a\r\nRange: bytes=1-2"
-    posted = b"POST /p2psync/v1/batch HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nConnection: close"
-    return [page + END, posted + END, b"GET / HTTP/1.0\r\nConnection: keep-alive" + END]
-
-
-TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
-    one.__name__: one for one in (http_stream, http_link, http_agreed, ranges)
-}
+TARGETS: Final[dict[str, Callable[[bytes], None]]] = {one.__name__: one for one in (http_stream, http_link)}
 _SEEDS: Final[dict[str, Callable[[], list[bytes]]]] = {
     "http_stream": lambda: [bytes([7, way]) + seed for way, seed in enumerate(_stream_seeds())],
     "http_link": _stream_seeds,
-    "http_agreed": _request_seeds,
-    "ranges": lambda: [b"\x10bytes=1-2", b'\x10bytes=-5\n"abc"', b'\x10bytes=3-\n\nW/"abc", *'],
 }
 
 

@@ -1,6 +1,6 @@
 """Whatever strangers give instead of an object, a message, an HTTP head or a URL is refused by its decoder,
-or keeps to the format, and whatever they say on a connection is read in one way or refused: `fuzz.formats`
-and `fuzz.streams` have the promises.
+or keeps to the format, and whatever they say on a connection is read in one way or refused: `fuzz.formats`,
+`fuzz.streams` and `fuzz.requests` have the promises.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from fuzz import formats, streams, targets
+from fuzz import formats, requests, streams, targets
 from fuzz.corpus import kept
 from fuzz.formats import FORMATS, REFUSALS
 from hypothesis import given, settings
@@ -39,7 +39,7 @@ def changed(seed: bytes, chance: random.Random) -> bytes:
     return bytes(made)
 
 
-MAKERS = {name: maker for maker in (formats, streams) for name in maker.TARGETS}
+MAKERS = {name: maker for maker in (formats, streams, requests) for name in maker.TARGETS}
 
 
 def check(name: str, data: bytes) -> None:
