@@ -10,11 +10,13 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import click
 import pytest
 
 ROOT = Path(__file__).parents[2]
 VENV = "/opt/p2psync/venv"
 ACTIVATE = ". venv/bin/activate"
+LIBRARIES = f"export PYTHONPATH={Path(click.__path__[0]).parent}"
 
 
 def instructions() -> list[tuple[str, str]]:
@@ -77,16 +79,25 @@ def test_the_steps_install_a_program_that_runs(tmp_path: Path) -> None:
             *sources, target = rest.split()
             for source in sources:
                 copy(ROOT / source, work / target)
-    script = "\n".join(["set -e", *steps_of_the_container(), "p2psync --version"])
-    # The modules of the libraries are compiled when they are used; here, few of them are.
+    # The libraries are those of these tests: that pip finds them was shown when it made their environment.
+    steps = [
+        f"{step} --no-deps" if step.startswith("pip install") else step for step in steps_of_the_container()
+    ]
+    assert steps != steps_of_the_container()
+    installed = 'python -c "import p2psync; print(p2psync.__path__[0])"'
+    script = "\n".join(["set -e", *steps, LIBRARIES, installed, "p2psync --version"])
+    # The modules are compiled when they are used; here, few of them are.
     env = os.environ | {"PIP_NO_COMPILE": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    env.pop("PYTHONPATH", None)
     done = subprocess.run(
         ["sh", "-c", script], cwd=work, env=env, capture_output=True, text=True, check=False
     )
     if done.returncode and "ensurepip" in done.stdout + done.stderr:
         pytest.fail("this python3 makes no venv with pip: apt-get install python3-venv")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.fullmatch(r"p2psync \d+\.\d+\.\d+", done.stdout.splitlines()[-1])
+    *_, package, version = done.stdout.splitlines()
+    assert Path(package).is_relative_to(work / "venv")
+    assert re.fullmatch(r"p2psync \d+\.\d+\.\d+", version)
 
 
 def test_the_image_runs_what_was_built_where_it_was_built() -> None:
