@@ -100,6 +100,34 @@ def test_a_folder_that_a_stranger_made_is_not_worked_in(writing: WriterBench, mo
     assert writing.place(b"new").stat().st_uid == os.geteuid()
 
 
+@needs_root
+def test_where_a_strangers_folder_cannot_be_removed_files_are_made_elsewhere(
+    writing: WriterBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as in a directory with the sticky bit, for a user without privileges."""
+    elsewhere = tmp_path / "tmp"
+    elsewhere.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(elsewhere))
+
+    def refuse(*_: Any) -> int:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(Beneath, "remove", refuse)
+    theirs = folder_of(writing) / DIGEST.hex()
+    theirs.parent.mkdir()
+    theirs.write_bytes(NEW)
+    for each in (theirs, theirs.parent):
+        os.chown(each, STRANGER, STRANGER)
+    (result,) = writing.do(OpenObject(1, DIGEST, len(NEW))).results
+    assert isinstance(result, tuple)
+    assert result[0] == 0, "what the stranger left is not what the writer has"
+    writing.make_new(b"new")
+    assert writing.place(b"new").read_bytes() == NEW
+    writing.tidy(everything=True)
+    assert theirs.exists()
+    assert os.listdir(elsewhere) == []
+
+
 def test_a_folder_that_others_may_write_to_is_closed_to_them(writing: WriterBench) -> None:
     folder_of(writing).mkdir()
     folder_of(writing).chmod(0o777)
