@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import Future
@@ -301,6 +302,37 @@ class Client:
         return await run_rsync(
             origin, os.fsencode(dest), options, self.state, verbose=verbose, quiet=quiet, out=out
         )
+
+    async def fetch_missing(
+        self,
+        origin: Origin,
+        source: ArchiveUrl,
+        dest: PathLike,
+        names: Iterable[bytes],
+        *,
+        files: bool = False,
+        on_event: OnEvent = None,
+        **options: Unpack[TransferOptions],
+    ) -> FetchSummary:
+        """As `fetch`, where `names` (below what `source` names) were found nowhere: an rsync server is asked
+        for them, as a last resort. What it gives is verified as all else is.
+        """
+        from p2psync.negotiate.last_resort import fetch_files
+        from p2psync.supply.download import STALL_SECONDS
+
+        timeout = options.get("timeout")
+        with tempfile.TemporaryDirectory(prefix="p2psync-") as folder:
+            place = os.path.realpath(os.fsencode(folder))
+            came = await fetch_files(
+                origin,
+                source,
+                list(names),
+                place,
+                bwlimit=options.get("bwlimit"),
+                silence=STALL_SECONDS if timeout is None else timeout,
+            )
+            options["sources"] = (*options.get("sources", ()), f"file://{os.fsdecode(came)}")
+            return await self.fetch(source, dest, files=files, on_event=on_event, **options)
 
     def url_of(self, archive: bytes) -> str:
         """The URL of an archive; where a node runs on this state directory, it is named as a place to ask."""

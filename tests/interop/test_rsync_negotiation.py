@@ -233,3 +233,49 @@ def test_no_rsync_here_is_one_sentence(net: Network, tmp_path: Path) -> None:
     )
     assert "install rsync" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("part", ["", "/sub/", "/sub", "/sub/small"])
+def test_what_no_source_has_comes_from_the_daemon_as_a_last_resort_if_it_is_right(
+    net: Network, tmp_path: Path, part: str
+) -> None:
+    tree = tmp_path / "tree"
+    (tree / "sub/deep").mkdir(parents=True)
+    contents = {
+        "sub/small": b"small",
+        "sub/deep/large": os.urandom(3_000_000),
+        "kept": b"kept",
+        "sub/bad": b"right",
+    }
+    for name, content in contents.items():
+        (tree / name).write_bytes(content)
+    url = net.publish(tree, state="origin")
+    copy = tmp_path / "served"
+    subprocess.run([need("rsync"), "-a", f"{tree}/", copy], check=True)
+    put_head(net, "origin", url, copy)
+    for name in contents.keys() - {"kept"}:
+        (tree / name).unlink()
+    bad = part in ("", "/sub/")
+    (copy / "sub/bad").write_bytes(b"wrong" if bad else b"right")
+    node = net.node("origin")
+    with rsync_daemon(tmp_path / "rsyncd", {"pub": copy}) as rsyncd:
+        src = rsyncd.url(f"pub{part}")
+        done = net.run(
+            "fetch",
+            src,
+            f"{tmp_path}/copy/",
+            "--source",
+            node.address,
+            state="reader",
+            expect=23 if bad else 0,
+        )
+        assert rsyncd.connections == 2
+    assert "is asked for" in done.stderr
+    at = {"/sub/small": "sub/", "/sub/": "sub/"}.get(part, "")
+    for name, content in contents.items():
+        made = tmp_path / "copy" / name.removeprefix(at)
+        wanted = (name.startswith("sub/") and part in ("/sub", "/sub/")) or not part or name == "sub/small"
+        if name == "sub/bad" and bad:
+            assert not made.exists()
+        else:
+            assert (made.read_bytes() if made.exists() else None) == (content if wanted else None), name

@@ -48,10 +48,11 @@ def command(common: Common, network: Network, transfer: Transfer, src: ArchiveUr
 
     The exit code is 0 if DEST equals the newest snapshot, and 23 if some of it could not be had.
     """
-    from p2psync.cli.negotiated import Settled, by_rsync, settle
+    from p2psync.cli.negotiated import Settled, by_rsync, left_to_rsync, settle
     from p2psync.cli.signals import run_async
     from p2psync.cli.transfers import report
     from p2psync.client import Client
+    from p2psync.text import count
 
     options = transfer.as_options(network)
     options["listen"] = network.listen
@@ -62,9 +63,23 @@ def command(common: Common, network: Network, transfer: Transfer, src: ArchiveUr
             if not isinstance(settled, Settled):
                 return await by_rsync(client, settled, dest, options, common.out)
             with common.out.observing(files=transfer.json_files) as tell:
-                return await client.fetch(
+                summary = await client.fetch(
                     settled.url, settled.dest, files=transfer.json_files, on_event=tell, **options
                 )
+                left = left_to_rsync(src, summary)
+                if left is not None:
+                    origin, names = left
+                    tell.warn(f"{origin.server} is asked for {count(len(names), 'file')} that no source has")
+                    summary = await client.fetch_missing(
+                        origin,
+                        settled.url,
+                        settled.dest,
+                        names,
+                        files=transfer.json_files,
+                        on_event=tell,
+                        **options,
+                    )
+                return summary
 
     done = run_async(run())
     return done if isinstance(done, int) else report(common.out, done)

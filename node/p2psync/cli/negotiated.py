@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from p2psync.cli.output import Output
     from p2psync.client import Client
     from p2psync.fetch.keywords import TransferOptions
+    from p2psync.fetch.options import FetchSummary
     from p2psync.negotiate.find import Found, Search
     from p2psync.negotiate.origin import Origin
 
@@ -87,6 +88,16 @@ async def archive_of(client: Client, src: ArchiveUrl | Origin, network: Network,
     if not isinstance(settled, Settled):
         raise NetworkError(f"{settled} names no archive; p2psync fetch lets rsync fetch from there")
     return settled.url
+
+
+def left_to_rsync(src: ArchiveUrl | Origin, summary: FetchSummary) -> tuple[Origin, list[bytes]] | None:
+    """The files that no source has, where SRC names an rsync server that may have them. Not those of
+    directories whose listing did not come.
+    """
+    if isinstance(src, ArchiveUrl) or not src.is_rsync:
+        return None
+    names = [path for path in summary.missing if not path.endswith(b"/")]
+    return (src, names) if names else None
 
 
 async def by_rsync(client: Client, src: Origin, dest: str, options: TransferOptions, out: Output) -> int:

@@ -84,7 +84,7 @@ class FetchOptions:
     @property
     def peers(self) -> tuple[str, ...]:
         """The nodes given by hand, ``HOST:PORT``: each may be in the DHT, and wants to know of mirrors."""
-        named = (source for source in self.sources if not source.startswith(("http://", "https://")))
+        named = (source for source in self.sources if "://" not in source)
         return tuple(dict.fromkeys((*named, *self.url.peers)))
 
     def search(self, limiter: RateLimiter | None = None, memory: memoryview = NO_ARENA) -> Search:

@@ -13,6 +13,8 @@ from p2psync.sources.http.pool import Settings
 from p2psync.sources.http.rate import RateLimiter
 from p2psync.sources.http.server import CONNECT_TIMEOUT, IDLE_TIMEOUT, Server
 from p2psync.sources.interfaces import Heads, Metadata, Tracker
+from p2psync.sources.local_tree import SCHEME as LOCAL
+from p2psync.sources.local_tree import LocalTree
 from p2psync.sources.node import PeerSource
 from p2psync.sources.node_content import NodeDialect
 from p2psync.sources.orders import Bulk
@@ -111,11 +113,14 @@ class WebSource:
         await asyncio.gather(self._files.close(), *(content.close() for content in self._contents))
 
 
-def open_source(name: str, settings: SourceSettings) -> OpenSource | WebSource:
-    """The source of that name: ``HOST:PORT`` of a node, or the URL of a web server with the archive's tree.
+def open_source(name: str, settings: SourceSettings) -> OpenSource | WebSource | LocalTree:
+    """The source of that name: ``HOST:PORT`` of a node, the URL of a web server with the archive's tree, or
+    ``file://`` and a directory that has it.
 
-    Raises UsageError for a name that is neither.
+    Raises UsageError for a name that is none.
     """
+    if name.startswith(LOCAL):
+        return LocalTree(name, settings.memory)
     asking: Settings = {
         "limiter": settings.limiter,
         "connect_timeout": settings.connect_timeout,
