@@ -288,3 +288,26 @@ async def test_of_a_file_that_comes_whole_the_part_is_taken(monkeypatch: pytest.
         answer = await asker.get(Span(D, 2, 3, b"x", 9))
         assert isinstance(answer.error, NotOffered)
         assert "parts of files" in str(answer.error)
+
+
+async def test_many_requests_go_ahead_to_a_web_server_as_long_as_its_connections_carry_them() -> None:
+    """The first connection answers when ten have come; later ones say that each answer is their last one."""
+    ahead: list[int] = []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if server.connections == 1:
+            for _ in range(10):
+                await reader.readuntil(b"\r\n\r\n")
+            writer.write((OK + b"Content-Length: 1\r\n\r\nx") * 10)
+            await writer.drain()
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(OK + b"Content-Length: 1\r\nConnection: close\r\n\r\nx")
+        await writer.drain()
+        writer.write_eof()
+        ahead.append((await reader.read()).count(b"\r\n\r\n"))
+
+    async with scripted(talk) as server, web_bulk(server.url) as asker:
+        first = await asyncio.gather(*(asker.get(Span(D, 0, 1, b"%d" % number, 1)) for number in range(30)))
+        assert [answer.positions[0] >= 0 for answer in first] == [True] * 30
+    # Eleven answers came on the first connection, one on each later one: soon nothing is sent in vain.
+    assert ahead[3:] == [0] * len(ahead[3:])

@@ -77,6 +77,15 @@ def test_many_small_files_fill_the_links(make: Callable[..., Arena], run: Run) -
     assert sum(each.requests for each in arena.sources) < 60
 
 
+def test_small_files_of_a_web_server_do_not_each_cost_a_round_trip(
+    make: Callable[..., Arena], run: Run
+) -> None:
+    arena = make(MANY, source("http://mirror/", rate=RATE, delay=0.05, web=True))
+    _, seconds = run(timed(arena))
+    assert arena.differs() == []
+    assert seconds < len(MANY) * 40 * 0.05 / 10
+
+
 def test_a_slow_source_gets_less_and_holds_nothing_up(make: Callable[..., Arena], run: Run) -> None:
     arena = make(BIG, source("slow", rate=RATE / 10), *sources(3, rate=RATE))
     _, seconds = run(timed(arena))

@@ -8,6 +8,7 @@ from typing import Final
 
 from p2psync.errors import FormatError, NetworkError, P2psyncError
 from p2psync.sources import wire
+from p2psync.sources.http.asks import UNDER_WAY
 from p2psync.sources.http.body import Body
 from p2psync.sources.http.head import ResponseHead, render_request_head
 from p2psync.sources.http.server import Server
@@ -35,6 +36,7 @@ class NodeDialect:
     """Orders as requests to the node ``server``. See ``p2psync.sources.http.bulk.Dialect``."""
 
     spans_max = wire.BATCH_ROWS_MAX
+    ahead = UNDER_WAY
     by_path = False
 
     def __init__(self, server: Server) -> None:

@@ -198,24 +198,27 @@ class StaticFiles:
         async with self._lock:
             looked: set[bytes] = set()
             while len(found) < len(wanted):
-                name = next((each for each in self._packs if each not in looked), None)
-                if name is None:
+                # The newest one alone has what is new; of the others, twice as many at once each time.
+                names = [name for name in self._packs if name not in looked][: max(len(looked), 1)]
+                if not names:
                     break
-                looked.add(name)
-                one = self._packs[name]
-                more = one.absent_until <= time.monotonic() and (
-                    one.index is not None or await self._open(one)
-                )
-                while more:
-                    for each in wanted.keys() - found.keys():
-                        at = [_Place(one, *place) for place in one.find(each, wanted[each])]
-                        if at:
-                            found[each] = at
-                    more = len(found) < len(wanted) and await self._more_rows(one)
+                looked.update(names)
+                some = [self._packs[name] for name in names]
+                await together([self._open(one) for one in some if one.index is None])
+                for one in some:
+                    more = one.index is not None
+                    while more:
+                        for each in wanted.keys() - found.keys():
+                            at = [_Place(one, *place) for place in one.find(each, wanted[each])]
+                            if at:
+                                found[each] = at
+                        more = len(found) < len(wanted) and await self._more_rows(one)
         return found
 
-    async def _open(self, one: _Pack) -> bool:
-        """Read the beginning of a pack; False: it is not there."""
+    async def _open(self, one: _Pack) -> None:
+        """Read the beginning of a pack, unless it was not there just now."""
+        if one.absent_until > time.monotonic():
+            return
         came = await self._files.part(self._folder + one.path, 0, FIRST_BYTES)
         try:
             if came is None:
@@ -228,10 +231,9 @@ class StaticFiles:
         except FormatError:
             one.begin = b""
             one.absent_until = time.monotonic() + ABSENT_SECONDS
-            return False
+            return
         one.index = index
         self._note(header.packs)
-        return True
 
     def _keep(self, one: _Pack, came: Part, offset: int) -> None:
         """Keep the first bytes of a pack, and all where it came whole."""

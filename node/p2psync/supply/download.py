@@ -38,6 +38,10 @@ from p2psync.supply.share import Share
 _new: Final = tuple.__new__  # what a named tuple's own constructor calls, without a call of its own
 DEPTH: Final = 3
 """Orders under way at one source: one on the wire, one waiting there, one being verified here."""
+DEPTH_BY_PATH: Final = 64
+"""Orders at a source that is asked for one file in each, as long as they are no more bytes than one request
+of it may have: else each small file would take a third of a round trip.
+"""
 UNDER_WAY_SHARE: Final = 64
 """Of small fetches, the part that may be under way at once: what a kill loses is asked for again."""
 ARENA_SHARE: Final = 0.75
@@ -104,6 +108,7 @@ class Download:
         self._tokens = count(1)
         self._asked: dict[int, tuple[Member, Request, Lease]] = {}
         self._by_member: dict[str, int] = {}
+        self._bytes_asked: dict[str, int] = {}
         self._room, self._due, self._heard = Change(), Change(), Change()
         """More may be begun; the supervisor has something to do; a source has answered."""
         self._open_bytes = 0
@@ -229,12 +234,23 @@ class Download:
         ready = self._swarm.ready()
         share = max(self._under_way_max // (max(len(ready), 1) * DEPTH), REQUEST_FIRST)
         limit = min(REQUEST_MAX, share)
+        eager: list[Member] = []
         for member in ready:
             # One that may give nothing gets nothing that others could give meanwhile.
             depth = DEPTH if member.is_reliable or len(ready) == 1 else 1
             while self._by_member.get(member.name, 0) < depth:
                 if not self._ask(member, limit):
                     break
+            else:
+                if member.content.by_path and depth == DEPTH:
+                    eager.append(member)
+        while eager:  # In turns, or one would have all the files of a small fetch.
+            eager = [member for member in eager if self._takes_more(member) and self._ask(member, limit)]
+
+    def _takes_more(self, member: Member) -> bool:
+        """Whether a source that is asked for one file in each order is to get another one now."""
+        few = self._by_member.get(member.name, 0) < DEPTH_BY_PATH
+        return few and self._bytes_asked.get(member.name, 0) < member.request_size
 
     def _ask(self, member: Member, limit: int) -> bool:
         """Give one order; False if there is nothing for this source, or no room for the answer."""
@@ -275,6 +291,7 @@ class Download:
         token = next(self._tokens)
         self._asked[token] = (member, request, lease)
         self._by_member[member.name] = self._by_member.get(member.name, 0) + 1
+        self._bytes_asked[member.name] = self._bytes_asked.get(member.name, 0) + lease.extent.size
         self._swarm.asked(member)
         member.content.ask(Order(token, spans, checks, lease.extent), self._answered)
         return True
@@ -284,6 +301,7 @@ class Download:
         member, request, lease = self._asked.pop(answer.token)
         self._heard.tell()
         self._by_member[member.name] -= 1
+        self._bytes_asked[member.name] -= lease.extent.size
         if request.bundles and not answer.complete:
             self._queue.dissolve(request)
         if answer.error is not None:

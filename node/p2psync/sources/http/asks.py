@@ -38,8 +38,10 @@ class Asks:
     together holds ``news``, on which the thread waits for the next one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ahead: int = UNDER_WAY) -> None:
         self.news = threading.Condition()
+        self.ahead = ahead
+        """How many may be under way."""
         self._waiting: deque[Ask] = deque()
         self._sent: deque[Ask] = deque()
 
@@ -84,7 +86,7 @@ class Asks:
         one more under way.
         """
         with self.news:
-            if not self._waiting or len(self._sent) == UNDER_WAY:
+            if not self._waiting or len(self._sent) >= self.ahead:
                 return None
             ask = self._waiting.popleft()
             self._sent.append(ask)
@@ -100,8 +102,8 @@ class Asks:
         with self.news:
             sent = list(self._sent)
             self._sent.clear()
-            for ask in sent:
-                ask.attempts += 1
+            if sent:  # The others had only their place behind it.
+                sent[0].attempts += 1
             self._waiting.extendleft(reversed([ask for ask in sent if not ask.cancelled]))
             return [ask for ask in sent if ask.cancelled]
 

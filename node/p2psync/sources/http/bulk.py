@@ -65,7 +65,7 @@ class BulkThread:
         self._ssl_context = ssl_context
         self._received = 0
         # Shared by both threads, under the lock of the asks.
-        self._asks = Asks()
+        self._asks = Asks(dialect.ahead)
         self._handle = Handle()
         self._bell: Bell | None = None
         self._closed = False
@@ -75,6 +75,8 @@ class BulkThread:
         self._ended: asyncio.Future[None] | None = None
         # The thread's.
         self._link: Link | None = None
+        self._answers = 0
+        """On this connection."""
         self._free_at = 0.0
         """When the last answer was complete."""
 
@@ -189,6 +191,7 @@ class BulkThread:
 
     def _connect(self) -> None:
         self._hang_up()
+        self._answers = 0
         assert self._bell is not None  # noqa: S101 - there as long as the thread is
         handle = Handle()
         with self._asks.news:
@@ -242,6 +245,7 @@ class BulkThread:
             outcome = self._dialect.receive(order, head, body, room)
         begun, self._free_at = max(front.sent_at, self._free_at), time.monotonic()
         self._asks.answered()
+        self._answers += 1
         if isinstance(outcome, list):
             positions = [at if at < 0 else order.extent.offset + at for at in outcome]
             wrong = wrong_checks(order, positions, self._memory)
@@ -249,6 +253,8 @@ class BulkThread:
         else:
             self._tell(front, failure(order, outcome))
         if not body.reusable():
+            if not head.keep_alive:  # What is sent behind the last answer is lost, and may take that along.
+                self._asks.ahead = min(self._asks.ahead, self._answers)
             self._send_again()
 
     # What goes wrong.

@@ -17,6 +17,8 @@ class Dialect(Protocol):
 
     spans_max: int
     """Spans that an order may have."""
+    ahead: int
+    """Requests that may be sent ahead on one connection, while it carries as many."""
     by_path: bool
     """Whether content is found by its path."""
 
