@@ -48,6 +48,9 @@ from p2psync.trust import CLOCK_SKEW, ended_text
 
 PUBLISHED_HERE: Final = "published here"
 """The source of a head that was signed on this state directory."""
+SIGNED_HERE: Final = "signed here"
+"""The source of a head that was signed for another machine."""
+_OURS: Final = (PUBLISHED_HERE, SIGNED_HERE, ENDED_HERE)
 FRESHNESS: Final = 7 * 24 * 3600  # seconds for which a publisher vouches: a weekly cron job keeps it up
 PARENTS: Final = 2  # with the new one these are the three snapshots that are kept
 
@@ -306,7 +309,7 @@ class Run:
         """Say so if somebody else has published since it was done here the last time."""
         note = self._state.keys.note(newest.archive)
         known = note is None or (note.epoch, note.seq) >= (newest.epoch, newest.seq)
-        if not known and self._state.heads.source(newest.archive) not in (PUBLISHED_HERE, ENDED_HERE):
+        if not known and self._state.heads.source(newest.archive) not in _OURS:
             name = archive_text(newest.archive)
             self._tell.warn(
                 f"snapshot {newest.seq} was signed elsewhere, with a key of this archive; if no machine of "

@@ -14,7 +14,6 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from p2psync.chunking import cut_object
 from p2psync.errors import TrustError, UsageError, show_path
@@ -26,6 +25,7 @@ from p2psync.publish.claim import ENDED, UNSIGNED, last_place, signer_of
 from p2psync.publish.publisher import (
     FRESHNESS,
     PUBLISHED_HERE,
+    SIGNED_HERE,
     Ask,
     filter_of,
     put_snapshot,
@@ -35,9 +35,6 @@ from p2psync.publish.walk import root_of
 from p2psync.rules.filter import Filter
 from p2psync.state import State
 from p2psync.trust import CLOCK_SKEW
-
-SIGNED_HERE: Final = "signed here"
-"""The source of a head that was signed for another machine."""
 
 
 @dataclass(frozen=True, slots=True)
