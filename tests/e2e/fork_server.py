@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import ctypes
 import functools
 import gc
 import importlib
@@ -28,11 +29,15 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import IO, Any, Final
 
 REQUEST_BYTES: Final = 1 << 20
 """Arguments and environment: below what the system takes (execve(2))."""
 STATUS_BYTES: Final = 4
+NAMESPACES: Final = Path("/run/netns")
+"""Where ip-netns(8) has them."""
+CLONE_NEWNET: Final = 0x40000000
 
 
 class Forked:
@@ -97,9 +102,16 @@ class Server:
         self._ours.close()
         self._process.wait()
 
-    def fork(self, words: Sequence[str], environment: Mapping[str, str], stderr: int) -> Forked:
+    def fork(
+        self, words: Sequence[str], environment: Mapping[str, str], stderr: int, namespace: str
+    ) -> Forked:
         """Have ``python -m p2psync`` with these words run."""
-        asked = {"words": list(words), "environment": dict(environment), "directory": os.getcwd()}
+        asked = {
+            "words": list(words),
+            "environment": dict(environment),
+            "directory": os.getcwd(),
+            "namespace": namespace,
+        }
         stdout, stdout_inside = os.pipe()
         status, status_inside = os.pipe()
         try:
@@ -118,11 +130,13 @@ def _server() -> Server:
     return Server()
 
 
-def forked(words: Sequence[str], environment: Mapping[str, str], stderr: IO[bytes]) -> Forked:
+def forked(
+    words: Sequence[str], environment: Mapping[str, str], stderr: IO[bytes], namespace: str = ""
+) -> Forked:
     """As `subprocess.Popen` of ``python -m p2psync`` with these words, nothing to read and a pipe to write
-    to.
+    to. ``namespace``: the network namespace that it runs in (ip-netns(8)).
     """
-    return _server().fork(words, environment, stderr.fileno())
+    return _server().fork(words, environment, stderr.fileno(), namespace)
 
 
 # The server.
@@ -202,6 +216,8 @@ def _become(request: _Request) -> None:
     stdout, stderr, _ = request.descriptors
     os.dup2(stdout, 1)
     os.dup2(stderr, 2)
+    if request.asked["namespace"]:
+        _enter(NAMESPACES / request.asked["namespace"])
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     os.environ.clear()
     os.environ.update(request.asked["environment"])
@@ -210,6 +226,13 @@ def _become(request: _Request) -> None:
     sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - for as long as the process runs
     sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115 - as above
     sys.argv = ["p2psync", *request.asked["words"]]
+
+
+def _enter(namespace: Path) -> None:
+    """Be in a network namespace (setns(2)), as after ``ip netns exec``."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(os.open(namespace, os.O_RDONLY), CLONE_NEWNET):
+        raise OSError(ctypes.get_errno(), "setns", str(namespace))
 
 
 if __name__ == "__main__":

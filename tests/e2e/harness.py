@@ -56,9 +56,17 @@ class Command:
     """One ``p2psync`` process. Its JSON objects arrive in ``events``, whatever it says in ``stderr``."""
 
     def __init__(
-        self, argv: Sequence[str], env: Mapping[str, str], log: Path, *, forks: bool = False
+        self,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        log: Path,
+        *,
+        forks: bool = False,
+        namespace: str = "",
     ) -> None:
-        """``forks``: what follows `PROGRAM` is run by the fork server."""
+        """``forks``: what follows `PROGRAM` is run by the fork server. ``namespace``: the network namespace
+        that it runs in.
+        """
         self.argv = list(argv)
         self.process: subprocess.Popen[bytes] | Forked
         self._log = log
@@ -66,10 +74,15 @@ class Command:
         self.events: list[dict[str, Any]] = []
         with log.open("wb") as stderr:
             if forks:
-                self.process = forked(self.argv[len(PROGRAM) :], env, stderr)
+                self.process = forked(self.argv[len(PROGRAM) :], env, stderr, namespace)
             else:
+                inside = [need("ip"), "netns", "exec", namespace] if namespace else []
                 self.process = subprocess.Popen(
-                    self.argv, env=dict(env), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr
+                    [*inside, *self.argv],
+                    env=dict(env),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=stderr,
                 )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -153,18 +166,18 @@ class Node(Command):
 
 
 class Network:
-    """Processes, state directories and trees of one test, all below ``path``. ``before``: words before each
-    command, such as those that run it in a network namespace. ``program`` is p2psync.
+    """Processes, state directories and trees of one test, all below ``path``. ``namespace``: the network
+    namespace that the processes run in. ``program`` is p2psync.
     """
 
-    def __init__(self, path: Path, before: Sequence[str] = ()) -> None:
+    def __init__(self, path: Path, namespace: str = "") -> None:
         self.path = path
         self.program = PROGRAM
         self.forks = True
         """Whether commands are forked from a process that has loaded p2psync. Off where it matters how they
         are started.
         """
-        self._before = list(before)
+        self.namespace = namespace
         self._commands: list[Command] = []
 
     def state(self, name: str) -> Path:
@@ -207,11 +220,11 @@ class Network:
         folder.parent.mkdir(parents=True, exist_ok=True)
         log = self.path / f"{len(self._commands):02}-{words[0]}-{state}.stderr"
         words = words + [os.fspath(a) if isinstance(a, Path) else str(a) for a in args]
-        argv = [*self._before, *self.program, *words, "--json", "--state", os.fspath(folder)]
+        argv = [*self.program, *words, "--json", "--state", os.fspath(folder)]
         # What else is in the environment may be read while modules are loaded.
         forks = self.forks and all(name.startswith("P2PSYNC_") for name in env or ())
         forks = forks and argv[: len(PROGRAM)] == PROGRAM
-        command = kind(argv, self._environment(env), log, forks=forks)
+        command = kind(argv, self._environment(env), log, forks=forks, namespace=self.namespace)
         self._commands.append(command)
         return command
 

@@ -69,9 +69,8 @@ class Host(Network):
     """A host; its processes share its addresses. ``public`` is where others see it."""
 
     def __init__(self, path: Path, namespace: str, public: str, router: str) -> None:
-        super().__init__(path, [need("ip"), "netns", "exec", namespace])
+        super().__init__(path, namespace)
         self.public = public
-        self.namespace = namespace
         self.router = router
         """The namespace of its NAT; its own, if it has none."""
 
