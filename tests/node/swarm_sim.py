@@ -168,6 +168,10 @@ class SimSource:
         return None if self.web else self
 
     @property
+    def has_files(self) -> bool:
+        return True
+
+    @property
     def others(self) -> tuple[str, ...]:
         return ()
 

@@ -322,3 +322,14 @@ def test_a_disk_that_refuses_says_so_and_the_old_files_stay(
     with pytest.raises(FileError, match="p2psync/head"):
         publish(state, tree, now=NOW + 1)
     assert (tree / "p2psync" / pack.pack_path(first.head.snapshot.digest)).exists()
+
+
+def test_whoever_lost_the_index_does_not_publish_the_folder(state: State, tree: Path, tmp_path: Path) -> None:
+    fill(tree)
+    first = publish(state, tree, static=True, now=NOW)
+    with State.open(tmp_path / "again") as again:
+        again.keys.import_root(state.keys.export_root(first.archive), "the key")
+        done = publish(again, tree, archive=first.archive, known_heads=[first.head], now=NOW + 1)
+    assert done.files == 31
+    assert done.static == bytes(tree / "p2psync")
+    assert Reader(tree / "p2psync").head.raw == done.head.raw

@@ -100,6 +100,16 @@ async def test_a_mirror_without_the_folder_gives_files_to_one_that_has_it(world:
     assert files.asked_below("d")
 
 
+async def test_a_folder_that_lies_elsewhere_is_named_beside_the_tree(world: World) -> None:
+    root = world.mirror("one")
+    (root / "p2psync").rename(world.path / "elsewhere")
+    tree, folder = world.serve(root), world.serve(world.path / "elsewhere")
+    assert (await world.fetch(tree, folder)).exit_code == 0
+    assert world.is_equal()
+    assert world.said == []
+    assert not folder.asked_below("d")
+
+
 async def test_the_folder_of_another_archive_is_no_head_of_this_one(world: World) -> None:
     mirror = world.serve(world.mirror("one"))
     world.archive = bytes(32)

@@ -30,6 +30,7 @@ PACKS_KEPT: Final = 32
 """Older packs that a new one may name; then all is written into one. Half of what readers take."""
 PIECE: Final = 1 << 20
 """Bytes that are written at once, and of rows that are read at once."""
+HEAD_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 HEAD_READ: Final = 1 << 10
 """Bytes of ``head`` that are read: more than a head has."""
 
@@ -63,6 +64,8 @@ def static_files(
         UsageError: the folder is somebody else's. FileError: it cannot be made, or removed.
     """
     before = tree.options.get(STATIC)
+    if wanted is None and before is None and _is_there(tree.path, archive):
+        wanted = True  # The index was lost since: it is no part of the archive.
     given = (before or os.fsencode(pack.FOLDER)) if wanted is True else before if wanted is None else wanted
     old = static_path(tree.path, before) if before else None
     new = static_path(tree.path, given) if given else None
@@ -79,6 +82,20 @@ def static_files(
                     folder.remove()
             state.trees.update(tree)
         yield files
+
+
+def _is_there(tree: bytes, archive: bytes) -> bool:
+    """Whether the usual folder in a tree has static files of this archive."""
+    try:
+        fd = os.open(os.path.join(tree, os.fsencode(f"{pack.FOLDER}/{pack.HEAD}")), HEAD_FLAGS)
+    except OSError:
+        return False
+    try:
+        return decode_head(os.pread(fd, HEAD_READ, 0)).archive == archive
+    except (OSError, P2psyncError):
+        return False
+    finally:
+        os.close(fd)
 
 
 def note_head(state: State, tree: Tree, head: ArchiveHead) -> None:

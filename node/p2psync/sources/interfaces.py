@@ -93,6 +93,10 @@ class Source(Protocol):
         """
 
     @property
+    def has_files(self) -> bool:
+        """False of a place that has static files alone, and not the tree that they are of."""
+
+    @property
     def others(self) -> Collection[str]:
         """Names of sources that have the same, in the words of this one."""
 

@@ -96,6 +96,7 @@ class LocalTree:
     metadata: Final = None
     tracker: Final = None
     others: Final[Collection[str]] = ()
+    has_files: Final = True
     received: Final = 0
 
     def __init__(self, name: str, memory: memoryview) -> None:

@@ -42,6 +42,7 @@ class OpenSource:
     """
 
     others: Final[Collection[str]] = ()
+    has_files: Final = True
 
     def __init__(self, content: Bulk, node: PeerSource) -> None:
         """``node`` answers for all but content, over the event loop."""
@@ -77,11 +78,13 @@ class WebSource:
 
     tracker: Final = None
 
-    def __init__(self, url: str, files: WebFiles, open_content: Callable[[str], Bulk]) -> None:
+    def __init__(
+        self, url: str, files: WebFiles, static: StaticFiles, open_content: Callable[[str], Bulk]
+    ) -> None:
         """``open_content`` makes the content of the tree at a URL."""
         self.name = url
         self._files = files
-        self._static = StaticFiles(files)
+        self._static = static
         self._open_content = open_content
         self._base = files.base
         self._contents = [open_content(url)]
@@ -96,6 +99,10 @@ class WebSource:
     @property
     def received(self) -> int:
         return self._files.received + sum(content.received for content in self._contents)
+
+    @property
+    def has_files(self) -> bool:
+        return not self._static.is_alone
 
     @property
     def heads(self) -> Heads:
@@ -143,9 +150,10 @@ def open_source(name: str, settings: SourceSettings) -> OpenSource | WebSource |
         server = Server.peer(name)
         return OpenSource(bulk(server, NodeDialect(server)), PeerSource(name, **asking))
     files = WebFiles(name, **asking)
+    static = StaticFiles(files)
 
     def content(url: str) -> BulkThread:
         server = Server.web(url)
-        return bulk(server, WebDialect(server, files.others))
+        return bulk(server, WebDialect(server, files.others, lambda: not static.is_alone))
 
-    return WebSource(name, files, content)
+    return WebSource(name, files, static, content)

@@ -95,6 +95,11 @@ class StaticFiles:
         return bool(self._heads)
 
     @property
+    def is_alone(self) -> bool:
+        """Whether the URL is that of the folder itself: the tree is elsewhere."""
+        return self.found and not self._folder
+
+    @property
     def received(self) -> int:
         return self._files.received
 
@@ -102,7 +107,7 @@ class StaticFiles:
 
     async def head(self, archive: bytes) -> bytes | None:
         """Raises FormatError: there is something else than files."""
-        folders = [self._folder] if self._folder else [f"{name}/" for name in FOLDERS]
+        folders = [self._folder] if self.found else [*(f"{name}/" for name in FOLDERS), ""]
         for folder in folders:
             raw = await self._files.get(folder + HEAD, HEAD_BYTES_MAX)
             head = None if raw is None else self._taken(raw, archive)

@@ -326,7 +326,7 @@ class Swarm:
         Who is given by the user is named too, since the user takes it for a mirror.
         """
         claimed = member.whole and member.claims is not None and member.claims >= self.wanted
-        if (claimed or member.given) and not member.told:
+        if (claimed or member.given) and not member.told and member.source.has_files:
             member.told = True
             has = "says it has" if claimed else "should have, as a mirror"
             self._warn(f"{member.name} lacks something that it {has}; it is taken from elsewhere")

@@ -8,6 +8,7 @@ source of its own, and so are those that it names as having the same (``others``
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Final
 from urllib.parse import quote_from_bytes, urljoin
 
@@ -44,8 +45,16 @@ class WebDialect:
     ahead = AHEAD
     by_path = True
 
-    def __init__(self, server: Server, others: dict[str, None] | None = None) -> None:
-        """``others`` is filled with the URLs of trees that have the same, as the server says."""
+    def __init__(
+        self,
+        server: Server,
+        others: dict[str, None] | None = None,
+        has_files: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """``others`` is filled with the URLs of trees that have the same, as the server says. ``has_files``:
+        whether the tree is there at all, as far as it is known.
+        """
+        self._has_files = has_files
         self._server = server
         self._base = url_path(server.name)
         self._others = {} if others is None else others
@@ -54,7 +63,7 @@ class WebDialect:
         first = order.spans[0]
         if len(next(runs(order.spans))) != len(order.spans):
             raise ValueError("an order of a web server is one stretch of one file")
-        if first.path is None:
+        if first.path is None or not self._has_files():
             return None
         size = sum(span.length for span in order.spans)
         headers = []
