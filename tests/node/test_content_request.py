@@ -135,6 +135,24 @@ def test_who_has_cost_much_comes_last_and_only_so_many_at_once() -> None:
     assert again is not None and again.item == "192.0.2.1"
 
 
+def test_who_owes_something_rests_while_others_are_served() -> None:
+    clock = Clock()
+    debts = Debts(clock)
+    turns, elsewhere = Turns[str](debts), Turns[str](debts)
+    debts.charge("192.0.2.1", 9.0)
+    turns.put("192.0.2.1", "expensive")
+    turn = turns.take()
+    assert turn is not None
+    assert turns.rest_of(turn, 0.01) == 0, "it is alone"
+    elsewhere.put("198.51.100.1", "honest")
+    other = elsewhere.take()
+    assert other is not None
+    assert turns.rest_of(turn, 0.01) > 0.01
+    assert elsewhere.rest_of(other, 0.01) == 0
+    clock.now += 10
+    assert turns.rest_of(turn, 0.01) == 0
+
+
 def test_what_was_sent_pays_for_what_it_cost_and_debts_are_forgotten() -> None:
     clock = Clock()
     debts = Debts(clock)

@@ -26,6 +26,8 @@ OWING: Final = 0.2
 """Seconds of debt up to which a client owes nothing worth the name: some pages, or a batch of tiny files."""
 REQUEST: Final = 0.0005
 """Seconds of the event loop that a request takes, whatever it is for."""
+SERVED_LATELY: Final = 1.0
+"""Seconds after which those who owe nothing count as gone."""
 CLIENTS_MAX: Final = 8192
 """Clients and networks that are remembered, those that were charged last."""
 
@@ -38,6 +40,7 @@ class Debts:
         self._lock = threading.Lock()
         self._owed: OrderedDict[str, tuple[float, float]] = OrderedDict()
         """By client or network: how much, and when."""
+        self._others_at = -SERVED_LATELY
 
     def charge(self, client: str, seconds: float, sent: int = 0) -> None:
         """So much time went into serving a client, and so many bytes went out to it."""
@@ -59,6 +62,15 @@ class Debts:
     def owes(self, client: str) -> bool:
         """Whether that is worth the name."""
         return self.of(client) > OWING
+
+    def note_other(self) -> None:
+        """Somebody who owes nothing is served."""
+        self._others_at = self._clock()
+
+    @property
+    def serves_others(self) -> bool:
+        """Whether somebody was lately who owes nothing."""
+        return self._clock() - self._others_at <= SERVED_LATELY
 
     def _now(self, who: str, now: float) -> float:
         """With the lock."""

@@ -63,6 +63,12 @@ REQUEST_LINE_MAX: Final = 16 << 10
 """Bytes of a request line: a path of 4,095 bytes, each percent-encoded, fits."""
 
 
+WORK: Final = 2 * OWING_AT_ONCE * REQUEST
+"""Seconds for which a request counts as work of its pass: so the passes together leave most of the event
+loop's time to others.
+"""
+
+
 class _NotOfClients(logging.Filter):
     """Lets through what may be a defect: not what clients send that is no HTTP, nor that they go. Anybody
     could fill a log with that.
@@ -117,7 +123,7 @@ def create_app(
         except FormatError as error:
             raise web.HTTPBadRequest(text=f"{error}\n") from None
         finally:
-            passed.leave()
+            passed.leave(WORK)
 
     async def stop(_: web.Application) -> None:
         # Those who close the library next must not meet a thread that still reads it.
@@ -126,7 +132,7 @@ def create_app(
     async def count(_: web.Request, __: web.StreamResponse) -> None:
         counted.note(requests=1)
         if (passed := pass_now.get()) is not None:
-            passed.leave()  # how long the client takes for the answer is its own affair
+            passed.leave(WORK)  # how long the client takes for the answer is its own affair
 
     app = web.Application(middlewares=[guard], client_max_size=BATCH_BODY_MAX)
     nominations = Nominations(library, threads, own_key=node_key, callback_timeout=callback_timeout)

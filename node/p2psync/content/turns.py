@@ -6,7 +6,6 @@ at a time: the others would share the interpreter with them.
 from __future__ import annotations
 
 import threading
-import time
 from collections import OrderedDict, deque
 from typing import Final, Generic, NamedTuple, TypeVar
 
@@ -19,8 +18,6 @@ REST: Final = 2.0
 part of the interpreter's time for each thread, half of it would be hers otherwise.
 """
 REST_MAX: Final = 0.25
-SERVED_LATELY: Final = 1.0
-"""Seconds after which those who owe nothing count as gone."""
 
 
 class Turn(NamedTuple, Generic[T]):
@@ -39,8 +36,6 @@ class Turns(Generic[T]):
         self._debts = debts
         self._owing_max = owing_max
         self._owing = 0
-        self._others_at = 0.0
-        """When somebody had a turn who owes nothing."""
         self._lock = threading.Lock()
         self._queues: OrderedDict[str, deque[T]] = OrderedDict()
 
@@ -62,7 +57,7 @@ class Turns(Generic[T]):
                 return None
             self._owing += owing
             if not owing:
-                self._others_at = time.monotonic()
+                self._debts.note_other()
             queue = self._queues.pop(client)
             item = queue.popleft()
             if queue:
@@ -71,9 +66,7 @@ class Turns(Generic[T]):
 
     def rest_of(self, turn: Turn[T], seconds: float) -> float:
         """For how long a turn that took so much time is to go on without doing anything."""
-        if not turn.owing or time.monotonic() - self._others_at > SERVED_LATELY:
-            return 0.0
-        return min(REST * seconds, REST_MAX)
+        return min(REST * seconds, REST_MAX) if turn.owing and self._debts.serves_others else 0.0
 
     def done(self, turn: Turn[T]) -> None:
         """A turn has ended."""
