@@ -8,6 +8,7 @@ are forgotten in a minute. Threads share it.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -40,7 +41,7 @@ class Debts:
         self._lock = threading.Lock()
         self._owed: OrderedDict[str, tuple[float, float]] = OrderedDict()
         """By client or network: how much, and when."""
-        self._others_at = -SERVED_LATELY
+        self._others_at = -math.inf
 
     def charge(self, client: str, seconds: float, sent: int = 0) -> None:
         """So much time went into serving a client, and so many bytes went out to it."""
