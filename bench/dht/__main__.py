@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from bench.dht import adversaries, local, network, package, poisoning, report
+from bench.dht import adversaries, days, local, network, package, poisoning, report
 from bench.dht.figures import Figure, Note, Results
 
 Row = Callable[[int, int, Note], None]
@@ -32,6 +32,7 @@ ROWS: dict[str, Row] = {
     "eclipse": poisoning.eclipse,
     "named": poisoning.named,
     "churn": network.churn,
+    "day": days.day,
 }
 PACKAGE_ROWS: dict[str, Row] = {
     "package-local": package.local,
@@ -53,7 +54,7 @@ def main() -> int:
     parser.add_argument(
         "--reads", type=int, default=300, help="reads of a row, three times those of the package (300)"
     )
-    parser.add_argument("--churn-nodes", type=int, default=200, help="nodes of the day of churn (200)")
+    parser.add_argument("--churn-nodes", type=int, default=200, help="nodes of the days of churn (200)")
     parser.add_argument(
         "--results", type=Path, help="keep figures in this JSON file, and begin with those in it"
     )
@@ -68,7 +69,7 @@ def main() -> int:
             parser.error(f"no row {name!r}; there are {', '.join(every)}")
         began = time.perf_counter()
         if name in ROWS:
-            nodes = options.churn_nodes if name == "churn" else options.nodes
+            nodes = options.churn_nodes if name in ("churn", "day") else options.nodes
             ROWS[name](nodes, options.reads, partial(_note, results, "ours"))
         else:
             note = partial(_note, results, "package")

@@ -164,6 +164,15 @@ TARGETS: Final = (
     Target("named one /24", "… hosts of one /24", 4, "", 1),
     Target("named many hosts", "… hosts in as many networks: datagrams to all of them, a read", None, "", 1),
     _found("churn", "24 h, half of the nodes replaced every 2 h: heads found", 99.9),
+    _found(
+        "day heads", "… and as many fakes that join and fall silent, a fifth liars: newest heads found", 99.9
+    ),
+    _found(
+        "day holders",
+        "… one of 3 honest holders among the first 24 of those found, liars' 10 an hour each",
+        90,
+    ),
+    Target("day dead", "… contacts in tables that are not there", None, "%", 1),
     _found("sockets found", "200 real sockets on loopback, 40 % closed at once: heads found", 100),
     Target("sockets p95", "… p95 of a quorum read (all nodes in one process)", None, "s", 3),
 )
