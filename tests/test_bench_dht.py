@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from bench.dht import adversaries, network, package, report
+from bench.dht import adversaries, days, network, package, report
 from bench.dht.__main__ import main
 from bench.dht.figures import TARGETS, Figure, Results
 
@@ -86,6 +86,17 @@ def test_rows_of_ours() -> None:
     network.churn(25, 4, noted, hours=0.5)
     assert noted.values["dead found"] == noted.values["churn"] == noted.values["hostile alive"] == 100
     assert noted.values["hostile errors"] == noted.values["hostile taken"] == 0
+
+
+def test_a_day_of_liars_fakes_false_holders_and_churn_hides_no_honest_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Little more than an hour of it: the second heads are what is wanted, and liars tell the first."""
+    monkeypatch.setattr(days, "ARCHIVES", 1)
+    monkeypatch.setattr(days, "HOLDERS", 3)
+    noted = Noted()
+    days.day(25, 4, noted, hours=1.2)
+    assert noted.values["day heads"] == noted.values["day holders"] == 100
 
 
 def test_rows_of_the_package() -> None:
