@@ -406,6 +406,36 @@ def test_a_thousand_fakes_in_fifty_networks_keep_no_fetch_from_the_honest(
     assert len(world.swarm.alive()) <= SOURCES_MAX
 
 
+@pytest.mark.parametrize("says_who_it_is", [False, True], ids=["no proof", "proof"])
+def test_an_honest_mirror_that_hands_out_as_many_fakes_as_holders_costs_seconds(
+    world: World, says_who_it_is: bool
+) -> None:
+    names = [f"203.0.{number}.1:8730" for number in range(100)]
+    raws = [world.record(name, name.removesuffix(":8730")) for name in names]
+    raws += fakes(world, len(names), says_who_it_is=says_who_it_is)
+    random.Random(2).shuffle(raws)
+    world.listing("given", raws)
+
+    async def look() -> float:
+        made = world.discovery("given")
+        await made.newest_head()
+        began = Clock.monotonic()
+        await made.start()
+        looking = asyncio.ensure_future(made.keep_looking())
+        while sum(member.name in names for member in world.swarm.alive()) < SOURCES_MAX // 2:
+            for member in world.swarm.alive():
+                world.swarm.asked(member)
+                if member.name in names:
+                    world.swarm.succeeded(member, 1000, 0.1)
+            await asyncio.sleep(0.05)
+        looking.cancel()
+        taken = Clock.monotonic() - began
+        await made.close()
+        return taken
+
+    assert world.run(look()) < 3
+
+
 def test_a_victim_that_strangers_name_a_thousand_times_is_asked_who_it_is_and_nothing_else(
     world: World,
 ) -> None:
