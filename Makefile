@@ -4,7 +4,7 @@
 #   make test    the whole test suite        (make test ARGS="-k filters -x" passes arguments to pytest)
 #   make lint    ruff, mypy --strict, and the order of rooms
 #   make bench   publishing and fetching beside rsync, aria2c, libtorrent: an hour (ARGS="small nochange": these rows)
-#   make bench-dht  the DHT beside its targets, half an hour (quick: make bench-dht DHT_NODES=100 DHT_READS=60)
+#   make bench-dht  the DHT beside its targets, an hour (quick: make bench-dht DHT_NODES=100 DHT_READS=60)
 #   make fuzz    coverage-guided fuzzing of what strangers send, a minute each of 22 targets (FUZZ_SECONDS=600 make fuzz: longer)
 #   make fuzz-corpus  what these runs have found into fuzz/corpus, which every test run tries
 #   make circumstances  one path's trouble, beside rsync, on seven file systems; as root, who can mount them

@@ -20,7 +20,7 @@ from p2psync_dht.testing.liars import tell_lies
 from p2psync_dht.testing.virtual import VirtualNetwork, run_virtual
 from p2psync_dht.wire import Want
 
-TABLE_NODES: Final = 100  # honest ones of the network in which tables are filled
+TABLE_NODES: Final = 100  # honest ones of a network in which tables are looked at, which takes its time
 VICTIMS: Final = 10
 PRESSED: Final = 10  # times that each attacker asks each victim something, to be invited
 BETWEEN: Final = 30.0  # seconds between two of these rounds
@@ -90,7 +90,7 @@ def _ask(attacker: DhtNode, victim: DhtNode) -> None:
 
 def silent(nodes: int, reads: int, note: Note) -> None:
     """As many nodes as there are honest ones enter tables, and then all fall silent."""
-    run_virtual(partial(_silent, nodes, max(1, reads // 6), note))
+    run_virtual(partial(_silent, min(nodes, TABLE_NODES), max(1, reads // 6), note))
 
 
 async def _silent(nodes: int, reads: int, note: Note) -> None:
