@@ -38,6 +38,8 @@ from p2psync.format.listing import (
 from p2psync.format.recipe import Recipe
 from p2psync.format.snapshot import Snapshot
 from p2psync.format.url import ArchiveUrl, archive_text, host_and_port, host_port
+from p2psync.negotiate.mapping import choose, place, read_mapping
+from p2psync.negotiate.origin import LEVELS_MAX, is_origin, parse_origin
 from p2psync.network.seeds import seedlist
 from p2psync.network.seeds.seedlist import DOMAIN, SEEDS_MAX, TXT_STRING_MAX, from_dns, key_text
 from p2psync.sources import wire
@@ -187,6 +189,33 @@ def url(data: bytes) -> None:
         assert host_and_port(host_port(host, port)) == (host, port)
 
 
+def server_name(data: bytes) -> None:
+    """A server of another kind, as SRC names it."""
+    text = data.decode("utf-8", "surrogateescape")
+    if not is_origin(text):
+        raise UsageError("it names no server")
+    origin = parse_origin(text)
+    assert parse_origin(str(origin)) == origin
+    assert len(origin.levels()) <= LEVELS_MAX
+    for level in origin.levels():
+        assert not origin.at(level).split()[1:]
+
+
+def host_words(data: bytes) -> None:
+    """What a host says of its archives, and the path that is asked for, behind a NUL."""
+    text, _, path = data.partition(b"\0")
+    mapped = read_mapping(text.decode("utf-8", "replace"))
+    path = path.strip(b"/")
+    for root in (b"", path.partition(b"/")[0]):
+        found = choose(mapped, path, root)
+        if found is not None:
+            prefix = found.prefix or b""
+            assert not prefix or path == prefix or path.startswith(prefix + b"/")
+            part = place(found.url, path[len(prefix) :].strip(b"/"), inside=True)
+            assert part.archive == found.url.archive
+            assert part.path.startswith(found.url.path)
+
+
 FORMATS: Final[dict[str, Callable[[bytes], None]]] = {
     one.__name__: one
     for one in (
@@ -203,6 +232,8 @@ FORMATS: Final[dict[str, Callable[[bytes], None]]] = {
         seed_list,
         web_answer,
         url,
+        server_name,
+        host_words,
     )
 }
 REFUSALS: Final = (FormatError, TrustError, UsageError, web.HTTPNotFound)
@@ -301,6 +332,22 @@ def _urls() -> list[bytes]:
     return [full.encode(), b"origin.example.org:8730", b"[::ffff:10.0.0.1]:1"]
 
 
+def _server_names() -> list[bytes]:
+    return [
+        b"rsync://me@h:8873/module/a/b/",
+        b"me@[::1]::module/a b",
+        b"rsyncs://h.example/module",
+        b"https://h:81/a%20b/c/",
+        b"mirror.example.org",
+    ]
+
+
+def _host_words() -> list[bytes]:
+    full = f"p2psync://{archive_text(ROOT.public_key)}/a?peer=[::1]:8730"
+    words = [f"/pub/a%20b {full}\n# no\n{full}", f"Welcome! Use <{full}>.", f"/m {full}\n/m/x {full}x"]
+    return [word.encode() + b"\0pub/a b/c" for word in words]
+
+
 _SEEDS: Final[dict[str, Callable[[], list[bytes]]]] = {
     "snapshot": lambda: [_snapshot()],
     "listing": lambda: [_listing()],
@@ -315,4 +362,6 @@ _SEEDS: Final[dict[str, Callable[[], list[bytes]]]] = {
     "seed_list": _seed_lists,
     "web_answer": _web_answers,
     "url": _urls,
+    "server_name": _server_names,
+    "host_words": _host_words,
 }
