@@ -109,7 +109,8 @@ def test_when_nothing_changed_it_costs_one_lookup_in_the_dht(net: Network) -> No
     )
     done = net.run("fetch", url, net.path / "copy", state="client").done
     assert done["received"] < 2000
-    assert done["sources"] == {}
+    # The DHT's answer is held against what holders say; nobody gives more than a head.
+    assert all(count < 600 for count in done["sources"].values()), done["sources"]
 
 
 def rename_case(net: Network) -> tuple[str, str, Path, Path, int]:
