@@ -333,3 +333,18 @@ def test_whoever_lost_the_index_does_not_publish_the_folder(state: State, tree: 
     assert done.files == 31
     assert done.static == bytes(tree / "p2psync")
     assert Reader(tree / "p2psync").head.raw == done.head.raw
+
+
+def test_where_nothing_may_be_made_another_place_is_the_remedy(
+    state: State, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tree)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, os.strerror(13))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "mkdir", refuse)
+        with pytest.raises(FileError, match="--static=/PATH"):
+            publish(state, tree, static=True, now=NOW)
+    assert publish(state, tree, now=NOW).static is None

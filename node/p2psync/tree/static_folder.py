@@ -60,6 +60,11 @@ class StaticFolder:
                     f"{show_path(path)} is no folder of static files, but something else: name another one "
                     "with --static=NAME, or --static=/PATH"
                 ) from None
+            if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise FileError(
+                    f"{show_path(path)} cannot be made or opened ({os.strerror(error.errno)}): let this user "
+                    "write there, or name a place where it may with --static=/PATH"
+                ) from error
             raise file_error(error, path, "making") from error
         except UsageError:
             self.close()
