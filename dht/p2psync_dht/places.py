@@ -6,17 +6,46 @@ Pure. Records are the store's; here they are the networks of those who sent them
 from __future__ import annotations
 
 import random
+import zlib
 from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
-from p2psync_dht.networks import Caps, Networks
+from p2psync_dht.holder_record import addresses_in
+from p2psync_dht.networks import Caps, Networks, networks_of, public_networks_of
+from p2psync_dht.scope import pack_ip
 
 # Holder records under one key, and what a reader takes of one key. A client may be several nodes behind one
 # address; a site with more mirrors than eight is found by eight of them. (docs/adr/0026)
 HOLDERS_PER_NETWORK: Final = Caps(client=4, site=8, provider=32)
 
 _WIDEST_FIRST: Final = (2, 1, 0)  # positions in `Networks`
+
+
+def source_of(ip: str) -> int:
+    """A number for the provider that `ip` belongs to, or for a local address (a collision makes two share a
+    quota).
+    """
+    return _number_of(pack_ip(ip))
+
+
+def _number_of(packed_ip: bytes) -> int:
+    networks = public_networks_of(packed_ip)
+    return zlib.crc32(packed_ip if networks is None else networks.provider)
+
+
+def networks_behind(record: bytes, source: int) -> tuple[Networks, bool]:
+    """The networks that a stored holder record counts for, and whether it counts towards no cap. `source`:
+    the number of where it came from (`source_of`); 0: from this node itself.
+
+    The address itself is one that the record names, or else its sender would not have been believed. Of one
+    that names URLs alone no more is known than its provider, which has no more of them than one client.
+    """
+    sender = next((packed for packed in addresses_in(record) if _number_of(packed) == source), None)
+    if sender is not None:
+        return networks_of(sender), public_networks_of(sender) is None
+    number = source.to_bytes(4, "big")
+    return Networks(number, number, number), not source
 
 
 class Places:

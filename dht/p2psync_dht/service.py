@@ -16,9 +16,10 @@ from p2psync_dht.contact import COMPACT_SIZE, Address, pack_address
 from p2psync_dht.counters import Counters
 from p2psync_dht.holder_record import MAX_HOLDER_SIZE, TAG_HOLDER
 from p2psync_dht.keys import DOMAIN_CONTACT, ID_SIZE, SIGNATURE_SIZE, Identity
+from p2psync_dht.places import source_of
 from p2psync_dht.reach import Reachability
 from p2psync_dht.routing import ContactTable
-from p2psync_dht.storage import RecordStore, source_of
+from p2psync_dht.storage import RecordStore
 from p2psync_dht.tokens import TOKEN_SIZE, TokenMint
 from p2psync_dht.wire import (
     AMPLIFICATION,

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import random
 import struct
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, Final
@@ -18,11 +17,11 @@ from typing import Any, Final
 from kademlia.storage import IStorage
 
 from p2psync_dht.form import RecordError
-from p2psync_dht.holder_record import TAG_HOLDER, HolderRecord, addresses_in
-from p2psync_dht.networks import Networks, fairly, networks_of, public_networks_of
-from p2psync_dht.places import Places
+from p2psync_dht.holder_record import TAG_HOLDER, HolderRecord
+from p2psync_dht.networks import fairly
+from p2psync_dht.places import Places, networks_behind
 from p2psync_dht.records import TAG_HEAD, Head
-from p2psync_dht.scope import may_claim, pack_ip
+from p2psync_dht.scope import may_claim
 from p2psync_dht.wire import Status
 
 MAX_RECORDS: Final = 100_000  # 30 MB
@@ -54,37 +53,6 @@ def _drop_after(entry: bytes) -> int:
 
 def _source(entry: bytes) -> int:
     return int.from_bytes(entry[-4:], "big")
-
-
-def source_of(ip: str) -> int:
-    """A number for the provider that `ip` belongs to, or for a local address (a collision makes two share a
-    quota).
-    """
-    return _number_of(pack_ip(ip))
-
-
-def _number_of(packed_ip: bytes) -> int:
-    networks = public_networks_of(packed_ip)
-    return zlib.crc32(packed_ip if networks is None else networks.provider)
-
-
-def _sender_of(entry: bytes) -> bytes | None:
-    """The address that an entry under a key came from: one that it names, or else its sender would not have
-    been believed. None: not known, or the node's own.
-    """
-    source = _source(entry)
-    return next((packed for packed in addresses_in(entry) if _number_of(packed) == source), None)
-
-
-def _networks(entry: bytes) -> tuple[Networks, bool]:
-    """Those that an entry counts for, and whether it counts towards no cap. Of one that names URLs alone no
-    more is known than its provider, which has no more of them than one client.
-    """
-    sender = _sender_of(entry)
-    if sender is not None:
-        return networks_of(sender), public_networks_of(sender) is None
-    source = entry[-4:]
-    return Networks(source, source, source), not _source(entry)
 
 
 class RecordStore(IStorage):  # type: ignore[misc]  # kademlia has no type hints, so its classes are Any
@@ -182,7 +150,7 @@ class RecordStore(IStorage):  # type: ignore[misc]  # kademlia has no type hints
         self._insert_holder(key, node, entry)
         self._by_source[source] += 1
         if held is None and (places := self._places.get(key)) is not None:
-            networks, local = _networks(entry)
+            networks, local = networks_behind(entry, _source(entry))
             places.add(node, networks, local=local)
         return Status.STORED
 
@@ -227,7 +195,10 @@ class RecordStore(IStorage):  # type: ignore[misc]  # kademlia has no type hints
         entries = self._holders.get(key)
         if not isinstance(entries, dict) or len(entries) < FEW:
             return True
-        places, (networks, local) = self._places_under(key, entries), _networks(newcomer)
+        places, (networks, local) = (
+            self._places_under(key, entries),
+            networks_behind(newcomer, _source(newcomer)),
+        )
         width = None if local else places.full(networks)
         if width is None and len(entries) < self._max_per_key:
             return True
@@ -239,7 +210,9 @@ class RecordStore(IStorage):  # type: ignore[misc]  # kademlia has no type hints
     def _places_under(self, key: bytes, entries: _Entries) -> Places:
         places = self._places.get(key)
         if places is None:
-            places = Places((node, *_networks(entry)) for node, entry in entries.items())
+            places = Places(
+                (node, *networks_behind(entry, _source(entry))) for node, entry in entries.items()
+            )
             if len(self._places) >= MAX_PLACES:
                 del self._places[next(iter(self._places))]
             self._places[key] = places
@@ -261,7 +234,9 @@ class RecordStore(IStorage):  # type: ignore[misc]  # kademlia has no type hints
         theirs = [(key, node, entry) for key, node, entry in self._entries() if _source(entry) == source]
         some = self._rng.sample(theirs, min(EVICTION_SAMPLE, len(theirs)))
         # Customers of the provider that have little here lose little.
-        ordered = fairly(some, lambda one: [] if one[1] is None else [_networks(one[2])[0]])
+        ordered = fairly(
+            some, lambda one: [] if one[1] is None else [networks_behind(one[2], _source(one[2]))[0]]
+        )
         for key, node, _ in ordered[-count:]:
             self._remove(key, node)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from p2psync_dht import Endpoint, HolderRecord, HolderRole, object_key
 from p2psync_dht.contact import Contact
-from p2psync_dht.storage import source_of
+from p2psync_dht.places import source_of
 from p2psync_dht.testing.liars import tell_lies
 from p2psync_dht.testing.virtual import VirtualNetwork, run_virtual
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from p2psync_dht import Endpoint, Head, HolderRecord, HolderRole, Identity, RecordError, holders_key
-from p2psync_dht.places import HOLDERS_PER_NETWORK
-from p2psync_dht.storage import HEAD_KEEP, RecordStore, source_of
+from p2psync_dht.places import HOLDERS_PER_NETWORK, source_of
+from p2psync_dht.storage import HEAD_KEEP, RecordStore
 from p2psync_dht.wire import Status
 
 from .conftest import identity
