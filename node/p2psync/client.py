@@ -15,7 +15,7 @@ import contextlib
 import os
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from functools import partial
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from p2psync.inventory.forget import Forgotten
     from p2psync.inventory.holdings import Holdings
     from p2psync.negotiate.find import Search
+    from p2psync.negotiate.last_resort import Waits
     from p2psync.negotiate.origin import Origin
     from p2psync.publish.ending import Unpublished
     from p2psync.publish.publisher import Ask, Published
@@ -318,21 +319,37 @@ class Client:
         for them, as a last resort. What it gives is verified as all else is.
         """
         from p2psync.negotiate.last_resort import fetch_files
-        from p2psync.supply.download import STALL_SECONDS
 
-        timeout = options.get("timeout")
-        with tempfile.TemporaryDirectory(prefix="p2psync-") as folder:
-            place = os.path.realpath(os.fsencode(folder))
-            came = await fetch_files(
-                origin,
-                source,
-                list(names),
-                place,
-                bwlimit=options.get("bwlimit"),
-                silence=STALL_SECONDS if timeout is None else timeout,
-            )
+        with _folder() as place:
+            came = await fetch_files(origin, source, list(names), place, **_waits(options))
             options["sources"] = (*options.get("sources", ()), f"file://{os.fsdecode(came)}")
             return await self.fetch(source, dest, files=files, on_event=on_event, **options)
+
+    async def fetch_all_from(
+        self,
+        origin: Origin,
+        source: ArchiveUrl,
+        dest: PathLike,
+        *,
+        files: bool = False,
+        on_event: OnEvent = None,
+        **options: Unpack[TransferOptions],
+    ) -> FetchSummary:
+        """As `fetch`, where nobody tells the head (`NoHead`): an rsync server is asked for the static files
+        beside its tree, and then for what no source has. All of it is verified.
+        """
+        from p2psync.negotiate.last_resort import fetch_static
+
+        with _folder() as place:
+            came = await fetch_static(origin, source, place, **_waits(options))
+            options["sources"] = (*options.get("sources", ()), f"file://{os.fsdecode(came)}")
+            # Nothing is told of this: that no source has a file is what it is to find out.
+            names = (await self.fetch(source, dest, **options)).missing_files
+            if not names:
+                return await self.fetch(source, dest, files=files, on_event=on_event, **options)
+            return await self.fetch_missing(
+                origin, source, dest, names, files=files, on_event=on_event, **options
+            )
 
     def url_of(self, archive: bytes) -> str:
         """The URL of an archive; where a node runs on this state directory, it is named as a place to ask."""
@@ -514,6 +531,21 @@ class Client:
 
     def _whom(self, asking: Asking) -> Asking:
         return asking if "bootstrap" in asking else {**asking, "bootstrap": self._bootstrap}
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[bytes]:
+    """A folder of this user's alone, removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="p2psync-") as folder:
+        yield os.path.realpath(os.fsencode(folder))
+
+
+def _waits(options: TransferOptions) -> Waits:
+    from p2psync.negotiate.last_resort import Waits
+    from p2psync.supply.download import STALL_SECONDS
+
+    timeout = options.get("timeout")
+    return Waits(bwlimit=options.get("bwlimit"), silence=STALL_SECONDS if timeout is None else timeout)
 
 
 def _url(source: str | ArchiveUrl) -> ArchiveUrl:

@@ -84,6 +84,10 @@ class NetworkError(P2psyncError):
     exit_code = 10
 
 
+class NoHead(NetworkError):
+    """Nobody who was asked knows what is newest of an archive."""
+
+
 class TransferTimeout(NetworkError):
     """A connection was silent for longer than allowed."""
 

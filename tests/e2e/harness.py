@@ -305,7 +305,9 @@ def make_tree(
     (root / "empty directory").mkdir()
     (root / "link").symlink_to(names[0])
     (root / "dangling").symlink_to("/nowhere/at all")
-    for directory in [*directories, root / "empty directory"]:
+    # Also those above: rsync leaves the nanoseconds of a directory as they are that is not a second old.
+    above = [directory.parent for directory in directories if directory != root]
+    for directory in [*directories, root / "empty directory", *above]:
         set_mtime(directory, chance.randrange(10**18, 17 * 10**17))
     return root
 

@@ -279,3 +279,34 @@ def test_what_no_source_has_comes_from_the_daemon_as_a_last_resort_if_it_is_righ
             assert not made.exists()
         else:
             assert (made.read_bytes() if made.exists() else None) == (content if wanted else None), name
+
+
+@pytest.mark.parametrize("part", ["", "dir1/"])
+def test_an_rsync_server_alone_is_enough_if_its_tree_has_static_files(
+    net: Network, tree: Path, tmp_path: Path, part: str
+) -> None:
+    (tree / "dir1").mkdir(exist_ok=True)
+    (tree / "dir1" / "more").write_bytes(b"of a part" * 30_000)
+    set_mtime(tree / "dir1", 10**18 + 1)
+    set_mtime(tree, 10**18 + 2)
+    copy = tmp_path / "served"
+    net.publish(tree, f"--static={tmp_path / 'static'}", state="origin")
+    subprocess.run([need("rsync"), "-a", f"{tree}/", copy], check=True)
+    subprocess.run([need("rsync"), "-a", f"{tmp_path / 'static'}/", copy / "p2psync"], check=True)
+    with rsync_daemon(tmp_path / "rsyncd", {"pub": copy}) as rsyncd:
+        done = net.run("fetch", rsyncd.url(f"pub/{part}"), tmp_path / "copy", state="reader")
+        done.wait_event("done")
+        assert done.done["missing"] == 0
+        assert_same_tree(tree / part, tmp_path / "copy")
+
+
+def test_static_files_that_an_rsync_server_made_up_lead_nowhere(
+    net: Network, published: tuple[str, str, Path], tmp_path: Path
+) -> None:
+    _, _, copy = published
+    (copy / "p2psync" / "packs").mkdir()
+    (copy / "p2psync" / "packs" / ("0" * 64)).write_bytes(b"p2psync\x01" + b"\xff" * 5_000)
+    (copy / "p2psync" / "heads").symlink_to("/etc")
+    with rsync_daemon(tmp_path / "rsyncd", {"pub": copy}) as rsyncd:
+        net.run("fetch", rsyncd.url("pub"), tmp_path / "copy", state="reader", expect=23)
+    assert not any((tmp_path / "copy").glob("*"))

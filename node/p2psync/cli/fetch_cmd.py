@@ -16,6 +16,7 @@ from p2psync.cli.options import (
 )
 from p2psync.cli.transfer_options import Transfer, transfer_options
 from p2psync.cli.types import DEST, SRC
+from p2psync.errors import NoHead
 
 if TYPE_CHECKING:
     from p2psync.fetch.options import FetchSummary
@@ -52,6 +53,7 @@ def command(common: Common, network: Network, transfer: Transfer, src: ArchiveUr
     from p2psync.cli.signals import run_async
     from p2psync.cli.transfers import report
     from p2psync.client import Client
+    from p2psync.format.url import ArchiveUrl
     from p2psync.text import count
 
     options = transfer.as_options(network)
@@ -63,9 +65,24 @@ def command(common: Common, network: Network, transfer: Transfer, src: ArchiveUr
             if not isinstance(settled, Settled):
                 return await by_rsync(client, settled, dest, options, common.out)
             with common.out.observing(files=transfer.json_files) as tell:
-                summary = await client.fetch(
-                    settled.url, settled.dest, files=transfer.json_files, on_event=tell, **options
-                )
+                try:
+                    summary = await client.fetch(
+                        settled.url, settled.dest, files=transfer.json_files, on_event=tell, **options
+                    )
+                except NoHead:
+                    if isinstance(src, ArchiveUrl) or not src.is_rsync:
+                        raise
+                    tell.warn(
+                        f"nobody was found who tells what is newest; {src.server} is asked for all of it"
+                    )
+                    return await client.fetch_all_from(
+                        src,
+                        settled.url,
+                        settled.dest,
+                        files=transfer.json_files,
+                        on_event=tell,
+                        **options,
+                    )
                 left = left_to_rsync(src, summary)
                 if left is not None:
                     origin, names = left

@@ -96,7 +96,7 @@ def left_to_rsync(src: ArchiveUrl | Origin, summary: FetchSummary) -> tuple[Orig
     """
     if isinstance(src, ArchiveUrl) or not src.is_rsync:
         return None
-    names = [path for path in summary.missing if not path.endswith(b"/")]
+    names = summary.missing_files
     return (src, names) if names else None
 
 

@@ -141,6 +141,11 @@ class FetchSummary:
     """Names that would have been removed if ``max_delete`` had let them."""
 
     @property
+    def missing_files(self) -> list[PathBytes]:
+        """Of ``missing``, what has a name to ask for: not directories whose listing did not come."""
+        return [path for path in self.missing if not path.endswith(b"/")]
+
+    @property
     def complete(self) -> bool:
         """Whether all of the snapshot is in DEST."""
         return not (self.missing or self.failed)

@@ -1,4 +1,5 @@
-"""What nobody else has, from the rsync server that SRC named: whole files, by name.
+"""What nobody else has, from the rsync server that SRC named: whole files, by name, and the static files with
+the metadata of an archive of which nobody tells the head.
 
 They are no better than what any rsync brings. So they lie in a folder of their own, and are a source there
 like others (``sources.local_tree``): only what is verified is put in place.
@@ -9,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypedDict, Unpack
 
 from p2psync.errors import FileError, UsageError
+from p2psync.format.pack import FOLDERS
 from p2psync.format.paths import split
 from p2psync.format.url import ArchiveUrl
 from p2psync.negotiate.classic import KIB
@@ -21,7 +23,21 @@ from p2psync.negotiate.rsync import CONNECT_TIMEOUT, program_for
 LIST: Final = b"list"
 CAME: Final = b"came"
 FILES: Final = b"files"
-"""What is in the folder: the names that are asked for, what came, and that as it lies in the archive."""
+STATIC: Final = b"static"
+"""What is in the folder: the names that are asked for, what came, and that as it lies in the archive; static
+files.
+"""
+PACK_BYTES_MAX: Final = 1 << 30
+"""Bytes of a static file that is fetched: the metadata of ten million files."""
+
+
+class Waits(TypedDict):
+    """What rsync is held to."""
+
+    bwlimit: int | None
+    """Bytes a second."""
+    silence: float
+    """Seconds in which nothing comes, after which it gives up; 0: never."""
 
 
 async def fetch_files(
@@ -29,19 +45,15 @@ async def fetch_files(
     url: ArchiveUrl,
     names: Sequence[bytes],
     folder: bytes,
-    *,
-    bwlimit: int | None,
-    silence: float,
+    **waits: Unpack[Waits],
 ) -> bytes:
     """Fetch files by their names below the origin's path, which is what ``url`` names, into ``folder``; the
     directory below which each then lies under its path in the archive. What does not come is left out: rsync
-    tells why, on the standard error. ``bwlimit`` in bytes a second; ``silence``: seconds, 0 for any.
+    tells why, on the standard error.
 
     Raises UsageError: rsync is not installed. FileError: the folder cannot be used.
     """
-    program = program_for(origin)
-    if program is None:
-        raise UsageError(f"{origin.server} cannot be asked: rsync is not installed here; install it")
+    program = _program(origin)
     # From the module on: rsync 3.5.0 does not find what --files-from names below a directory of it.
     at, inner = url.path, origin.path.partition(b"/")[2]
     if not url.inside and list(names) == [split(at)[1]]:  # It is a file, and not a directory.
@@ -53,25 +65,8 @@ async def fetch_files(
             stream.writelines(os.path.join(inner, name) + b"\0" for name in names)
     except OSError as error:
         raise _unusable(folder, error) from error
-    words = ["--whole-file", "--no-motd", f"--timeout={silence:.0f}", "--from0"]
-    words += [f"--bwlimit={max(round(bwlimit / KIB), 1)}"] if bwlimit else []
-    words += [f"--contimeout={CONNECT_TIMEOUT}"] if origin.is_plain else []
-    process = await asyncio.create_subprocess_exec(
-        program,
-        *words,
-        b"--files-from=" + listed,
-        "--",
-        origin.url(origin.module) + "/",
-        came + b"/",
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-    )
-    try:
-        await process.wait()
-    finally:
-        if process.returncode is None:
-            process.terminate()
-            await process.wait()
+    words = ["--whole-file", "--from0", *_words(origin, waits)]
+    await _run(program, *words, b"--files-from=" + listed, "--", origin.url(origin.module) + "/", came + b"/")
     try:
         place = os.path.join(files, at).rstrip(b"/")
         os.makedirs(os.path.dirname(place), exist_ok=True)
@@ -80,6 +75,53 @@ async def fetch_files(
     except OSError as error:
         raise _unusable(folder, error) from error
     return files
+
+
+async def fetch_static(origin: Origin, url: ArchiveUrl, folder: bytes, **waits: Unpack[Waits]) -> bytes:
+    """Fetch the static files of the archive ``url``, of which the origin is the part that ``url`` names; the
+    directory below which they then lie as in the archive. For the rest see `fetch_files`.
+    """
+    program = _program(origin)
+    root = origin.path
+    if url.path:
+        root = root.removesuffix(url.path).rstrip(b"/")
+        if root + b"/" + url.path != origin.path:
+            raise UsageError(f"{origin} names a part of {url}, and it is not known where all of it lies")
+    came = os.path.join(folder, STATIC)
+    try:
+        os.mkdir(came)
+    except OSError as error:
+        raise _unusable(folder, error) from error
+    words = ["-rt", "--ignore-missing-args", f"--max-size={PACK_BYTES_MAX}", *_words(origin, waits)]
+    places = [origin.url(os.path.join(root, os.fsencode(name))) for name in FOLDERS]
+    await _run(program, *words, "--", *places, came + b"/")
+    return came
+
+
+def _program(origin: Origin) -> str:
+    program = program_for(origin)
+    if program is None:
+        raise UsageError(f"{origin.server} cannot be asked: rsync is not installed here; install it")
+    return program
+
+
+def _words(origin: Origin, waits: Waits) -> list[str]:
+    words = ["--no-motd", f"--timeout={waits['silence']:.0f}"]
+    words += [f"--bwlimit={max(round(waits['bwlimit'] / KIB), 1)}"] if waits["bwlimit"] else []
+    return words + ([f"--contimeout={CONNECT_TIMEOUT}"] if origin.is_plain else [])
+
+
+async def _run(*argv: str | bytes) -> None:
+    """Run rsync to its end; what it tells goes to the standard error."""
+    process = await asyncio.create_subprocess_exec(
+        *argv, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL
+    )
+    try:
+        await process.wait()
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            await process.wait()
 
 
 def _unusable(folder: bytes, error: OSError) -> FileError:

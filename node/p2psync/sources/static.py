@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from p2psync.errors import FormatError, P2psyncError
 from p2psync.format import pack
@@ -19,7 +19,7 @@ from p2psync.format.ids import Ref, chunk_id, object_id
 from p2psync.format.pack import FOLDERS, HEAD, LIST, LIST_MAX, Index, decode_header, decode_list
 from p2psync.format.recipe import recipe_bytes_max
 from p2psync.sources.source import Span, places, together
-from p2psync.sources.web_files import Part, WebFiles
+from p2psync.sources.web_files import Part
 from p2psync.sources.wire import HEAD_BYTES_MAX, Have
 
 FIRST_BYTES: Final = 64 << 10
@@ -46,6 +46,29 @@ CANDIDATES_MAX: Final = 2
 would have his readers read a thousand listings to find the one that is right.
 """
 ANY: Final = range(1, pack.LENGTH_MAX + 1)
+
+
+class Files(Protocol):
+    """Where static files lie, wherever that is. What is read of them need not be what was written."""
+
+    @property
+    def name(self) -> str:
+        """For people."""
+
+    @property
+    def pages(self) -> bool:
+        """Whether something else than a file came for one."""
+
+    @property
+    def received(self) -> int:
+        """Bytes read from sockets so far."""
+
+    async def get(self, path: str, limit: int) -> bytes | None:
+        """A file of at most ``limit`` bytes; None: it is not there, or longer."""
+
+    async def part(self, path: str, offset: int, length: int) -> Part | None:
+        """Bytes of a file from ``offset`` on, or fewer where it ends, or all of it; None: it is not there."""
+
 
 Wanted = tuple[bytes, bool]
 """A digest, and whether its recipe is meant."""
@@ -76,9 +99,11 @@ class _Place(NamedTuple):
 
 
 class StaticFiles:
-    """The static files at a URL. For the methods see ``p2psync.sources.interfaces``, Heads and Metadata."""
+    """The static files that lie somewhere. For the methods see ``p2psync.sources.interfaces``, Heads and
+    Metadata.
+    """
 
-    def __init__(self, files: WebFiles) -> None:
+    def __init__(self, files: Files) -> None:
         self._files = files
         self._folder = ""
         """Where they are below the URL, with a slash at the end."""

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Final
 
-from p2psync.errors import NetworkError, P2psyncError, UsageError
+from p2psync.errors import NetworkError, NoHead, P2psyncError, UsageError
 from p2psync.format.head import ArchiveHead
 from p2psync.network.protocols import Network
 from p2psync.network.told import teller_at
@@ -126,7 +126,7 @@ class Discovery:
         for warning in judgement.warnings:
             self._warn(warning)
         if judgement.head is None:
-            raise NetworkError(no_head(self._archive, given, self._dht.way))
+            raise NoHead(no_head(self._archive, given, self._dht.way))
         if not found and not met and remembered is not None:
             self._warn("nobody could be asked for a newer head; the newest one known here is used")
         if judgement.refused_older:
