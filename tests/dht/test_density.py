@@ -16,7 +16,7 @@ def table_of(ids: list[int]) -> ContactTable:
     own = Contact(OWN.to_bytes(20, "big"), "", 0)
     table = ContactTable(own, lambda: 0.0)
     for number, one in enumerate(ids):
-        table.add_verified(Contact(one.to_bytes(20, "big"), f"11.{number >> 8}.{number & 255}.1", 1))
+        table.add_verified(Contact(one.to_bytes(20, "big"), f"{11 + (number & 63)}.{number >> 6}.1.1", 1))
     return table
 
 

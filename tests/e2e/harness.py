@@ -305,10 +305,11 @@ def make_tree(
     (root / "empty directory").mkdir()
     (root / "link").symlink_to(names[0])
     (root / "dangling").symlink_to("/nowhere/at all")
-    # Also those above: rsync leaves the nanoseconds of a directory as they are that is not a second old.
+    # All of them: rsync leaves the nanoseconds as they are of what is of the same second.
     above = [directory.parent for directory in directories if directory != root]
-    for directory in [*directories, root / "empty directory", *above]:
-        set_mtime(directory, chance.randrange(10**18, 17 * 10**17))
+    links = [root / "empty", root / "link", root / "dangling"]
+    for path in [*links, *directories, root / "empty directory", *above]:
+        set_mtime(path, chance.randrange(10**18, 17 * 10**17))
     return root
 
 

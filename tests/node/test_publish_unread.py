@@ -164,7 +164,7 @@ def test_a_directory_that_opens_and_cannot_be_listed_stays(
     target = (tree / "d" / "inner").stat().st_ino
 
     def fail(fd: int, _real: Callable[[int], object]) -> object:
-        if os.fstat(fd).st_ino == target:
+        if isinstance(fd, int) and os.fstat(fd).st_ino == target:
             raise OSError(errno.EIO, "Input/output error")
         return _real(fd)
 

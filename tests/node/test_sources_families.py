@@ -17,7 +17,7 @@ from p2psync.sources.http.dial import Handle, dial
 from p2psync.sources.http.server import Server
 from p2psync.sources.node import PeerSource
 
-NAME = "both.example"
+NAME = "both"
 
 
 @pytest.fixture
