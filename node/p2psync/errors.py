@@ -7,6 +7,7 @@ Exit codes are rsync's (rsync(1), EXIT VALUES), since cron jobs already know the
     ├── TrustError          5   a signature, a pinned key or the order of heads forbids going on
     │   └── OriginChanged   76   a server names another archive than the one that it is held to
     ├── NetworkError       10   a socket failed, or nobody could be reached
+    │   ├── NoHead         10   nobody who was asked tells what is newest of an archive
     │   ├── TransferTimeout 30  a connection fell silent
     │   └── ConnectTimeout  35  a connection did not come about in time
     ├── FileError          11   a local file or directory could not be read or written

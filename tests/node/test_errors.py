@@ -18,6 +18,7 @@ RSYNC_EXIT_VALUES = {
     "SelectionError": 3,
     "TrustError": 5,
     "NetworkError": 10,
+    "NoHead": 10,
     "FileError": 11,
     "FormatError": 12,
     "InterruptedFetch": 20,
