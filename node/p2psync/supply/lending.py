@@ -17,8 +17,7 @@ some 5 MiB of recipes.
 """
 LENDING_MIN: Final = 256 << 10
 """Bytes of the smallest object that lends or borrows. Below, chunks in common are a few ten kilobytes, and
-looking for them takes a twelfth of the interpreter's time in a fetch of 20,000 small files, which the
-others wait for.
+looking for them takes a twelfth of the interpreter's time in a fetch of 20,000 small files.
 """
 
 
