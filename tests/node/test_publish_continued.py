@@ -6,6 +6,7 @@ import os
 import shutil
 from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.node.publishing import NOW, write
@@ -15,6 +16,8 @@ from p2psync.format.head import ArchiveHead, sign_head
 from p2psync.publish import FRESHNESS, publish
 from p2psync.rules.filter import Filter
 from p2psync.state import State
+from p2psync.state import Tree as TreeRow
+from p2psync.state.trees import Trees
 from p2psync.trust import judge
 
 
@@ -148,6 +151,41 @@ def test_a_key_that_was_made_or_brought_is_not_passed_over(state: State, tree: P
     assert publish(state, tree, archive=made).archive == made
     write(tree.parent / "second" / "f", b"another")
     assert publish(state, tree.parent / "second").archive != made
+
+
+def test_a_directory_that_is_published_for_the_first_time_at_this_moment_is_no_doubt_for_another(
+    state: State, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between another process's key and its row in the index."""
+    write(tree / "f", b"f")
+    write(tree.parent / "second" / "g", b"g")
+    second: list[bytes] = []
+    ensure = Trees.ensure
+
+    def overtaken(trees: Trees, *asked: Any) -> TreeRow:
+        monkeypatch.undo()
+        second.append(publish(state, tree.parent / "second").archive)
+        return ensure(trees, *asked)
+
+    monkeypatch.setattr(Trees, "ensure", overtaken)
+    first = publish(state, tree).archive
+    assert second
+    assert first not in second
+
+
+def test_a_first_publishing_that_was_killed_after_its_key_goes_on_with_that_key(
+    state: State, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tree / "f", b"f")
+
+    def killed(*_: object) -> TreeRow:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Trees, "ensure", killed)
+        publish(state, tree)
+    [made] = state.keys.archives()
+    assert publish(state, tree).archive == made
 
 
 def test_a_restored_backup_goes_on_after_what_others_have(tmp_path: Path, tree: Path) -> None:

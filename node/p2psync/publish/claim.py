@@ -108,7 +108,7 @@ def claim(
             f"{show_path(path)} was not published from here before, so it cannot be told which archive it "
             "is: say its id with --archive"
         )
-    archive = archive or state.keys.create_root()
+    archive = archive or state.keys.create_root(path, given)
     signer = signer_of(state, archive) if signs else Signer(archive, None, None)
     tree = state.trees.ensure(path, "publish", archive)
     if known is None and named is not None and named.archive == archive:

@@ -134,9 +134,15 @@ class KeyStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def create_root(self) -> bytes:
-        """Make a new archive: a root key; returns its id (32 bytes)."""
-        return self.import_root(to_pem(Identity.generate()))
+    def create_root(self, path: bytes | None = None, named: bytes | None = None) -> bytes:
+        """Make a new archive: a root key; returns its id (32 bytes). `path`: the directory that it is made
+        for, which was named as `named`; that is noted before there is a key, so that whoever meets the key,
+        also after a crash, knows whose it is.
+        """
+        identity = Identity.generate()
+        if path is not None:
+            self.put_note(identity.public_key, Note(path, named or path, 0, 0))
+        return self.import_root(to_pem(identity))
 
     def import_root(self, pem: bytes, what: str = "the root key") -> bytes:
         """Take a root key in; returns the archive's id. Having it already is no error.
