@@ -59,6 +59,16 @@ async def test_pipelined_ranges_land_where_they_belong() -> None:
         assert client.received > sum(length for _, length in wanted)
 
 
+@pytest.mark.parametrize(("requests", "connections"), [(1, 1), (2, 1), (3, 2), (5, 3), (9, 4)])
+async def test_two_requests_share_the_first_connection_and_more_are_spread(
+    requests: int, connections: int
+) -> None:
+    async with scripted(ranges) as server, pool(server.address, connections=4) as client:
+        got = await asyncio.gather(*(fetch(client, 7 * number, 100) for number in range(requests)))
+        assert got == [BIG[7 * number : 7 * number + 100] for number in range(requests)]
+        assert server.connections == connections
+
+
 async def test_every_byte_from_the_socket_is_counted() -> None:
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
     async with scripted(says(answer, answer)) as server, pool(server.address) as client:

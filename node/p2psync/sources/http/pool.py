@@ -1,9 +1,10 @@
 """The connections to one server: opened when needed, a few at most, with requests pipelined on each.
 
-A request goes to the connection that has the fewest under way. One that was dropped before its response
-began, as servers do with idle connections, is sent again on a new one, unless this server has never
-answered anything: it may be no server of this kind, and not want to be one. Every byte that any of the
-sockets received is counted, TLS records and handshakes included.
+A request goes to the connection that has the fewest under way; a second one is pipelined before a second
+connection is opened, since most runs ask no more than a head and who is there. One that was dropped before
+its response began, as servers do with idle connections, is sent again on a new one, unless this server has
+never answered anything: it may be no server of this kind, and not want to be one. Every byte that any of
+the sockets received is counted, TLS records and handshakes included.
 """
 
 from __future__ import annotations
@@ -74,8 +75,10 @@ class _Slot:
         self.pending = 0
 
     @property
-    def rank(self) -> tuple[int, bool]:
-        return self.pending, self.connection is None or self.connection.closed
+    def rank(self) -> tuple[int, bool, int]:
+        """The least is the best to send the next request on."""
+        opens = not self.pending and (self.connection is None or self.connection.closed)
+        return max(self.pending, 1), opens, self.pending
 
 
 class Settings(TypedDict, total=False):
