@@ -21,6 +21,7 @@ from p2psync.daemon.announce import Announcer
 from p2psync.daemon.bootstrap import run_bootstrap
 from p2psync.daemon.health import Vitals
 from p2psync.daemon.metered import MeteredDht
+from p2psync.daemon.mirror_checks import MirrorChecks
 from p2psync.daemon.mirrors import Mirrors, neighbours, pause, register
 from p2psync.daemon.options import NodeOptions, Ready, Role
 from p2psync.daemon.recheck import Recheck
@@ -149,6 +150,7 @@ class Node:
         state: State,
         announcer: Announcer,
         mirrors: Mirrors,
+        checks: MirrorChecks,
         host: Host,
         upkeep: Upkeep,
         recheck: Recheck,
@@ -158,6 +160,7 @@ class Node:
         self._state = state
         self._announcer = announcer
         self.mirrors = mirrors
+        self._checks = checks
         self.host = host
         self.entry = entry
         self._upkeep = upkeep
@@ -165,6 +168,7 @@ class Node:
         self._warn = warn
         self._announce_now = asyncio.Event()
         self._update_now = asyncio.Event()
+        self._check_now = asyncio.Event()
 
     async def serve(self) -> None:
         """Watch, announce and update until cancelled."""
@@ -176,6 +180,7 @@ class Node:
             group.create_task(self._upkeep.run())
             group.create_task(self._loop(self._announcer.round, self._announce_now))
             group.create_task(self._loop(self.mirrors.round, self._update_now))
+            group.create_task(self._loop(self._checks.round, self._check_now))
             group.create_task(self._meet())
             group.create_task(self._tidy())
 
@@ -217,6 +222,7 @@ class Node:
                 version = now
                 self._announce_now.set()
                 self._update_now.set()
+                self._check_now.set()
 
     async def _meet(self) -> None:
         others = self._announcer.others
@@ -269,6 +275,7 @@ async def _running(
         )
         inside = Host(network, lambda dest: PartialShare(partial, dest))
         mirrors = Mirrors(state, inside, bwlimit=options.bwlimit, warn=warn, detail=detail, tell=tell)
+        checks = MirrorChecks(state, identity.public_key, warn=warn, detail=detail)
         vitals = Vitals(options, state, entry.node, seeds, server, announcer, mirrors, recheck.losses)
         stack.push_async_callback(announcer.leave)
         if options.rsync_listen is not None:
@@ -277,7 +284,7 @@ async def _running(
         upkeep = Upkeep(vitals, supervisor, entry, warn)
         telling = asyncio.ensure_future(tell_served(server, tell))
         stack.callback(telling.cancel)
-        yield Node(state, announcer, mirrors, inside, upkeep, recheck, entry, warn)
+        yield Node(state, announcer, mirrors, checks, inside, upkeep, recheck, entry, warn)
 
 
 async def _rsync_too(

@@ -77,6 +77,7 @@ def forget(
                 state.trees.remove(tree)
             if archive is not None and not state.trees.by_archive(archive):
                 state.meta.forget_snapshots(archive)
+                state.checks.forget(archive)
         told = _keys(state, archive, remove=keys, tell=tell)
     for tree in trees:
         _tell_left(tree, tell)

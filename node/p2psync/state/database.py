@@ -18,7 +18,16 @@ from typing import Final
 
 from p2psync.errors import FileError
 from p2psync.state.connection import Connection, close_idle, connect, index_at
-from p2psync.state.schema import MADE, NODES, SCHEMA_VERSION, add_offers, create, has_offers, upgrade_from_1
+from p2psync.state.schema import (
+    CHECKS,
+    MADE,
+    NODES,
+    SCHEMA_VERSION,
+    add_offers,
+    create,
+    has_offers,
+    upgrade_from_1,
+)
 
 BUSY_SECONDS: Final = 60.0
 """The longest wait for another writer. Transactions take milliseconds, but an upgrade of a large index takes
@@ -48,6 +57,7 @@ class Database:
         self._bring_up_to_date(connection)
         connection.execute(MADE)
         connection.execute(NODES)
+        connection.execute(CHECKS)
         if not has_offers(connection):
             with self.transaction(durable=True):
                 add_offers(connection)

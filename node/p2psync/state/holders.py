@@ -165,11 +165,13 @@ class HolderStore:
 
     def vouched(self, archive: bytes, now: float) -> list[bytes]:
         """Those of `for_archive` that may be passed on: their nodes have proved their keys to this machine,
-        not long ago, at the addresses that they name.
+        not long ago, at the addresses that they name, and were not dropped for what they sent.
         """
         rows = self._db.connection.execute(
             "SELECT h.raw, n.place FROM holders h JOIN nodes n ON n.node_key = h.node_key "
-            "WHERE h.archive = ? AND h.expires > ? AND n.proved > ? ORDER BY h.expires DESC, h.node_key",
+            "WHERE h.archive = ? AND h.expires > ? AND n.proved > ? AND NOT EXISTS (SELECT 1 FROM checks c "
+            "WHERE c.archive = h.archive AND c.node_key = h.node_key AND c.dropped) "
+            "ORDER BY h.expires DESC, h.node_key",
             (archive, int(now), int(now) - PROVED_FOR),
         )
         return [bytes(raw) for raw, place in rows if is_at(bytes(raw), bytes(place))]

@@ -125,6 +125,21 @@ did, and when it last gave content that was right, in Unix seconds; 0 for never.
 as well.
 """
 
+CHECKS: Final = """
+CREATE TABLE IF NOT EXISTS checks (
+    archive BLOB NOT NULL,
+    node_key BLOB NOT NULL,
+    dropped INTEGER NOT NULL,
+    passed INTEGER NOT NULL,
+    gone_at INTEGER NOT NULL,
+    track BLOB NOT NULL,
+    PRIMARY KEY (archive, node_key)
+) WITHOUT ROWID
+"""
+"""What checks have found of holders (`p2psync.state.checks`): the first three fields of it are for
+statements. It came without a new number too.
+"""
+
 OFFERS: Final = """
 CREATE TABLE unshared (
     tree INTEGER NOT NULL REFERENCES trees (id) ON DELETE CASCADE,

@@ -25,6 +25,7 @@ from blake3 import blake3
 
 from p2psync.config import home_directory
 from p2psync.errors import FileError, UsageError, show_path
+from p2psync.state.checks import CheckStore
 from p2psync.state.database import Database
 from p2psync.state.files import leave_to_owner, read_private, write_private
 from p2psync.state.heads import HeadStore
@@ -81,6 +82,7 @@ class State:
         self.heads = HeadStore(database)
         self.nodes = NodeStore(database)
         self.holders = HolderStore(database, self.nodes)
+        self.checks = CheckStore(database)
         self.keys = KeyStore(path / "keys")
 
     @classmethod
@@ -187,6 +189,7 @@ class State:
         if due:
             self.holders.prune(moment)
             self.nodes.prune(moment)
+            self.checks.prune(moment)
             self.meta.gc(now=moment)
         return due
 

@@ -1,0 +1,203 @@
+"""Checks of those who nominate themselves as mirrors of what is published here, on a schedule: whoever is new
+soon, whoever passes each hour, whoever fails after a minute, and then more and more seldom.
+
+How a check goes is ``examine``'s, what follows from it ``p2psync.checks``'. Peers, which share for the
+length of a fetch, are not checked: nobody recommends them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Final, NamedTuple
+
+from p2psync.checks import CHECK_EVERY, DROPPING, FAILURES_MAX, Track, Verdict, checked, due_at, retry_after
+from p2psync.daemon.examine import Examined, Subject, examine
+from p2psync.daemon.samples import Samples, draw
+from p2psync.errors import FormatError
+from p2psync.format.coverage import Coverage
+from p2psync.format.head import ArchiveHead
+from p2psync.format.url import host_and_port
+from p2psync.state import State
+from p2psync.state.off_loop import off_loop
+from p2psync_dht import Endpoint, HolderRecord, HolderRole
+
+AT_ONCE: Final = 8
+"""Checks under way at once: some 5 MB in memory, and 256 names that are made up, each silent for five
+seconds, are through in three minutes.
+"""
+ROUND_MAX: Final = 256
+"""Checks in one round: the others wait for the next."""
+SAMPLES_KEPT: Final = 16
+"""Archives whose samples are kept between rounds; each takes some 100 kB."""
+TRIES_MAX: Final = 4096
+"""Holders that never proved their key of whom it is remembered when they were tried; strangers can name any
+number.
+"""
+SOON: Final = 10.0
+"""Seconds after a check until there is another one for a holder that has said something new: it begins with
+nothing, and is complete a moment later, or was gone and is back.
+"""
+PAUSE: Final = 2.0
+"""Seconds between looks who is due, at least: a look at a thousand mirrors takes some 60 ms of a thread."""
+LOOK: Final = 60.0
+"""Seconds after which it is looked again who is due, though nothing was written to the index."""
+
+
+class _Due(NamedTuple):
+    """A check that is to be made."""
+
+    subject: Subject
+    record: HolderRecord
+    head: ArchiveHead
+    track: Track | None
+
+
+class _Tries(NamedTuple):
+    """How often somebody was tried who never proved a key, and when to try again."""
+
+    often: int
+    again_at: float
+
+
+class MirrorChecks:
+    """Checks the mirrors of what is published from a state directory."""
+
+    def __init__(
+        self,
+        state: State,
+        own_key: bytes,
+        *,
+        warn: Callable[[str], None],
+        detail: Callable[[str], None],
+        chance: random.Random | None = None,
+    ) -> None:
+        self._state = state
+        self._own_key = own_key
+        self._warn = warn
+        self._detail = detail
+        self._chance = chance or random.Random()  # noqa: S311 - whom strangers cannot foresee, not a secret
+        self._samples: dict[bytes, tuple[float, Samples]] = {}
+        """By archive, and until when they are used."""
+        self._looked = -PAUSE
+        self._tries: dict[tuple[bytes, bytes], _Tries] = {}
+
+    async def round(self) -> float:
+        """Check who is due; seconds until somebody is due again, if nothing changes before."""
+        early = self._looked + PAUSE - time.monotonic()
+        if early > 0:
+            return early
+        self._looked = time.monotonic()
+        due, wait = await off_loop(partial(self._look, time.time()))
+        gate = asyncio.Semaphore(AT_ONCE)
+        async with asyncio.TaskGroup() as group:
+            for each in due:
+                group.create_task(self._check(each, gate))
+        return PAUSE if due else wait
+
+    def _look(self, now: float) -> tuple[list[_Due], float]:
+        """Who is due, those whom this machine has dealt with first; and seconds until somebody will be."""
+        due: list[_Due] = []
+        wait = LOOK
+        for archive in self._published():
+            head = self._state.heads.newest(archive)
+            if head is None or head.ended is not None:
+                continue
+            tracks = self._state.checks.of_archive(archive)
+            for record in self._state.holders.ordered(archive, now):
+                if record.role is HolderRole.PEER or record.node_key == self._own_key or not record.ips:
+                    continue
+                track = tracks.get(record.node_key)
+                at = self._due_at(archive, record, track)
+                if at > now:
+                    wait = min(wait, at - now)
+                elif len(due) < ROUND_MAX:
+                    due.append(_Due(_subject(archive, record, track), record, head, track))
+        return due, max(wait, PAUSE)
+
+    def _published(self) -> list[bytes]:
+        trees = self._state.trees.all()
+        found = (tree for tree in trees if tree.role == "publish" and tree.snapshot is not None)
+        return list(dict.fromkeys(tree.archive for tree in found if tree.archive is not None))
+
+    def _due_at(self, archive: bytes, record: HolderRecord, track: Track | None) -> float:
+        if track is None:
+            tries = self._tries.get((archive, record.node_key))
+            return 0.0 if tries is None else tries.again_at
+        at = due_at(track, record.node_key, CHECK_EVERY)
+        news = record.issued >= track.checked and not track.dropped
+        return min(at, track.checked + SOON) if news else at
+
+    async def _check(self, due: _Due, gate: asyncio.Semaphore) -> None:
+        async with gate:
+            samples = await off_loop(partial(self._drawn, due.subject.archive, due.head, time.time()))
+            if samples is None:
+                # Its listings are not here, or a newer snapshot has just come: that is nobody's failure.
+                self._note_try(due, LOOK)
+                return
+            examined = await examine(due.subject, due.head, samples, self._chance)
+        await off_loop(partial(self._note, due, examined, time.time()))
+
+    def _drawn(self, archive: bytes, head: ArchiveHead, now: float) -> Samples | None:
+        until, known = self._samples.get(archive, (0.0, None))
+        if known is not None and known.snapshot == head.snapshot and now < until:
+            return known
+        made = draw(self._state, head.snapshot, self._chance)
+        if made is not None:
+            self._samples.pop(archive, None)
+            while len(self._samples) >= SAMPLES_KEPT:
+                del self._samples[next(iter(self._samples))]
+            self._samples[archive] = now + CHECK_EVERY / 2, made
+        return made
+
+    def _note_try(self, due: _Due, pause: float) -> None:
+        key = due.subject.archive, due.subject.key
+        before = self._tries.pop(key, None)
+        while len(self._tries) >= TRIES_MAX:
+            del self._tries[next(iter(self._tries))]
+        often = 1 if before is None else before.often + 1
+        self._tries[key] = _Tries(often, time.time() + pause)
+
+    def _note(self, due: _Due, examined: Examined, now: float) -> None:
+        """Keep what came of a check."""
+        subject, (result, place) = due.subject, examined
+        archive, key = subject.archive, subject.key
+        if due.track is None and not place:
+            before = self._tries.get((archive, key))
+            self._note_try(due, retry_after(1 if before is None else before.often + 1))
+            return
+        self._tries.pop((archive, key), None)
+        role = due.record.role.name.lower()
+        track = checked(due.track, role, subject.places, result, due.head.record.signed_at, int(now))
+        with self._state.transaction():
+            self._state.checks.put(archive, key, track)
+            if place:
+                self._state.nodes.proved(key, Endpoint(*host_and_port(place)), now)
+            if result.verdict == Verdict.RIGHT:
+                self._state.nodes.delivered([key], now)
+            elif result.verdict == Verdict.OTHER:
+                self._state.holders.drop(archive, key)
+        self._tell(due.track, track, result.verdict)
+
+    def _tell(self, before: Track | None, track: Track, verdict: Verdict) -> None:
+        """Say what changed, once."""
+        where = f"{track.role} {' or '.join(track.places)}"
+        was = before is not None and before.listed
+        if track.listed and not was:
+            self._detail(f"{where} was checked, and is listed")
+        elif verdict in DROPPING and (before is None or not before.dropped):
+            self._warn(f"{where} is dropped: it {track.reason}; it is listed again once it has passed checks")
+        elif was and not track.listed:
+            self._warn(f"{where} is off the list: it failed {FAILURES_MAX} checks, at last: {track.reason}")
+
+
+def _subject(archive: bytes, record: HolderRecord, track: Track | None) -> Subject:
+    try:
+        claim = Coverage.decode(record.payload)
+    except FormatError:
+        claim = Coverage(False, 0, 0)
+    places = tuple(str(endpoint) for endpoint in record.endpoints if endpoint.ip)
+    return Subject(archive, record.node_key, places, claim, () if track is None else track.suspects)
