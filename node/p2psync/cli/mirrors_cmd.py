@@ -10,15 +10,11 @@ import click
 from p2psync.cli.command import Command
 from p2psync.cli.options import Common, Network, common_options, network_options
 from p2psync.cli.types import SRC, url_of
-from p2psync.text import count, duration
+from p2psync.text import count
 
 if TYPE_CHECKING:
-    from p2psync.fetch.view import Holder
-    from p2psync.format.head import ArchiveHead
     from p2psync.format.url import ArchiveUrl
     from p2psync.negotiate.origin import Origin
-
-HEADINGS = ("ADDRESS", "ROLE", "HOLDS", "SNAPSHOT", "STATE", "EXPIRES IN")
 
 
 @click.command("mirrors", cls=Command)
@@ -31,7 +27,19 @@ def command(common: Common, network: Network, src: ArchiveUrl | Origin) -> None:
     SRC is p2psync://ID, or a server that is asked for its archive, as for `p2psync fetch`. What is shown is
     what the holders say of themselves, signed by them, and STATE, which says whether each answers now; what
     they send is verified when it is fetched. Who has left and said so is not listed, only counted.
+
+    On the machine whose node publishes the archive it is what checks of them have found as well: which ones
+    are LISTED, since when there has been a newer snapshot than they have (LAG), when each was VERIFIED last,
+    by random chunks, its RATE then, and the FAILURES since, with the reason of the last one.
     """
+    from p2psync.cli.holder_rows import (
+        CHECKED_HEADINGS,
+        HEADINGS,
+        checked_row,
+        holder_fields,
+        holder_row,
+        reasons,
+    )
     from p2psync.cli.negotiated import archive_of
     from p2psync.cli.signals import run_async
     from p2psync.client import Client
@@ -49,14 +57,18 @@ def command(common: Common, network: Network, src: ArchiveUrl | Origin) -> None:
 
     url, found = run_async(ask())
     for holder in found.holders:
-        out.event("holder", **holder._asdict())
+        out.event("holder", **holder_fields(holder))
     newest = found.head.seq if found.head is not None else None
     ended = found.head.ended if found.head is not None else None
     counts = {"holders": len(found.holders), "withdrawn": len(found.withdrawn)}
     out.event("mirrors", archive=url_of(url.archive), seq=newest, **counts, ended=ended)
     if found.holders:
         now = time.time()
-        for line in columns([HEADINGS, *(holder_row(holder, found.head, now) for holder in found.holders)]):
+        checked = any(holder.check for holder in found.holders)
+        headings, row = (CHECKED_HEADINGS, checked_row) if checked else (HEADINGS, holder_row)
+        for line in columns([headings, *(row(holder, found.head, now) for holder in found.holders)]):
+            out.result(line)
+        for line in reasons(found.holders):
             out.result(line)
     else:
         out.say("nobody is known to hold this archive")
@@ -64,16 +76,3 @@ def command(common: Common, network: Network, src: ArchiveUrl | Origin) -> None:
         out.say(
             f"not counted: {count(len(found.withdrawn), 'holder')} that left within the last day and said so"
         )
-
-
-def holder_row(holder: Holder, head: ArchiveHead | None, now: float) -> tuple[str, ...]:
-    """The columns of HEADINGS for one holder."""
-    holds = {True: "all", False: "part", None: "?"}[holder.complete]
-    snapshot = "?"
-    if holder.epoch is not None and holder.seq is not None:
-        snapshot = str(holder.seq)
-        if head is not None and (holder.epoch, holder.seq) < (head.epoch, head.seq):
-            snapshot += f" (newest is {head.seq})"
-    where = ", ".join(holder.endpoints)
-    state = "?" if holder.state == "unknown" else holder.state
-    return where, holder.role, holds, snapshot, state, duration(max(0.0, holder.expires - now))

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
+from p2psync.checks import Track
 from p2psync.errors import FormatError, NetworkError, P2psyncError, PartialError, show_path
 from p2psync.fetch.options import FetchOptions
 from p2psync.format.coverage import Coverage
@@ -46,8 +47,55 @@ class Listed(NamedTuple):
         return cls(path, entry.kind, entry.mode, size, entry.mtime_ns, entry.target, entry.digest)
 
 
+class Checked(NamedTuple):
+    """What checks of a holder by this machine, which publishes the archive, have found."""
+
+    listed: bool
+    """It passes them, and may be recommended."""
+    dropped: bool
+    """It sent something wrong, or had not what it said, and has not made up for that."""
+    reason: str
+    """Why it is not listed, or failed last: a clause; empty where there is nothing to say."""
+    verified: int
+    checked: int
+    """When it passed a check last (0: never), and was checked last. Seconds since 1970."""
+    lag: int
+    """Seconds for which there has been a newer snapshot than it has."""
+    rate: float
+    """Bytes a second, from here; 0: not measured."""
+    failures: int
+    """Checks in a row that it failed."""
+    checks: int
+    passes: int
+    complete: bool
+    """It has all of the newest snapshot, as far as random chunks show."""
+    parts: list[bytes]
+    """Names at the root of the archive below which it has something, if it has not all."""
+
+    @classmethod
+    def of(cls, track: Track, head: ArchiveHead | None, now: float) -> Checked:
+        """``head``: the newest one, which may be newer than the last check."""
+        lag = track.lag(now)
+        if not lag and track.passed and head is not None and (track.epoch, track.seq) < head.order[:2]:
+            lag = max(int(now) - head.record.signed_at, 0)
+        return cls(
+            listed=track.listed,
+            dropped=track.dropped,
+            reason=track.reason,
+            verified=track.passed,
+            checked=track.checked,
+            lag=lag,
+            rate=track.rate,
+            failures=track.failures,
+            checks=track.checks,
+            passes=track.passes,
+            complete=track.complete,
+            parts=list(track.parts),
+        )
+
+
 class Holder(NamedTuple):
-    """Who holds an archive, in the holder's own words, which it signed."""
+    """Who holds an archive, in the holder's own words, which it signed; and what checks of it have found."""
 
     node: str
     """Its id in the DHT, and its public key, in hexadecimal."""
@@ -66,9 +114,11 @@ class Holder(NamedTuple):
     """Of one that was asked just now "answers" or "silent", else "unknown"; "withdrawn" where the record
     takes back what the holder said before.
     """
+    check: Checked | None = None
+    """None where this machine has not checked it."""
 
     @classmethod
-    def of(cls, record: HolderRecord, answers: bool | None = None) -> Holder:
+    def of(cls, record: HolderRecord, answers: bool | None = None, check: Checked | None = None) -> Holder:
         claim: Coverage | None = None
         with contextlib.suppress(FormatError):
             claim = Coverage.decode(record.payload)
@@ -83,6 +133,7 @@ class Holder(NamedTuple):
             issued=record.issued,
             expires=record.expires,
             state="withdrawn" if record.withdrawn else _STATES[answers],
+            check=check,
         )
 
 
@@ -211,9 +262,16 @@ async def find_holders(
         except P2psyncError as error:
             warn(str(error))
         await discovery.look_around()
-        records = state.holders.records(url.archive, time.time())
+        now = time.time()
+        records = state.holders.records(url.archive, now)
         records.sort(key=lambda record: (record.role, record.node_key))
-        present = [Holder.of(each, discovery.answers(each)) for each in records if not each.withdrawn]
+        tracks = state.checks.of_archive(url.archive)
+        checks = {key: Checked.of(track, head, now) for key, track in tracks.items()}
+        present = [
+            Holder.of(each, discovery.answers(each), checks.get(each.node_key))
+            for each in records
+            if not each.withdrawn
+        ]
         gone = [each for each in records if each.withdrawn and each.role is not HolderRole.PEER]
         return Holders(head, present, [Holder.of(each) for each in gone])
 

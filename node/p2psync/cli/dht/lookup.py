@@ -111,6 +111,7 @@ def _tell(out: Output, step: Step) -> None:
 
 
 def _report(out: Output, subject: Subject, trace: Trace, holders: bool) -> None:
+    from p2psync.cli.holder_rows import holder_fields
     from p2psync.fetch.view import Holder
     from p2psync.ui.tables import show
     from p2psync_dht.trace import Outcome
@@ -119,7 +120,7 @@ def _report(out: Output, subject: Subject, trace: Trace, holders: bool) -> None:
         if step.outcome is Outcome.OPEN:
             _tell(out, step)
     for record in trace.holders:
-        out.event("holder", **Holder.of(record)._asdict())
+        out.event("holder", **holder_fields(Holder.of(record)))
     best = trace.best
     outcomes = {str(outcome): trace.count(outcome) for outcome in Outcome}
     out.event(
@@ -192,7 +193,7 @@ def _records(step: Step) -> str:
 
 
 def _holders_table(trace: Trace) -> Any:
-    from p2psync.cli.mirrors_cmd import HEADINGS, holder_row
+    from p2psync.cli.holder_rows import HEADINGS, holder_row
     from p2psync.fetch.view import Holder
     from p2psync.ui.tables import Table
 

@@ -127,7 +127,7 @@ class Discovery:
             self._warn(warning)
         if judgement.head is None:
             raise NoHead(no_head(self._archive, given, self._dht.way))
-        if not found and not met and remembered is not None:
+        if not found and not met and remembered is not None and not await self._remembered.made_here():
             self._warn("nobody could be asked for a newer head; the newest one known here is used")
         if judgement.refused_older:
             self._warn(

@@ -26,6 +26,11 @@ class Remembered:
         """The newest head that was ever accepted."""
         return await off_loop(lambda: self._state.heads.newest(self._archive))
 
+    async def made_here(self) -> bool:
+        """Whether the archive's snapshots are made here, so that nobody has to be asked for newer ones."""
+        trees = await off_loop(lambda: self._state.trees.by_archive(self._archive))
+        return any(tree.role == "publish" for tree in trees)
+
     async def keep_head(self, head: ArchiveHead) -> None:
         await off_loop(lambda: self._state.heads.put(head, "network"))
 

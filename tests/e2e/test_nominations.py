@@ -1,0 +1,77 @@
+"""Mirrors that nominate themselves: the node that publishes checks them, lists those who pass, and says why
+the others are not listed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.e2e.harness import Network, Node
+from tests.e2e.impatient import impatient
+from tests.e2e.trees import MIB, plain_tree
+from tests.help.waiting import until
+
+from p2psync.format.url import ArchiveUrl
+
+IMPATIENT = (
+    "p2psync.checks.RETRY_FIRST=0.05",
+    "p2psync.daemon.mirror_checks.CHECK_EVERY=0.2",
+    "p2psync.daemon.mirror_checks.PAUSE=0.1",
+    "p2psync.daemon.mirror_checks.SOON=0.1",
+    "p2psync.daemon.examine.AGAIN=0.1",
+)
+"""Checks each fifth of a second, and not each hour."""
+
+
+@pytest.fixture
+def patient(net: Network) -> Network:
+    net.program = impatient(*IMPATIENT)
+    net.forks = False
+    return net
+
+
+def checks(net: Network, url: str) -> dict[str, dict[str, Any]]:
+    """What the publishing machine's checks have found, by address; of those that were checked."""
+    shown = net.run("mirrors", url, state="origin")
+    found = [event for event in shown.events if event["event"] == "holder" and "check" in event]
+    return {event["endpoints"][0]: event["check"] for event in found}
+
+
+def told(url: str, address: str) -> str:
+    return f"{url}?peer={address}"
+
+
+def wait_for(
+    net: Network, url: str, mirror: str, what: str, wanted: Callable[[dict[str, Any]], bool]
+) -> dict[str, Any]:
+    """The check of a mirror, once it is as it is waited for."""
+    seen: dict[str, Any] = {}
+
+    def arrived() -> bool:
+        seen.update(checks(net, url).get(mirror, {}))
+        return bool(seen) and wanted(seen)
+
+    until(arrived, what)
+    return seen
+
+
+def test_a_mirror_nominates_itself_is_listed_dies_is_gone_and_comes_back(patient: Network) -> None:
+    net = patient
+    tree = plain_tree(net.path / "tree", small=40, large=(2 * MIB,))
+    url = net.publish(tree, state="origin")
+    origin = net.node("origin")
+    mirror = net.mirror(told(url, origin.address), net.path / "mirror", state="mirror")
+    mirror.wait_event("done")
+    check = wait_for(net, url, mirror.address, "it is listed", lambda check: check["listed"])
+    assert check["complete"] and check["verified"] and check["rate"] > 0 and not check["reason"]
+    mirror.kill()
+    check = wait_for(net, url, mirror.address, "it is off the list", lambda check: not check["listed"])
+    assert check["failures"] >= 4 and not check["dropped"] and check["reason"]
+    back = net.mirror(
+        told(url, origin.address), net.path / "mirror", state="mirror", listen=mirror.address
+    )
+    check = wait_for(net, url, back.address, "it is listed again", lambda check: check["listed"])
+    assert not check["failures"]
