@@ -60,6 +60,18 @@ DROPPING: Final = frozenset({Verdict.WRONG, Verdict.LACKS})
 """What nobody does by mishap of the line: it is off the list at once, and on it again after `PROBATION`."""
 
 
+class Suspect(NamedTuple):
+    """A chunk that came wrong: its object, where it begins there, how long it is, its id, and the path of the
+    file that it was asked for as a part of.
+    """
+
+    object: bytes
+    offset: int
+    length: int
+    digest: bytes
+    path: bytes
+
+
 class Result(NamedTuple):
     """One check, as it went."""
 
@@ -80,8 +92,8 @@ class Result(NamedTuple):
     """Names at the root of the archive from whose trees chunks came, of one that has parts."""
     rate: float = 0.0
     """Bytes a second of one long request; 0: not measured."""
-    suspects: tuple[tuple[bytes, int, int, bytes], ...] = ()
-    """Chunks that came wrong: object, offset, length, id of the chunk."""
+    suspects: tuple[Suspect, ...] = ()
+    """Chunks that came wrong."""
 
 
 class Past(NamedTuple):
@@ -121,7 +133,7 @@ class Track(NamedTuple):
     """It gave wrong bytes, or had not what it said, and has not made up for that."""
     reason: str = ""
     """Why it is not listed, or failed last: a clause."""
-    suspects: tuple[tuple[bytes, int, int, bytes], ...] = ()
+    suspects: tuple[Suspect, ...] = ()
     history: tuple[Past, ...] = ()
 
     def lag(self, now: float) -> int:
@@ -167,7 +179,7 @@ def checked(
         parts=result.parts[:PARTS_MAX] if reached else old.parts,
         dropped=dropped,
         reason=_reason(old, result, dropped=dropped),
-        suspects=(*result.suspects, *old.suspects)[:SUSPECTS_MAX] if dropped else (),
+        suspects=tuple(dict.fromkeys((*result.suspects, *old.suspects)))[:SUSPECTS_MAX] if dropped else (),
     )
     past = Past(now, str(result.verdict), made.lag(now), result.rate)
     return made._replace(

@@ -3,18 +3,15 @@ the others are not listed."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.e2e.harness import Network, Node
+from tests.e2e.harness import Network
 from tests.e2e.impatient import impatient
+from tests.e2e.servers import Background, liar
 from tests.e2e.trees import MIB, plain_tree
 from tests.help.waiting import until
-
-from p2psync.format.url import ArchiveUrl
 
 IMPATIENT = (
     "p2psync.checks.RETRY_FIRST=0.05",
@@ -70,8 +67,61 @@ def test_a_mirror_nominates_itself_is_listed_dies_is_gone_and_comes_back(patient
     mirror.kill()
     check = wait_for(net, url, mirror.address, "it is off the list", lambda check: not check["listed"])
     assert check["failures"] >= 4 and not check["dropped"] and check["reason"]
-    back = net.mirror(
-        told(url, origin.address), net.path / "mirror", state="mirror", listen=mirror.address
-    )
+    back = net.mirror(told(url, origin.address), net.path / "mirror", state="mirror", listen=mirror.address)
     check = wait_for(net, url, back.address, "it is listed again", lambda check: check["listed"])
     assert not check["failures"]
+
+
+def test_a_mirror_that_serves_corrupted_chunks_is_dropped_with_the_reason(
+    patient: Network, servers: Background
+) -> None:
+    net = patient
+    tree = plain_tree(net.path / "tree", small=40, large=(2 * MIB,))
+    url = net.publish(tree, state="origin")
+    origin = net.node("origin")
+    mirror = net.mirror(told(url, origin.address), net.path / "mirror", state="mirror")
+    mirror.wait_event("done")
+    mirror.stop()
+    lying = servers.enter(liar(mirror.address))
+    net.mirror(
+        told(url, origin.address),
+        net.path / "mirror",
+        "--advertise",
+        lying.address,
+        state="mirror",
+        listen=mirror.address,
+    )
+    check = wait_for(net, url, lying.address, "it is dropped", lambda check: check["dropped"])
+    assert not check["listed"]
+    assert check["reason"].startswith("sent wrong bytes for a chunk of '")
+    assert f"mirror {lying.address} is dropped: it sent wrong bytes for a chunk of '" in origin.stderr
+    known = net.run("mirrors", url, "--source", origin.address, state="onlooker").events
+    assert lying.address not in [end for each in known for end in each.get("endpoints", [])]
+
+
+def test_a_mirror_that_claims_more_than_it_has_is_dropped_with_the_reason(patient: Network) -> None:
+    net = patient
+    tree = plain_tree(net.path / "tree", small=40, large=(2 * MIB,))
+    url = net.publish(tree, state="origin")
+    origin = net.node("origin")
+    mirror = net.mirror(told(url, origin.address), net.path / "mirror", state="mirror")
+    mirror.wait_event("done")
+    wait_for(net, url, mirror.address, "it is listed", lambda check: check["listed"])
+    for path in (net.path / "mirror").glob("*/*"):
+        path.unlink()
+    until(
+        lambda: f"mirror {mirror.address} is dropped: it lacks " in origin.stderr,
+        "the origin says that it is dropped, and why",
+    )
+
+
+def test_a_mirror_of_a_part_is_listed_with_that_part(patient: Network) -> None:
+    net = patient
+    tree = plain_tree(net.path / "tree", small=40, large=(2 * MIB,))
+    url = net.publish(tree, state="origin")
+    origin = net.node("origin")
+    part = net.mirror(f"{url}/large/?peer={origin.address}", net.path / "part", state="part")
+    part.wait_event("done")
+    check = wait_for(net, url, part.address, "it is listed", lambda check: check["listed"])
+    assert not check["complete"]
+    assert check["parts"] == [{"name": "large"}]

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-from p2psync.checks import Result, Verdict
+from p2psync.checks import Result, Suspect, Verdict
 from p2psync.daemon.samples import Chunk, Sample, Samples
 from p2psync.errors import NetworkError, P2psyncError, show_path
 from p2psync.format.coverage import Coverage
@@ -45,7 +45,7 @@ class Subject(NamedTuple):
     places: tuple[str, ...]
     """HOST:PORT."""
     claim: Coverage
-    suspects: tuple[tuple[bytes, int, int, bytes], ...] = ()
+    suspects: tuple[Suspect, ...] = ()
     """Chunks that came wrong before."""
 
 
@@ -73,7 +73,7 @@ class _WrongError(P2psyncError):
 
     def __init__(self, wrong: Sequence[_Asked]) -> None:
         super().__init__(f"sent wrong bytes for a chunk of {_name(wrong[0])}")
-        self.wrong = tuple((each.ref, *each.chunk) for each in wrong)
+        self.wrong = tuple(Suspect(each.ref, *each.chunk, each.path) for each in wrong)
 
 
 async def examine(subject: Subject, newest: ArchiveHead, samples: Samples, chance: random.Random) -> Examined:
@@ -117,9 +117,7 @@ async def _examine(
     made = Result(Verdict.RIGHT, epoch=at[0], seq=at[1], behind=at < (newest.epoch, newest.seq))
     try:
         if subject.suspects:
-            await _read(
-                source, [_Asked(ref, (at, size, id_), b"") for ref, at, size, id_ in subject.suspects]
-            )
+            await _read(source, [_suspected(suspect) for suspect in subject.suspects])
         if claim.complete:
             return await _whole(source, made, samples, chance, strict=whole)
         return await _parts(source, made, samples, chance)
@@ -211,5 +209,10 @@ async def _read(source: PeerSource, asked: Sequence[_Asked], *, again: bool = Fa
     return missing
 
 
+def _suspected(suspect: Suspect) -> _Asked:
+    chunk = suspect.offset, suspect.length, suspect.digest
+    return _Asked(suspect.object, chunk, suspect.path)
+
+
 def _name(asked: _Asked) -> str:
-    return f"'{show_path(asked.path)}'" if asked.path else "a file that it sent wrong before"
+    return f"'{show_path(asked.path)}'"

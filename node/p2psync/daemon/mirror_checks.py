@@ -73,25 +73,26 @@ class MirrorChecks:
         *,
         warn: Callable[[str], None],
         detail: Callable[[str], None],
-        chance: random.Random | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._state = state
         self._own_key = own_key
         self._warn = warn
         self._detail = detail
-        self._chance = chance or random.Random()  # noqa: S311 - whom strangers cannot foresee, not a secret
+        self._clock = clock
+        self._chance = random.Random()  # noqa: S311 - what strangers cannot foresee, not what is secret
         self._samples: dict[bytes, tuple[float, Samples]] = {}
         """By archive, and until when they are used."""
-        self._looked = -PAUSE
+        self._looked = 0.0
         self._tries: dict[tuple[bytes, bytes], _Tries] = {}
 
     async def round(self) -> float:
         """Check who is due; seconds until somebody is due again, if nothing changes before."""
-        early = self._looked + PAUSE - time.monotonic()
-        if early > 0:
+        early = self._looked + PAUSE - self._clock()
+        if 0 < early <= PAUSE:  # not where the clock was put back
             return early
-        self._looked = time.monotonic()
-        due, wait = await off_loop(partial(self._look, time.time()))
+        self._looked = self._clock()
+        due, wait = await off_loop(partial(self._look, self._clock()))
         gate = asyncio.Semaphore(AT_ONCE)
         async with asyncio.TaskGroup() as group:
             for each in due:
@@ -133,13 +134,13 @@ class MirrorChecks:
 
     async def _check(self, due: _Due, gate: asyncio.Semaphore) -> None:
         async with gate:
-            samples = await off_loop(partial(self._drawn, due.subject.archive, due.head, time.time()))
+            samples = await off_loop(partial(self._drawn, due.subject.archive, due.head, self._clock()))
             if samples is None:
                 # Its listings are not here, or a newer snapshot has just come: that is nobody's failure.
                 self._note_try(due, LOOK)
                 return
             examined = await examine(due.subject, due.head, samples, self._chance)
-        await off_loop(partial(self._note, due, examined, time.time()))
+        await off_loop(partial(self._note, due, examined, self._clock()))
 
     def _drawn(self, archive: bytes, head: ArchiveHead, now: float) -> Samples | None:
         until, known = self._samples.get(archive, (0.0, None))
@@ -159,7 +160,7 @@ class MirrorChecks:
         while len(self._tries) >= TRIES_MAX:
             del self._tries[next(iter(self._tries))]
         often = 1 if before is None else before.often + 1
-        self._tries[key] = _Tries(often, time.time() + pause)
+        self._tries[key] = _Tries(often, self._clock() + pause)
 
     def _note(self, due: _Due, examined: Examined, now: float) -> None:
         """Keep what came of a check."""

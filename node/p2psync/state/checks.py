@@ -9,7 +9,7 @@ from typing import Final
 
 import msgpack
 
-from p2psync.checks import Past, Track
+from p2psync.checks import Past, Suspect, Track
 from p2psync.state.connection import decoding
 from p2psync.state.database import Database
 
@@ -82,4 +82,7 @@ def _decode(raw: bytes) -> Track | None:
     if form != FORM:
         return None
     made = Track(*values)
-    return made._replace(history=tuple(Past(*past) for past in made.history))
+    return made._replace(
+        suspects=tuple(Suspect(*each) for each in made.suspects),
+        history=tuple(Past(*past) for past in made.history),
+    )
