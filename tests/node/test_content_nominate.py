@@ -139,7 +139,7 @@ async def test_whoever_does_not_answer_is_not_listed(node: Served, peer: PeerSou
     assert await peer.holders(node.archive) == []
 
 
-async def test_one_address_cannot_have_many_checked_at_once(node: Served, peer: PeerSource) -> None:
+async def test_one_address_cannot_have_many_checked_at_once(node: Served) -> None:
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
 
@@ -147,8 +147,10 @@ async def test_one_address_cannot_have_many_checked_at_once(node: Served, peer: 
         raws = [
             record(Identity.generate(), node.archive, Endpoint(server.host, server.port)) for _ in range(4)
         ]
-        calls = [peer.nominate(node.archive, raw) for raw in raws]
+        peers = [PeerSource(node.address) for _ in raws]  # One would ask for them one after another.
+        calls = [peer.nominate(node.archive, raw) for peer, raw in zip(peers, raws, strict=True)]
         errors = await asyncio.gather(*calls, return_exceptions=True)
+        await asyncio.gather(*(peer.close() for peer in peers))
         assert server.connections == 1
         assert sum(isinstance(error, Busy) for error in errors) == 3
 
