@@ -117,7 +117,8 @@ class DhtServer(Server):  # type: ignore[misc]  # kademlia has no type hints, so
                 protocol,
                 family,
                 own_id,
-                seeds=[seed for seed in seeds if seed.family == family],
+                # Whoever is at a given address says its id itself, and is asked once.
+                seeds=[seed for seed in seeds if seed.family == family and seed.address not in asked],
                 on_answer=on_answer,
                 alpha=ALPHA if protocol.server else CLIENT_ALPHA,
                 minds_crowds=False,

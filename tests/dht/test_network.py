@@ -212,6 +212,20 @@ async def test_the_cache_of_contacts_replaces_bootstrap(
         await second.close()
 
 
+async def test_who_is_given_and_known_from_before_is_asked_once_to_join(tmp_path: Path) -> None:
+    async with loopback_network(1) as (node,):
+        asked = []
+        for _ in range(2):
+            client = await start_node(99, server=False)
+            client.load_contacts(tmp_path / "contacts")
+            before = node.counters.requests_served
+            assert await client.join([node.address]) == 1
+            asked.append(node.counters.requests_served - before)
+            client.save_contacts(tmp_path / "contacts")
+            await client.close()
+        assert asked[1] == asked[0]
+
+
 async def test_records_survive_a_restart(
     tmp_path: Path, root: Identity, make_head: HeadMaker, make_holder: HolderMaker
 ) -> None:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 LOOK: Final = 0.5
 """Seconds between looks: as fast as a person reads figures."""
+LOOK_AT_REST: Final = 2.0
+"""Seconds until the next look where nobody was served: a node at rest wakes as seldom as it can."""
 
 
 async def tell_served(server: ContentServer, tell: Teller) -> None:
@@ -22,7 +24,9 @@ async def tell_served(server: ContentServer, tell: Teller) -> None:
             sent, peers = server.counters.bytes_sent, server.peers
             if (sent, peers) != (told, connected):
                 tell.served(sent - told, peers)
-                told, connected = sent, peers
-            await asyncio.sleep(LOOK)
+                told, connected, pause = sent, peers, LOOK
+            else:
+                pause = LOOK if connected else LOOK_AT_REST
+            await asyncio.sleep(pause)
     finally:
         tell.served(server.counters.bytes_sent - told, 0)
