@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.e2e.harness import need
 
-from p2psync.cli.units import parse_rate, parse_seconds
+from p2psync.rsync.units import parse_rate, parse_seconds
 
 RATES = [
     *(

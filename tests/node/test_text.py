@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import p2psync.cli.armor
-import p2psync.cli.units
 import p2psync.errors
+import p2psync.rsync.units
 import p2psync.text
 from p2psync.errors import show_path
 from p2psync.text import clean_text, name_fields, size
@@ -18,7 +18,7 @@ from p2psync.text import clean_text, name_fields, size
 
 @pytest.mark.parametrize(
     "module",
-    [p2psync.errors, p2psync.text, p2psync.cli.armor, p2psync.cli.units],
+    [p2psync.errors, p2psync.text, p2psync.cli.armor, p2psync.rsync.units],
     ids=lambda m: m.__name__,
 )
 def test_the_examples_in_the_documentation_hold(module: object) -> None:

@@ -31,6 +31,7 @@ from p2psync.text import clean_lines, clean_text
 COMMANDS: dict[str, tuple[str, str]] = {
     "publish": ("publish_cmd", "Publish a directory, or a new snapshot of it, and print its URL."),
     "fetch": ("fetch_cmd", "Make a directory equal to an archive."),
+    "rsync": ("rsync_cmd", "Take rsync's command line: by P2P where there is an archive, else by rsync."),
     "mirror": ("mirror_cmd", "Fetch an archive, keep it up to date, serve it and announce it."),
     "node": ("node_cmd", "Run the daemon: serve and announce everything in the state directory."),
     "list": ("list_cmd", "Show what is published, mirrored and fetched here."),
@@ -136,10 +137,10 @@ def run(argv: Sequence[str]) -> int:
 
             with contextlib.suppress(OSError):
                 print(clean_lines(traceback.format_exc()), end="", file=sys.stderr, flush=True)
-        return _tell(error, _wants_json(argv))
+        return tell_end(error, _wants_json(argv))
 
 
-def _tell(error: BaseException, json: bool) -> int:
+def tell_end(error: BaseException, json: bool) -> int:
     """Say what ended the command, wherever that is still possible; the exit code."""
     explained = explain(error)
     if json:

@@ -16,7 +16,6 @@ from p2psync.cli.options import (
 )
 from p2psync.cli.transfer_options import Transfer, transfer_options
 from p2psync.cli.types import DEST, SRC
-from p2psync.errors import NoHead
 
 if TYPE_CHECKING:
     from p2psync.fetch.options import FetchSummary
@@ -49,12 +48,10 @@ def command(common: Common, network: Network, transfer: Transfer, src: ArchiveUr
 
     The exit code is 0 if DEST equals the newest snapshot, and 23 if some of it could not be had.
     """
-    from p2psync.cli.negotiated import Settled, by_rsync, left_to_rsync, settle
+    from p2psync.cli.negotiated import Settled, by_rsync, fetch_settled, settle
     from p2psync.cli.signals import run_async
     from p2psync.cli.transfers import report
     from p2psync.client import Client
-    from p2psync.format.url import ArchiveUrl
-    from p2psync.text import count
 
     options = transfer.as_options(network)
     options["listen"] = network.listen
@@ -65,38 +62,9 @@ def command(common: Common, network: Network, transfer: Transfer, src: ArchiveUr
             if not isinstance(settled, Settled):
                 return await by_rsync(client, settled, dest, options, common.out)
             with common.out.observing(files=transfer.json_files) as tell:
-                try:
-                    summary = await client.fetch(
-                        settled.url, settled.dest, files=transfer.json_files, on_event=tell, **options
-                    )
-                except NoHead:
-                    if isinstance(src, ArchiveUrl) or not src.is_rsync:
-                        raise
-                    tell.warn(
-                        f"nobody was found who tells what is newest; {src.server} is asked for all of it"
-                    )
-                    return await client.fetch_all_from(
-                        src,
-                        settled.url,
-                        settled.dest,
-                        files=transfer.json_files,
-                        on_event=tell,
-                        **options,
-                    )
-                left = left_to_rsync(src, summary)
-                if left is not None:
-                    origin, names = left
-                    tell.warn(f"{origin.server} is asked for {count(len(names), 'file')} that no source has")
-                    summary = await client.fetch_missing(
-                        origin,
-                        settled.url,
-                        settled.dest,
-                        names,
-                        files=transfer.json_files,
-                        on_event=tell,
-                        **options,
-                    )
-                return summary
+                return await fetch_settled(
+                    client, src, settled, options, tell, say=tell.warn, files=transfer.json_files
+                )
 
     done = run_async(run())
     return done if isinstance(done, int) else report(common.out, done)

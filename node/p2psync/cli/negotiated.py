@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from p2psync.errors import FileError, NetworkError
+from p2psync.errors import FileError, NetworkError, NoHead
 from p2psync.events import Teller, warnings_to
 from p2psync.format.url import ArchiveUrl
+from p2psync.text import count
 
 if TYPE_CHECKING:
     from p2psync.cli.options import Network
@@ -90,7 +92,36 @@ async def archive_of(client: Client, src: ArchiveUrl | Origin, network: Network,
     return settled.url
 
 
-def left_to_rsync(src: ArchiveUrl | Origin, summary: FetchSummary) -> tuple[Origin, list[bytes]] | None:
+async def fetch_settled(
+    client: Client,
+    src: ArchiveUrl | Origin,
+    settled: Settled,
+    options: TransferOptions,
+    tell: Teller,
+    *,
+    say: Callable[[str], None],
+    files: bool = False,
+) -> FetchSummary:
+    """Fetch what was settled. An rsync server that SRC names is asked, as the last resort, for what nobody
+    else has, which ``say`` is told. ``files``: ``tell`` hears of each file.
+    """
+    url, dest = settled
+    try:
+        summary = await client.fetch(url, dest, files=files, on_event=tell, **options)
+    except NoHead:
+        if isinstance(src, ArchiveUrl) or not src.is_rsync:
+            raise
+        say(f"nobody was found who tells what is newest; {src.server} is asked for all of it")
+        return await client.fetch_all_from(src, url, dest, files=files, on_event=tell, **options)
+    left = _left_to_rsync(src, summary)
+    if left is None:
+        return summary
+    origin, names = left
+    say(f"{origin.server} is asked for {count(len(names), 'file')} that no source has")
+    return await client.fetch_missing(origin, url, dest, names, files=files, on_event=tell, **options)
+
+
+def _left_to_rsync(src: ArchiveUrl | Origin, summary: FetchSummary) -> tuple[Origin, list[bytes]] | None:
     """The files that no source has, where SRC names an rsync server that may have them. Not those of
     directories whose listing did not come.
     """

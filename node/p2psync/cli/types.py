@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 import click
 
-from p2psync.cli.units import parse_rate, parse_seconds, parse_size
 from p2psync.config import DEFAULT_PORT, EVERYWHERE
 from p2psync.errors import UsageError
+from p2psync.rsync.units import parse_rate, parse_seconds, parse_size
 
 if TYPE_CHECKING:
     from p2psync.format.url import ArchiveUrl

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import os
 import re
-import shutil
 import signal
 import socket
 import time
@@ -25,6 +24,7 @@ from p2psync.daemon.losses import Loss
 from p2psync.daemon.rsync_modules import CONNECTIONS_MAX, Host, Modules, configuration, modules_of
 from p2psync.errors import FileError, P2psyncError, UsageError
 from p2psync.network.here import client_of, reached_at
+from p2psync.rsync.program import find_rsync
 from p2psync.state import State
 from p2psync.state.files import read_private, write_private
 from p2psync.state.off_loop import off_loop
@@ -173,7 +173,7 @@ async def rsync_door(
 
     Raises NetworkError: the address cannot be listened at. UsageError: there is no rsync here. FileError.
     """
-    program = shutil.which("rsync")
+    program = find_rsync()
     if program is None:
         raise UsageError(f"{OPTION} needs the program rsync, which is not installed here; install it")
     host = Host(os.geteuid() == 0, await _version(program))

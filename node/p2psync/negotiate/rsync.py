@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
 import stat
 import tempfile
@@ -20,6 +19,7 @@ from typing import Final, NamedTuple
 from p2psync.errors import FileError, NetworkError
 from p2psync.negotiate.mapping import TEXT_MAX
 from p2psync.negotiate.origin import HEAD_NAMES, Kind, Origin
+from p2psync.rsync.program import RSYNC, find_rsync
 
 HEAD_MAX: Final = 4096
 """Bytes of a file that is looked at as a head, of which none has more than 450."""
@@ -48,7 +48,7 @@ class Ran(NamedTuple):
 
 def program_for(origin: Origin) -> str | None:
     """The path of the program that speaks with such a server; None where it is not installed."""
-    return shutil.which("rsync-ssl" if origin.kind is Kind.RSYNCS else "rsync")
+    return find_rsync("rsync-ssl" if origin.kind is Kind.RSYNCS else RSYNC)
 
 
 async def heads(origin: Origin) -> dict[bytes, bytes]:

@@ -18,7 +18,7 @@ _BUSY: Final = {
     75: "another p2psync is at work on the same directory or file, or on the state directory; the message "
     "names its process. It is free again when that ends",
 }
-_TRANSFER: Final = {
+TRANSFER: Final = {
     **ANY,
     **ASKING,
     3: "what is asked for is more than --max-total or --max-files allows; or SRC and DEST do not fit "
@@ -38,10 +38,11 @@ _TRANSFER: Final = {
     76: "the server that SRC names has another archive than when it was first asked; nothing was fetched. "
     "The message says which, and what to do if it is right",
 }
-_ORIGINS: Final = (
+ORIGINS: Final = (
     "origins/known_archives",
     "in the state directory: which archive each server is held to, as ssh's known_hosts",
 )
+PARTIAL: Final = (".p2psync.partial/", "in DEST, while files are incomplete: what has come of them")
 _BY_RSYNC: Final = (
     "SERVERS OF OTHER KINDS",
     (
@@ -138,8 +139,8 @@ ENTRIES: Final[dict[tuple[str, ...], Entry]] = {
                 "40 * * * *  /opt/p2psync/venv/bin/p2psync fetch p2psync://ID /srv/copy",
             ),
         ),
-        exits={**_TRANSFER, 0: "DEST equals the newest snapshot, or the part of it that SRC names"},
-        files=((".p2psync.partial/", "in DEST, while files are incomplete: what has come of them"), _ORIGINS),
+        exits={**TRANSFER, 0: "DEST equals the newest snapshot, or the part of it that SRC names"},
+        files=(PARTIAL, ORIGINS),
         environment=(
             ("RSYNC_PASSWORD, RSYNC_PROXY, RSYNC_SSL_...", "read by rsync and rsync-ssl, where they are run"),
         ),
@@ -183,7 +184,7 @@ ENTRIES: Final[dict[tuple[str, ...], Entry]] = {
             ),
         ),
         exits={
-            **_TRANSFER,
+            **TRANSFER,
             0: "with --once, DIR equals the newest snapshot; else it was stopped after DIR had been up to "
             "date",
         },
@@ -191,7 +192,7 @@ ENTRIES: Final[dict[tuple[str, ...], Entry]] = {
         files=(
             (".p2psync.partial/", "in DIR, while files are incomplete: what has come of them"),
             _CONTROL,
-            _ORIGINS,
+            ORIGINS,
         ),
         see=("p2psync-node(1)", "p2psync-fetch(1)", "p2psync-mirrors(1)", "rsync(1)", "systemd.service(5)"),
     ),

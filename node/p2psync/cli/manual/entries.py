@@ -17,6 +17,7 @@ _FILES: Final = {
     "doctor": "looking",
     "verify": "looking",
     "demo": "program",
+    "rsync": "drop_in",
     "key": "keys",
     "dht": "dht",
     "seeds": "seeds",
