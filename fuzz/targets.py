@@ -8,13 +8,15 @@ signatures, which a fuzzer cannot make by itself.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from fuzz.world import FRIENDS, HEAD, HOLDER, HOMES, LIAR, NOW, ROOT, SOURCES, TOKEN_MARK, Lie, World
-from p2psync_dht import Delegation, Head, HolderRecord, RecordError
+from p2psync_dht import TAG_MIRRORS, Delegation, Head, HolderRecord, RecordError
 from p2psync_dht.codec import CodecError, pack, unpack
 from p2psync_dht.contact import Contact
-from p2psync_dht.keys import DOMAIN_DELEGATION, DOMAIN_HEAD, DOMAIN_HOLDER
+from p2psync_dht.keys import DOMAIN_DELEGATION, DOMAIN_HEAD, DOMAIN_HOLDER, DOMAIN_MIRRORS
 from p2psync_dht.storage import RecordStore
 from p2psync_dht.wire import DEFAULT_NETWORK, HEADER_SIZE, MAX_DATAGRAM, Kind, Status, Want, encode
 
@@ -106,23 +108,35 @@ def _lie(row: Any) -> Lie:
 
 
 def record(data: bytes) -> None:
-    """First byte: raw, or signed as a head, holder record or delegation by the keys of the seeds."""
+    """First byte: raw, or signed as a head, holder record, delegation or mirrors' head by the keys of the
+    seeds.
+    """
     if not data:
         return
-    how, body = data[0] % 4, data[1:]
-    signers = {1: (ROOT, DOMAIN_HEAD), 2: (LIAR, DOMAIN_HOLDER), 3: (ROOT, DOMAIN_DELEGATION)}
+    how, body = data[0] % 5, data[1:]
+    signers = {
+        1: (ROOT, DOMAIN_HEAD),
+        2: (LIAR, DOMAIN_HOLDER),
+        3: (ROOT, DOMAIN_DELEGATION),
+        4: (ROOT, DOMAIN_MIRRORS),
+    }
     if how in signers:
         signer, domain = signers[how]
         body += signer.sign(body, domain=domain)
-    kinds: tuple[type[Head] | type[HolderRecord] | type[Delegation], ...] = (Head, HolderRecord, Delegation)
-    for kind in kinds:
+    kinds: tuple[Callable[[bytes], Head | HolderRecord | Delegation], ...] = (
+        Head.decode,
+        partial(Head.decode, tag=TAG_MIRRORS),
+        HolderRecord.decode,
+        Delegation.decode,
+    )
+    for decode in kinds:
         try:
-            made = kind.decode(body)
+            made = decode(body)
             made.verify()
         except RecordError:
             continue
         assert made.raw == body
-        assert repr(kind.decode(bytes(body))) == repr(made)  # NaN as a further field equals nothing
+        assert repr(decode(bytes(body))) == repr(made)  # NaN as a further field equals nothing
     check_store(body)
 
 
@@ -137,7 +151,9 @@ def check_store(raw: bytes) -> None:
         assert sorted(store) == before
         assert store.restore(raw, NOW + 60, 3) == status or status == Status.REFUSED
         return
-    made: Head | HolderRecord = Head.decode(raw) if raw[1] == HEAD.raw[1] else HolderRecord.decode(raw)
+    made: Head | HolderRecord = (
+        HolderRecord.decode(raw) if raw[1] == HOLDER.raw[1] else Head.decode(raw, tag=raw[1])
+    )
     made.verify(NOW)
     assert raw in store.get(made.key)
     assert store.put(raw) == Status.SAME

@@ -14,11 +14,15 @@ from p2psync_dht.keys import Identity, node_id_of, verify_signature
 from p2psync_dht.records import (
     ROLE_HEADS,
     ROLE_MIRRORS,
+    TAG_HEAD,
+    TAG_MIRRORS,
     Delegation,
     Head,
     head_key,
     holders_key,
+    mirrors_key,
     object_key,
+    tag_of,
 )
 
 if TYPE_CHECKING:
@@ -44,6 +48,8 @@ _HOME = {name: module for module, names in _LATER.items() for name in names}
 __all__ = [
     "ROLE_HEADS",
     "ROLE_MIRRORS",
+    "TAG_HEAD",
+    "TAG_MIRRORS",
     "Contact",
     "Counters",
     "Crawl",
@@ -68,9 +74,11 @@ __all__ = [
     "estimate_size",
     "head_key",
     "holders_key",
+    "mirrors_key",
     "node_id_of",
     "object_key",
     "ping_address",
+    "tag_of",
     "trace_lookup",
     "verify_signature",
 ]

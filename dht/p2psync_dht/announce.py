@@ -19,7 +19,7 @@ from p2psync_dht.holder_record import HolderRecord
 from p2psync_dht.keys import ID_SIZE, SIGNATURE_SIZE
 from p2psync_dht.lookup import Lookup
 from p2psync_dht.query import Answer, Query, Reply
-from p2psync_dht.records import Head, head_key
+from p2psync_dht.records import Head, tag_of
 from p2psync_dht.routing import KEY_BITS, K
 from p2psync_dht.storage import HEAD_KEEP
 from p2psync_dht.stores import KEPT, statuses_of, store_one
@@ -209,13 +209,13 @@ async def refresh_head(
     To be called every hour by each of about `holders` holders: it acts with probability k / holders, reads
     what the closest nodes have, and stores where the head is missing, older, or halfway to being forgotten.
     """
-    head = Head.decode(raw)
+    head = Head.decode(raw, tag=tag_of(raw))
     head.verify(int(protocol.clock()))
     if holders > K and protocol.rng.random() >= K / holders:
         return 0
     sent = 0
     for family in families:
-        answers = await Lookup(protocol, family, head_key(head.root), Want.HEAD).run()
+        answers = await Lookup(protocol, family, head.key, Want.HEAD).run()
         behind = [answer for answer in answers if _needs(answer, head)]
         sent += len(behind)
         await asyncio.gather(*(store_one(protocol, answer, raw) for answer in behind))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from p2psync_dht.form import RecordError
 from p2psync_dht.lookup import ALPHA, Lookup
 from p2psync_dht.query import Answer
-from p2psync_dht.records import Head, head_key
+from p2psync_dht.records import Head, tag_of
 from p2psync_dht.stores import store_at_closest, store_one
 from p2psync_dht.wire import Want
 
@@ -46,28 +46,27 @@ class HeadLookup:
 class _HeadReader:
     """Collects the heads of one read over all address families."""
 
-    def __init__(self, protocol: DhtProtocol, root: bytes, quorum: int) -> None:
-        self.root = root
+    def __init__(self, protocol: DhtProtocol, key: bytes, quorum: int) -> None:
+        self._key = key
         self.quorum = quorum
         self.best: Head | None = None
         self.given: dict[bytes, tuple[Answer, Head]] = {}
         self._protocol = protocol
         self._checked: dict[bytes, Head | None] = {}
-        key = head_key(root)
         own = protocol.storage.head(key)
         self.own = None if own is None else self._check(own[0])
         self.best = self.own
 
     def _check(self, raw: Any) -> Head | None:
-        """The head of these bytes if it is one of this archive and verifies; copies are verified once."""
+        """The head of these bytes if it is one of this key and verifies; copies are verified once."""
         if not isinstance(raw, bytes):
             return None
         if raw not in self._checked:
             head: Head | None
             try:
-                head = Head.decode(raw)
-                if head.root != self.root:
-                    raise RecordError("a head of another archive")
+                head = Head.decode(raw, tag=tag_of(raw))
+                if head.key != self._key:
+                    raise RecordError("a head of another archive, or of another kind")
                 head.verify(int(self._protocol.clock()))
             except RecordError:
                 self._protocol.counters.events["bad_head"] += 1
@@ -111,10 +110,12 @@ class _HeadReader:
 
 
 async def read_head(
-    protocol: DhtProtocol, families: Sequence[socket.AddressFamily], root: bytes, quorum: int
+    protocol: DhtProtocol, families: Sequence[socket.AddressFamily], key: bytes, quorum: int
 ) -> HeadLookup:
-    """Look for the head of `root` until `quorum` copies of the best are in or the k closest have answered."""
-    reader = _HeadReader(protocol, root, quorum)
+    """Look for the head under `key` (20 bytes) until `quorum` copies of the best are in or the k closest
+    have answered.
+    """
+    reader = _HeadReader(protocol, key, quorum)
     if quorum <= 1 and reader.best is not None:
         return HeadLookup(reader.best, 1, 0, 0)
     takes_first = quorum <= 1
@@ -122,7 +123,7 @@ async def read_head(
         Lookup(
             protocol,
             family,
-            head_key(root),
+            key,
             Want.HEAD,
             on_answer=reader.take,
             is_decided=reader.is_decided,
@@ -142,6 +143,6 @@ async def write_head(protocol: DhtProtocol, families: Sequence[socket.AddressFam
     """Store a head at the k closest nodes; the number of copies there are now. RecordError if it is not
     valid.
     """
-    head = Head.decode(raw)
+    head = Head.decode(raw, tag=tag_of(raw))
     head.verify(int(protocol.clock()))
     return await store_at_closest(protocol, families, head.key, raw)

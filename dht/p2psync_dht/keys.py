@@ -18,6 +18,7 @@ ID_SIZE = 20  # bytes of a node id and of a DHT key: Kademlia's 160 bits
 DOMAIN_DELEGATION = b"p2psync-dht delegation v1"
 DOMAIN_HEAD = b"p2psync-dht head v1"
 DOMAIN_HOLDER = b"p2psync-dht holder v1"
+DOMAIN_MIRRORS = b"p2psync-dht mirrors v1"
 DOMAIN_CONTACT = b"p2psync-dht contact v1"
 
 

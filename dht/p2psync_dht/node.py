@@ -23,6 +23,7 @@ from p2psync_dht.keys import Identity
 from p2psync_dht.maintenance import Maintenance
 from p2psync_dht.protocol import DhtProtocol
 from p2psync_dht.query import Answer
+from p2psync_dht.records import head_key, mirrors_key
 from p2psync_dht.routing import K
 from p2psync_dht.server import DhtServer
 from p2psync_dht.service import MAX_AGENT
@@ -243,7 +244,11 @@ class DhtNode:
         Ends with `quorum` copies of it, or when the closest nodes have answered; 1 takes the first valid
         one. Nodes that gave an older head are given the newer one.
         """
-        return await read_head(self.protocol, self.protocol.families(), root, quorum)
+        return await read_head(self.protocol, self.protocol.families(), head_key(root), quorum)
+
+    async def get_mirrors_head(self, root: bytes, *, quorum: int = QUORUM) -> HeadLookup:
+        """The same of the list of recommended mirrors of the archive."""
+        return await read_head(self.protocol, self.protocol.families(), mirrors_key(root), quorum)
 
     async def put_head(self, raw: bytes) -> int:
         """Store a head at the k closest nodes; the number of nodes that hold it now, this one included.

@@ -20,6 +20,7 @@ from p2psync_dht.form import RecordError, exact_bytes, is_signed_by, number, sea
 from p2psync_dht.keys import (
     DOMAIN_DELEGATION,
     DOMAIN_HEAD,
+    DOMAIN_MIRRORS,
     ID_SIZE,
     PUBLIC_KEY_SIZE,
     Identity,
@@ -28,12 +29,16 @@ from p2psync_dht.keys import (
 __all__ = [
     "ROLE_HEADS",
     "ROLE_MIRRORS",
+    "TAG_HEAD",
+    "TAG_MIRRORS",
     "Delegation",
     "Head",
     "RecordError",
     "head_key",
     "holders_key",
+    "mirrors_key",
     "object_key",
+    "tag_of",
 ]
 
 MAX_DELEGATION_SIZE = 250  # 155 bytes at most as written here; the rest is for the fields of newer writers
@@ -49,9 +54,31 @@ ROLE_MIRRORS = 2  # may sign the list of recommended mirrors
 _HEAD_CONTEXT = "p2psync-dht v1 key of an archive head"
 _HOLDERS_CONTEXT = "p2psync-dht v1 key of an archive's holders"
 _OBJECT_CONTEXT = "p2psync-dht v1 key of an object's holders"
+_MIRRORS_CONTEXT = "p2psync-dht v1 key of an archive's recommended mirrors"
 
 TAG_DELEGATION = 1  # first element of each body: what it is, and its version by its value
 TAG_HEAD = 2
+TAG_MIRRORS = 4  # a head of the list of recommended mirrors, in place of the archive's; 3 are holders
+
+
+class _Kind(NamedTuple):
+    """What sets one kind of head apart from the other."""
+
+    what: str
+    domain: bytes
+    role: int
+    context: str
+
+
+_KINDS = {
+    TAG_HEAD: _Kind("head", DOMAIN_HEAD, ROLE_HEADS, _HEAD_CONTEXT),
+    TAG_MIRRORS: _Kind("mirrors' head", DOMAIN_MIRRORS, ROLE_MIRRORS, _MIRRORS_CONTEXT),
+}
+
+
+def tag_of(raw: bytes) -> int:
+    """Which kind of head these bytes may be: `TAG_MIRRORS`, or else `TAG_HEAD`."""
+    return TAG_MIRRORS if raw[1:2] == bytes([TAG_MIRRORS]) else TAG_HEAD
 
 
 def _key(context: str, subject: bytes) -> bytes:
@@ -66,6 +93,11 @@ def head_key(root: bytes) -> bytes:
 def holders_key(subject: bytes) -> bytes:
     """The 20-byte DHT key of the holders of the archive whose id is `subject`."""
     return _key(_HOLDERS_CONTEXT, subject)
+
+
+def mirrors_key(root: bytes) -> bytes:
+    """The 20-byte DHT key of the recommended mirrors of the archive whose id is `root`."""
+    return _key(_MIRRORS_CONTEXT, root)
 
 
 def object_key(digest: bytes) -> bytes:
@@ -124,7 +156,8 @@ class Head(NamedTuple):
     """The newest state of an archive: an opaque `payload` (<= 128 bytes) under (epoch, seq).
 
     Signed by the root or its delegate. `signed_at` and `fresh_until` are Unix seconds. A head past
-    `fresh_until` is stale, not invalid.
+    `fresh_until` is stale, not invalid. There are two kinds, of an archive and of the list of its recommended
+    mirrors (`tag`), with domains, roles, DHT keys and sequence numbers of their own, and alike otherwise.
     """
 
     root: bytes
@@ -150,6 +183,7 @@ class Head(NamedTuple):
         fresh_until: int,
         delegation: Delegation | None = None,
         extra: tuple[Any, ...] = (),
+        tag: int = TAG_HEAD,
     ) -> Head:
         """Sign with the root key, or with the delegated key and its delegation.
 
@@ -158,15 +192,17 @@ class Head(NamedTuple):
         if signer.public_key != (root if delegation is None else delegation.key):
             raise RecordError("the signing key is neither the archive's root nor the delegated one")
         given = None if delegation is None else delegation.raw
-        fields = (TAG_HEAD, root, epoch, seq, payload, signed_at, fresh_until, given, *extra)
-        made = cls.decode(seal(fields, signer, DOMAIN_HEAD))
+        fields = (tag, root, epoch, seq, payload, signed_at, fresh_until, given, *extra)
+        made = cls.decode(seal(fields, signer, _KINDS[tag].domain), tag=tag)
         made.verify()
         return made
 
     @classmethod
-    def decode(cls, raw: bytes) -> Head:
-        """Read the form; RecordError if it is wrong. Signatures and delegation are `verify`'s."""
-        fields, extra = split(raw, "head", TAG_HEAD, 7, MAX_HEAD_SIZE)
+    def decode(cls, raw: bytes, *, tag: int = TAG_HEAD) -> Head:
+        """Read the form; RecordError if it is wrong, or another kind. Signatures and delegation are
+        `verify`'s.
+        """
+        fields, extra = split(raw, _KINDS[tag].what, tag, 7, MAX_HEAD_SIZE)
         root, epoch, seq, payload, signed_at, fresh_until, delegation = fields
         return cls(
             root=exact_bytes(root, "root", PUBLIC_KEY_SIZE),
@@ -181,30 +217,38 @@ class Head(NamedTuple):
         )
 
     def verify(self, now: int | None = None) -> None:
-        """RecordError unless signed by the root, or by a key delegated to sign heads at that time and epoch.
+        """RecordError unless signed by the root, or by a key delegated to sign such heads at that time and
+        epoch.
 
         With `now` (Unix s), a head signed more than `MAX_CLOCK_SKEW` in the future is refused too.
         """
+        kind = _KINDS[self.tag]
         if now is not None and self.signed_at > now + MAX_CLOCK_SKEW:
-            raise RecordError("a head signed in the future")
+            raise RecordError(f"a {kind.what} signed in the future")
         signer = self.root
         if (given := self.delegation) is not None:
             if given.root != self.root:
-                raise RecordError("a head with the delegation of another archive")
+                raise RecordError(f"a {kind.what} with the delegation of another archive")
             if given.epoch != self.epoch:
-                raise RecordError("a head whose epoch is not its delegation's")
-            if not given.roles & ROLE_HEADS:
-                raise RecordError("a head signed by a key that may not sign heads")
+                raise RecordError(f"a {kind.what} whose epoch is not its delegation's")
+            if not given.roles & kind.role:
+                raise RecordError(f"a {kind.what} signed by a key that may not sign {kind.what}s")
             if not given.not_before <= self.signed_at <= given.not_after:
-                raise RecordError("a head signed outside its delegation's time")
+                raise RecordError(f"a {kind.what} signed outside its delegation's time")
             given.verify()
             signer = given.key
-        if not is_signed_by(signer, DOMAIN_HEAD, self.raw):
-            raise RecordError("a head that its archive did not sign")
+        if not is_signed_by(signer, kind.domain, self.raw):
+            raise RecordError(f"a {kind.what} that its archive did not sign")
+
+    @property
+    def tag(self) -> int:
+        """Which kind it is: `TAG_HEAD` or `TAG_MIRRORS`."""
+        return tag_of(self.raw)
 
     @property
     def key(self) -> bytes:
-        return head_key(self.root)
+        """The DHT key that it is under."""
+        return _key(_KINDS[self.tag].context, self.root)
 
     @property
     def order(self) -> tuple[int, int, bytes]:

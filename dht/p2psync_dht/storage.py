@@ -20,7 +20,7 @@ from p2psync_dht.form import RecordError
 from p2psync_dht.holder_record import TAG_HOLDER, HolderRecord
 from p2psync_dht.networks import fairly
 from p2psync_dht.places import Places, networks_behind
-from p2psync_dht.records import TAG_HEAD, Head
+from p2psync_dht.records import TAG_HEAD, TAG_MIRRORS, Head
 from p2psync_dht.scope import may_claim
 from p2psync_dht.wire import Status
 
@@ -47,6 +47,18 @@ _HOLDER_NODE: Final = slice(26, 26 + _NODE_PREFIX)
 _Entries = dict[bytes, bytes]
 
 
+def _whose(raw: bytes) -> bytes:
+    """Under which name a head is kept: its root, with another byte behind it for one of mirrors."""
+    root = raw[_HEAD_ROOT]
+    return root if raw[1] == TAG_HEAD else root + raw[1:2]
+
+
+def _head_in(entry: bytes) -> Head:
+    """The head of an entry, which was verified."""
+    raw = entry[:-_TRAILER_SIZE]
+    return Head.decode(raw, tag=raw[1])
+
+
 def _drop_after(entry: bytes) -> int:
     return int.from_bytes(entry[-8:-4], "big")
 
@@ -70,8 +82,8 @@ class RecordStore(IStorage):  # type: ignore[misc]  # kademlia has no type hints
         self._rng = rng
         self._max_records = max_records
         self._max_per_key = max_holders_per_key
-        self._heads: dict[bytes, bytes] = {}  # by root, whose key is its hash
-        self._roots: dict[bytes, bytes] = {}
+        self._heads: dict[bytes, bytes] = {}  # by whose they are
+        self._whose: dict[bytes, bytes] = {}  # by DHT key
         self._holders: dict[bytes, bytes | _Entries] = {}  # one holder needs no dictionary
         self._by_source: Counter[int] = Counter()
         self._pruning: list[bytes] = []
@@ -95,22 +107,23 @@ class RecordStore(IStorage):  # type: ignore[misc]  # kademlia has no type hints
         """
         if type(raw) is not bytes or len(raw) < 2:
             return Status.REFUSED
-        if raw[1] == TAG_HEAD:
+        if raw[1] in (TAG_HEAD, TAG_MIRRORS):
             return self._put_head(raw, source)
         if raw[1] == TAG_HOLDER:
             return self._put_holder(raw, source, sender_ip)
         return Status.REFUSED
 
     def _put_head(self, raw: bytes, source: int) -> Status:
-        held = self._heads.get(raw[_HEAD_ROOT])
+        whose = _whose(raw)
+        held = self._heads.get(whose)
         now = int(self._clock())
         drop_after = min(now + HEAD_KEEP, _MAX_U32)
         if held is not None and held.startswith(raw) and len(held) == len(raw) + _TRAILER_SIZE:
-            self._heads[raw[_HEAD_ROOT]] = raw + _TRAILER.pack(drop_after, _source(held))
+            self._heads[whose] = raw + _TRAILER.pack(drop_after, _source(held))
             return Status.SAME
         try:
-            head = Head.decode(raw)
-            if held is not None and head.order < Head.decode(held[:-_TRAILER_SIZE]).order:
+            head = Head.decode(raw, tag=raw[1])
+            if held is not None and head.order < Head.decode(held[:-_TRAILER_SIZE], tag=raw[1]).order:
                 return Status.OLDER
             head.verify(now)
         except RecordError:
@@ -119,8 +132,8 @@ class RecordStore(IStorage):  # type: ignore[misc]  # kademlia has no type hints
             return Status.FULL
         if held is not None:
             self._uncount(held)
-        self._heads[head.root] = raw + _TRAILER.pack(drop_after, source)
-        self._roots[head.key] = head.root
+        self._heads[whose] = raw + _TRAILER.pack(drop_after, source)
+        self._whose[head.key] = whose
         self._by_source[source] += 1
         return Status.STORED
 
@@ -241,10 +254,10 @@ class RecordStore(IStorage):  # type: ignore[misc]  # kademlia has no type hints
             self._remove(key, node)
 
     def _remove(self, key: bytes, node: bytes | None) -> None:
-        """Remove the head of root `key`, or the holder record of `node` under `key`."""
+        """Remove the head of whom `key` says, or the holder record of `node` under `key`."""
         if node is None:
             entry = self._heads.pop(key)
-            self._roots.pop(Head.decode(entry[:-_TRAILER_SIZE]).key, None)
+            self._whose.pop(_head_in(entry).key, None)
         else:
             entries = self._holders[key]
             places = self._places.get(key)
@@ -260,11 +273,11 @@ class RecordStore(IStorage):  # type: ignore[misc]  # kademlia has no type hints
         self._uncount(entry)
 
     def _entries(self) -> Iterator[tuple[bytes, bytes | None, bytes]]:
-        """(root, None, entry) of heads and (key, node, entry) of holder records; the store must not change
+        """(whose, None, entry) of heads and (key, node, entry) of holder records; the store must not change
         meanwhile.
         """
-        for root, entry in self._heads.items():
-            yield root, None, entry
+        for whose, entry in self._heads.items():
+            yield whose, None, entry
         for key, entries in self._holders.items():
             if isinstance(entries, bytes):
                 yield key, entries[_HOLDER_NODE], entries
@@ -301,8 +314,8 @@ class RecordStore(IStorage):  # type: ignore[misc]  # kademlia has no type hints
 
     def head(self, key: bytes) -> tuple[bytes, int] | None:
         """The head under a DHT key and the seconds since it was last refreshed."""
-        root = self._roots.get(key)
-        entry = None if root is None else self._heads.get(root)
+        whose = self._whose.get(key)
+        entry = None if whose is None else self._heads.get(whose)
         if entry is None:
             return None
         left = _drop_after(entry) - int(self._clock())
@@ -334,9 +347,9 @@ class RecordStore(IStorage):  # type: ignore[misc]  # kademlia has no type hints
         if drop_after <= now:
             return Status.REFUSED
         status = self.put(raw, source=source)
-        if status == Status.STORED and raw[1] == TAG_HEAD:
+        if status == Status.STORED and raw[1] != TAG_HOLDER:
             kept = min(drop_after, now + HEAD_KEEP, _MAX_U32)
-            self._heads[raw[_HEAD_ROOT]] = raw + _TRAILER.pack(kept, source)
+            self._heads[_whose(raw)] = raw + _TRAILER.pack(kept, source)
         return status
 
     # kademlia's storage interface, over raw records
@@ -363,9 +376,9 @@ class RecordStore(IStorage):  # type: ignore[misc]  # kademlia has no type hints
         """(key, head) of the heads that nobody has refreshed for that long; holder records are their
         holders'.
         """
-        found = ((key, self.head(key)) for key in self._roots)
+        found = ((key, self.head(key)) for key in self._whose)
         return [(key, one[0]) for key, one in found if one is not None and one[1] >= seconds_old]
 
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
         for raw, _, _ in self.records():
-            yield (Head.decode(raw).key if raw[1] == TAG_HEAD else raw[_HOLDER_KEY]), raw
+            yield (raw[_HOLDER_KEY] if raw[1] == TAG_HOLDER else Head.decode(raw, tag=raw[1]).key), raw

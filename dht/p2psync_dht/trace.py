@@ -22,7 +22,7 @@ from p2psync_dht.holder_record import HolderRecord
 from p2psync_dht.keys import ID_SIZE
 from p2psync_dht.lookup import Lookup
 from p2psync_dht.query import Query, Reply
-from p2psync_dht.records import Head
+from p2psync_dht.records import Head, tag_of
 from p2psync_dht.service import MAX_AGENT, MAX_PER_PAGE
 from p2psync_dht.wire import NONCE_SIZE, Kind, Want, WireError
 
@@ -330,7 +330,7 @@ class _RecordReader:
         if raw not in self._heads:
             self._heads[raw] = None
             try:
-                head = Head.decode(raw)
+                head = Head.decode(raw, tag=tag_of(raw))
                 head.verify(int(self._protocol.clock()))
             except RecordError:
                 return None

@@ -13,7 +13,7 @@ from fuzz.world import HEAD, HOLDER, LIAR, NOW, ROOT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from p2psync_dht import Head, HolderRecord, RecordError
+from p2psync_dht import Head, HolderRecord, RecordError, tag_of
 from p2psync_dht.codec import pack
 from p2psync_dht.keys import DOMAIN_HEAD, DOMAIN_HOLDER
 from p2psync_dht.persistence import load_records
@@ -102,7 +102,7 @@ def test_any_file_of_records_is_read_as_if_from_the_network(content: bytes) -> N
     for _, raw in store:
         made: Head | HolderRecord
         try:
-            made = Head.decode(raw)
+            made = Head.decode(raw, tag=tag_of(raw))
         except RecordError:
             made = HolderRecord.decode(raw)
         made.verify(NOW)

@@ -9,7 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from p2psync_dht import DhtNode, Endpoint, HolderRole, Identity, RecordError, head_key, holders_key, rtt
+from p2psync_dht import (
+    TAG_MIRRORS,
+    DhtNode,
+    Endpoint,
+    Head,
+    HolderRole,
+    Identity,
+    RecordError,
+    head_key,
+    holders_key,
+    rtt,
+)
 from p2psync_dht.join import JoinLookup
 from p2psync_dht.server import MAX_OF_NAME
 from p2psync_dht.sockets import has_ipv6
@@ -331,3 +342,28 @@ async def test_a_name_with_thousands_of_addresses_aims_a_node_at_few_of_them(
     async with await DhtNode.start(Identity.generate(), "127.0.0.1", 0, server=False) as node:
         await node.join([("crowd.example", 8730)])
     assert len(asked) == MAX_OF_NAME
+
+
+async def test_the_head_of_the_mirrors_is_found_beside_that_of_the_archive(
+    root: Identity, make_head: HeadMaker
+) -> None:
+    async with loopback_network(6) as nodes:
+        head = make_head()
+        listed = Head.sign(
+            root,
+            root.public_key,
+            epoch=0,
+            seq=1,
+            payload=b"l",
+            signed_at=NOW,
+            fresh_until=NOW,
+            tag=TAG_MIRRORS,
+        )
+        assert await nodes[0].put_head(listed.raw) == 6
+        assert (await nodes[3].get_head(root.public_key)).best is None
+        await nodes[1].put_head(head.raw)
+        found = await nodes[4].get_mirrors_head(root.public_key)
+        assert found.best is not None and found.best.raw == listed.raw
+        kept = await nodes[4].get_head(root.public_key)
+        assert kept.best is not None and kept.best.raw == head.raw
+        assert await nodes[2].refresh_head(listed.raw) == 0

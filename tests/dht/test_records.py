@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from hypothesis import strategies as st
 from p2psync_dht import (
     ROLE_HEADS,
     ROLE_MIRRORS,
+    TAG_HEAD,
+    TAG_MIRRORS,
     Delegation,
     Endpoint,
     Head,
@@ -22,12 +26,14 @@ from p2psync_dht import (
     RecordError,
     head_key,
     holders_key,
+    mirrors_key,
     object_key,
+    tag_of,
     verify_signature,
 )
 from p2psync_dht.codec import CodecError, pack, unpack_canonical
 from p2psync_dht.holder_record import MAX_HOLDER_LIFETIME, MAX_HOLDER_SIZE, addresses_in
-from p2psync_dht.keys import DOMAIN_HEAD, DOMAIN_HOLDER
+from p2psync_dht.keys import DOMAIN_HEAD, DOMAIN_HOLDER, DOMAIN_MIRRORS
 from p2psync_dht.records import MAX_CLOCK_SKEW, MAX_HEAD_SIZE
 from p2psync_dht.scope import pack_ip
 
@@ -59,6 +65,11 @@ def head(signer: Identity = ROOT, **fields: Any) -> Head:
     return Head.sign(signer, ROOT.public_key, **(values | fields))
 
 
+def of_mirrors(signer: Identity = ROOT, **fields: Any) -> Head:
+    """The head of a list of mirrors."""
+    return head(signer, tag=TAG_MIRRORS, **fields)
+
+
 def holder(**fields: Any) -> HolderRecord:
     values: dict[str, Any] = {
         "endpoints": [Endpoint("192.0.2.7", 8730)],
@@ -88,13 +99,15 @@ def test_golden_vectors() -> None:
     assert head_key(root).hex() == vectors["dht_keys"]["head"]
     assert holders_key(root).hex() == vectors["dht_keys"]["holders"]
     assert object_key(root).hex() == vectors["dht_keys"]["object"]
-    kinds: dict[str, type[Delegation | Head | HolderRecord]] = {
-        "delegation": Delegation,
-        "head": Head,
-        "holder": HolderRecord,
+    assert mirrors_key(root).hex() == vectors["dht_keys"]["mirrors"]
+    kinds: dict[str, Callable[[bytes], Delegation | Head | HolderRecord]] = {
+        "delegation": Delegation.decode,
+        "head": Head.decode,
+        "mirrors": partial(Head.decode, tag=TAG_MIRRORS),
+        "holder": HolderRecord.decode,
     }
     for vector in vectors["records"]:
-        record = kinds[vector["kind"]].decode(bytes.fromhex(vector["raw"]))
+        record = kinds[vector["kind"]](bytes.fromhex(vector["raw"]))
         record.verify()
         assert record.raw.hex() == vector["raw"]
         for field, value in vector["fields"].items():
@@ -105,7 +118,7 @@ def test_golden_vectors() -> None:
             assert held == value, (vector["name"], field)
     for vector in vectors["refused"]:
         with pytest.raises(RecordError):
-            kinds[vector["kind"]].decode(bytes.fromhex(vector["raw"])).verify()
+            kinds[vector["kind"]](bytes.fromhex(vector["raw"])).verify()
 
 
 def test_signing_again_gives_the_bytes_of_the_vectors() -> None:
@@ -113,6 +126,9 @@ def test_signing_again_gives_the_bytes_of_the_vectors() -> None:
     assert delegation().raw.hex() == vectors["delegation"]
     assert head().raw.hex() == vectors["head signed by the root"]
     assert head(KEY, delegation=delegation()).raw.hex() == vectors["head signed by a delegate"]
+    assert of_mirrors().raw.hex() == vectors["mirrors' head signed by the root"]
+    given = delegation(roles=ROLE_MIRRORS)
+    assert of_mirrors(KEY, delegation=given).raw.hex() == vectors["mirrors' head signed by a delegate"]
     assert holder().raw.hex() == vectors["holder record"]
     assert holder().withdraw(KEY, NOW + 60).raw.hex() == vectors["holder record withdrawn"]
 
@@ -180,6 +196,28 @@ def test_delegated_head_outside_its_delegation_is_refused(what: str, fields: dic
 def test_delegate_without_the_role_cannot_sign_heads() -> None:
     with pytest.raises(RecordError, match="may not sign heads"):
         head(KEY, delegation=delegation(roles=ROLE_MIRRORS))
+
+
+def test_who_may_sign_heads_alone_may_not_recommend_mirrors_and_the_other_way_round() -> None:
+    assert of_mirrors(KEY, delegation=delegation(roles=ROLE_MIRRORS)).tag == TAG_MIRRORS
+    with pytest.raises(RecordError, match="may not sign mirrors' heads"):
+        of_mirrors(KEY, delegation=delegation(roles=ROLE_HEADS))
+
+
+def test_the_head_of_a_list_is_never_taken_for_that_of_an_archive() -> None:
+    """Neither as it is, nor with the other tag in it, nor under the other DHT key."""
+    listed = of_mirrors()
+    assert tag_of(listed.raw) == TAG_MIRRORS
+    with pytest.raises(RecordError):
+        Head.decode(listed.raw)
+    with pytest.raises(RecordError):
+        Head.decode(head().raw, tag=TAG_MIRRORS)
+    for record, tag, other in ((listed, TAG_HEAD, DOMAIN_MIRRORS), (head(), TAG_MIRRORS, DOMAIN_HEAD)):
+        changed = record.raw[:1] + bytes([tag]) + record.raw[2:]
+        for raw in (changed, forged(record, other, ROOT, f0=tag)):
+            with pytest.raises(RecordError, match="did not sign"):
+                Head.decode(raw, tag=tag).verify()
+    assert listed.key == mirrors_key(ROOT.public_key) != head().key == head_key(ROOT.public_key)
 
 
 def test_head_by_a_stranger_is_refused() -> None:

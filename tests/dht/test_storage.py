@@ -7,7 +7,16 @@ from typing import Any
 
 import pytest
 
-from p2psync_dht import Endpoint, Head, HolderRecord, HolderRole, Identity, RecordError, holders_key
+from p2psync_dht import (
+    TAG_MIRRORS,
+    Endpoint,
+    Head,
+    HolderRecord,
+    HolderRole,
+    Identity,
+    RecordError,
+    holders_key,
+)
 from p2psync_dht.places import HOLDERS_PER_NETWORK, source_of
 from p2psync_dht.storage import HEAD_KEEP, RecordStore
 from p2psync_dht.wire import Status
@@ -415,3 +424,34 @@ def test_restored_heads_keep_their_age() -> None:
     assert again.restore(raw, drop_after, source) == Status.STORED
     assert again.head(head().key) == (raw, 1000)
     assert store(clock).restore(raw, NOW, source) == Status.REFUSED
+
+
+def test_an_archives_head_and_that_of_its_mirrors_are_kept_beside_each_other() -> None:
+    clock = Clock()
+    kept = store(clock)
+    listed = [
+        Head.sign(
+            identity(1),
+            identity(1).public_key,
+            epoch=0,
+            seq=seq,
+            payload=b"",
+            signed_at=NOW,
+            fresh_until=NOW,
+            tag=TAG_MIRRORS,
+        )
+        for seq in (1, 2)
+    ]
+    for raw in (head(7).raw, listed[0].raw, listed[1].raw):
+        assert kept.put(raw) == Status.STORED
+    assert kept.put(listed[0].raw) == Status.OLDER
+    assert kept.head(head().key) == (head(7).raw, 0)
+    assert kept.head(listed[1].key) == (listed[1].raw, 0)
+    assert sorted(kept) == sorted([(head().key, head(7).raw), (listed[1].key, listed[1].raw)])
+    again = store(clock)
+    for raw, drop_after, source in kept.records():
+        assert again.restore(raw, drop_after, source) == Status.STORED
+    assert again.head(listed[1].key) == (listed[1].raw, 0)
+    clock.now += HEAD_KEEP
+    assert again.prune(everything=True) == 2
+    assert (again.head(listed[1].key), len(again)) == (None, 0)
