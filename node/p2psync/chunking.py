@@ -28,6 +28,13 @@ def average_for(size: int) -> int:
     return min(max(1 << (wanted - 1).bit_length() if wanted > 1 else 1, AVERAGE_MIN), AVERAGE_MAX)
 
 
+def cut_alike(size: int, other: int) -> bool:
+    """Whether what objects of these sizes (in bytes) have in common is cut into the same chunks."""
+    if min(size, other) <= SINGLE_CHUNK_MAX:
+        return max(size, other) <= SINGLE_CHUNK_MAX
+    return average_for(size) == average_for(other)
+
+
 class Chunker:
     """Cuts objects of one size class. Keep one per thread: the library's object is not safe to share."""
 

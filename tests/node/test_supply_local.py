@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +11,9 @@ from pathlib import Path
 import pytest
 from tests.node.simulator import MTIME, content
 
-from p2psync.chunking import cut_object
+from p2psync.chunking import cut_alike, cut_object
 from p2psync.format.ids import Ref, chunk_id
-from p2psync.format.listing import Totals, dir_entry, encode_listing, file_entry
+from p2psync.format.listing import Entry, Totals, dir_entry, encode_listing, file_entry
 from p2psync.format.reserved import PARTIAL
 from p2psync.plan.changes import DirWork, Plan
 from p2psync.state import State
@@ -35,13 +36,17 @@ class Bench:
         self.tree = self.state.trees.ensure(bytes(self.dest), "fetch", None)
         self.beneath = Beneath(bytes(self.dest))
         self.local = LocalChunks(self.state, self.tree, self.beneath)
-        entries = [file_entry(b"replaced", 0o644, MTIME, Ref(5, b"n" * 32))]
+        self.list([file_entry(b"replaced", 0o644, MTIME, Ref(5, b"n" * 32))])
+
+    def list(self, entries: list[Entry]) -> None:
+        """What the snapshot has."""
         raw = encode_listing(entries)
         listing, _ = cut_object(raw)
         self.state.meta.put(listing, raw)
-        root = dir_entry(b"", 0o755, MTIME, listing, Totals(1, 0, 0, 5))
+        size = sum(entry.size for entry in entries)
+        root = dir_entry(b"", 0o755, MTIME, listing, Totals(1, 0, 0, size))
         self.work = DirWork(b"", listing, 0o755, MTIME, exists=True)
-        self.plan = Plan(root, [self.work], files=1, size=5)
+        self.plan = Plan(root, [self.work], files=1, size=size)
 
     def begin_anew(self) -> None:
         """As a run begins with what the index has by now."""
@@ -81,6 +86,24 @@ def test_a_file_that_is_going_to_be_replaced(bench: Bench) -> None:
     bench.local.scan(bench.plan)
     assert bench.found() == len(RECIPE)
     assert bench.read(b"x" * 32, 10) is None
+
+
+@pytest.mark.parametrize(("was", "becomes"), [(60_000, 90_000), (1 << 27, (1 << 27) + 5000)])
+def test_a_file_whose_new_size_is_cut_otherwise_is_cut_again_here(
+    bench: Bench, was: int, becomes: int
+) -> None:
+    old = random.Random(was).randbytes(was)
+    new = (b"begins otherwise" + old + random.Random(1).randbytes(30_000))[:becomes]
+    assert not cut_alike(was, becomes)
+    entries = [file_entry(b"replaced", 0o644, MTIME, cut_object(new)[0])]
+    bench.list(entries)
+    (bench.dest / "replaced").write_bytes(old)
+    bench.work.replaced.append(0)
+    bench.local.scan(bench.plan)
+    wanted = list(cut_object(new)[1])
+    lacking = sum(length for digest, length in wanted if bench.read(digest, length) is None)
+    assert lacking < 1 << 17
+    assert lacking < becomes - 20_000
 
 
 def test_files_that_the_snapshot_does_not_have(bench: Bench) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Final
 
+from p2psync.chunking import cut_alike
 from p2psync.errors import FormatError
 from p2psync.format.ids import DIGEST_SIZE, Ref, chunk_id
 from p2psync.format.limits import SINGLE_CHUNK_MAX
@@ -26,7 +27,7 @@ from p2psync.state.connection import connect
 from p2psync.state.database import MAX_VARIABLES
 from p2psync.state.trees import FileRow, Located, Tree
 from p2psync.tree.beneath import Beneath
-from p2psync.tree.reading import Truncated, hash_file
+from p2psync.tree.reading import Truncated, cut_as, hash_file
 
 ROWS_AT_ONCE: Final = 2000
 SCAN_BYTES_MIN: Final = 256 << 20
@@ -77,10 +78,11 @@ class LocalChunks:
         """
         self._budget = max(SCAN_BYTES_MIN, SCAN_FACTOR * plan.size)
         rows: list[tuple[bytes, int, int]] = []
-        for path in chain(self._old_files(plan), self._regular_below(PARTIAL)):
+        others = ((path, None) for path in self._regular_below(PARTIAL))
+        for path, wanted in chain(self._old_files(plan), others):
             if self.stopped:
                 return
-            rows += self._chunks_of(path)
+            rows += self._chunks_of(path, wanted)
             if len(rows) >= ROWS_AT_ONCE:
                 self._note(rows)
                 rows = []
@@ -93,16 +95,18 @@ class LocalChunks:
             self._db.executemany("INSERT OR IGNORE INTO chunk VALUES (?, ?, ?)", rows)
             self._db.execute("COMMIT")
 
-    def _old_files(self, plan: Plan) -> Iterator[bytes]:
+    def _old_files(self, plan: Plan) -> Iterator[tuple[bytes, int | None]]:
+        """Paths, and what comes in their places: how many bytes of it, where it is a file."""
         for work in plan.dirs:
             if work.replaced:
                 raw = self._state.meta.get(work.listing.digest)
                 entries = decode_listing(raw) if raw is not None else []
                 for position in work.replaced:
-                    yield join(work.path, entries[position].name)
+                    yield join(work.path, entries[position].name), entries[position].size
         for work in plan.dirs:
             for name in (*work.extraneous, *work.conflicts):
-                yield from self._regular_below(join(work.path, name))
+                for path in self._regular_below(join(work.path, name)):
+                    yield path, None
 
     def _regular_below(self, path: bytes) -> Iterator[bytes]:
         waiting = [path]
@@ -121,8 +125,10 @@ class LocalChunks:
             except OSError:
                 continue  # Unreadable here means only that nothing of it can serve again.
 
-    def _chunks_of(self, path: bytes) -> list[tuple[bytes, int, int]]:
-        """(chunk id, file, offset) of one file, read unless the index knows its content."""
+    def _chunks_of(self, path: bytes, wanted: int | None) -> list[tuple[bytes, int, int]]:
+        """(chunk id, file, offset) of one file, read unless the index knows its content; where an object of
+        ``wanted`` bytes replaces it that is cut otherwise, also of the chunks that it would have then.
+        """
         fd = self._open(path)
         if fd is None:
             return []
@@ -130,21 +136,33 @@ class LocalChunks:
             found = os.fstat(fd)
             if not stat.S_ISREG(found.st_mode) or not found.st_size:
                 return []
+            size = found.st_size
             recipe = self._known_recipe(path, found)
-            if recipe is None:
-                if found.st_size > self._budget:
-                    return []
-                self._budget -= found.st_size
-                ref, raw = hash_file(fd, found.st_size)
+            if recipe is None and self._may_read(size):
+                ref, raw = hash_file(fd, size)
                 recipe = Recipe.single(ref) if raw is None else Recipe.decode(raw, ref)
+            recipes = [] if recipe is None else [recipe]
+            steps = wanted is not None and wanted > SINGLE_CHUNK_MAX and not cut_alike(size, wanted)
+            if wanted is not None and steps and self._may_read(size):
+                recipes.append(cut_as(fd, size, wanted))
         except (OSError, Truncated):
             return []
         finally:
             os.close(fd)
         self._files.append(path)
         number = len(self._files) - 1
-        offsets = recipe.offsets
-        return [(digest, number, offsets[index]) for index, (digest, _) in enumerate(recipe)]
+        return [
+            (digest, number, offset)
+            for recipe in recipes
+            for (digest, _), offset in zip(recipe, recipe.offsets, strict=False)
+        ]
+
+    def _may_read(self, size: int) -> bool:
+        """Whether so many bytes of old content may still be read; they are then."""
+        if size > self._budget:
+            return False
+        self._budget -= size
+        return True
 
     def _known_recipe(self, path: bytes, found: os.stat_result) -> Recipe | None:
         parent, name = split(path)

@@ -143,6 +143,13 @@ def hash_file(fd: int, size: int) -> tuple[Ref, bytes | None]:
     return _finish(cut_range(fd, 0, size, size))
 
 
+def cut_as(fd: int, size: int, wanted: int) -> Recipe:
+    """How a file of ``size`` bytes would be cut if it had ``wanted`` bytes (more than one chunk has), read
+    in this thread. Raises Truncated, OSError.
+    """
+    return Recipe(FASTCDC_2020, cut_range(fd, 0, size, size, _local.chunker(wanted)))
+
+
 def hash_large(
     fd: int, size: int, pool: Executor, progress: Callable[[int], None] | None = None
 ) -> tuple[Ref, bytes | None]:
@@ -170,12 +177,13 @@ def hash_large(
     return _finish(bytes(rows))
 
 
-def cut_range(fd: int, start: int, end: int, size: int) -> bytes:
+def cut_range(fd: int, start: int, end: int, size: int, chunker: Chunker | None = None) -> bytes:
     """Rows (id, length) of the chunks of a file from a cut point at `start` on, to the first that ends at
-    or after `end`. `size` is that of the whole file. Raises Truncated, OSError.
+    or after `end`. `size` is that of the whole file; `chunker` is one for that size where none is given.
+    Raises Truncated, OSError.
     """
     buffer = _local.buffer
-    chunker = _local.chunker(size)
+    chunker = chunker or _local.chunker(size)
     rows: list[bytes] = []
     position = start  # of the next chunk in the file
     held = 0  # bytes from there on that are in the buffer already
