@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from p2psync.rules.filter import Filter
+from p2psync.rules.parse import Outside
 
 pytestmark = pytest.mark.skipif(shutil.which("rsync") is None, reason="rsync is not installed")
 
@@ -129,6 +130,10 @@ def test_merge_files_mean_the_same(tree: bytes, tmp_path: Path) -> None:
     plain.write_bytes(b"# comment\nfoo\n- x\n+ y\n*f\n")
     empty = tmp_path / "empty"
     empty.mkdir()
-    for rule in (b". " + os.fsencode(outer), b"merge,- " + os.fsencode(plain), b".- " + os.fsencode(plain)):
-        made = Filter.parse([rule], lambda name: Path(os.fsdecode(name)).read_bytes())
+    words = tmp_path / "words"
+    words.write_bytes(b"foo *.o\n!\tab* x")
+    kinds = [(b". ", outer), (b"merge,- ", plain), (b".- ", plain), (b".C ", words), (b".-w ", words)]
+    kinds += [(b".e ", outer), (b".s+ ", plain), (b".r- ", plain), (b"-C", empty), (b"+C", empty)]
+    for rule in [rule + (os.fsencode(file) if rule.endswith(b" ") else b"") for rule, file in kinds]:
+        made = Filter.parse([rule], Outside(lambda name: Path(os.fsdecode(name)).read_bytes()))
         assert ours(tree, made) == theirs(tree, [b"--filter=" + rule], os.fsencode(empty))

@@ -4,13 +4,15 @@ rsync in tests/interop/test_filters_rsync.py.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from p2psync.errors import UsageError
 from p2psync.rules.filter import Filter
-from p2psync.rules.parse import MAX_PATTERN, MAX_RULES
+from p2psync.rules.parse import MAX_PATTERN, MAX_RULES, Outside
 
 
 @pytest.mark.parametrize(
@@ -28,6 +30,10 @@ from p2psync.rules.parse import MAX_PATTERN, MAX_RULES
         (b"P a", b"-r a"),
         (b"risk a", b"+r a"),
         (b"-sr a", b"- a"),
+        (b"-/ /etc", b"-/ /etc"),
+        (b"exclude,p a", b"-p a"),
+        (b"-x user.*", b"-x user.*"),
+        (b"P!p a", b"-!pr a"),
     ],
 )
 def test_forms_of_one_rule(rule: bytes, text: bytes | None) -> None:
@@ -45,10 +51,10 @@ def test_forms_of_one_rule(rule: bytes, text: bytes | None) -> None:
     [
         (b": .rules", "per-directory"),
         (b"dir-merge .rules", "per-directory"),
-        (b"-C", "lacks a pattern"),
-        (b"-/ /etc", "absolute paths"),
-        (b"-p a", "perishable"),
-        (b"-x user.*", "xattr"),
+        (b"-n a", "unknown modifier 'n'"),
+        (b"-- a", "unknown modifier '-'"),
+        (b".! a", "unknown modifier '!'"),
+        (b"HC a", "twice, or is about cvs"),
         (b"-q a", "unknown modifier"),
         (b"*.o", "unknown"),
         (b"", "unknown"),
@@ -56,8 +62,9 @@ def test_forms_of_one_rule(rule: bytes, text: bytes | None) -> None:
         (b"! a", "takes no argument"),
         (b"Hs a", "twice"),
         (b". file", "cannot be read here"),
-        (b".e file", "not supported"),
-        (b".+- file", "only the modifiers"),
+        (b".e file", "cannot be read here"),
+        (b".+- file", "says twice"),
+        (b".C- file", "says twice"),
         (b"- a\0b", "NUL"),
         (b"- " + b"a" * (MAX_PATTERN + 1), "longer"),
     ],
@@ -96,9 +103,9 @@ def test_a_directory_has_the_rules_of_its_place() -> None:
 
 def test_a_list_has_an_end() -> None:
     most = {b"list": b"a\n" * MAX_RULES}
-    assert len(Filter.parse([b".- list"], most.__getitem__).rules) == MAX_RULES
+    assert len(Filter.parse([b".- list"], Outside(most.__getitem__)).rules) == MAX_RULES
     with pytest.raises(UsageError, match="more than"):
-        Filter.parse([b".- list", b"- b"], most.__getitem__)
+        Filter.parse([b".- list", b"- b"], Outside(most.__getitem__))
 
 
 def test_merge_files_take_their_place_and_end() -> None:
@@ -108,11 +115,69 @@ def test_merge_files_take_their_place_and_end() -> None:
         b"self": b". self",
         b"list": b"a\n#\nb c\n",
     }
-    texts = Filter.parse([b". outer", b"- 5"], files.__getitem__).texts()
+    texts = Filter.parse([b". outer", b"- 5"], Outside(files.__getitem__)).texts()
     assert texts == [b"+ 1", b"- 2", b"- 3", b"- 4", b"- 5"]
-    assert Filter.parse([b".- list"], files.__getitem__).texts() == [b"- a", b"- b c"]
+    assert Filter.parse([b".- list"], Outside(files.__getitem__)).texts() == [b"- a", b"- b c"]
     with pytest.raises(UsageError, match="merge each other"):
-        Filter.parse([b". self"], files.__getitem__)
+        Filter.parse([b". self"], Outside(files.__getitem__))
+
+
+def test_a_file_hands_its_side_and_its_modifiers_to_the_rules_in_it() -> None:
+    files = {b"plain": b"a\nb\n", b"rules": b"- a\n+! b", b"sided": b"H a"}
+
+    def texts(rule: bytes) -> list[bytes]:
+        return Filter.parse([rule], Outside(files.__getitem__)).texts()
+
+    assert texts(b".-s plain") == [b"-s a", b"-s b"]
+    assert texts(b".p/ rules") == [b"-/p a", b"+!/p b"]
+    assert texts(b"merge,e- plain") == [b"- plain", b"- a", b"- b"]
+    assert texts(b".sr rules") == [b"- a", b"+! b"]
+    with pytest.raises(UsageError, match="as does the rule for the file"):
+        texts(b".s sided")
+
+
+def test_a_file_of_words_is_split_at_white_space() -> None:
+    files = {b"words": b"-_a\n +_b\t-_*", b"cvs": b"a # ! ;b\nc"}
+    assert Filter.parse([b".w words"], Outside(files.__getitem__)).texts() == [b"- a", b"+ b", b"- *"]
+    assert Filter.parse([b"- x", b".C cvs"], Outside(files.__getitem__)).texts() == [b"- ;b", b"- c"]
+
+
+def test_files_of_patterns_may_have_prefixes_and_clear() -> None:
+    outside = Outside({b"list": b"a\n!\n+ b\n# c\n; d\n- e\n!f"}.__getitem__)
+    assert Filter().with_patterns(b"list", False, outside).texts() == [b"+ b", b"- e", b"- !f"]
+    assert Filter().with_patterns(b"list", True, outside).texts() == [b"+ b", b"- e", b"+ !f"]
+    zeros = Outside({b"list": b"a\nb\0- c\0"}.__getitem__)
+    assert Filter().with_patterns(b"list", True, zeros, nul=True).texts() == [b"+ a\nb", b"- c"]
+
+
+def test_what_cvs_ignores_does_not_keep_a_directory_that_goes() -> None:
+    rules = Filter.parse([b"-C"], Outside(ignored=(b"*.log", b"mine")))
+    assert rules.hidden(b"a/core", False)
+    assert rules.hidden(b"a/x.log", False)
+    assert rules.hidden(b".git", True)
+    assert not rules.hidden(b".git", False)
+    assert rules.protected(b"a/core", False)
+    assert not rules.protected(b"a/core", False, inside=True)
+    assert rules.protected(b"a/mine", False, inside=True)
+    assert Filter.parse([b"-C"], Outside(ignored=(b"! a",))).texts() == [b"- a"]
+
+
+def test_rules_that_name_no_side_are_the_senders_where_what_is_excluded_is_deleted() -> None:
+    files = {b"rules": b"- a\nP b\n-r c\n-rs d"}
+    rules = Filter.parse([b". rules"], Outside(files.__getitem__, deletes_excluded=True))
+    assert rules.texts() == [b"-s a", b"-r b", b"-r c", b"- d"]
+
+
+def test_patterns_begin_at_the_root_of_the_transfer_and_absolute_ones_at_that_of_the_archive() -> None:
+    made = Filter.parse([b"- /dir/a", b"-/ /top/dir/b", b"-/ **/dir/c"])
+    rules = replace(made, above=b"dir", source=b"top/dir", dest=b"home/dir")
+    assert [rules.hidden(name, False) for name in (b"a", b"b", b"c", b"dir/a")] == [True, True, True, False]
+    assert [rules.protected(name, False) for name in (b"a", b"b", b"c")] == [True, False, True]
+    assert rules.scope(b"").hides(b"b", False)
+
+
+def test_rules_about_extended_attributes_are_about_no_file() -> None:
+    assert not Filter.parse([b"-x *"]).hidden(b"a", False)
 
 
 @given(

@@ -1,8 +1,9 @@
-"""Filter rules of the command line, in order, as the ``Filter`` that publish uses."""
+"""Filter rules of the command line, in order, as the ``Filter`` of publish, fetch and mirror."""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -12,33 +13,61 @@ if TYPE_CHECKING:
     from p2psync.rules.filter import Filter
 
 MERGE_FILE_MAX = 16 << 20  # Rules are held against every name; a file beyond this was given by mistake.
+IGNORED = ".cvsignore"  # In the home directory: names that cvs(1) ignores for its user.
 
 
-def build_filter(rules: Iterable[tuple[str, str]]) -> Filter:
-    """The list of rules in the order of the command line. Raises UsageError, or FileError for a merge
-    file.
+def build_filter(
+    rules: Iterable[tuple[str, str]],
+    *,
+    cvs_exclude: bool = False,
+    delete_excluded: bool = False,
+    from0: bool = False,
+) -> Filter:
+    """The list of rules in the order of the command line. ``cvs_exclude``: with what cvs ignores behind them
+    (-C). ``delete_excluded``: rules that name no side are for the sender. ``from0``: files of patterns are
+    separated by NUL.
+
+    Raises UsageError, or FileError for a file of rules.
     """
     from p2psync.rules.filter import Filter
+    from p2psync.rules.parse import Outside
 
+    given = list(rules) + ([("filter", "-C")] if cvs_exclude else [])
+    asks_cvs = any(option == "filter" and "C" in text.split(" ")[0] for option, text in given)
+    outside = Outside(read_rule_file, _ignored() if asks_cvs else (), delete_excluded)
     chosen = Filter()
-    for option, text in rules:
+    for option, text in given:
         raw = os.fsencode(text)
-        if option == "filter":
-            chosen = chosen.with_rule(raw, read_merge_file)
-        elif option == "include":
-            chosen = chosen.with_include(raw)
-        else:
-            chosen = chosen.with_exclude(raw)
+        match option:
+            case "filter":
+                chosen = chosen.with_rule(raw, outside)
+            case "include":
+                chosen = chosen.with_include(raw, outside)
+            case "exclude":
+                chosen = chosen.with_exclude(raw, outside)
+            case _:
+                chosen = chosen.with_patterns(raw, option == "include_from", outside, nul=from0)
     return chosen
 
 
-def read_merge_file(name: bytes) -> bytes:
-    """The text of a merge file. Raises FileError."""
+def read_rule_file(name: bytes) -> bytes:
+    """The text of a file of rules; of the standard input for ``-``. Raises FileError."""
     try:
-        with open(name, "rb") as stream:
-            text = stream.read(MERGE_FILE_MAX + 1)
+        if name == b"-":
+            text = sys.stdin.buffer.read(MERGE_FILE_MAX + 1)
+        else:
+            with open(name, "rb") as stream:
+                text = stream.read(MERGE_FILE_MAX + 1)
     except OSError as error:
         raise FileError(f"cannot read the filter file '{show_path(name)}': {error.strerror}") from None
     if len(text) > MERGE_FILE_MAX:
         raise FileError(f"the filter file '{show_path(name)}' is larger than {MERGE_FILE_MAX} bytes")
     return text
+
+
+def _ignored() -> tuple[bytes, ...]:
+    """What this user has cvs ignore."""
+    home = os.environ.get("HOME", "")
+    place = os.path.join(home, IGNORED)
+    of_user = read_rule_file(os.fsencode(place)) if home and os.path.exists(place) else b""
+    return of_user, os.fsencode(os.environ.get("CVSIGNORE", ""))

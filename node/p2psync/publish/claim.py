@@ -139,7 +139,8 @@ def last_place(state: State, archive: bytes, newest: ArchiveHead | None) -> tupl
 
 def rules_of(tree: Tree) -> Filter:
     """What a tree was last published with."""
-    return Filter(Filter.parse(tree.options.get(RULES, [])).rules, temporary=publishes_temporary(tree))
+    rules = Filter.parse(tree.options.get(RULES, [])).rules
+    return Filter(rules, temporary=publishes_temporary(tree), source=tree.path.strip(b"/"))
 
 
 def publishes_temporary(tree: Tree) -> bool:

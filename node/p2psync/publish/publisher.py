@@ -163,7 +163,8 @@ def running(
 def filter_of(tree: Tree, rules: Filter | None, temporary: bool | None) -> Filter:
     """What is left out: as it is said now, or else as it was."""
     chosen = rules_of(tree) if rules is None else rules
-    return replace(chosen, temporary=publishes_temporary(tree) if temporary is None else temporary)
+    temporary = publishes_temporary(tree) if temporary is None else temporary
+    return replace(chosen, temporary=temporary, source=tree.path.strip(b"/"))
 
 
 def keep(state: State, signer: Signer, head: ArchiveHead) -> None:

@@ -39,7 +39,8 @@ class Pattern:
         "_wild",
     )
 
-    def __init__(self, pattern: bytes, *, negate: bool = False) -> None:
+    def __init__(self, pattern: bytes, *, negate: bool = False, rooted: bool = True) -> None:
+        """``rooted``: whether the paths that it is asked about begin where the transfer does."""
         self._negate = negate
         self._dirs_only = len(pattern) > 1 and pattern.endswith(b"/")
         if self._dirs_only:
@@ -47,7 +48,8 @@ class Pattern:
         wild = any(char in pattern for char in (b"*", b"?", b"["))
         double = b"**" in pattern
         # A leading '**' may stand for nothing at all before a slash: 'name' is matched as '/name'.
-        self._leading = leading = pattern.startswith(b"**")
+        leading = pattern.startswith(b"**")
+        self._leading = leading and rooted
         # A trailing '***' matches the directory itself as well: it is matched as 'name/'.
         self._slash_end = double and pattern.endswith(b"***")
         anchored = pattern.startswith(b"/")

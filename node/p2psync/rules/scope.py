@@ -17,19 +17,38 @@ from p2psync.rules.temporary import is_temporary
 class Side:
     """The rules that count on one side, sender or receiver, compiled."""
 
-    __slots__ = ("_patterns",)
+    __slots__ = ("_above", "_patterns", "_place")
 
-    def __init__(self, rules: Iterable[Rule]) -> None:
-        self._patterns = [(rule.include, Pattern(rule.pattern, negate=rule.negate)) for rule in rules]
+    def __init__(self, rules: Iterable[Rule], above: bytes = b"", place: bytes = b"") -> None:
+        """``above``: what stands before every path that is asked about, for rules begin there. ``place``:
+        what does for absolute rules.
+        """
+        self._above = above + b"/" if above else b""
+        self._place = place + b"/" if place else b""
+        self._patterns = [
+            (
+                rule.include,
+                rule.absolute,
+                rule.perishable,
+                Pattern(rule.pattern, negate=rule.negate, rooted=not (rule.absolute and place)),
+            )
+            for rule in rules
+            if not rule.xattr
+        ]
 
-    def excludes(self, path: bytes, is_dir: bool) -> bool:
-        """Whether the first rule that matches `path` (relative, `/` between parts) excludes it."""
-        return self.decides(path, is_dir) or False
+    def excludes(self, path: bytes, is_dir: bool, *, perishable: bool = True) -> bool:
+        """Whether the first rule that matches `path` (relative, `/` between parts) excludes it. Without
+        `perishable`, rules that are so do not count.
+        """
+        return self.decides(path, is_dir, perishable=perishable) or False
 
-    def decides(self, path: bytes, is_dir: bool) -> bool | None:
+    def decides(self, path: bytes, is_dir: bool, *, perishable: bool = True) -> bool | None:
         """Whether the first rule that matches `path` excludes it; None: none matches."""
-        for include, pattern in self._patterns:
-            if pattern.matches(path, is_dir):
+        relative = self._above + path
+        for include, absolute, perishes, pattern in self._patterns:
+            if perishes and not perishable:
+                continue
+            if pattern.matches(self._place + path if absolute else relative, is_dir):
                 return not include
         return None
 
