@@ -1,4 +1,4 @@
-"""An nginx for the tests of web servers."""
+"""An nginx for the tests of web servers, and an archive in memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 from tests.interop.nginx_support import BIG, KEEPALIVE, ODD, Nginx
+from tests.node.fetch_world import world
 from tests.node.wire_support import program
+
+__all__ = ["nginx", "world"]
 
 
 @pytest.fixture(scope="module")

@@ -250,6 +250,8 @@ ASKED: dict[str, Any] = {
     "float": 77.0,
     "float | None": 5.5,
     "int | None": 1000,
+    "bytes": b"dir",
+    "tuple[bytes, ...]": (b"- *.tmp", b"P \xff"),
     "tuple[str, ...]": ("192.0.2.1:8730", "http://192.0.2.2/"),
     "Delete": Delete.NONE,
 }

@@ -11,8 +11,19 @@ from typing import Final
 import click
 
 HEADINGS: Final[dict[str, tuple[str, ...]]] = {
-    "Filter rules": ("filter", "include", "exclude"),
-    "Deletions": ("delete", "max_delete", "protect", "accept_shrink", "accept_moved"),
+    "Filter rules": ("filter", "include", "exclude", "include_from", "exclude_from", "from0", "cvs_exclude"),
+    "Deletions": (
+        "delete",
+        "delete_excluded",
+        "delete_before",
+        "delete_during",
+        "delete_delay",
+        "delete_after",
+        "max_delete",
+        "protect",
+        "accept_shrink",
+        "accept_moved",
+    ),
     "Transfer": (
         "checksum",
         "no_check_dest",
@@ -38,7 +49,7 @@ HEADINGS: Final[dict[str, tuple[str, ...]]] = {
 }
 """Where an option stands that several commands have, by its long name. All others come first."""
 OWN: Final = "Options"
-RULE_OPTIONS: Final = ("filter", "include", "exclude")
+RULE_OPTIONS: Final = ("filter", "include", "exclude", "include_from", "exclude_from")
 
 
 def option_groups(command: click.Command, ctx: click.Context) -> dict[str, list[tuple[str, str]]]:
@@ -120,11 +131,12 @@ class Explained(click.Command):
 
 
 class Command(Explained):
-    """A command whose ``--filter``, ``--include`` and ``--exclude`` keep their order among each other.
+    """A command whose ``--filter``, ``--include``, ``--exclude``, ``--include-from`` and ``--exclude-from``
+    keep their order among each other.
 
     It matters, as in rsync: the first rule that matches decides. The parameter ``rules`` is the list of
     ``(option, text)``, for example ``("exclude", "*.tmp")``. Rules from the environment or from the
-    configuration come as filter, then include, then exclude; each option on the command line replaces what
+    configuration come in this order; each option on the command line replaces what
     they say for it.
     """
 

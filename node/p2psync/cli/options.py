@@ -240,18 +240,42 @@ def metrics_option(function: F) -> F:
 
 
 def filter_options(function: F) -> F:
-    """``--filter --include --exclude``; the command receives ``rules``, in the order of the command line."""
+    """``--filter --include --exclude`` and their files; the command receives ``rules``, in the order of the
+    command line, and ``cvs_exclude`` and ``from0``.
+    """
     return stack(
         function,
-        _rule_option("--filter", "RULE", "Add a filter rule of rsync, such as '- *.tmp'; may be repeated."),
+        _rule_option(
+            "--filter", "RULE", "Add a filter rule of rsync, such as '- *.tmp'; may be repeated.", "-f"
+        ),
         _rule_option("--include", "PATTERN", "Do not leave out what matches PATTERN; may be repeated."),
         _rule_option(
             "--exclude",
             "PATTERN",
             "Leave out what matches PATTERN; may be repeated. Of all rules the first that matches decides.",
         ),
+        _rule_option(
+            "--include-from",
+            "FILE",
+            "Take the patterns of --include from a file, one a line; - is the standard input.",
+        ),
+        _rule_option("--exclude-from", "FILE", "Take the patterns of --exclude from a file, one a line."),
+        click.option(
+            "--from0",
+            "-0",
+            is_flag=True,
+            help="In files of patterns and of names, they are separated by NUL and not by the ends of lines.",
+        ),
+        click.option(
+            "--cvs-exclude",
+            "-C",
+            is_flag=True,
+            help="Leave out, after all other rules, what cvs ignores: its own list, that of ~/.cvsignore and "
+            "of $CVSIGNORE. Files .cvsignore in the tree are not read.",
+        ),
     )
 
 
-def _rule_option(name: str, metavar: str, text: str) -> Callable[[F], F]:
-    return click.option(name, type=RULE, multiple=True, metavar=metavar, help=text)
+def _rule_option(name: str, metavar: str, text: str, short: str | None = None) -> Callable[[F], F]:
+    names = [name] if short is None else [name, short]
+    return click.option(*names, type=RULE, multiple=True, metavar=metavar, help=text)

@@ -79,6 +79,8 @@ def command(
     no_static: bool,
     temporary: bool | None,
     rules: list[tuple[str, str]],
+    cvs_exclude: bool,
+    from0: bool,
 ) -> int:
     """Publish a directory, or a new snapshot of it, and print its URL.
 
@@ -103,7 +105,7 @@ def command(
 
     A directory that was moved, or is named through a link that leads elsewhere now, stays the same archive.
     """
-    from p2psync.cli.rules import build_filter
+    from p2psync.cli.rules import rules_given
     from p2psync.cli.signals import run_async
     from p2psync.client import Client
     from p2psync.text import count, duration, size
@@ -113,7 +115,7 @@ def command(
     if head is not None:
         return _complete(common, directory, head)
     if unsigned:
-        chosen = build_filter(rules) if rules else None
+        chosen = rules_given(rules, cvs_exclude=cvs_exclude, from0=from0)
         folder = False if no_static else static
         return _prepare(common, network, directory, archive, accept_shrink, folder, temporary, chosen)
 
@@ -122,7 +124,7 @@ def command(
             done = await client.publish(
                 directory,
                 archive=archive,
-                rules=build_filter(rules) if rules else None,
+                rules=rules_given(rules, cvs_exclude=cvs_exclude, from0=from0),
                 bootstrap=network.asking()["bootstrap"],
                 count_first=sys.stderr.isatty() and not out.quiet,  # Nobody else looks at the totals.
                 accept_shrink=accept_shrink,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from p2psync.errors import FileError, show_path
@@ -48,6 +48,11 @@ def build_filter(
             case _:
                 chosen = chosen.with_patterns(raw, option == "include_from", outside, nul=from0)
     return chosen
+
+
+def rules_given(rules: Sequence[tuple[str, str]], *, cvs_exclude: bool, from0: bool) -> Filter | None:
+    """The same; None where nothing is said."""
+    return build_filter(rules, cvs_exclude=cvs_exclude, from0=from0) if rules or cvs_exclude else None
 
 
 def read_rule_file(name: bytes) -> bytes:

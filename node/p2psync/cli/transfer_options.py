@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from p2psync.cli.options import Network, stack
+from p2psync.cli.selecting import selecting_options
 from p2psync.cli.types import RATE, RULE, SECONDS, SIZE, Consent
 
 if TYPE_CHECKING:
@@ -35,11 +36,28 @@ class Transfer(NamedTuple):
     contimeout: int
     no_check_dest: bool
     json_files: bool
+    rules: Sequence[tuple[str, str]] = ()
+    cvs_exclude: bool = False
+    from0: bool = False
+    delete_excluded: bool = False
+    delete_before: bool = False
+    delete_during: bool = False
+    delete_delay: bool = False
+    delete_after: bool = False
+    prune_empty_dirs: bool = False
+    one_file_system: int = 0
 
     def as_options(self, network: Network) -> TransferOptions:
         """As the client wants them, with whom to ask."""
+        from p2psync.cli.rules import build_filter
         from p2psync.fetch.options import Delete
 
+        rules = build_filter(
+            self.rules,
+            cvs_exclude=self.cvs_exclude,
+            delete_excluded=self.delete_excluded,
+            from0=self.from0,
+        )
         made: TransferOptions = {
             "sources": network.sources,
             "bootstrap": network.asking()["bootstrap"],
@@ -53,15 +71,26 @@ class Transfer(NamedTuple):
             "max_files": self.max_files,
             "max_delete": None if self.max_delete is None else max(self.max_delete, 0),
             "protect": self.protect,
+            "rules": rules,
+            "prune_empty_dirs": self.prune_empty_dirs,
             "accept_shrink": self.accept_shrink,
             "accept_moved": self.accept_moved,
             "check_dest": not self.no_check_dest,
             "timeout": None if self.timeout is None else float(self.timeout),
             "contimeout": float(self.contimeout) or None,
         }
-        if self.delete is not None:
-            made["delete"] = Delete.ALL if self.delete else Delete.NONE
+        delete = self.delete
+        if delete is None and self._says_when_to_delete:
+            delete = True
+        if delete is not None:
+            made["delete"] = Delete.ALL if delete else Delete.NONE
         return made
+
+    @property
+    def _says_when_to_delete(self) -> bool:
+        """Whether an option says when, or what else, which means --delete in rsync too."""
+        when = self.delete_before, self.delete_during, self.delete_delay, self.delete_after
+        return self.delete_excluded or any(when)
 
 
 def transfer_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -74,6 +103,7 @@ def transfer_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
     return stack(
         command,
+        selecting_options,
         click.option(
             "--bwlimit",
             type=RATE,
@@ -94,7 +124,10 @@ def transfer_options(function: Callable[..., Any]) -> Callable[..., Any]:
             help="Refuse a snapshot that its publisher no longer vouches for as the newest.",
         ),
         click.option(
-            "--checksum", is_flag=True, help="Read every file here instead of trusting sizes and times."
+            "--checksum",
+            "-c",
+            is_flag=True,
+            help="Read every file here instead of trusting sizes and times.",
         ),
         click.option(
             "--special-bits",

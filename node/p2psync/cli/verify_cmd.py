@@ -61,6 +61,8 @@ def command(
     archive: ArchiveUrl | None,
     quick: bool,
     rules: list[tuple[str, str]],
+    cvs_exclude: bool,
+    from0: bool,
 ) -> int:
     """Check what was published or fetched, all of it or a part.
 
@@ -74,7 +76,7 @@ def command(
 
     What differs is listed one a line; the exit code is 23 if anything does.
     """
-    from p2psync.cli.rules import build_filter
+    from p2psync.cli.rules import rules_given
     from p2psync.cli.signals import run_async
     from p2psync.client import Client
 
@@ -88,7 +90,7 @@ def command(
             return await client.verify(
                 path,
                 archive=src or archive,
-                rules=build_filter(rules) if rules else None,
+                rules=rules_given(rules, cvs_exclude=cvs_exclude, from0=from0),
                 quick=quick,
                 on_difference=lambda found: _tell(out, found),
                 on_event=tell,

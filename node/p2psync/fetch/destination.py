@@ -128,7 +128,8 @@ class Destination:
         for own in self.spared:
             # Versions before this one took what is in it for content.
             self._state.trees.drop_dir(tree.id, own)
-        before = None if self.single else put.complete_of(tree, self._options.url.path)
+        options = self._options
+        before = None if self.single else put.complete_of(tree, options.url.path, options.choice)
         return tree, before
 
     def has_stamps(self, tree: Tree) -> bool:
@@ -158,6 +159,7 @@ class Destination:
     def begin(self, tree: Tree, head: ArchiveHead, wanted: Wanted, plan: Plan, listings: Listings) -> None:
         """Note what is going to be in DEST, before anything is changed there."""
         if wanted.file is None:
+            put.note_chosen(tree, wanted.chosen)
             put.note_begun(tree, head, wanted.path, special_bits=self._options.special_bits)
             note_begun(self._state, tree, head, wanted.path, plan, listings)
         else:
@@ -171,12 +173,21 @@ class Destination:
         else:
             if looked:
                 note_place(tree)
+            put.note_chosen(tree, wanted.chosen)
             tree.options.pop(UNDER_WAY, None)
-            put.note_complete(tree, head, wanted.path, special_bits=self._options.special_bits)
+            put.note_complete(
+                tree,
+                head,
+                wanted.path,
+                special_bits=self._options.special_bits,
+                choice=self._options.choice,
+            )
             if self._options.mirror:
                 tree.source = str(self._options.url.inner)
                 tree.options |= to_record(self._options)
-            if not wanted.path:
+            if wanted.chosen is not None and not wanted.chosen.whole:
+                tree.epoch, tree.seq, tree.snapshot = head.epoch, head.seq, None
+            elif not wanted.path:
                 tree.epoch, tree.seq, tree.snapshot = head.epoch, head.seq, head.snapshot
         known = self._state.trees.get(self.path)
         if known != tree:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
@@ -22,6 +21,7 @@ from p2psync.errors import FormatError, PartialError
 from p2psync.events import Teller
 from p2psync.fetch.adopt import ADOPT_BYTES_MAX, adopt
 from p2psync.fetch.ahead import LookAhead, look_ahead
+from p2psync.fetch.choosing import choose
 from p2psync.fetch.destination import Destination, only_the_file
 from p2psync.fetch.guards import check_loss, note_cleared, to_do
 from p2psync.fetch.options import Delete, FetchOptions, FetchSummary
@@ -31,6 +31,7 @@ from p2psync.fetch.transfer import Context, Transfer, open_transfer
 from p2psync.fetch.wanted import Roots, Wanted
 from p2psync.format.coverage import Coverage
 from p2psync.format.head import ArchiveHead
+from p2psync.format.ids import Ref
 from p2psync.format.listing import Entry
 from p2psync.format.marks import unread_paths
 from p2psync.network.beside import open_network
@@ -115,6 +116,18 @@ async def run_fetch(
                 await off_loop(ahead.close)
 
 
+class _Asked(NamedTuple):
+    """What is to be made equal to what."""
+
+    wanted: Wanted
+    tree: Tree
+    previous: Ref | None
+    """The snapshot that the tree had when it was last complete."""
+    known: Entry | None
+    """Its root, as far as that helps."""
+    rules: Filter
+
+
 class Fetch:
     """The state of one run."""
 
@@ -137,7 +150,6 @@ class Fetch:
         self._arena = arena
         self.dest = Destination(options, state, ahead.held)
         self._ahead: LookAhead | None = ahead
-        self._protect = Filter.parse(b"P " + os.fsencode(pattern) for pattern in options.protect)
         self._kept: int | None = None
         self._made_from_here = 0
         self._summary = FetchSummary(options.url.archive)
@@ -248,11 +260,12 @@ class Fetch:
         snapshot = await manifest.snapshot(head.snapshot)
         self._telling.unread(unread_paths(snapshot.extra))
         roots = Roots(self._state, manifest, self.dest, self._options.url)
-        wanted = await roots.of(snapshot)
+        whole = await roots.of(snapshot)
+        asked = await self._ask_for(whole, head, manifest, roots)
+        if asked is None:
+            return False
+        wanted, tree, previous, known, rules = asked
         root = wanted.root
-        check_limits(root.totals, self._options)
-        await off_loop(partial(self.dest.settle, single=wanted.single))
-        tree, previous = self.dest.tree(head)
         self._summary.files, self._summary.bytes = root.totals.files, root.totals.bytes
         if previous == head.snapshot and not self._options.check_dest and self.dest.has_stamps(tree):
             self._summary.reused = root.totals.bytes
@@ -265,10 +278,9 @@ class Fetch:
                 if beneath is None:
                     await self._check_space(check_empty, root.totals, self.dest.path)
                     transfer.all_is_missing(root.totals)
-                known = await roots.known(previous)
                 plan = await self._compare(wanted, known, tree, manifest, beneath, transfer)
                 if plan.removes and self._options.delete != Delete.NONE and not self._options.accept_shrink:
-                    await off_loop(partial(check_loss, self._state, tree, plan, head))
+                    await off_loop(partial(check_loss, self._state, tree, plan, head, whole.root))
                 if plan.dirs:
                     await self._check_space(check_plan, plan, self.dest.path, beneath, manifest)
                     beneath = beneath or self.dest.open(create=True)
@@ -279,7 +291,7 @@ class Fetch:
                         beneath,
                         self._options.delete,
                         self._options.max_delete,
-                        self._protect,
+                        rules,
                     )
                     if await self._carry_out(
                         plan, wanted, tree, beneath, transfer, manifest, discovery, head, deletions
@@ -297,6 +309,29 @@ class Fetch:
                 note_cleared(tree, head, wanted.path)
             await off_loop(partial(self.dest.remember, tree, head, wanted))
         return False
+
+    async def _ask_for(
+        self, wanted: Wanted, head: ArchiveHead, manifest: Manifest, roots: Roots
+    ) -> _Asked | None:
+        """What of a snapshot is asked for, and where it is to be; None where rules leave out all of it."""
+        choice = self._options.choice
+        if not choice:
+            check_limits(wanted.root.totals, self._options)
+        await off_loop(partial(self.dest.settle, single=wanted.single))
+        selection = self._options.selection(wanted.path, self.dest.path)
+        if not selection.has(wanted.file or wanted.root):
+            return None
+        tree, previous = self.dest.tree(head)
+        known = await roots.known(previous)
+        if choice and not wanted.single:
+            self._tell.phase("choosing", None, None)
+            chosen = await choose(self._state, manifest, selection, wanted, head, choice, tree, known)
+            if chosen is None:
+                return None
+            wanted = chosen
+            known = None  # The listings are here, and are those of no snapshot.
+            check_limits(wanted.root.totals, self._options)
+        return _Asked(wanted, tree, previous, known, selection.rules)
 
     async def _check_space(self, check: Callable[P, None], *arguments: P.args, **keywords: P.kwargs) -> None:
         if self._options.check_space:

@@ -224,7 +224,15 @@ def _part(state: State, tree: Tree, path: bytes) -> Expected | None:
     if whole is not None and tree.archive is not None:
         part, complete = whole
         part = _numbered(state, tree.archive, part)
-        root = _led(state, _root(state, part.snapshot), part.path, inside=True)
+        chosen = put.chosen_of(tree)
+        if chosen is not None and (chosen.snapshot, chosen.path) != (part.snapshot, part.path):
+            chosen = None
+        rules = rules_of(tree) if chosen is None else chosen.rules
+        root = (
+            _led(state, _root(state, part.snapshot), part.path, inside=True)
+            if chosen is None
+            else chosen.root
+        )
         if root is None or root.kind != Kind.DIR:
             return None
         return Expected(
@@ -235,7 +243,7 @@ def _part(state: State, tree: Tree, path: bytes) -> Expected | None:
             part.epoch,
             part.seq,
             join(part.path, path) if path else part.path,
-            rules_of(tree),
+            rules,
             entries,
             complete,
             put.has_special_bits(tree) is True,

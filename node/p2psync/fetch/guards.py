@@ -14,6 +14,7 @@ from p2psync.errors import DeleteLimitError, FileError, show_path
 from p2psync.fetch import put
 from p2psync.format.head import ArchiveHead
 from p2psync.format.ids import Ref
+from p2psync.format.listing import Entry
 from p2psync.plan.changes import Plan
 from p2psync.plan.listings import Listings
 from p2psync.plan.shrink import Earlier, Part
@@ -104,12 +105,13 @@ def find_moved(state: State, path: bytes, archive: bytes) -> None:
             return
 
 
-def check_loss(state: State, tree: Tree, plan: Plan, head: ArchiveHead) -> None:
-    """Refuse a snapshot that has lost more than half of what DEST has, where it would be deleted.
+def check_loss(state: State, tree: Tree, plan: Plan, head: ArchiveHead, whole: Entry) -> None:
+    """Refuse a snapshot that has lost more than half of what DEST has, where it would be deleted. ``whole``:
+    the directory that DEST is of the snapshot, of which rules may leave out some.
 
     Raises DeleteLimitError.
     """
-    loss = Earlier(state, _begun(tree)).loss(plan)
+    loss = Earlier(state, _begun(tree)).loss(plan, whole)
     if loss.is_suspicious:
         raise DeleteLimitError(
             f"snapshot {head.seq} lacks {loss.lost:,} of the {loss.lost + loss.present:,} files that "

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypedDict
 
 from p2psync.fetch.options import Delete, FetchOptions
 from p2psync.format.url import ArchiveUrl
+from p2psync.rules.filter import Filter
+from p2psync.rules.parse import Outside
 
 PathLike = str | bytes | os.PathLike[str]
 
@@ -54,6 +56,14 @@ class TransferOptions(Asking, total=False):
     """Names that may be removed by one run; None for any number."""
     protect: Sequence[str]
     """Patterns of names that are never removed, as in rsync's ``--filter 'P PATTERN'``."""
+    rules: Filter | Iterable[str | bytes]
+    """What takes part, and what is protected from deletion, in rsync's filter rules, as its --filter."""
+    delete_excluded: bool
+    """Delete also what rules leave out that name no side; `delete` is then `ALL`, if it does not say
+    otherwise. Of a `Filter` its rules count as they are.
+    """
+    prune_empty_dirs: bool
+    """Leave out directories in which there are no files."""
     accept_shrink: bool
     """Follow a snapshot that has lost most of what is here."""
     accept_moved: bool
@@ -62,6 +72,15 @@ class TransferOptions(Asking, total=False):
     """Seconds without a byte from anybody after which it gives up; None for the default, 0 for never."""
     contimeout: float | None
     """Seconds that one connection may take to come about; None for the default."""
+
+
+def rules_in(options: TransferOptions) -> tuple[bytes, ...]:
+    """The filter rules among the options of a transfer, as texts in order. Raises UsageError."""
+    rules = options.get("rules", ())
+    if not isinstance(rules, Filter):
+        outside = Outside(deletes_excluded=options.get("delete_excluded", False))
+        rules = Filter.parse(map(os.fsencode, rules), outside)
+    return tuple(rules.texts())
 
 
 def options_for(
@@ -76,7 +95,11 @@ def options_for(
     given: dict[str, Any] = {**options}
     for several in ("sources", "bootstrap", "protect"):
         given[several] = tuple(given.get(several, ()))
-    given.setdefault("delete", Delete.OWN if mirror else Delete.NONE)
+    deletes_excluded = given.pop("delete_excluded", False)
+    usual = Delete.ALL if deletes_excluded else Delete.OWN if mirror else Delete.NONE
+    given.setdefault("delete", usual)
+    given.pop("rules", None)
+    given["filters"] = rules_in(options)
     return FetchOptions(
         source if isinstance(source, ArchiveUrl) else ArchiveUrl.parse(source),
         os.fsencode(dest),

@@ -4,14 +4,21 @@ in.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import os
+import re
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Final
+
+from blake3 import blake3
 
 from p2psync.config import EVERYWHERE
 from p2psync.errors import DeleteLimitError, PartialError
 from p2psync.events import PathBytes
+from p2psync.format.paths import split
 from p2psync.format.url import ArchiveUrl, archive_text
 from p2psync.plan.delete import Delete
+from p2psync.rules.filter import Filter
+from p2psync.rules.selection import Selection
 
 if TYPE_CHECKING:
     from p2psync.sources.finders.search import Search
@@ -62,6 +69,14 @@ class FetchOptions:
     """Names that may be removed by one run (rsync's --max-delete), None for any number."""
     protect: tuple[str, ...] = ()
     """Patterns of names that are never removed (rsync's ``--filter 'P PATTERN'``)."""
+    filters: tuple[bytes, ...] = ()
+    """Filter rules in rsync's syntax, in order (``rules.filter``). What they hide is not fetched, and what
+    they protect is not deleted.
+    """
+    above: bytes = b""
+    """Where DEST lies below the directory at which rules begin; `rules_begin` says where they do."""
+    prune_empty_dirs: bool = False
+    """Leave out directories in which there are no files (rsync's --prune-empty-dirs)."""
     accept_shrink: bool = False
     """Follow a snapshot that has lost most of what is in DEST."""
     accept_moved: bool = False
@@ -75,6 +90,34 @@ class FetchOptions:
     """Record DEST as a mirror, which nodes on this state directory serve, announce and update."""
     mirror_interval: float = 3600.0
     """Seconds between updates of a mirror."""
+
+    @property
+    def rules_begin(self) -> bytes:
+        """The path of what is fetched, as rules see it: as in rsync, ``ID/DIR`` is called DIR, and what is in
+        ``ID/DIR/`` has no directory above it.
+        """
+        return self.above if self.url.inside else split(self.url.path)[1]
+
+    @property
+    def choice(self) -> bytes:
+        """Names what of the archive, and how, is taken, as far as that is not all; b"" if it is all."""
+        chosen = {name: value for name in CHOOSING if (value := getattr(self, name)) != _DEFAULTS[name]}
+        if hiding := [rule.text for rule in Filter.parse(self.filters).rules if rule.sender]:
+            chosen["filters"] = hiding
+        if not chosen:
+            return b""
+        chosen |= {"above": self.rules_begin, "special_bits": self.special_bits}
+        return blake3(repr(sorted(chosen.items())).encode()).digest(length=CHOICE_BYTES)
+
+    def selection(self, archive_path: bytes, dest: bytes) -> Selection:
+        """What of the archive takes part. ``archive_path``, ``dest``: where what is fetched lies there and
+        here, for absolute rules.
+        """
+        begin = self.rules_begin
+        rules = [_protecting(os.fsencode(pattern), begin) for pattern in self.protect]
+        made = Filter.parse([*rules, *self.filters])
+        made = replace(made, above=begin, source=archive_path, dest=dest.strip(b"/"))
+        return Selection(made, self.prune_empty_dirs)
 
     @property
     def has_source(self) -> bool:
@@ -101,6 +144,20 @@ class FetchOptions:
         )
         given = (*self.sources, *self.url.peers, *self.url.webs)
         return Search(self.url.archive, settings, given, self.require_fresh)
+
+
+CHOOSING: Final = ("prune_empty_dirs",)
+"""The fields, beside ``filters``, that say what of the archive is taken."""
+CHOICE_BYTES: Final = 16
+_DEFAULTS: Final = {field.name: field.default for field in fields(FetchOptions)}
+_SPECIAL: Final = re.compile(rb"[*?\[\\]")
+
+
+def _protecting(pattern: bytes, begin: bytes) -> bytes:
+    """The rule of a pattern that names are protected by. It begins where DEST does."""
+    if begin and pattern.startswith(b"/"):
+        return b"P /" + _SPECIAL.sub(rb"\\\g<0>", begin) + pattern
+    return b"P " + pattern
 
 
 @dataclass(slots=True)

@@ -13,15 +13,18 @@ from typing import Any, Final, NamedTuple
 from p2psync.format.head import ArchiveHead
 from p2psync.format.ids import Ref
 from p2psync.format.listing import Entry, decode_listing, encode_listing
-from p2psync.state.trees import Tree
+from p2psync.rules.filter import Filter
+from p2psync.state.trees import CHOSEN, Tree
 
 PATH: Final = "path"
 COMPLETE: Final = "complete"
 BEGUN: Final = "fetching"
 FILES: Final = "files"
 SPECIAL_BITS: Final = "special bits"
+CHOICE: Final = "choice"
+ROOT_NAME: Final = b"root"
 """Keys in the options of a tree: the part of the archive and the snapshot that were complete last, what was
-begun since, single files, and whether modes are whole.
+begun since, single files, whether modes are whole, and what of it was chosen.
 """
 FILES_MAX: Final = 1000
 """Single files that are remembered in one directory: some 250 bytes each, written with every one."""
@@ -36,6 +39,21 @@ class Part(NamedTuple):
     path: bytes
     epoch: int = 0
     seq: int = 0
+
+
+class Chosen(NamedTuple):
+    """A part of a directory of a snapshot: what rules and other options leave of it."""
+
+    snapshot: Ref
+    path: bytes
+    choice: bytes
+    """Names the options (`FetchOptions.choice`)."""
+    root: Entry
+    """The directory as they leave it."""
+    whole: bool
+    """Whether that is all of it."""
+    rules: Filter
+    """What is not looked at."""
 
 
 class File(NamedTuple):
@@ -60,8 +78,32 @@ def note_begun(tree: Tree, head: ArchiveHead, path: bytes, *, special_bits: bool
     tree.options[BEGUN] = [*head.snapshot.to_row(), path, head.epoch, head.seq]
 
 
-def note_complete(tree: Tree, head: ArchiveHead, path: bytes, *, special_bits: bool) -> None:
-    """DEST is the directory at ``path`` of a snapshot now."""
+def note_chosen(tree: Tree, chosen: Chosen | None) -> None:
+    """What is going to be put into DEST is a part that was chosen of a directory, or None, all of it."""
+    tree.options.pop(CHOSEN, None)
+    if chosen is not None:
+        root = encode_listing([chosen.root._replace(name=ROOT_NAME)])
+        rules = [chosen.rules.texts(), chosen.rules.above, chosen.rules.source, chosen.rules.dest]
+        row = [*chosen.snapshot.to_row(), chosen.path, chosen.choice, root, chosen.whole, *rules]
+        tree.options[CHOSEN] = row
+
+
+def chosen_of(tree: Tree) -> Chosen | None:
+    """What was last chosen of a snapshot, if that was not all."""
+    row = tree.options.get(CHOSEN) if tree.role != "publish" else None
+    if not row:
+        return None
+    size, digest, path, choice, raw, whole, texts, *places = row
+    rules = Filter(Filter.parse(texts).rules, True, *places)
+    root = decode_listing(raw)[0]._replace(name=b"")
+    return Chosen(Ref(size, digest), path, choice, root, whole, rules)
+
+
+def note_complete(
+    tree: Tree, head: ArchiveHead, path: bytes, *, special_bits: bool, choice: bytes = b""
+) -> None:
+    """DEST is the directory at ``path`` of a snapshot now, or what a ``choice`` leaves of it."""
+    tree.options[CHOICE] = choice
     tree.options[SPECIAL_BITS] = special_bits
     tree.options[PATH] = path
     tree.options[COMPLETE] = head.snapshot.to_row()
@@ -84,10 +126,13 @@ def note_file(tree: Tree, file: File) -> None:
     tree.options[FILES] = [*others[1 - FILES_MAX :], row]
 
 
-def complete_of(tree: Tree, path: bytes) -> Ref | None:
-    """The snapshot whose directory at ``path`` DEST was when it was last complete, if it was that one."""
+def complete_of(tree: Tree, path: bytes, choice: bytes = b"") -> Ref | None:
+    """The snapshot whose directory at ``path``, or what a ``choice`` leaves of it, DEST was when it was last
+    complete, if it was that one.
+    """
     row = tree.options.get(COMPLETE)
-    return Ref(*row) if row and tree.options.get(PATH, b"") == path else None
+    is_it = tree.options.get(PATH, b"") == path and tree.options.get(CHOICE, b"") == choice
+    return Ref(*row) if row and is_it else None
 
 
 def part_of(tree: Tree) -> tuple[Part, bool] | None:

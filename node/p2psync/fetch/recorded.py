@@ -29,7 +29,8 @@ _KEYS: Final = {"mirror_interval": INTERVAL}
 
 def to_record(options: FetchOptions) -> dict[str, Any]:
     """What a tree's options say of how it is to be updated; values that msgpack can hold."""
-    return {key: _plain(getattr(options, name)) for name, key, _ in _recorded()}
+    record = {key: _plain(getattr(options, name)) for name, key, _ in _recorded()}
+    return record | {"above": options.rules_begin}
 
 
 def from_record(dest: bytes, source: str, record: Mapping[str, Any]) -> FetchOptions:
@@ -79,6 +80,16 @@ def _flag(value: Any) -> bool:
     return value
 
 
+def _octets(value: Any) -> bytes:
+    if not isinstance(value, bytes):
+        raise TypeError
+    return value
+
+
+def _several(value: Any) -> tuple[bytes, ...]:
+    return tuple(map(_octets, value if isinstance(value, list) else [None]))
+
+
 def _texts(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
         raise TypeError
@@ -87,6 +98,8 @@ def _texts(value: Any) -> tuple[str, ...]:
 
 _READ: Final[Mapping[str, Callable[[Any], Any]]] = {
     "bool": _flag,
+    "bytes": _octets,
+    "tuple[bytes, ...]": _several,
     "float": lambda value: float(_number(value)),
     "float | None": lambda value: None if value is None else float(_number(value)),
     "int | None": lambda value: None if value is None else int(_number(value)),

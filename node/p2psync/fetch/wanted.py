@@ -9,6 +9,7 @@ from typing import NamedTuple
 from p2psync.chunking import cut_object
 from p2psync.errors import PartialError, show_path
 from p2psync.fetch.destination import Destination
+from p2psync.fetch.put import Chosen
 from p2psync.fetch.view import resolve
 from p2psync.format.ids import Ref
 from p2psync.format.listing import Entry, Kind, dir_entry, encode_listing
@@ -29,6 +30,8 @@ class Wanted(NamedTuple):
     """Where it, or the single file, is in the archive."""
     file: Entry | None = None
     """The single file or link, by the name that it gets in DEST."""
+    chosen: Chosen | None = None
+    """Where it is a part that options leave of that directory: which."""
 
     @property
     def single(self) -> bool:

@@ -13,7 +13,7 @@ from typing import Final
 
 from p2psync.errors import FileError, InterruptedFetch, UsageError
 from p2psync.fetch.destination import refuse_published
-from p2psync.fetch.keywords import TransferOptions
+from p2psync.fetch.keywords import TransferOptions, rules_in
 from p2psync.fetch.options import Delete
 from p2psync.format.reserved import PARTIAL
 from p2psync.negotiate.origin import Kind, Origin
@@ -56,10 +56,12 @@ def arguments(
     words += ["--delete"] if options.get("delete") is Delete.ALL else []
     words += [] if most is None else [f"--max-delete={most}"]
     words += [f"--filter=P {pattern}" for pattern in options.get("protect", ())]
+    words += ["--prune-empty-dirs"] if options.get("prune_empty_dirs") else []
     words += ["-q"] if quiet else ["-v"] * verbose
+    rules = [b"--filter=" + rule for rule in rules_in(options)]
     kept = [b"--filter=P /" + _SPECIAL.sub(rb"\\\g<0>", path) for path in (PARTIAL, *spared)]
     source = origin.url(origin.path) + ("/" if origin.inside else "")
-    return [*map(os.fsencode, words), *kept, b"--", os.fsencode(source), dest]
+    return [*map(os.fsencode, words), *kept, *rules, b"--", os.fsencode(source), dest]
 
 
 async def run_rsync(

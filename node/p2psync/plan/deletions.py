@@ -152,14 +152,18 @@ class Deletions:
 
     def _is_ours(self, path: bytes, name: bytes) -> bool:
         """Whether a directory and all below it may go: were put here and are as they were then, unless all is
-        to go that is not protected.
+        to go that is not protected. As in rsync, rules are about what is in it, and not about itself: the
+        snapshot has its name.
         """
         made, limit = self._made, self._left
         self._made, self._left = [], None
         try:
             found = self._look(path)
             evidence = self._evidence(path, [name])
-            return name in found and self._verdict(path, name, found[name], evidence) is _Verdict.GOES
+            return (
+                name in found
+                and self._verdict(path, name, found[name], evidence, ruled=False) is _Verdict.GOES
+            )
         finally:
             self._made, self._left = made, limit
 
@@ -194,9 +198,13 @@ class Deletions:
             self._made.append(Deletion(path, []))
         self._made[-1].names.append((name, verdict is _Verdict.WHOLE))
 
-    def _verdict(self, path: bytes, name: bytes, found: os.stat_result, evidence: _Evidence) -> _Verdict:
-        """What becomes of one name. What is below a directory is decided before the directory itself."""
-        verdict = self._at_once(path, name, found, evidence)
+    def _verdict(
+        self, path: bytes, name: bytes, found: os.stat_result, evidence: _Evidence, *, ruled: bool = True
+    ) -> _Verdict:
+        """What becomes of one name; ``ruled``: if rules let it. What is below a directory is decided before
+        the directory itself.
+        """
+        verdict = self._at_once(path, name, found, evidence, inside=False, ruled=ruled)
         if verdict is not _Verdict.INSIDE:
             return verdict
         # Not by recursion: a tree may be deeper than that goes.
@@ -204,7 +212,7 @@ class Deletions:
         while True:
             at = stack[-1]
             for inner in at.names:
-                verdict = self._at_once(at.path, inner, at.found[inner], at.evidence)
+                verdict = self._at_once(at.path, inner, at.found[inner], at.evidence, inside=True)
                 if verdict is _Verdict.INSIDE:
                     stack.append(self._inside(at.path, inner, at.evidence))
                     break
@@ -217,12 +225,24 @@ class Deletions:
                     return verdict
                 self._settle(stack[-1], split(at.path)[1], verdict)
 
-    def _at_once(self, path: bytes, name: bytes, found: os.stat_result, evidence: _Evidence) -> _Verdict:
+    def _at_once(
+        self,
+        path: bytes,
+        name: bytes,
+        found: os.stat_result,
+        evidence: _Evidence,
+        *,
+        inside: bool,
+        ruled: bool = True,
+    ) -> _Verdict:
+        """What becomes of a name, as far as that does not follow from what is in it. ``inside``: it is in a
+        directory that is to go.
+        """
         where = join(path, name)
         if self._policy == Delete.NONE or where in self._beneath.spared or self._stopped:
             return _Verdict.STAYS
         is_directory = stat.S_ISDIR(found.st_mode)
-        if self._rules.rules and self._rules.protected(where, is_directory):
+        if ruled and self._rules.rules and self._rules.protected(where, is_directory, inside=inside):
             return _Verdict.STAYS
         if is_directory:
             if self._policy == Delete.ALL:

@@ -66,26 +66,29 @@ class Earlier:
         except (NotThere, LeadsNowhere):
             return None
 
-    def loss(self, plan: Plan) -> Loss:
+    def loss(self, plan: Plan, whole: Entry) -> Loss:
         """What would be lost by removing what the plan finds extraneous. Content that only got another name
-        is not lost.
+        is not lost, nor what is in ``whole``: the new directory, before rules leave out some of it.
         """
         totals = plan.root.totals
         links = sum(len(work.symlinks) for work in plan.dirs)
         replaced = sum(len(work.replaced) for work in plan.dirs)
         present = max(totals.files + totals.symlinks - plan.files - links + replaced, 0)
-        lost = Loss(sum(_names(entry) for entry in self._missing(plan)), present)
+        lost = Loss(sum(_names(entry) for entry in self._missing(plan, whole)), present)
         if not lost.is_suspicious:
             return lost
         moved = frozenset(plan.contents)
-        return Loss(sum(self._gone(entry, moved) for entry in self._missing(plan)), present)
+        return Loss(sum(self._gone(entry, moved) for entry in self._missing(plan, whole)), present)
 
-    def _missing(self, plan: Plan) -> Iterator[Entry]:
+    def _missing(self, plan: Plan, whole: Entry) -> Iterator[Entry]:
         """What stands in DEST, was in an earlier snapshot, and is not in this one."""
         for work in plan.dirs:
             gone = (*work.extraneous, *work.conflicts)
             known = [names for root in self._roots if (names := self._at(root, work.path))] if gone else []
+            there = self._at(whole, work.path) if gone and whole.ref != plan.root.ref else {}
             for name in gone:
+                if name in there and name not in work.conflicts:
+                    continue
                 found = next((names[name] for names in known if name in names), None)
                 if found is not None:
                     yield found

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from p2psync.format.paths import join
 from p2psync.rules.parse import Rule
 from p2psync.rules.patterns import Pattern
 from p2psync.rules.temporary import is_temporary
@@ -23,8 +24,8 @@ class Side:
         """``above``: what stands before every path that is asked about, for rules begin there. ``place``:
         what does for absolute rules.
         """
-        self._above = above + b"/" if above else b""
-        self._place = place + b"/" if place else b""
+        self._above = above
+        self._place = place
         self._patterns = [
             (
                 rule.include,
@@ -43,12 +44,15 @@ class Side:
         return self.decides(path, is_dir, perishable=perishable) or False
 
     def decides(self, path: bytes, is_dir: bool, *, perishable: bool = True) -> bool | None:
-        """Whether the first rule that matches `path` excludes it; None: none matches."""
-        relative = self._above + path
+        """Whether the first rule that matches `path` excludes it; None: none matches. b"" is the tree's root
+        itself.
+        """
+        relative = join(self._above, path) if path else self._above
+        whole = join(self._place, path) if path else self._place
         for include, absolute, perishes, pattern in self._patterns:
             if perishes and not perishable:
                 continue
-            if pattern.matches(self._place + path if absolute else relative, is_dir):
+            if pattern.matches(whole if absolute else relative, is_dir):
                 return not include
         return None
 

@@ -12,6 +12,8 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
+import msgpack
+
 from p2psync.errors import FormatError
 from p2psync.format.attributes import decode_attributes
 from p2psync.format.limits import SINGLE_CHUNK_MAX
@@ -19,6 +21,7 @@ from p2psync.format.listing import Kind, decode_listing
 from p2psync.format.snapshot import Snapshot
 from p2psync.state.database import MAX_VARIABLES, Database
 from p2psync.state.rows import digests
+from p2psync.state.trees import CHOSEN, CHOSEN_PLACE
 
 SWEPT_AT_ONCE: Final = MAX_VARIABLES  # objects in one transaction: milliseconds, also of large listings
 
@@ -40,6 +43,9 @@ class Garbage:
             self._forget_snapshots(connection, keep)
         for digest in self._roots(connection):
             self._mark_snapshot(digest)
+        for (options,) in connection.execute("SELECT options FROM trees").fetchall():
+            if row := msgpack.unpackb(options).get(CHOSEN):
+                self._mark_chosen(row[CHOSEN_PLACE])
         self._marked.update(row[0] for row in connection.execute("SELECT digest FROM dirs"))
         for (records,) in connection.execute("SELECT records FROM pieces"):
             self._marked.update(digests(records, SINGLE_CHUNK_MAX))
@@ -105,6 +111,11 @@ class Garbage:
         self._mark(snapshot.root.digest, self._inner_listings)
         if snapshot.attributes is not None:
             self._mark(snapshot.attributes.digest, _inner_attributes)
+
+    def _mark_chosen(self, raw: bytes) -> None:
+        """Mark the listings of a part of a snapshot, of which the entry of the root is known."""
+        for digest in self._inner_listings(raw):
+            self._mark(digest, self._inner_listings)
 
     def _mark(self, digest: bytes, inner: Callable[[bytes], Iterable[bytes]]) -> None:
         pending = [digest]

@@ -26,6 +26,11 @@ __all__ = ["DirRow", "FileRow", "Located", "Role", "Tree", "Trees"]
 
 Role = Literal["publish", "mirror", "fetch"]
 
+CHOSEN: Final = "chosen"
+CHOSEN_PLACE: Final = 4
+"""Among a tree's options: what was chosen of a snapshot, and where in that row its root's entry stands, in a
+listing of its own. Its listings are kept.
+"""
 SAMPLED: Final = 16
 """Names of one directory in a sample: the others come from other directories."""
 _INSERT: Final = (

@@ -1,0 +1,112 @@
+"""What a fetch makes of options that select, judged by the real rsync: trees, what stands in DEST, and
+lists of options are generated, and both must leave the same tree, delete as much and end with the same exit
+code.
+
+100 cases here; `make test-long` has thousands (P2PSYNC_CASES).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from tests.node.differential import OLD, Bench
+from tests.node.fetch_world import World
+from tests.node.simulator import MTIME, Link, Tree
+
+from p2psync.fetch.options import Delete
+from p2psync.rules.filter import Filter
+from p2psync.rules.parse import Outside
+
+pytestmark = pytest.mark.skipif(shutil.which("rsync") is None, reason="rsync is not installed")
+
+CASES = int(os.environ.get("P2PSYNC_CASES", "100"))
+
+NAMES = (b"a", b"b", b"a.o", b"b.c", b"foo", b".d", b"a b", b"core", b"[x]")
+CONTENT = st.sampled_from([b"", b"one", b"two two", b"three " * 20])
+TARGETS = st.sampled_from([b"a", b"../a", b"foo/b", b"../../a", b"/etc/passwd", b"nowhere"])
+
+
+def trees(depth: int) -> st.SearchStrategy[Tree]:
+    leaf = st.one_of(CONTENT, CONTENT, TARGETS.map(Link))
+    value = leaf if depth == 0 else st.one_of(leaf, st.deferred(lambda: trees(depth - 1)))
+    return st.dictionaries(st.sampled_from(NAMES), value, max_size=5)
+
+
+PIECES = (b"a", b"b", b"foo", b".d", b".c", b".o", b"/", b"/", b"*", b"*", b"**", b"***", b"?", b"[ab]")
+pattern = st.one_of(
+    st.sampled_from(
+        [b"*", b"*/", b"a", b"foo/", b"*.o", b"/foo/***", b"/foo/**", b"**/foo", b"/a", b"foo/a"]
+    ),
+    st.lists(st.sampled_from(PIECES), min_size=1, max_size=4).map(b"".join).filter(lambda p: p.strip(b"/")),
+)
+prefix = st.sampled_from(
+    [b"- "] * 6
+    + [b"+ "] * 5
+    + [b"-! ", b"+! ", b"-s ", b"-p ", b"+s ", b"-r ", b"H ", b"S ", b"P ", b"R ", b"Pp ", b"-sr "]
+)
+rule = st.one_of(*[st.tuples(prefix, pattern).map(b"".join)] * 12, st.sampled_from([b"-C", b"!"]))
+
+
+class Asked:
+    """Options, as words for rsync and as those of a fetch."""
+
+    def __init__(self) -> None:
+        self.words: list[bytes] = []
+        self.options: dict[str, Any] = {}
+
+    def __repr__(self) -> str:
+        return f"{b' '.join(self.words)!r} {self.options}"
+
+
+@st.composite
+def asked(draw: st.DrawFn) -> Asked:
+    made = Asked()
+    rules = draw(st.lists(rule, max_size=4))
+    made.words += [b"--filter=" + each for each in rules]
+    excluded = False
+    if draw(st.integers(0, 99)) < 60:
+        made.options["delete"] = Delete.ALL
+        how = draw(
+            st.sampled_from(
+                [b"--delete", b"--delete", b"--delete-after", b"--delete-before", b"--delete-excluded"]
+            )
+        )
+        excluded = how == b"--delete-excluded"
+        made.words.append(how)
+    if draw(st.integers(0, 99)) < 25:
+        made.words.append(b"-m")
+        made.options["prune_empty_dirs"] = True
+    made.options["filters"] = tuple(Filter.parse(rules, Outside(deletes_excluded=excluded)).texts())
+    return made
+
+
+@given(
+    tree=trees(2),
+    before=trees(2),
+    asked=asked(),
+    below=st.sampled_from([b"", b"", b"foo/", b"foo"]),
+    same=st.booleans(),
+)
+@settings(
+    max_examples=CASES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
+)
+def test_a_fetch_leaves_what_rsync_leaves(
+    world: World, tree: Tree, before: Tree, asked: Asked, below: bytes, same: bool
+) -> None:
+    if below and not isinstance(tree.get(b"foo"), dict):
+        tree = {**tree, b"foo": {b"a": b"one", b"b": {}}}
+    if below == b"foo" and not isinstance(before.get(b"foo"), dict):
+        # What is in the way of the directory itself that is fetched is never removed by a fetch.
+        before = {name: value for name, value in before.items() if name != b"foo"}
+    ours, theirs = Bench(world).compare(
+        tree, before, asked.words, below=below, before_ns=MTIME if same else OLD, **asked.options
+    )
+    assert ours == theirs
