@@ -18,7 +18,6 @@ from p2psync.cli.options import (
     Common,
     Network,
     common_options,
-    filter_options,
     network_options,
 )
 from p2psync.cli.settings import schema_of
@@ -119,13 +118,12 @@ seen: dict[str, Any] = {}
 
 
 @click.command("probe", cls=Command)
-@filter_options
 @transfer_options
 @network_options(listen="0.0.0.0:8730")
 @common_options
-def probe(common: Common, network: Network, transfer: Transfer, rules: list[tuple[str, str]]) -> None:
+def probe(common: Common, network: Network, transfer: Transfer) -> None:
     """Note what came in."""
-    seen.update(common=common, network=network, transfer=transfer, rules=rules)
+    seen.update(common=common, network=network, transfer=transfer, rules=transfer.rules)
 
 
 @pytest.fixture
@@ -152,7 +150,24 @@ def test_defaults(probe_run: Any) -> None:
     found = probe_run()
     assert found["network"] == Network(Address("0.0.0.0", 8730), (), ())
     assert found["transfer"] == Transfer(
-        0, None, False, False, False, False, None, None, None, None, (), False, False, None, 0, False, False
+        0,
+        None,
+        False,
+        False,
+        False,
+        False,
+        None,
+        None,
+        None,
+        None,
+        (),
+        False,
+        False,
+        None,
+        0,
+        False,
+        False,
+        [],
     )
     assert found["rules"] == []
     assert found["common"].state_path is None

@@ -250,5 +250,6 @@ async def test_a_client_that_is_not_open_says_so(tmp_path: Path) -> None:
 def test_the_keywords_are_those_of_a_fetch() -> None:
     fields = {field.name for field in dataclasses.fields(FetchOptions)}
     names = TransferOptions.__required_keys__ | TransferOptions.__optional_keys__
-    assert fields - names == {"url", "dest", "mirror", "mirror_interval"}
-    assert names <= fields
+    of_rules = {"rules", "delete_excluded"}  # Become "filters".
+    assert fields - names == {"url", "dest", "mirror", "mirror_interval", "filters", "above"}
+    assert names - fields == of_rules

@@ -21,7 +21,7 @@ EXAMPLE = KIT / "p2psync.toml"
 
 
 def uncommented() -> str:
-    return re.sub(r"^#(?=[a-z-]+ = )", "", EXAMPLE.read_text(), flags=re.M)
+    return re.sub(r"^#(?=[a-z0-9-]+ = )", "", EXAMPLE.read_text(), flags=re.M)
 
 
 def test_it_is_what_the_options_say_now() -> None:

@@ -96,7 +96,7 @@ class FetchOptions:
         """The path of what is fetched, as rules see it: as in rsync, ``ID/DIR`` is called DIR, and what is in
         ``ID/DIR/`` has no directory above it.
         """
-        return self.above if self.url.inside else split(self.url.path)[1]
+        return self.above or (b"" if self.url.inside else split(self.url.path)[1])
 
     @property
     def choice(self) -> bytes:

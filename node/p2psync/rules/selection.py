@@ -7,8 +7,7 @@ itself, with listings of its own (``plan.selected`` makes them).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from p2psync.format.listing import Entry, Kind
 from p2psync.rules.filter import Filter
@@ -16,8 +15,7 @@ from p2psync.rules.filter import Filter
 NO_RULES: Final = Filter()
 
 
-@dataclass(frozen=True)
-class Selection:
+class Selection(NamedTuple):
     """The options of rsync that decide which names are sent."""
 
     rules: Filter = NO_RULES

@@ -51,7 +51,8 @@ _BY_RSYNC: Final = (
         "`https://HOST/.well-known/p2psync`, TXT records of `_p2psync.HOST`, and the comment of the rsync "
         "module or the message of the day. What is found is remembered, and the server is held to it.",
         "Where an rsync server has no archive, rsync(1) is run with the options that it has as well "
-        "(--bwlimit, --checksum, --contimeout, --delete, --max-delete, --protect, --timeout), and its exit "
+        "(--bwlimit, --checksum, --contimeout, --delete, --max-delete, --protect, --prune-empty-dirs, "
+        "--timeout, and filter rules), and its exit "
         "code is passed on. "
         "For a day the server is then not asked again.",
     ),
@@ -133,6 +134,11 @@ ENTRIES: Final[dict[tuple[str, ...], Entry]] = {
             example(
                 "Bring the copy up to date, remove what the archive does not have, and keep own notes:",
                 "p2psync fetch p2psync://ID ./copy --delete --protect '/notes/'",
+            ),
+            example(
+                "Fetch a part by pattern, as rsync would. Quotes keep the shell from expanding patterns:",
+                "p2psync fetch p2psync://ID ./copy --include '/pool/a/***' --include /pool/ --exclude '*'",
+                "p2psync fetch p2psync://ID ./copy --include '*/' --include '*.iso' --exclude '*' -m",
             ),
             example(
                 "From cron, every hour, with mail only if something is wrong:",
