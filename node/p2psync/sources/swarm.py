@@ -188,6 +188,8 @@ class Swarm:
         self._tell_state = tell_state or _untold
         self._members: dict[str, Member] = {}
         self._chance = chance or random.Random()  # noqa: S311 - spreads load, guards nothing
+        self.own_key = b""
+        """Of the node that fetches."""
         self.wanted = (0, 0)
         """(epoch, sequence number) of the snapshot that is fetched."""
         self.expecting: Callable[[], bool] = lambda: False
@@ -234,11 +236,15 @@ class Swarm:
         self._members[member.name] = member
         self.version += 1
 
+    def usable(self) -> list[Member]:
+        """Sources that may be asked now or later, in no order."""
+        return [member for member in self._members.values() if _usable(member)]
+
     def alive(self) -> list[Member]:
         """Sources that may be asked now or later: the fastest first, equals in random order, and last those
         that were never heard of yet.
         """
-        usable = [member for member in self._members.values() if _usable(member)]
+        usable = self.usable()
         self._chance.shuffle(usable)
         return sorted(usable, key=lambda m: (m.failures + m.late, not m.answered, -m.rate))
 
@@ -246,6 +252,10 @@ class Swarm:
         """Those of ``alive`` that are not waiting out a failure."""
         now = self._clock()
         return [member for member in self.alive() if member.retry_at <= now]
+
+    def has_all(self, member: Member) -> bool:
+        """Whether a source claims all of the snapshot that is fetched, and not just of an earlier one."""
+        return member.whole and (member.claims is None or member.claims >= self.wanted)
 
     def lacks(self, member: Member, digest: bytes) -> bool:
         """Whether ``member`` said that it does not have the object, so recently that asking again is

@@ -17,6 +17,7 @@ from typing import Final
 
 from p2psync.sources.swarm import Member, Swarm
 from p2psync.supply.bundles import Bundle
+from p2psync.supply.crowd import crowd_of, is_ours, spares
 from p2psync.supply.ending import share, waiting_bytes
 from p2psync.supply.jobs import Job, Part
 
@@ -49,6 +50,10 @@ times as fast another has to be to be asked as well: on a line that is slow for 
 """
 LATE_LOOK: Final = 0.25
 """Seconds until late ones are looked for again where there were none."""
+VAIN_LOOK: Final = 0.1
+"""Seconds until a source is looked at again that had nothing of what waits: in a crowd each answer would
+otherwise have all of them looked at, which takes a millisecond for each.
+"""
 LATE_MAX: Final = 10.0
 """Seconds from which on a request may be late however slow its source usually is."""
 COPIES_MAX: Final = 2
@@ -120,10 +125,15 @@ class Queue:
         """Parts that every usable source lacks."""
         self.closed = False
         """Nothing new will be added: requests may be doubled."""
+        self.shares_files = False
+        """Whether small files go one by one in a crowd, so that each is had from whoever has it already."""
         self._none_late_until = 0.0
+        self._vain: dict[Member, float] = {}
+        """Sources for which there was nothing in what waits, and until when they are not looked at again."""
 
     def add(self, job: Job) -> None:
         """What is missing of ``job`` waits from now on."""
+        self._vain.clear()
         if job.chunks == 1:
             self._waiting.append(_new(Part, (job, 0, 1)))
             return
@@ -160,9 +170,13 @@ class Queue:
         if doubled is not None:
             return doubled
         size = self._ending(member, min(member.request_size, size_limit))
-        if not size:
+        if not size or self._vain.get(member, 0.0) > self._clock():
             return None
-        parts = self._cut(member, size, rare=True) or self._cut(member, size, rare=False)
+        if self.shares_files and self._bundles and crowd_of(self._swarm):
+            for job in chain.from_iterable(map(self._jobs_of, self._bundles)):
+                self.add(job)
+            self._bundles.clear()
+        parts = self._choose(member, size)
         bundles: list[Bundle] = []
         if not parts and not member.lacking and not member.content.by_path:
             bundles = self._cut_bundles(size)
@@ -175,7 +189,10 @@ class Queue:
             request = Request(member, parts, self._clock(), bundles=bundles)
             self._under_way.append(request)
             return request
-        return self._endgame(member, size_limit) if self.closed and not self._waiting else None
+        if self._waiting:
+            self._vain[member] = self._clock() + VAIN_LOOK
+            return None
+        return self._endgame(member, size_limit) if self.closed else None
 
     def _ending(self, member: Member, size: int) -> int:
         """Less than ``size``, if with so much this source would be at work longer than the others."""
@@ -188,35 +205,68 @@ class Queue:
                 under_way += request.size
             if request.member is member:
                 own += request.size
-        return share(member, size, waiting + under_way, own, self._swarm.alive())
+        return share(member, size, waiting + under_way, own, self._swarm.usable())
 
-    def _cut(self, member: Member, size: int, *, rare: bool) -> list[Part]:
-        """Parts from the front for one request; ``rare``: only such as no source of parts could give."""
-        others = [m for m in self._swarm.alive() if m is not member and m.held] if rare else []
-        if rare and not others:
+    def _choose(self, member: Member, size: int) -> list[Part]:
+        """Parts for one request: what no source of parts could give before all else."""
+        crowd = crowd_of(self._swarm)
+        if crowd and self._swarm.has_all(member):
+            parts = self._cut(member, size, rare=True, crowd=crowd)
+            at_work = {request.member for request in self._under_way}
+            if parts or spares(self._swarm, member, self._partial(member), at_work):
+                return parts
+        return self._cut(member, size, rare=True) or self._cut(member, size, rare=False)
+
+    def _cut(self, member: Member, size: int, *, rare: bool, crowd: Sequence[bytes] = ()) -> list[Part]:
+        """Parts from the front for one request; ``rare``: only such as no source of parts could give;
+        ``crowd``: only such as this node is to bring into it.
+        """
+        others = self._partial(member) if rare else []
+        if rare and not (others or crowd):
             return []
-        choosy = bool(others or member.lacking or member.held)
+        choosy = bool(others or crowd or member.lacking or member.held)
         most = min(member.content.spans_max, PARTS_MAX)
         parts: list[Part] = []
-        passed: list[Part] = []
+        passed: list[tuple[Part, bool]] = []
+        """With whether this source could give it."""
         left = size
         while self._waiting and left > 0 and len(parts) < most and len(passed) < LOOK_AHEAD:
             part = self._waiting.popleft()
             if choosy:
                 offered = None if self._swarm.lacks(member, part.job.digest) else _offered(member, part)
-                if offered is None or any(_gives(other, offered) for other in others):
-                    passed.append(part)
+                if (
+                    offered is None
+                    or (crowd and not is_ours(offered, self._swarm.own_key, crowd))
+                    or any(self._gives(other, offered) for other in others)
+                ):
+                    passed.append((part, offered is not None))
                     continue
                 if offered != part:
                     before, part, after = part.around(offered)
-                    passed += before
+                    passed += ((each, False) for each in before)
                     self._waiting.extendleft(after)
             left -= self._take_some(part, parts, left, size)
         if passed:
-            usable = self._swarm.alive()
-            for part in reversed(passed):
-                self._again(part, usable)
+            usable = self._swarm.usable()
+            for part, waits in reversed(passed):
+                if not waits:
+                    self._again(part, usable)
+                elif crowd:  # Order means nothing there, and the next look is to find others.
+                    self._waiting.append(part)
+                else:
+                    self._waiting.appendleft(part)
         return parts
+
+    def _partial(self, besides: Member) -> list[Member]:
+        """Other sources that have said which parts they have."""
+        return [member for member in self._swarm.usable() if member is not besides and member.held]
+
+    def _gives(self, member: Member, part: Part) -> bool:
+        """Whether a source has said to have chunks of ``part``, and gives them."""
+        held = member.held.get(part.job.digest)
+        if held is None or self._swarm.lacks(member, part.job.digest):
+            return False
+        return part.within(held) is not None
 
     def _cut_bundles(self, size: int) -> list[Bundle]:
         """Bundles from the front for one request of ``size`` bytes; at least one file, if any waits."""
@@ -350,10 +400,11 @@ class Queue:
         if not left:
             return
         others = [part for other in related for part in other.parts]
-        usable = self._swarm.alive()
+        usable = self._swarm.usable()
         for part in left:
             for fresh in part.unfinished():
                 if not any(_covers(other, fresh) for other in others):
+                    self._vain.clear()
                     self._again(fresh, usable)
 
     def _again(self, part: Part, usable: Sequence[Member]) -> None:
@@ -369,7 +420,7 @@ class Queue:
     def unpark(self) -> None:
         """Sources came, or may have got what they lacked: look at the parked parts again."""
         parked, self.parked = self.parked, []
-        usable = self._swarm.alive() if parked else []
+        usable = self._swarm.usable() if parked else []
         for part in parked:
             self._again(part, usable)
 
@@ -389,12 +440,6 @@ def _offered(member: Member, part: Part) -> Part | None:
     """
     held = member.held.get(part.job.digest)
     return part if held is None else part.within(held)
-
-
-def _gives(member: Member, part: Part) -> bool:
-    """Whether ``member`` has said to have chunks of ``part``."""
-    held = member.held.get(part.job.digest)
-    return held is not None and part.within(held) is not None
 
 
 def _covers(other: Part, part: Part) -> bool:

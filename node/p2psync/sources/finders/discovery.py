@@ -77,7 +77,7 @@ class Discovery:
         self._heads = HeadQuestions(search.archive, self._dht, swarm, warn)
         self._swarm = swarm
         self._warn = warn
-        own_key = state.identity().public_key
+        own_key = swarm.own_key = state.identity().public_key
         self._joining = Joining(
             self._archive, own_key, self._remembered, swarm, self._source, self._heads.met
         )

@@ -1,0 +1,53 @@
+"""Those who fetch the same at the same time, as mirrors do when something new was published: who of them
+asks a source that has all for what, so that it sends everything about once and they give each other the
+rest. Pure.
+
+Nobody has a say in it and nothing is agreed upon: each works out the same shares from the keys that it knows,
+and what somebody does not bring is asked for where it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Final
+
+from p2psync.sources.swarm import Member, Swarm
+from p2psync.supply.jobs import Part
+
+WORD: Final = 8
+WORD_MASK: Final = (1 << 64) - 1
+"""Bytes of ids that shares depend on, and the bits of a number of so many."""
+PLACES: Final = 64
+"""Places in an object of several chunks that can be different nodes' shares."""
+
+
+def crowd_of(swarm: Swarm) -> list[bytes]:
+    """The node keys of sources that do not have all of the snapshot, or do not say so: they may be fetching
+    it.
+    """
+    others = (member for member in swarm.usable() if not swarm.has_all(member))
+    return [member.node_key for member in others if member.node_key is not None]
+
+
+def is_ours(part: Part, own: bytes, crowd: Sequence[bytes]) -> bool:
+    """Whether the node with the key ``own`` is the one to bring ``part`` into its crowd: the one with the
+    highest number for it (rendezvous hashing, Thaler and Ravishankar 1998).
+    """
+    job = part.job
+    point = int.from_bytes(job.digest[:WORD], "big") + part.first * PLACES // max(job.chunks, PLACES)
+    mine = _number(point, own)
+    return all(_number(point, key) < mine for key in crowd)
+
+
+def _number(point: int, key: bytes) -> int:
+    return (point * (int.from_bytes(key[:WORD], "big") | 1)) & WORD_MASK
+
+
+def spares(swarm: Swarm, member: Member, others: Collection[Member], at_work: Collection[Member]) -> bool:
+    """Whether a source that has all is asked for nothing but this node's share, since ``others``, who have
+    said which parts they have, are ``at_work`` and bring the rest as quickly.
+    """
+    if not swarm.has_all(member):
+        return False
+    good = [other for other in others if other.is_reliable and other in at_work]
+    return bool(good) and sum(other.rate for other in good) >= member.rate
