@@ -14,7 +14,20 @@ import click
 from p2psync.cli.app import program
 from p2psync.cli.settings import schema_of
 
-COMMON = ("state", "bootstrap", "seeds", "seeds-key", "dns", "json", "quiet", "verbose")
+COMMON = (
+    "state",
+    "bootstrap",
+    "seeds",
+    "seeds-key",
+    "dns",
+    "proxy",
+    "no-proxy",
+    "ca-file",
+    "udp",
+    "json",
+    "quiet",
+    "verbose",
+)
 """Keys that stand at the top: what they say holds for every command that has the option."""
 
 NO_TABLE = ("seeds.",)
@@ -27,6 +40,9 @@ EXAMPLES = {
     "seeds": '["example.org", "https://example.net/p2psync-seeds"]',
     "seeds-key": f'["{KEY}"]',
     "dns": '"127.0.0.53"',
+    "proxy": '"http://proxy.example.org:3128"',
+    "no-proxy": '"example.org, 192.0.2.0/24"',
+    "ca-file": '"/etc/ssl/proxy-ca.pem"',
     "listen": '"[::]:8730"',
     "advertise": '"mirror.example.org:8730"',
     "metrics": '"127.0.0.1:9730"',

@@ -42,9 +42,9 @@ from p2psync.negotiate.mapping import choose, place, read_mapping
 from p2psync.negotiate.origin import LEVELS_MAX, is_origin, parse_origin
 from p2psync.network.seeds import seedlist
 from p2psync.network.seeds.seedlist import DOMAIN, SEEDS_MAX, TXT_STRING_MAX, from_dns, key_text
+from p2psync.network.server import Server
 from p2psync.sources import wire
 from p2psync.sources.http.head import parse_chunk_line, parse_response_head
-from p2psync.sources.http.server import Server
 from p2psync.sources.web_answers import LATER_MAX, duplicates, elsewhere, later
 from p2psync_dht import Head
 

@@ -16,10 +16,10 @@ from itertools import pairwise
 from typing import Final
 
 from p2psync.errors import FormatError, NetworkError
+from p2psync.network.dial import Handle
 from p2psync.sources.http.bell import Bell
 from p2psync.sources.http.body import Body
 from p2psync.sources.http.connection import Connection
-from p2psync.sources.http.dial import Handle
 from p2psync.sources.http.link import Link
 from p2psync.sources.http.sinks import BatchSink, CollectSink, IntoSink, Sink
 from p2psync_dht.testing.virtual import VirtualLoop

@@ -15,13 +15,13 @@ import contextlib
 import os
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
-from functools import partial
+from functools import cached_property, partial, wraps
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple, Unpack
+from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar, Unpack
 
 from p2psync.errors import NetworkError, UsageError
 from p2psync.events import Teller
@@ -33,7 +33,7 @@ from p2psync.state.off_loop import off_loop
 if TYPE_CHECKING:
     from p2psync.doctor.check import Check
     from p2psync.fetch.ahead import LookAhead
-    from p2psync.fetch.keywords import Asking, PathLike, TransferOptions
+    from p2psync.fetch.keywords import Asking, Leaving, PathLike, TransferOptions
     from p2psync.fetch.options import FetchOptions, FetchSummary
     from p2psync.fetch.verified import Verified
     from p2psync.fetch.verify import Finding
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from p2psync.negotiate.find import Search
     from p2psync.negotiate.last_resort import Waits
     from p2psync.negotiate.origin import Origin
+    from p2psync.network.egress import Egress
     from p2psync.publish.ending import Unpublished
     from p2psync.publish.publisher import Ask, Published
     from p2psync.publish.unsigned import Completed, Prepared
@@ -52,6 +53,25 @@ if TYPE_CHECKING:
 
 OnEvent = Callable[[ClientEvent], None] | Teller | None
 """Hears a run's events in the loop's thread; what it raises ends the run. A `Teller` takes them raw."""
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _outward(
+    method: Callable[Concatenate[Client, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[Client, P], Coroutine[Any, Any, T]]:
+    """Whatever a coroutine dials, it dials by the client's way out."""
+
+    @wraps(method)
+    async def led(self: Client, /, *args: P.args, **keywords: P.kwargs) -> T:
+        from p2psync.network.egress import leaving_by
+
+        with leaving_by(self._way):
+            return await method(self, *args, **keywords)
+
+    return led
 
 
 class Listing(NamedTuple):
@@ -68,10 +88,18 @@ class Client:
     goes on from there. Each raises the errors of `p2psync.errors`.
     """
 
-    def __init__(self, state: str | Path | None = None, *, bootstrap: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        state: str | Path | None = None,
+        *,
+        bootstrap: Sequence[str] = (),
+        **leaving: Unpack[Leaving],
+    ) -> None:
         """`state`: the state directory, made if there is none; None for the one that the command line uses.
-        `bootstrap`: HOST:PORT of nodes to join the network by; needed once, then nodes are remembered.
+        `bootstrap`: HOST:PORT of nodes to join the network by; needed once, then nodes are remembered. The
+        rest: by which proxies, as `egress_of` has it; without any, those of the environment.
         """
+        self._leaving = leaving
         self._path = None if state is None else Path(state)
         self._bootstrap = tuple(bootstrap)
         self._opened: State | None = None
@@ -87,6 +115,13 @@ class Client:
         if state is not None:
             state.close()
 
+    @cached_property
+    def _way(self) -> Egress | None:
+        """The way out that this client was made with, if it was."""
+        from p2psync.network.egress import egress_of
+
+        return egress_of(**self._leaving) if self._leaving else None
+
     @property
     def state(self) -> State:
         """The open state directory: keys and what is known. Its parts may change between versions."""
@@ -94,6 +129,7 @@ class Client:
             raise UsageError("the client is not open; use it within 'async with Client(...) as client'")
         return self._opened
 
+    @_outward
     async def publish(
         self,
         directory: PathLike,
@@ -147,6 +183,7 @@ class Client:
             await off_loop(self.state.tidy)
         return done
 
+    @_outward
     async def prepare(
         self,
         directory: PathLike,
@@ -208,6 +245,7 @@ class Client:
 
         return ask
 
+    @_outward
     async def unpublish(
         self,
         directory: PathLike | None = None,
@@ -245,6 +283,7 @@ class Client:
         except NetworkError as error:
             tell.warn(f"nobody could be reached to announce it to ({error}); a running node will announce it")
 
+    @_outward
     async def find_archive(
         self, source: str | Origin, *, dns: str | None = None, on_event: OnEvent = None
     ) -> Search:
@@ -264,6 +303,7 @@ class Client:
                 tell.warn(warning)
             return search
 
+    @_outward
     async def diagnose(
         self,
         source: str | ArchiveUrl | Origin | None,
@@ -285,6 +325,7 @@ class Client:
         asked = Asked(src, tuple(whom.get("sources", ())), tuple(whom.get("bootstrap", ())), dns)
         return await diagnose(asked, self.state, tell)
 
+    @_outward
     async def rsync(
         self,
         origin: Origin,
@@ -304,6 +345,7 @@ class Client:
             origin, os.fsencode(dest), options, self.state, verbose=verbose, quiet=quiet, out=out
         )
 
+    @_outward
     async def fetch_missing(
         self,
         origin: Origin,
@@ -325,6 +367,7 @@ class Client:
             options["sources"] = (*options.get("sources", ()), f"file://{os.fsdecode(came)}")
             return await self.fetch(source, dest, files=files, on_event=on_event, **options)
 
+    @_outward
     async def fetch_all_from(
         self,
         origin: Origin,
@@ -356,6 +399,7 @@ class Client:
         serving = self.state.node_address()
         return str(ArchiveUrl(archive, peers=(serving,) if serving else ()))
 
+    @_outward
     async def fetch(
         self,
         source: str | ArchiveUrl,
@@ -377,6 +421,7 @@ class Client:
             asked = options_for(source, dest, self._with_bootstrap(options))
             return await self._fetch(asked, ahead, control, files, on_event)
 
+    @_outward
     async def mirror(
         self,
         source: str | ArchiveUrl,
@@ -410,13 +455,15 @@ class Client:
     ) -> AsyncIterator[View]:
         """The newest snapshot, to be walked through without fetching a file."""
         from p2psync.fetch.view import open_view
+        from p2psync.network.egress import leaving_by
 
         whom = self._whom(asking)
-        async with (
-            relayed(on_event) as tell,
-            open_view(_url(source), self.state, tell.warn, require_fresh=require_fresh, **whom) as found,
-        ):
-            yield found
+        with leaving_by(self._way):
+            async with (
+                relayed(on_event) as tell,
+                open_view(_url(source), self.state, tell.warn, require_fresh=require_fresh, **whom) as found,
+            ):
+                yield found
 
     async def list(
         self,
@@ -431,6 +478,7 @@ class Client:
         async with self.view(source, require_fresh=require_fresh, on_event=on_event, **asking) as found:
             return Listing(found.head, [entry async for entry in found.walk(recursive=recursive)])
 
+    @_outward
     async def holders(
         self, source: str | ArchiveUrl, *, on_event: OnEvent = None, **asking: Unpack[Asking]
     ) -> Holders:

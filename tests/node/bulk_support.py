@@ -14,8 +14,8 @@ from typing import Any
 from blake3 import blake3
 
 from p2psync.arena import Extent
+from p2psync.network.server import Server
 from p2psync.sources.http.bulk import BulkThread
-from p2psync.sources.http.server import Server
 from p2psync.sources.node_content import NodeDialect
 from p2psync.sources.orders import ROW_HEAD, Answer, Check, Order
 from p2psync.sources.source import Span

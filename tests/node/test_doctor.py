@@ -21,6 +21,8 @@ from p2psync.doctor import ways
 from p2psync.doctor.check import Check
 from p2psync.negotiate.origin import parse_origin
 from p2psync.negotiate.pins import FOLDER
+from p2psync.network.proxy import Proxy
+from p2psync.network.server import Server
 from p2psync.state import State
 from p2psync_dht import DhtNode, Identity
 
@@ -145,25 +147,26 @@ async def test_an_rsync_daemon_greets_or_is_another_one_or_silent(
     [
         (b"HTTP/1.1 200 Connection established\r\n\r\n", True, "connects to h:443"),
         (b"HTTP/1.0 200 OK\r\n\r\n", True, "connects"),
-        (b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", False, "password"),
-        (b"HTTP/1.1 403 No\r\n\r\n", False, "refuses to connect to h:443 (status 403)"),
-        (b"\x05\x00\r\n", False, "refuses"),
-        (b"x" * 10_000, False, "cannot be reached"),
-        (b"", False, "no answer"),
+        (b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", False, "name and password"),
+        (
+            b"HTTP/1.1 407 No\r\nProxy-Authenticate: NTLM\r\nProxy-Authenticate: Negotiate\r\n\r\n",
+            False,
+            "ntlm",
+        ),
+        (b"HTTP/1.1 403 Not \x1b[2Jyou\r\n\r\n", False, "does not connect to h:443: it answers '403 Not"),
+        (b"\x05\x00\r\n\r\n", False, "not HTTP/1.1"),
+        (b"x" * 100_000, False, "cannot be used"),
+        (b"", False, "no answer in 1 seconds"),
     ],
 )
 async def test_a_proxy_lets_through_or_says_why_not(answer: bytes, ok: bool, words: str) -> None:
     async with speaking(answer) as address:
         for value in (address, f"http://{address}/", f"http://me:p%40ss@{address}"):
-            check = await ways.proxy("https_proxy", value, "h:443")
+            check = await ways.proxy(Proxy.parse(value), Server("h", 443, True, "h:443"))
             assert check.ok == ok
-            assert words in check.detail
+            assert words.replace("name and password", "password") in check.detail
+            assert check.detail.isprintable()
             assert ok or check.remedy
-
-
-@pytest.mark.parametrize("value", ["http://", "://", "h:x", "http://h:99999"])
-async def test_what_is_no_address_of_a_proxy_is_called_so(value: str) -> None:
-    assert failed(await ways.proxy("https_proxy", value, "h:443"), "no address of a proxy")
 
 
 def test_the_command_says_what_works_and_what_does_not_and_keeps_nothing(tmp_path: Path) -> None:
@@ -175,15 +178,18 @@ def test_the_command_says_what_works_and_what_does_not_and_keeps_nothing(tmp_pat
         with rsync_daemon(
             tmp_path / "rsyncd", {"pub": tmp_path / "pub"}, comment=f"{url}?peer={node.address}"
         ) as rsyncd:
-            done = net.run("doctor", rsyncd.url("pub"), state="reader", https_proxy=CLOSED)
+            done = net.run("doctor", rsyncd.url("pub"), state="reader")
+            by_proxy = net.run("doctor", rsyncd.url("pub"), state="reader", https_proxy=CLOSED, expect=10)
         checks = {
             (each["way"], each["target"]): each["ok"] for each in done.events if each["event"] == "check"
         }
         assert checks["rsync", rsyncd.address]
         assert checks["tcp", node.address] and checks["udp", node.address] and checks["dht", ""]
-        assert checks["proxy", "$https_proxy"] is False
         assert checks["archive", url]
         assert done.events[-1]["ok"]
+        proxied = {each["way"]: each["ok"] for each in by_proxy.events if each["event"] == "check"}
+        assert proxied["proxy"] is False and proxied["rsync"] is False and proxied["udp"] is None
+        assert "cannot be used: Connection refused" in by_proxy.stderr + str(by_proxy.events)
         assert not (net.state("reader") / FOLDER).exists()
         node.stop()
         lost = net.run("doctor", url, "--source", node.address, state="reader", expect=10)

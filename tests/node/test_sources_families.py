@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from tests.node.wire_support import Served, served
 
-from p2psync.sources.http.dial import Handle, dial
-from p2psync.sources.http.server import Server
+from p2psync.network.dial import Handle, dial
+from p2psync.network.server import Server
 from p2psync.sources.node import PeerSource
 
 NAME = "both"
@@ -61,5 +61,5 @@ async def test_a_name_is_reached_by_the_family_that_there_is(node: Served) -> No
     finally:
         await source.close()
     handle = Handle()
-    with dial(Server.peer(f"{NAME}:{port}"), handle, timeout=10) as made:
+    with dial(Server.peer(f"{NAME}:{port}"), handle, timeout=10).sock as made:
         assert made.getpeername() == ("127.0.0.1", port)

@@ -10,10 +10,10 @@ from tests.help.places import own_host
 from tests.node.wire_support import says, scripted
 
 from p2psync.errors import ConnectTimeout, FormatError, NetworkError, P2psyncError, TransferTimeout
+from p2psync.network.server import Server
 from p2psync.sources.http.connection import DIRECT_MIN, DRAIN_MAX
 from p2psync.sources.http.head import HEAD_BYTES_MAX
 from p2psync.sources.http.pool import Pool
-from p2psync.sources.http.server import Server
 from p2psync.sources.http.sinks import CollectSink, IntoSink
 
 RANGE = re.compile(rb"bytes=(\d+)-(\d+)")

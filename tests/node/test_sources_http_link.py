@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2psync.errors import FormatError, NetworkError, P2psyncError
+from p2psync.network.dial import Handle
 from p2psync.sources.http.bell import Bell
 from p2psync.sources.http.body import Body
-from p2psync.sources.http.dial import Handle
 from p2psync.sources.http.link import PIECE, SCRATCH_READ, Link
 
 BIG = bytes(range(256)) * 300

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.node.wire_support import scripted
 
+from p2psync.network.server import Server
 from p2psync.sources.http.pool import Pool
 from p2psync.sources.http.rate import BURST_SECONDS, RATE_MIN, RateLimiter
-from p2psync.sources.http.server import Server
 from p2psync.sources.http.sinks import IntoSink
 
 

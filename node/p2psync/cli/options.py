@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
+from p2psync.cli.egress_options import egress_options
 from p2psync.cli.output import Output
 from p2psync.cli.settings import configure
 from p2psync.cli.types import (
@@ -123,8 +124,9 @@ def common_options(function: Callable[..., Any]) -> Callable[..., Any]:
 def network_options(
     *, listen: str | None = None, sources: bool = True
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """``--listen --bootstrap --seeds --seeds-key --dns --source``; the command receives ``network:
-    Network``."""
+    """``--listen --bootstrap --seeds --seeds-key --dns --source``, and those of `egress_options`; the command
+    receives ``network: Network``.
+    """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
@@ -168,7 +170,7 @@ def network_options(
                     help="Begin with this node or web mirror; may be repeated. It names others.",
                 )
             )
-        return stack(command, *decorators)
+        return stack(egress_options(command), *decorators)
 
     return decorate
 

@@ -252,6 +252,18 @@ SEEDS_KEY = Parsed("key", parse_seeds_key)
 DNS_SERVER = Parsed("ip:port", parse_dns_server)
 LISTEN = Parsed("host:port", parse_listen)
 RSYNC_LISTEN = Parsed("host:port", parse_rsync_listen)
+
+
+def parse_proxy(text: str) -> str:
+    """The text of a proxy, which is checked; or of none. Raises UsageError."""
+    from p2psync.network.proxy import DIRECT, Proxy
+
+    if text != DIRECT:
+        Proxy.parse(text)
+    return text
+
+
+PROXY = Parsed("url", parse_proxy)
 SOURCE = Parsed("host:port|url", parse_source)
 RATE = Parsed("rate", parse_rate)
 SIZE = Parsed("size", parse_size)

@@ -19,6 +19,7 @@ from p2psync.daemon.reached import Reached
 from p2psync.errors import NetworkError, P2psyncError
 from p2psync.format.url import host_and_port, host_port
 from p2psync.network.here import family_of, local_address
+from p2psync.network.resolve import resolve
 from p2psync.network.told import may_look_at
 from p2psync.sources.node import PeerSource
 from p2psync.sources.source import Busy, Unreachable
@@ -274,9 +275,7 @@ def _addresses(holder: HolderRecord) -> list[str]:
 async def _numeric(name: str, family: socket.AddressFamily = socket.AF_UNSPEC) -> str:
     """HOST:PORT with an IP address for the host. Raises OSError: it has none; UsageError."""
     host, port = host_and_port(name)
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
-    return host_port(str(found[0][4][0]), port)
+    return host_port((await resolve(host, port, family=family))[0][1], port)
 
 
 def _scope(ip: str) -> Scope:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final, NamedTuple
@@ -16,25 +15,16 @@ from p2psync.format.url import ArchiveUrl, host_and_port, host_port
 from p2psync.negotiate.find import find
 from p2psync.negotiate.origin import PORTS, Kind, Origin
 from p2psync.network.dht import open_dht
+from p2psync.network.egress import egress
 from p2psync.network.holders import holder_addresses
 from p2psync.network.seeds.query import is_domain, split
+from p2psync.network.server import Server
 from p2psync.state import State
 from p2psync.trust import CLOCK_SKEW
 from p2psync_dht import DhtNode, Identity
 
 TARGETS_MAX: Final = 8
 """Addresses of one kind that are tried: a person reads the result."""
-PROXIES: Final = (
-    "RSYNC_PROXY",
-    "https_proxy",
-    "HTTPS_PROXY",
-    "http_proxy",
-    "HTTP_PROXY",
-    "all_proxy",
-    "ALL_PROXY",
-)
-"""Variables of the environment that name proxies. Only rsync(1) uses the first, and p2psync none."""
-
 Tell = Callable[[Check], None]
 
 
@@ -83,19 +73,23 @@ async def _in_turn(checks: Iterable[Awaitable[Check]], heard: Tell) -> None:
 
 
 def _ways_to(origin: Origin) -> list[Awaitable[Check]]:
-    """To the server itself, and through the proxies that are set."""
+    """To the server itself, and by which proxies."""
     made: list[Awaitable[Check]] = [ways.dns(origin.host)] if is_domain(origin.host) else []
     daemon = origin if origin.is_rsync else origin._replace(kind=Kind.RSYNC, port=PORTS[Kind.RSYNC])
     if not origin.is_web:
         made.append(ways.rsync_daemon(daemon))
     server = origin if origin.is_web else origin._replace(kind=Kind.HTTPS, port=PORTS[Kind.HTTPS])
     made.append(ways.web(f"{server.server}/"))
-    for variable in PROXIES:
-        value = os.environ.get(variable)
-        target = daemon if variable == "RSYNC_PROXY" else server
-        if value and not (variable == "RSYNC_PROXY" and origin.is_web):
-            made.append(ways.proxy(variable, value, host_port(target.host, target.port)))
+    way = egress()
+    asked = [(way.proxy_for(_server(server)), server)]
+    asked += [] if origin.is_web else [(way.rsync_proxy(daemon.host, daemon.port), daemon)]
+    made += [ways.proxy(proxy, _server(at)) for proxy, at in asked if proxy is not None]
     return made
+
+
+def _server(origin: Origin) -> Server:
+    """As a proxy is asked for it: by a tunnel, whatever is spoken within."""
+    return Server(origin.host, origin.port, True, host_port(origin.host, origin.port))
 
 
 async def _archive_of(origin: Origin, asked: Asked, state: State, heard: Tell) -> ArchiveUrl | None:
@@ -127,6 +121,9 @@ def _ways_of(url: ArchiveUrl | None, asked: Asked, state: State) -> list[Awaitab
     peers = list(dict.fromkeys(named))[:TARGETS_MAX]
     hosts = dict.fromkeys(host_and_port(each)[0] for each in [*peers, *split(asked.bootstrap)[0]])
     made: list[Awaitable[Check]] = [ways.dns(host) for host in hosts if is_domain(host)]
+    way = egress()
+    by_proxy = ((way.proxy_for(server), server) for server in map(Server.peer, peers))
+    made += [ways.proxy(proxy, server) for proxy, server in by_proxy if proxy is not None][:1]
     made += [ways.tcp(peer, archive) for peer in peers]
     made += [ways.web(web) for web in list(dict.fromkeys(webs))[:TARGETS_MAX]]
     return made
@@ -134,6 +131,10 @@ def _ways_of(url: ArchiveUrl | None, asked: Asked, state: State) -> list[Awaitab
 
 async def _by_udp(url: ArchiveUrl | None, asked: Asked, state: State, heard: Tell) -> None:
     """The nodes that were named, one by one, and the network as a whole."""
+    way = egress()
+    if not way.udp:
+        heard(Check("udp", "", None, "is not used", way.why_no_udp))
+        return
     texts = split(asked.bootstrap)[0]
     targets = list(dict.fromkeys([*texts, *(() if url is None else url.peers)]))[:TARGETS_MAX]
     try:

@@ -7,7 +7,6 @@ strangers say of themselves is not repeated at length.
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import socket
 import time
@@ -15,13 +14,19 @@ from collections.abc import Awaitable, Callable
 from email.utils import parsedate_to_datetime
 from functools import wraps
 from typing import Final, ParamSpec
-from urllib.parse import unquote, urlsplit
 
 from p2psync.doctor.check import Check
-from p2psync.errors import NetworkError, P2psyncError, UsageError
+from p2psync.errors import NetworkError, P2psyncError
 from p2psync.format.url import ArchiveUrl, host_and_port, host_port
 from p2psync.negotiate import rsync
 from p2psync.negotiate.origin import Origin
+from p2psync.network.connect import connect
+from p2psync.network.egress import Egress, egress
+from p2psync.network.proxy import Proxy
+from p2psync.network.resolve import is_numeric
+from p2psync.network.server import Server
+from p2psync.network.tunnel import LOGIN_NEEDED, ProxyRefused
+from p2psync.network.web_file import web_head
 from p2psync.sources.node import PeerSource
 from p2psync.text import count
 from p2psync_dht import DhtNode
@@ -48,8 +53,7 @@ def timed(way: str) -> Callable[[Callable[P, Awaitable[Check]]], Callable[P, Awa
                 async with asyncio.timeout(SECONDS):
                     made = await check(*args, **keywords)
             except TimeoutError:
-                target = next((str(each) for each in args if isinstance(each, str | Origin)), "")
-                target = f"${target}" if way == "proxy" else target
+                target = next((str(each) for each in args if isinstance(each, str | Origin | Proxy)), "")
                 made = Check(way, target, False, f"no answer in {SECONDS:.0f} seconds", _DROPPED.get(way, ""))
             return made._replace(seconds=time.monotonic() - begun)
 
@@ -62,7 +66,7 @@ _DROPPED: Final = {
     "dns": "the DNS servers of this machine do not answer: look at /etc/resolv.conf",
     "tcp": "a firewall on the way drops it, or the address is wrong: have this TCP port opened, or ask a "
     "holder at a port that is open",
-    "proxy": "it is down, or its address is wrong: check the variable",
+    "proxy": "it is down, or its address is wrong",
     "web": "a firewall on the way drops it, or the server is down: try another mirror",
     "rsync": "a firewall on the way drops it, or the server is down: have TCP port 873 opened, or name an "
     "https:// address",
@@ -72,6 +76,8 @@ _DROPPED: Final = {
 @timed("dns")
 async def dns(host: str) -> Check:
     """Whether a host's name has addresses."""
+    if not is_numeric(host) and egress().proxy_for(Server(host, 0, True, host)) is not None:
+        return Check("dns", host, None, "is left to the proxy")
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host.encode(), None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
@@ -129,20 +135,16 @@ async def tcp(address: str, archive: bytes | None) -> Check:
 @timed("web")
 async def web(url: str) -> Check:
     """Whether a web server answers; what it says to a URL is its business."""
-    import aiohttp  # noqa: PLC0415 - only who asks a web server waits for its import
-
     try:
-        async with (
-            aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False) as session,
-            session.head(url, allow_redirects=False) as response,
-        ):
-            told = _date(response.headers.get("Date", ""))
-            return Check("web", url, True, f"answers with status {response.status}", told=told)
-    except aiohttp.ClientConnectorCertificateError as error:
-        remedy = "a proxy may open TLS here: have its certificate installed on this machine"
-        return Check("web", url, False, f"its certificate is not valid: {error.certificate_error}", remedy)
-    except (aiohttp.ClientError, OSError, ValueError) as error:
-        return Check("web", url, False, str(error), "check the address, and that its TCP port is open")
+        answer = await web_head(url, seconds=SECONDS)
+    except NetworkError as error:
+        why = str(error).removeprefix(f"{url}: ").removeprefix(f"{url} ")
+        remedy = "check the address, and that its TCP port is open"
+        if "certificate" in why:
+            remedy = "a proxy may open TLS here: have its certificate installed, or give it with --ca-file"
+        return Check("web", url, False, why, remedy)
+    told = _date(answer.headers.get("date", ""))
+    return Check("web", url, True, f"answers with status {answer.status}", told=told)
 
 
 def _date(text: str) -> float | None:
@@ -156,12 +158,17 @@ async def rsync_daemon(origin: Origin) -> Check:
     """Whether an rsync daemon greets there, and rsync is here to speak with it. (Within TLS, whether there is
     a server.)
     """
-    target = host_port(origin.host, origin.port)
+    server = Server(origin.host, origin.port, False, host_port(origin.host, origin.port))
+    target, proxy = server.name, egress().rsync_proxy(*server[:2])
     where = "have its TCP port opened, or name an https:// address"
     try:
-        reader, writer = await asyncio.open_connection(origin.host, origin.port, limit=LINE_MAX)
-    except (OSError, UnicodeError) as error:
-        return Check("rsync", target, False, f"cannot connect: {_why(error)}", f"check the address; {where}")
+        # Not handed on: what an rsync daemon speaks needs a tunnel, as what TLS has does.
+        way = Egress(tls=proxy)
+        dialled = await connect(server._replace(tls=proxy is not None), _socket, way, seconds=SECONDS)
+    except NetworkError as error:
+        why = str(error).removeprefix(f"{target}: ")
+        return Check("rsync", target, False, why, f"check the address; {where}")
+    reader, writer = await asyncio.open_connection(sock=dialled.sock, limit=LINE_MAX)
     try:
         greeting = b"" if not origin.is_plain else await reader.readline()
     except (OSError, ValueError) as error:
@@ -176,50 +183,28 @@ async def rsync_daemon(origin: Origin) -> Check:
 
 
 @timed("proxy")
-async def proxy(variable: str, value: str, target: str) -> Check:
-    """Whether the HTTP proxy in a variable of the environment lets a connection to ``target`` (HOST:PORT)
-    through (RFC 9110, section 9.3.6).
-    """
-    shown = f"${variable}"
+async def proxy(target: Proxy, server: Server) -> Check:
+    """Whether a proxy connects to a server."""
+    way = egress().only(target)
     try:
-        host, port, user = _proxy_place(value)
-    except (UsageError, ValueError):
-        return Check("proxy", shown, False, "is no address of a proxy", "write http://HOST:PORT")
-    login = (
-        "" if user is None else f"Proxy-Authorization: Basic {base64.b64encode(user.encode()).decode()}\r\n"
-    )
-    try:
-        reader, writer = await asyncio.open_connection(host, port, limit=LINE_MAX)
-        try:
-            writer.write(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{login}\r\n".encode())
-            words = (await reader.readline()).decode("ascii", "replace").split(None, 2)
-        finally:
-            writer.close()
-    except (OSError, UnicodeError, ValueError) as error:
-        return Check("proxy", shown, False, f"cannot be reached: {_why(error)}", "check its address")
-    status = words[1] if len(words) > 1 and words[0].startswith("HTTP/") else ""
-    if status == "200":
-        return Check("proxy", shown, True, f"connects to {target}")
-    if status == "407":
-        return Check(
-            "proxy", shown, False, "wants a name and a password", "write http://USER:PASSWORD@HOST:PORT"
-        )
-    said = f"refuses to connect to {target}" + (f" (status {status})" if status.isdigit() else "")
-    return Check("proxy", shown, False, said, "many proxies connect to port 443 alone; ask its operator")
+        dialled = await connect(server, _socket, way, seconds=SECONDS)
+    except NetworkError as error:
+        why = str(error).removeprefix(f"{server.name}: ").removeprefix(f"the proxy {target} ")
+        remedy = "check its address and its log, or ask its operator"
+        if isinstance(error, ProxyRefused) and error.status == LOGIN_NEEDED:
+            remedy = f"write {target.kind}://USER:PASSWORD@HOST:PORT, or run px-proxy where NTLM is wanted"
+        elif isinstance(error, ProxyRefused):
+            remedy = "many proxies connect to port 443 alone: use an https:// source, or ask its operator"
+        return Check("proxy", str(target), False, why, remedy)
+    dialled.sock.close()
+    where = host_port(server.host, server.port)
+    if dialled.forward is not None:
+        return Check("proxy", str(target), True, f"makes no tunnel to {where}, and takes requests to it")
+    return Check("proxy", str(target), True, f"connects to {where}")
 
 
-def _proxy_place(value: str) -> tuple[str, int, str | None]:
-    """Host, port and USER:PASSWORD of a proxy, as the web and as rsync(1) write it. Raises UsageError,
-    ValueError.
-    """
-    parts = urlsplit(value if "://" in value else f"http://{value}")
-    host, port = host_and_port(parts.netloc.rpartition("@")[2], 3128 if parts.port is None else None)
-    user = parts.netloc.rpartition("@")[0]
-    return host, port, unquote(user) if user else None
-
-
-def _why(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+def _socket(family: int, kind: int, protocol: int, fileno: int | None = None) -> socket.socket:
+    return socket.socket(family, kind, protocol, fileno)
 
 
 async def dht(joining: Awaitable[int]) -> Check:

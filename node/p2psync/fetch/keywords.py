@@ -14,6 +14,19 @@ from p2psync.rules.parse import Outside
 PathLike = str | bytes | os.PathLike[str]
 
 
+class Leaving(TypedDict, total=False):
+    """The way out; what is not said is as the environment says."""
+
+    proxy: str | None
+    """URL of the proxy for all connections; ``none`` for no proxy."""
+    no_proxy: str | None
+    """Hosts that are reached without, with commas between."""
+    ca_file: str | None
+    """A file of certificates (PEM) to trust beside the system's."""
+    udp: bool | None
+    """Whether the DHT is asked; None: where there is no proxy."""
+
+
 class Asking(TypedDict, total=False):
     """Whom to ask. Without any, those who were met before."""
 

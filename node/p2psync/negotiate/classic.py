@@ -17,7 +17,7 @@ from p2psync.fetch.keywords import TransferOptions, rules_in
 from p2psync.fetch.options import Delete
 from p2psync.format.reserved import PARTIAL
 from p2psync.negotiate.origin import Kind, Origin
-from p2psync.negotiate.rsync import program_for
+from p2psync.negotiate.rsync import environment_for, program_for
 from p2psync.state import State
 from p2psync.supply.download import STALL_SECONDS
 
@@ -78,7 +78,7 @@ async def run_rsync(
     or, with ``out``, on that descriptor.
 
     Raises UsageError: rsync is not installed, or cannot do what the options ask for. FileError, BusyError:
-    DEST is not to be written to.
+    DEST is not to be written to. NetworkError: a proxy is to be used that rsync cannot use.
     """
     place = os.path.realpath(dest)
     refuse_published(state, os.path.join(place, origin.name) if origin.name else place)
@@ -89,10 +89,11 @@ async def run_rsync(
             f"{origin} names no archive, and there is no rsync here that could fetch it: install rsync, or "
             "give the archive's p2psync://ID"
         )
+    environment = environment_for(origin)
     with state.lock_place(place):
         try:
             process = await asyncio.create_subprocess_exec(
-                program, *argv, stdin=asyncio.subprocess.DEVNULL, stdout=out
+                program, *argv, stdin=asyncio.subprocess.DEVNULL, stdout=out, env=environment
             )
         except OSError as error:
             raise FileError(f"{program} cannot be run: {error.strerror}") from error

@@ -18,7 +18,7 @@ from p2psync.format.paths import split
 from p2psync.format.url import ArchiveUrl
 from p2psync.negotiate.classic import KIB
 from p2psync.negotiate.origin import Origin
-from p2psync.negotiate.rsync import CONNECT_TIMEOUT, program_for
+from p2psync.negotiate.rsync import CONNECT_TIMEOUT, environment_for, program_for
 
 LIST: Final = b"list"
 CAME: Final = b"came"
@@ -66,7 +66,9 @@ async def fetch_files(
     except OSError as error:
         raise _unusable(folder, error) from error
     words = ["--whole-file", "--from0", *_words(origin, waits)]
-    await _run(program, *words, b"--files-from=" + listed, "--", origin.url(origin.module) + "/", came + b"/")
+    await _run(
+        origin, program, *words, b"--files-from=" + listed, "--", origin.url(origin.module) + "/", came + b"/"
+    )
     try:
         place = os.path.join(files, at).rstrip(b"/")
         os.makedirs(os.path.dirname(place), exist_ok=True)
@@ -94,7 +96,7 @@ async def fetch_static(origin: Origin, url: ArchiveUrl, folder: bytes, **waits: 
         raise _unusable(folder, error) from error
     words = ["-rt", "--ignore-missing-args", f"--max-size={PACK_BYTES_MAX}", *_words(origin, waits)]
     places = [origin.url(os.path.join(root, os.fsencode(name))) for name in FOLDERS]
-    await _run(program, *words, "--", *places, came + b"/")
+    await _run(origin, program, *words, "--", *places, came + b"/")
     return came
 
 
@@ -111,10 +113,15 @@ def _words(origin: Origin, waits: Waits) -> list[str]:
     return words + ([f"--contimeout={CONNECT_TIMEOUT}"] if origin.is_plain else [])
 
 
-async def _run(*argv: str | bytes) -> None:
-    """Run rsync to its end; what it tells goes to the standard error."""
+async def _run(origin: Origin, *argv: str | bytes) -> None:
+    """Run rsync to its end; what it tells goes to the standard error. Raises NetworkError: a proxy is to be
+    used that rsync cannot use.
+    """
     process = await asyncio.create_subprocess_exec(
-        *argv, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL
+        *argv,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        env=environment_for(origin),
     )
     try:
         await process.wait()

@@ -13,12 +13,15 @@ import os
 import signal
 import stat
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from p2psync.errors import FileError, NetworkError
 from p2psync.negotiate.mapping import TEXT_MAX
 from p2psync.negotiate.origin import HEAD_NAMES, Kind, Origin
+from p2psync.network.egress import RSYNC as PROXIES
+from p2psync.network.egress import egress
+from p2psync.network.proxy import Kind as ProxyKind
 from p2psync.rsync.program import RSYNC, find_rsync
 
 HEAD_MAX: Final = 4096
@@ -49,6 +52,25 @@ class Ran(NamedTuple):
 def program_for(origin: Origin) -> str | None:
     """The path of the program that speaks with such a server; None where it is not installed."""
     return find_rsync("rsync-ssl" if origin.kind is Kind.RSYNCS else RSYNC)
+
+
+def environment_for(origin: Origin) -> dict[str, str]:
+    """The environment for an rsync that asks a server: it knows one kind of proxy (rsync(1), RSYNC_PROXY).
+
+    Raises NetworkError: a proxy is to be used that rsync cannot use, so it is not run.
+    """
+    environment = {name: value for name, value in os.environ.items() if name not in PROXIES}
+    proxy = egress().rsync_proxy(origin.host, origin.port)
+    if proxy is None:
+        return environment
+    if proxy.kind is not ProxyKind.HTTP or origin.kind is Kind.RSYNCS:
+        program = "rsync-ssl" if origin.kind is Kind.RSYNCS else "rsync"
+        raise NetworkError(
+            f"{origin.server} is not asked: {program} cannot use the proxy {proxy}; name the server in "
+            "$no_proxy if it is to be reached without"
+        )
+    login = f"{os.fsdecode(proxy.user)}:{os.fsdecode(proxy.password)}@" if proxy.user else ""
+    return environment | {"RSYNC_PROXY": f"{login}{proxy.address}"}
 
 
 async def heads(origin: Origin) -> dict[bytes, bytes]:
@@ -99,14 +121,15 @@ async def _ask(origin: Origin, *words: str, motd: bool = False) -> Ran:
     waits = [f"--timeout={IDLE_TIMEOUT}"]
     waits += [f"--contimeout={CONNECT_TIMEOUT}"] if origin.kind is not Kind.RSYNCS else []
     quiet = [] if motd else ["--no-motd"]
-    return await run([*LIMITED, program, *quiet, *waits, *words], ALL_SECONDS)
+    environment = environment_for(origin)
+    return await run([*LIMITED, program, *quiet, *waits, *words], ALL_SECONDS, environment)
 
 
-async def run(argv: Sequence[str], seconds: float) -> Ran:
-    """Run a child to its end, or for so long, and read a bounded part of what it says. Raises NetworkError:
-    it did not end; FileError: it cannot be started.
+async def run(argv: Sequence[str], seconds: float, environment: Mapping[str, str] | None = None) -> Ran:
+    """Run a child to its end, or for so long, and read a bounded part of what it says. ``environment``: in
+    place of this process's own. Raises NetworkError: it did not end; FileError: it cannot be started.
     """
-    async with _started(argv) as process:
+    async with _started(argv, environment) as process:
         assert process.stdout is not None and process.stderr is not None  # noqa: S101 - they are pipes
         try:
             async with asyncio.timeout(seconds):
@@ -121,7 +144,9 @@ async def run(argv: Sequence[str], seconds: float) -> Ran:
 
 
 @contextlib.asynccontextmanager
-async def _started(argv: Sequence[str]) -> AsyncIterator[asyncio.subprocess.Process]:
+async def _started(
+    argv: Sequence[str], environment: Mapping[str, str] | None
+) -> AsyncIterator[asyncio.subprocess.Process]:
     """A child in a session of its own, without a terminal to ask for a password; it does not outlive the
     block, nor do its children.
     """
@@ -132,6 +157,7 @@ async def _started(argv: Sequence[str]) -> AsyncIterator[asyncio.subprocess.Proc
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,
+            env=environment,
         )
     except OSError as error:
         raise FileError(f"{argv[0]} cannot be run: {error.strerror}") from error

@@ -15,7 +15,9 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from typing import TYPE_CHECKING, Final
 
 from p2psync.errors import NetworkError
+from p2psync.network.egress import egress
 from p2psync.network.way import Way
+from p2psync.network.without import Without
 from p2psync.state import State
 from p2psync_dht import Head, HolderRecord
 
@@ -39,12 +41,17 @@ async def open_network(
 ) -> AsyncIterator[Network]:
     """The network, joined by ``bootstrap`` and what the state directory remembers, or by ``peers``: HOST:PORT
     of nodes given as sources. With ``has_source`` it may still be on its way: whoever asks something then
-    waits for it.
+    waits for it. Where UDP may not be used (`egress`), it is one in which nobody is.
 
     Raises:
         NetworkError: UDP cannot be used. UsageError: a bootstrap address is none. TrustError: there are only
         seeds that must not be believed.
     """
+    way = egress()
+    if not way.udp:
+        way.say_no_udp()
+        yield Without(way.why_no_udp)
+        return
     made = Beside(state, archive, bootstrap, peers)
     try:
         if not has_source:

@@ -20,6 +20,7 @@ from p2psync import __version__
 from p2psync.config import DEFAULT_PORT
 from p2psync.errors import NetworkError
 from p2psync.format.url import host_and_port, host_port
+from p2psync.network.egress import check_udp, egress
 from p2psync.network.holders import holder_addresses
 from p2psync.network.over_dht import DhtNetwork
 from p2psync.network.seeds.find import Seeds, join, some
@@ -45,6 +46,8 @@ UNSAVED: Final = (
     "the next start does without it; free space, or make it writable to the user that this runs as",
 )
 """What becomes of a file that is only a cache, and what to do about it."""
+ALONE: Final = "127.0.0.1"
+"""Where a node of the DHT listens that may not use UDP: from there no packet leaves this machine."""
 ENOUGH: Final = 12
 """Contacts with which a client begins to ask, half a second before it knows all that it ever will: a read
 hears eight of them.
@@ -126,10 +129,10 @@ async def open_dht(state: State, **options: Unpack[Options]) -> AsyncIterator[Dh
     """A node of the DHT as `start_dht` makes it, that has joined, or tried to. A client knows a few contacts
     by then, and more as it goes on.
 
-    Raises:
-        NetworkError: the address cannot be used. UsageError: a bootstrap address is none. TrustError: there
-        are only seeds that must not be believed.
+    Raises: NetworkError: the address cannot be used, or UDP altogether (`egress`). UsageError: a bootstrap
+    address is none. TrustError: there are only seeds that must not be believed.
     """
+    check_udp()
     async with start_dht(state, **options) as entry:
         if entry.sure:
             await entry.entered()
@@ -163,9 +166,17 @@ async def start_dht(
     none gets through; until that is known a server answers those who know it, and enters no table.
     ``identity``: that of the state directory if None; a node that runs on it answers only others.
 
+    Where UDP may not be used (`egress`), it is a node that nobody meets.
+
     Raises:
         NetworkError: the address cannot be used. UsageError: a bootstrap address is none.
     """
+    way = egress()
+    if not way.udp:
+        way.say_no_udp()
+        async with _alone(state, node_class, port) as alone:
+            yield alone
+        return
     texts, queries = split(bootstrap)
     given, hints = addresses(texts), addresses(peers)[:JOIN_PEERS]
     try:
@@ -177,10 +188,7 @@ async def start_dht(
             agent=f"p2psync/{__version__}",
         )
     except OSError as error:
-        raise NetworkError(
-            f"cannot use UDP at {host_port(host, port)}: {error.strerror or error}; choose another address "
-            "with --listen"
-        ) from None
+        raise _unusable(host, port, error) from None
     # As a listed server it would enter the tables of those whom it asks whether it can be one.
     node.serve(server, listed=not tests_reachability)
     entry: Entry | None = None
@@ -204,6 +212,32 @@ async def start_dht(
             with _only_a_cache(state.path / RECORDS, *UNSAVED):
                 node.save_records(state.path / RECORDS)
         await node.close()
+
+
+@contextlib.asynccontextmanager
+async def _alone(state: State, node_class: type[DhtNode], port: int) -> AsyncIterator[Entry]:
+    """A node that knows nobody, and whose socket can reach this machine alone; nothing is loaded or saved."""
+    try:
+        node = await node_class.start(state.identity(), ALONE, port, server=False)
+    except OSError as error:
+        raise _unusable(ALONE, port, error) from None
+    entry = Entry(node, _nothing(), _nothing(), sure=False)
+    try:
+        yield entry
+    finally:
+        await entry.end()
+        await node.close()
+
+
+async def _nothing() -> None:
+    """Neither the way in nor what is stored takes any time."""
+
+
+def _unusable(host: str, port: int, error: OSError) -> NetworkError:
+    return NetworkError(
+        f"cannot use UDP at {host_port(host, port)}: {error.strerror or error}; choose another address with "
+        "--listen"
+    )
 
 
 async def _load(node: DhtNode, records: Path | None) -> None:

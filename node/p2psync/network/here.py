@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import socket
 from functools import lru_cache
 from typing import Final
 
 from p2psync.format.url import host_and_port, host_port
+from p2psync.network.egress import egress
+from p2psync.network.resolve import resolve
+from p2psync.network.server import Server
 from p2psync_dht.sockets import ANY_IPV4, EVERYWHERE, family_of, own_address
 
 __all__ = ["client_of", "family_of", "local_address", "network_of", "plain_ip", "reached_at"]
@@ -18,15 +20,17 @@ CACHED: Final = 4096
 
 
 async def local_address(peer: str) -> str | None:
-    """Our IP address on the way to ``peer`` (HOST:PORT), or None if there is no way. A name is looked up off
-    the event loop. Raises UsageError: ``peer`` is no address.
+    """Our IP address on the way to ``peer`` (HOST:PORT), or None if there is no way, or a proxy on it. A name
+    is looked up off the event loop. Raises UsageError: ``peer`` is no address.
     """
     host, port = host_and_port(peer)
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_DGRAM)
-    except OSError:
+    if egress().proxy_for(Server(host, port, False, peer)) is not None:
         return None
-    ways = (own_address(family, str(address[0])) for family, _, _, _, address in found)
+    try:
+        found = await resolve(host, port)
+    except (OSError, UnicodeError):
+        return None
+    ways = (own_address(family, ip) for family, ip in found)
     return next((way for way in ways if way is not None), None)
 
 

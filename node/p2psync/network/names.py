@@ -1,6 +1,7 @@
 """DNS: text and service records, at the servers of the system or at one that was named.
 
-What the records mean is for those who ask: seed lists, and the archives that a host has.
+What the records mean is for those who ask: seed lists, and the archives that a host has. Where a proxy is
+used, the system's servers are not asked: names are the proxy's.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from p2psync.errors import NetworkError
 from p2psync.format.url import host_and_port, host_port
+from p2psync.network.egress import egress
 
 if TYPE_CHECKING:
     from dns.asyncresolver import Resolver
@@ -75,6 +77,9 @@ class Dns:
     async def _ask(self, name: str, kind: str) -> Sequence[Rdata]:
         from dns.exception import DNSException  # noqa: PLC0415
 
+        proxy = egress().proxy
+        if self._server is None and proxy is not None:
+            raise NetworkError(f"no {kind} record of {name} is asked for, since the proxy {proxy} is used")
         try:
             answer = await self._resolver().resolve(name, kind, search=False)
         except (DNSException, OSError, ValueError) as error:

@@ -7,14 +7,13 @@ at is decided by those who ask.
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
-import socket
 from typing import Final
 
 from p2psync.errors import UsageError
 from p2psync.format.url import host_and_port
 from p2psync.network.here import family_of, plain_ip
+from p2psync.network.resolve import resolve
 from p2psync_dht.scope import Scope, may_name, pack_ip, scope_of
 from p2psync_dht.sockets import own_address
 
@@ -36,10 +35,10 @@ async def teller_at(name: str) -> str:
     """The IP address of who tells something at ``name`` (HOST:PORT), looked up off the event loop."""
     try:
         host, port = host_and_port(name)
-        found = await asyncio.get_running_loop().getaddrinfo(host.encode(), port, type=socket.SOCK_STREAM)
+        found = await resolve(host, port)
     except (OSError, UnicodeError, UsageError):
         return SOMEWHERE
-    return plain_ip(str(found[0][4][0])) if found else SOMEWHERE
+    return plain_ip(found[0][1]) if found else SOMEWHERE
 
 
 def may_look_at(ip: str, teller: str | None) -> bool:

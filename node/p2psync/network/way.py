@@ -22,6 +22,8 @@ class Way(NamedTuple):
     """Those that could not even be asked, as names that cannot be resolved."""
     remembered: int = 0
     """Nodes that were met in earlier runs."""
+    closed: str = ""
+    """Why nobody may be asked at all, as a clause."""
 
     @property
     def tried(self) -> bool:
@@ -29,6 +31,8 @@ class Way(NamedTuple):
         return bool(self.contacts or self.silent or self.wrong or self.remembered)
 
     def __str__(self) -> str:
+        if self.closed:
+            return self.closed
         if self.contacts:
             return ", ".join([f"{count(self.contacts, 'node')} of the network answered", *named(self.wrong)])
         said = named([*self.wrong, *self.silent])

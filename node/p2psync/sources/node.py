@@ -13,10 +13,10 @@ from typing import Any, Final, TypeVar, Unpack
 from p2psync.errors import FormatError, NetworkError
 from p2psync.format.ids import Ref
 from p2psync.format.recipe import recipe_bytes_max
+from p2psync.network.server import Server
 from p2psync.sources import wire
 from p2psync.sources.http.head import ResponseHead
 from p2psync.sources.http.pool import Pool, Settings
-from p2psync.sources.http.server import Server
 from p2psync.sources.http.sinks import UNWANTED, BatchSink, CollectSink, IntoSink
 from p2psync.sources.node_content import GONE, RANGE_MIN, refusal
 from p2psync.sources.source import Busy, NotHere, Span, Unreachable, places, runs, together

@@ -7,11 +7,11 @@ from __future__ import annotations
 from typing import Final
 
 from p2psync.errors import FormatError, NetworkError, P2psyncError
+from p2psync.network.server import Server
 from p2psync.sources import wire
 from p2psync.sources.http.asks import UNDER_WAY
 from p2psync.sources.http.body import Body
 from p2psync.sources.http.head import ResponseHead, render_request_head
-from p2psync.sources.http.server import Server
 from p2psync.sources.orders import ROW_HEAD, Order
 from p2psync.sources.source import runs
 

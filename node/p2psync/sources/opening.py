@@ -7,11 +7,11 @@ import ssl
 from collections.abc import Callable, Collection
 from typing import Final, NamedTuple
 
+from p2psync.network.server import CONNECT_TIMEOUT, IDLE_TIMEOUT, Server
 from p2psync.sources.http.bulk import BulkThread
 from p2psync.sources.http.dialect import Dialect
 from p2psync.sources.http.pool import Settings
 from p2psync.sources.http.rate import RateLimiter
-from p2psync.sources.http.server import CONNECT_TIMEOUT, IDLE_TIMEOUT, Server
 from p2psync.sources.interfaces import Heads, Metadata, Tracker
 from p2psync.sources.local_tree import SCHEME as LOCAL
 from p2psync.sources.local_tree import LocalTree

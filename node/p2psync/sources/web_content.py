@@ -13,9 +13,9 @@ from typing import Final
 from urllib.parse import quote_from_bytes, urljoin
 
 from p2psync.errors import FormatError, NetworkError, P2psyncError
+from p2psync.network.server import Server
 from p2psync.sources.http.body import Body, TooLong
 from p2psync.sources.http.head import ResponseHead, render_request_head
-from p2psync.sources.http.server import Server
 from p2psync.sources.orders import Order
 from p2psync.sources.source import NotOffered, runs
 from p2psync.sources.web_answers import BUSY, GONE, REDIRECTS, base_of, duplicates, elsewhere, later, url_path

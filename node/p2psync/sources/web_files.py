@@ -10,9 +10,9 @@ from typing import Final, NamedTuple, Unpack
 from urllib.parse import urlsplit
 
 from p2psync.errors import NetworkError
+from p2psync.network.server import Server
 from p2psync.sources.http.head import ResponseHead
 from p2psync.sources.http.pool import Pool, Settings
-from p2psync.sources.http.server import Server
 from p2psync.sources.http.sinks import PartSink
 from p2psync.sources.web_answers import (
     BUSY,

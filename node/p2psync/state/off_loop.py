@@ -14,6 +14,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from contextvars import copy_context
+from functools import partial
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -25,8 +27,11 @@ async def off_loop(
     stop: Callable[[], object] | None = None,
     lost: Callable[[T], object] | None = None,
 ) -> T:
-    """Do ``work`` in another thread; its result, or what it raises. `to_its_end` has the rest."""
-    return await to_its_end(asyncio.get_running_loop().run_in_executor(None, work), stop=stop, lost=lost)
+    """Do ``work`` in another thread, in the context of this one (`contextvars`); its result, or what it
+    raises. `to_its_end` has the rest.
+    """
+    within = partial(copy_context().run, work)
+    return await to_its_end(asyncio.get_running_loop().run_in_executor(None, within), stop=stop, lost=lost)
 
 
 async def to_its_end(

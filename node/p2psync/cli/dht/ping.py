@@ -9,6 +9,7 @@ import click
 
 from p2psync.cli.command import Command
 from p2psync.cli.dht.outside import milliseconds, place
+from p2psync.cli.egress_options import egress_options
 from p2psync.cli.options import Common, common_options
 from p2psync.cli.output import Output
 from p2psync.cli.types import ADDRESS, Address
@@ -30,6 +31,7 @@ MAX_COUNT = 1000
     metavar="N",
     help=f"Send N pings. Default: {DEFAULT_COUNT}.",
 )
+@egress_options
 @common_options
 def command(common: Common, address: Address, count: int) -> None:
     """Ping a node of the DHT.
@@ -50,9 +52,11 @@ async def ping(out: Output, address: Address, count: int) -> PingReport:
     import asyncio
     import socket
 
+    from p2psync.network.egress import check_udp
     from p2psync_dht import DhtNode, Identity
     from p2psync_dht.trace import ping_address
 
+    check_udp()
     try:
         found = await asyncio.get_running_loop().getaddrinfo(*address, type=socket.SOCK_DGRAM)
         family, where = found[0][0], (str(found[0][4][0]), int(found[0][4][1]))

@@ -15,15 +15,17 @@ import time
 from collections.abc import Callable
 
 from p2psync.errors import FormatError, NetworkError, P2psyncError, TransferTimeout
+from p2psync.network.dial import Handle, dial
+from p2psync.network.egress import egress
+from p2psync.network.server import ATTEMPTS_MAX, CONNECT_TIMEOUT, IDLE_TIMEOUT, Server
 from p2psync.sources.http.asks import Ask, Asks
 from p2psync.sources.http.bell import Bell
 from p2psync.sources.http.body import Body
 from p2psync.sources.http.connection import Dropped
-from p2psync.sources.http.dial import Handle, dial
 from p2psync.sources.http.dialect import Dialect
+from p2psync.sources.http.forward import Forward
 from p2psync.sources.http.link import Link
 from p2psync.sources.http.rate import RateLimiter
-from p2psync.sources.http.server import ATTEMPTS_MAX, CONNECT_TIMEOUT, IDLE_TIMEOUT, Server
 from p2psync.sources.orders import Answer, Order, failure, wrong_checks
 
 
@@ -63,6 +65,7 @@ class BulkThread:
         self._connect_timeout = connect_timeout
         self._idle_timeout = idle_timeout
         self._ssl_context = ssl_context
+        self._way = egress()
         self._received = 0
         # Shared by both threads, under the lock of the asks.
         self._asks = Asks(dialect.ahead)
@@ -198,15 +201,18 @@ class BulkThread:
             self._handle = handle
             if self._closed:
                 handle.interrupt()
-        connected = dial(
+        dialled = dial(
             self._server,
             handle,
             timeout=self._connect_timeout,
-            limiter=self._limiter,
+            limited=self._limiter is not None and self._limiter.rate is not None,
             ssl_context=self._ssl_context,
+            way=self._way,
         )
+        if dialled.forward is not None:  # Some proxies take a second request for the rest of the first.
+            self._asks.ahead = 1
         self._link = Link(
-            connected,
+            dialled.sock,
             handle,
             idle_timeout=self._idle_timeout,
             limiter=self._limiter,
@@ -214,6 +220,7 @@ class BulkThread:
             count=self._count,
             between=self._push,
             pause=self._pause,
+            forward=None if dialled.forward is None else Forward(dialled.forward, self._server),
         )
 
     def _push(self) -> None:

@@ -16,6 +16,7 @@ from enum import Enum, auto
 from typing import Final, cast
 
 from p2psync.errors import FormatError, NetworkError, TransferTimeout
+from p2psync.sources.http.forward import Forward
 from p2psync.sources.http.head import (
     CHUNK_LINE_MAX,
     HEAD_BYTES_MAX,
@@ -76,11 +77,19 @@ class Connection(asyncio.BufferedProtocol):
     """One connection to the host that errors call ``name``. Made by ``pool``.
 
     ``idle_timeout`` (seconds) bounds silence while a response is due, and the time that a head may take
-    once it has begun.
+    once it has begun. ``forward``: a proxy is at the other end, which hands requests on.
     """
 
-    def __init__(self, name: str, *, idle_timeout: float, limiter: RateLimiter | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        idle_timeout: float,
+        limiter: RateLimiter | None = None,
+        forward: Forward | None = None,
+    ) -> None:
         self.name = name
+        self.forward = forward
         self._idle_timeout = idle_timeout
         self._limiter = limiter
         self._loop = asyncio.get_running_loop()
@@ -134,7 +143,8 @@ class Connection(asyncio.BufferedProtocol):
         if not self._queue:
             self._heard_at = self._loop.time()
         self._queue.append(exchange)
-        self._transport.write(head + body)
+        raw = head + body
+        self._transport.write(raw if self.forward is None else self.forward.request(raw))
         if self._timer is None:
             self._timer = self._loop.call_later(self._idle_timeout, self._watch)
         try:
@@ -207,6 +217,9 @@ class Connection(asyncio.BufferedProtocol):
         except FormatError as error:
             self._fail(FormatError(f"{self.name}: {error}"))
             return
+        except NetworkError as error:
+            self._fail(NetworkError(f"{self.name}: {error}"))
+            return
         if self._limiter is not None and not self.closed and (wait := self._limiter.take(nbytes)) > 0:
             self._pause(wait)
 
@@ -253,6 +266,8 @@ class Connection(asyncio.BufferedProtocol):
             if head.status == 101 or self._small > INFORMATIONAL_MAX:
                 raise FormatError("sent informational answers in place of an answer")
             return True
+        if self.forward is not None:
+            self.forward.check(head)
         self._head, self._small, self._body_bytes = head, 0, 0
         exchange.wanted = exchange.sink.begin(head)
         if not exchange.wanted and head.length is not None and head.length > DRAIN_MAX:

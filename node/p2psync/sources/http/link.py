@@ -16,9 +16,10 @@ from collections.abc import Callable
 from typing import Final
 
 from p2psync.errors import FormatError, NetworkError, TransferTimeout
+from p2psync.network.dial import TICK, Handle
 from p2psync.sources.http.bell import Bell
 from p2psync.sources.http.connection import BODY_RATE_MIN, Dropped
-from p2psync.sources.http.dial import TICK, Handle
+from p2psync.sources.http.forward import Forward
 from p2psync.sources.http.head import (
     HEAD_BYTES_MAX,
     INFORMATIONAL_MAX,
@@ -64,8 +65,10 @@ class Link:
         count: Callable[[int], None],
         between: Callable[[], None],
         pause: Callable[[float], None],
+        forward: Forward | None = None,
     ) -> None:
         self._socket = connected
+        self._forward = forward
         self._handle = handle
         self._idle_timeout = idle_timeout
         self._limiter = limiter
@@ -112,7 +115,7 @@ class Link:
 
     def send(self, request: bytes) -> None:
         """Take the next request; ``push`` sends it."""
-        self._unsent = memoryview(request)
+        self._unsent = memoryview(request if self._forward is None else self._forward.request(request))
 
     def push(self, *, wait: bool) -> None:
         """Send what the socket takes; all, where nothing else is to be done meanwhile (``wait``).
@@ -181,6 +184,8 @@ class Link:
         for _ in range(INFORMATIONAL_MAX + 1):
             head = parse_response_head(self.until(b"\r\n\r\n", HEAD_BYTES_MAX), bodiless=False)
             if head.status >= 200:
+                if self._forward is not None:
+                    self._forward.check(head)
                 return head
             if head.status == 101:
                 break

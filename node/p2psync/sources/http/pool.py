@@ -12,23 +12,19 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import time
 from collections.abc import Iterable
 from typing import Any, Final, TypedDict
 
-from p2psync.errors import ConnectTimeout, NetworkError
+from p2psync.errors import NetworkError
+from p2psync.network.connect import connect
+from p2psync.network.dialled import cannot_connect, connect_timeout, tls_failed
+from p2psync.network.egress import egress
+from p2psync.network.server import ATTEMPTS_MAX, CONNECT_TIMEOUT, IDLE_TIMEOUT, Server
 from p2psync.sources.http.connection import Connection, Dropped
+from p2psync.sources.http.forward import Forward
 from p2psync.sources.http.head import ResponseHead, render_request_head
 from p2psync.sources.http.rate import RateLimiter
-from p2psync.sources.http.server import (
-    ADDRESSES_MAX,
-    ATTEMPTS_MAX,
-    CONNECT_TIMEOUT,
-    IDLE_TIMEOUT,
-    RECEIVE_BUFFER,
-    Server,
-    large_buffers,
-    why,
-)
 from p2psync.sources.http.sinks import Sink
 
 CONNECTIONS_MAX: Final = 4
@@ -67,11 +63,12 @@ class _CountingSocket(socket.socket):
 class _Slot:
     """Room for one connection."""
 
-    __slots__ = ("connection", "lock", "pending")
+    __slots__ = ("alone", "connection", "lock", "pending")
 
     def __init__(self) -> None:
         self.connection: Connection | None = None
         self.lock = asyncio.Lock()
+        self.alone = asyncio.Lock()
         self.pending = 0
 
     @property
@@ -116,6 +113,7 @@ class Pool:
         self._connect_timeout = connect_timeout
         self._idle_timeout = idle_timeout
         self._ssl_context = ssl_context
+        self._way = egress()
         self._slots = [_Slot() for _ in range(connections)]
         self._permits = asyncio.Semaphore(connections * depth)
         self._closed = False
@@ -148,7 +146,13 @@ class Pool:
                 slot.pending += 1
                 try:
                     connection = await self._connected(slot)
-                    answer = await connection.request(head, body, sink, bodiless=method == "HEAD")
+                    if connection.forward is None:
+                        answer = await connection.request(head, body, sink, bodiless=method == "HEAD")
+                    else:
+                        # Proxies end connections, and some take a second request for the rest of the first.
+                        async with slot.alone:
+                            connection = await self._connected(slot)
+                            answer = await connection.request(head, body, sink, bodiless=method == "HEAD")
                     self._has_answered = True
                     return answer
                 except Dropped as error:
@@ -172,68 +176,44 @@ class Pool:
                 slot.connection = await self._connect()
             return slot.connection
 
+    def _make(self, family: int, kind: int, protocol: int, fileno: int | None = None) -> socket.socket:
+        made = _CountingSocket(family, kind, protocol, fileno)
+        made.traffic = self._traffic
+        return made
+
     async def _connect(self) -> Connection:
-        name = self.server.name
-        try:
-            async with asyncio.timeout(self._connect_timeout):
-                return await self._connect_any()
-        except TimeoutError:
-            raise ConnectTimeout(f"{name}: no connection within {self._connect_timeout:.0f} s") from None
-        except ssl.SSLError as error:
-            reason = getattr(error, "verify_message", "") or error.reason or str(error)
-            raise NetworkError(f"{name}: TLS failed: {reason}") from None
-        except (OSError, UnicodeError) as error:
-            raise NetworkError(f"{name}: cannot connect: {why(error)}") from None
-
-    async def _connect_any(self) -> Connection:
-        """Try the addresses of the name in the resolver's order, each with its share of the time."""
-        loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(self.server.host.encode(), self.server.port, type=socket.SOCK_STREAM)
-        addresses = found[:ADDRESSES_MAX]
-        last: OSError = OSError("the name has no address")
-        for family, kind, protocol, _, address in addresses:
-            try:
-                made = _CountingSocket(family, kind, protocol)
-            except OSError as error:  # A kernel without IPv6, and a name that has it.
-                last = error
-                continue
-            made.traffic = self._traffic
-            try:
-                made.setblocking(False)
-                limited = self._limiter is not None and self._limiter.rate is not None
-                if not limited and large_buffers():  # with a limit, they would run ahead of it
-                    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-                made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                try:
-                    async with asyncio.timeout(self._connect_timeout / len(addresses)):
-                        await loop.sock_connect(made, address)
-                except TimeoutError as error:
-                    if len(addresses) == 1:
-                        raise
-                    last = OSError(str(error) or "timed out")
-                    made.close()
-                    continue
-                return await self._start(made)
-            except ssl.SSLError:
-                raise
-            except OSError as error:
-                last = error
-                made.close()
-            except BaseException:
-                made.close()
-                raise
-        raise last
-
-    async def _start(self, connected: socket.socket) -> Connection:
-        context: ssl.SSLContext | None = None
-        if self.server.tls:
-            self._ssl_context = context = self._ssl_context or ssl.create_default_context()
-        _, connection = await asyncio.get_running_loop().create_connection(
-            lambda: Connection(self.server.name, idle_timeout=self._idle_timeout, limiter=self._limiter),
-            sock=connected,
-            ssl=context,
-            server_hostname=self.server.host if context is not None else None,
+        limited = self._limiter is not None and self._limiter.rate is not None
+        deadline = time.monotonic() + self._connect_timeout
+        dialled = await connect(
+            self.server, self._make, self._way, seconds=self._connect_timeout, limited=limited
         )
+        context = (self._ssl_context or self._way.context) if self.server.tls else None
+        connection: Connection | None = None
+        forward = None if dialled.forward is None else Forward(dialled.forward, self.server)
+        try:
+            async with asyncio.timeout(deadline - time.monotonic()):
+                _, connection = await asyncio.get_running_loop().create_connection(
+                    lambda: Connection(
+                        self.server.name,
+                        idle_timeout=self._idle_timeout,
+                        limiter=self._limiter,
+                        forward=forward,
+                    ),
+                    sock=dialled.sock,
+                    ssl=context,
+                    server_hostname=self.server.host if context is not None else None,
+                )
+        except TimeoutError:
+            raise connect_timeout(
+                self.server, self._way.proxy_for(self.server), self._connect_timeout
+            ) from None
+        except ssl.SSLError as error:
+            raise tls_failed(self.server, error) from None
+        except OSError as error:
+            raise cannot_connect(self.server, self._way.proxy_for(self.server), error) from None
+        finally:
+            if connection is None:
+                dialled.sock.close()
         return connection
 
     async def __aenter__(self) -> Pool:

@@ -1,5 +1,5 @@
-"""A blocking connection to a server: name, address, TCP and TLS, within a time, and given up at once when
-another thread says so.
+"""A blocking connection to a server, directly or by a proxy: name, address, TCP and TLS, within a time, and
+given up at once when another thread says so. (``connect`` does the same on the event loop.)
 """
 
 from __future__ import annotations
@@ -14,9 +14,21 @@ import threading
 import time
 from typing import Any, Final
 
-from p2psync.errors import ConnectTimeout, NetworkError
-from p2psync.sources.http.rate import RateLimiter
-from p2psync.sources.http.server import ADDRESSES_MAX, RECEIVE_BUFFER, Server, large_buffers, why
+from p2psync.errors import P2psyncError
+from p2psync.network.dialled import (
+    Dialled,
+    cannot_connect,
+    connect_timeout,
+    may_tunnel,
+    note_refusal,
+    set_up,
+    tls_failed,
+)
+from p2psync.network.egress import Egress, egress
+from p2psync.network.proxy import Kind, Proxy
+from p2psync.network.server import ADDRESSES_MAX, Server
+from p2psync.network.splice import spliced
+from p2psync.network.tunnel import ProxyRefused, pass_through
 
 TICK: Final = 0.25
 """Seconds between looks at the clock, and at whether anybody still wants it, while a thread waits for a
@@ -62,47 +74,96 @@ def dial(
     handle: Handle,
     *,
     timeout: float,
-    limiter: RateLimiter | None = None,
+    limited: bool = False,
     ssl_context: ssl.SSLContext | None = None,
-) -> socket.socket:
-    """A connected socket, held by ``handle``; with TLS and the certificate checked if the server has it.
+    way: Egress | None = None,
+) -> Dialled:
+    """A connection, held by ``handle``; with TLS and the certificate checked if the server has it.
 
     Args:
-        timeout: seconds for all of it; looking up the name alone is bounded by the resolver.
+        timeout: seconds for all of it; looking up a name alone is bounded by the resolver.
+        limited: there is a bandwidth limit, which large buffers would run ahead of.
         ssl_context: in place of the default one, which verifies certificates and names.
+        way: in place of `egress`.
 
     Raises:
         ConnectTimeout: nobody accepted in time.
-        NetworkError: as the message says, which names the server.
+        NetworkError: as the message says, which names the server, and the proxy if there is one.
     """
     deadline = time.monotonic() + timeout
+    way = way or egress()
+    proxy = way.proxy_for(server)
+    made: socket.socket
+    forward: Proxy | None = None
     try:
-        connected = _connect(server, handle, deadline, limiter)
-        if not server.tls:
-            return connected
-        connected.settimeout(max(deadline - time.monotonic(), 0.001))
-        context = ssl_context or ssl.create_default_context()
-        made = context.wrap_socket(connected, server_hostname=server.host, do_handshake_on_connect=False)
-        handle.hold(made)
-        if handle.interrupted:
-            raise ConnectionAbortedError(errno.ECONNABORTED, os.strerror(errno.ECONNABORTED))
-        made.do_handshake()
-        return made
+        if proxy is None:
+            made = _connect(server.host, server.port, handle, deadline, limited)
+        else:
+            made, forward = _by_proxy(server, proxy, way, handle, deadline, limited)
+        if server.tls:
+            made = _with_tls(made, ssl_context or way.context, server.host, handle, deadline)
+        return Dialled(made, forward)
     except TimeoutError:
         handle.close()
-        raise ConnectTimeout(f"{server.name}: no connection within {timeout:.0f} s") from None
+        raise connect_timeout(server, proxy, timeout) from None
     except ssl.SSLError as error:
         handle.close()
-        reason = getattr(error, "verify_message", "") or error.reason or str(error)
-        raise NetworkError(f"{server.name}: TLS failed: {reason}") from None
+        raise tls_failed(server, error) from None
     except (OSError, UnicodeError) as error:
         handle.close()
-        raise NetworkError(f"{server.name}: cannot connect: {why(error)}") from None
+        raise cannot_connect(server, proxy, error) from None
+    except P2psyncError:
+        handle.close()
+        raise
 
 
-def _connect(server: Server, handle: Handle, deadline: float, limiter: RateLimiter | None) -> socket.socket:
+def _by_proxy(
+    server: Server, proxy: Proxy, way: Egress, handle: Handle, deadline: float, limited: bool
+) -> tuple[socket.socket, Proxy | None]:
+    """A connection to a server by a proxy or, where that makes no tunnel there, to the proxy."""
+    made = to_proxy(proxy, way, handle, deadline - time.monotonic(), limited)
+    if may_tunnel(server, way):
+        try:
+            pass_through(made, proxy, server, deadline)
+            made.settimeout(None)
+            return made, None
+        except ProxyRefused as refused:
+            if not note_refusal(server, proxy, way, refused):
+                raise
+        handle.close()
+        made = to_proxy(proxy, way, handle, deadline - time.monotonic(), limited)
+    made.settimeout(None)
+    return made, proxy
+
+
+def to_proxy(proxy: Proxy, way: Egress, handle: Handle, timeout: float, limited: bool) -> socket.socket:
+    """A blocking connection to a proxy, with the TLS that it may have; a plain socket in any case. Raises
+    OSError; TimeoutError.
+    """
+    deadline = time.monotonic() + timeout
+    made = _connect(proxy.host, proxy.port, handle, deadline, limited)
+    if proxy.kind is not Kind.HTTPS:
+        return made
+    plain = spliced(_with_tls(made, way.context, proxy.host, handle, deadline))
+    handle.hold(plain)
+    return plain
+
+
+def _with_tls(
+    connected: socket.socket, context: ssl.SSLContext, host: str, handle: Handle, deadline: float
+) -> ssl.SSLSocket:
+    connected.settimeout(max(deadline - time.monotonic(), 0.001))
+    made = context.wrap_socket(connected, server_hostname=host, do_handshake_on_connect=False)
+    handle.hold(made)
+    if handle.interrupted:
+        raise ConnectionAbortedError(errno.ECONNABORTED, os.strerror(errno.ECONNABORTED))
+    made.do_handshake()
+    return made
+
+
+def _connect(host: str, port: int, handle: Handle, deadline: float, limited: bool) -> socket.socket:
     """Try the addresses of the name in the resolver's order, each with its share of the time."""
-    addresses = _resolve(server.host, server.port)[:ADDRESSES_MAX]
+    addresses = _resolve(host, port)[:ADDRESSES_MAX]
     last: OSError = OSError("the name has no address")
     for index, (family, kind, protocol, _, address) in enumerate(addresses):
         try:
@@ -112,9 +173,7 @@ def _connect(server: Server, handle: Handle, deadline: float, limiter: RateLimit
             continue
         handle.hold(made)
         try:
-            if (limiter is None or limiter.rate is None) and large_buffers():
-                made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            set_up(made, limited=limited)
             share = (deadline - time.monotonic()) / (len(addresses) - index)
             _connect_one(made, address, time.monotonic() + share, handle)
             return made

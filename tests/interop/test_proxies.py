@@ -1,0 +1,105 @@
+"""Fetches through the proxies that people have: squid, tinyproxy, microsocks."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.e2e.harness import Network, Node, assert_same_tree, make_tree
+from tests.help.places import own_host
+from tests.interop.proxy_servers import microsocks_at, squid_at, tinyproxy_at
+from tests.interop.web_servers import nginx_at
+
+PORT = 3128
+WEB = 8080
+
+
+class World:
+    """An origin, and its tree."""
+
+    def __init__(self, net: Network, folder: Path) -> None:
+        self.net = net
+        self.folder = folder
+        self.tree = make_tree(folder / "tree", files=60, max_size=3_000_000)
+        self.url = net.publish(self.tree, state="origin").partition("?")[0]
+        self.node: Node = net.node("origin")
+
+    def fetch(self, *options: object, expect: int = 0, source: str = "", **env: str) -> str:
+        """Fetch by one source, with what is said on standard error; the tree is the same then."""
+        words = ["--source", source or self.node.address, *options]
+        copy = self.folder / "copy"
+        done = self.net.run("fetch", self.url, copy, *words, state="reader", expect=expect, **env)
+        if not expect:
+            assert_same_tree(self.tree, copy)
+            assert done.done["received"] < 1.1 * done.done["bytes"], "nothing is sent twice"
+        return done.stderr
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with Network(tmp_path) as net:
+        yield World(net, tmp_path)
+
+
+def test_squid_hands_requests_on_where_it_makes_no_tunnel(world: World) -> None:
+    with squid_at(PORT) as squid:
+        said = world.fetch(http_proxy=squid.address)
+        assert said.count(f"the DHT is not asked, since the proxy http://{squid.address} carries no UDP") == 1
+        assert f"CONNECT {world.node.address}" in squid.log and "TCP_DENIED/403" in squid.log
+        assert f"POST http://{world.node.address}/p2psync/v1/batch" in squid.log
+
+
+def test_squid_makes_tunnels_to_the_port_of_tls_for_those_who_log_in(world: World) -> None:
+    """The origin listens where only port 443 is let through."""
+    made = subprocess.run(
+        ["openssl", "passwd", "-apr1", "p@ss w"], check=True, capture_output=True, text=True
+    )
+
+    def login(folder: Path) -> str:
+        (folder / "passwords").write_text(f"me:{made.stdout}")
+        return (
+            f"auth_param basic program /usr/lib/squid/basic_ncsa_auth {folder}/passwords\n"
+            "acl known proxy_auth REQUIRED\nhttp_access deny !known"
+        )
+
+    mirror = world.net.node("origin-443", listen=f"{own_host()}:443")
+    with squid_at(PORT, extra=login) as squid:
+        refused = world.fetch(source=mirror.address, expect=10, https_proxy=f"http://{squid.address}")
+        assert "wants a name and a password" in refused
+        wrong = f"http://me:wrong@{squid.address}"
+        refused = world.fetch(source=mirror.address, expect=10, https_proxy=wrong)
+        assert "does not take the name and password" in refused and "wrong" not in refused
+        right = f"http://me:p%40ss%20w@{squid.address}"
+        reached = world.fetch(source=mirror.address, expect=10, https_proxy=right)
+        assert "does not have this archive" in reached
+        assert f"CONNECT {mirror.address} me" in squid.log
+
+
+def test_tinyproxy_ends_each_connection_after_one_request(world: World) -> None:
+    with tinyproxy_at(world.folder / "tinyproxy", PORT, extra="BasicAuth me secret") as proxy:
+        world.fetch("--proxy", f"http://me:secret@{proxy}")
+
+
+def test_microsocks_makes_connections_for_those_who_log_in(world: World) -> None:
+    with microsocks_at(PORT, login=("me", "secret")) as proxy:
+        refused = world.fetch(expect=10, all_proxy=f"socks5h://me:wrong@{proxy}")
+        assert f"the proxy socks5h://{proxy} does not connect" in refused
+        world.fetch(all_proxy=f"socks5h://me:secret@{proxy}")
+
+
+def test_a_web_mirror_is_read_through_a_proxy(world: World) -> None:
+    published = world.net.run("publish", world.tree, "--static", state="origin")
+    assert published.events
+    with nginx_at(world.folder / "nginx", world.tree, WEB) as mirror, squid_at(PORT) as squid:
+        words = ["--source", mirror, "--proxy", squid.address]
+        done = world.net.run("fetch", world.url, world.folder / "copy", *words, state="reader")
+        assert set(done.done["sources"]) == {mirror}
+        assert f"GET {mirror}" in squid.log
+
+
+def test_where_the_proxy_is_down_nothing_goes_direct(world: World) -> None:
+    said = world.fetch("--proxy", f"http://{own_host()}:{PORT}", expect=10)
+    assert f"the proxy http://{own_host()}:{PORT} cannot be used: Connection refused" in said
+    assert not (world.folder / "copy").exists()
