@@ -17,7 +17,8 @@ ARGS ?=
 BIN := $(VENV)/bin
 # program:Debian package. Tests compare with these programs; without one, the tests that need it fail and name the package.
 PROGRAMS := rsync:rsync nginx:nginx apache2:apache2-bin curl:curl wget:wget chromium:chromium ip:iproute2 nft:nftables \
-  openssl:openssl systemd-analyze:systemd promtool:prometheus mandoc:mandoc man:man-db lexgrog:man-db
+  openssl:openssl systemd-analyze:systemd promtool:prometheus mandoc:mandoc man:man-db lexgrog:man-db \
+  squid:squid-openssl tinyproxy:tinyproxy microsocks:microsocks
 
 .PHONY: demo test lint format bench bench-dht fuzz fuzz-corpus circumstances man dist clean programs
 .DEFAULT_GOAL := help

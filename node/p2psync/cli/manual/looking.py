@@ -48,8 +48,8 @@ ENTRIES: Final[dict[tuple[str, ...], Entry]] = {
         },
         environment=(
             (
-                "https_proxy, http_proxy, all_proxy, RSYNC_PROXY",
-                "proxies, which are tried. rsync uses the last",
+                "https_proxy, http_proxy, all_proxy, RSYNC_PROXY, no_proxy",
+                "proxies, which are tried, and hosts without; see \"Network\" above",
             ),
         ),
         see=("p2psync-mirrors(1)", "p2psync-dht-ping(1)", "p2psync-dht-status(1)"),
