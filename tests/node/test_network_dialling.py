@@ -67,7 +67,14 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "-subj",
         "/CN=localhost",
     ]
-    files = ["-addext", "subjectAltName=DNS:localhost", "-keyout", folder / "k", "-out", folder / "c"]
+    files: list[str | Path] = [
+        "-addext",
+        "subjectAltName=DNS:localhost",
+        "-keyout",
+        folder / "k",
+        "-out",
+        folder / "c",
+    ]
     subprocess.run([*words, *files], check=True, capture_output=True)
     made.write_bytes((folder / "k").read_bytes() + (folder / "c").read_bytes())
     return made

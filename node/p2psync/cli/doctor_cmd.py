@@ -27,8 +27,8 @@ def command(common: Common, network: Network, src: ArchiveUrl | Origin | None) -
     """Try every way to an archive, and say what helps.
 
     SRC is what it is for `p2psync fetch`; without it, the ways into the network are tried. Tried are names in
-    DNS, nodes by UDP and by TCP, web servers, the rsync daemon, proxies that the environment names, and the
-    clock, each for six seconds at most. Nothing is fetched, and no server is held to what it says.
+    DNS, nodes by UDP and by TCP, web servers, the rsync daemon, the proxies that are used, and the clock,
+    each for six seconds at most. Nothing is fetched, and no server is held to what it says.
 
     The exit code is 0 if the archive was found and somebody who may have it answers.
     """

@@ -147,9 +147,7 @@ ENTRIES: Final[dict[tuple[str, ...], Entry]] = {
         ),
         exits={**TRANSFER, 0: "DEST equals the newest snapshot, or the part of it that SRC names"},
         files=(PARTIAL, ORIGINS),
-        environment=(
-            ("RSYNC_PASSWORD, RSYNC_SSL_...", "read by rsync and rsync-ssl, where they are run"),
-        ),
+        environment=(("RSYNC_PASSWORD, RSYNC_SSL_...", "read by rsync and rsync-ssl, where they are run"),),
         sections=(_BY_RSYNC,),
         see=("p2psync-mirror(1)", "p2psync-ls(1)", "p2psync-verify(1)", "rsync(1)", "rsync-ssl(1)"),
     ),

@@ -151,6 +151,16 @@ def _exits(entry: Entry) -> tuple[Block, ...]:
     )
 
 
+_WAY_OUT: Final = (
+    (
+        "http_proxy, https_proxy, all_proxy, RSYNC_PROXY, no_proxy",
+        "proxies, and hosts that are reached without one, as curl(1) reads them; upper case too. Where one "
+        "is set, nothing that is dialled goes past it, and the DHT is not asked",
+    ),
+    ("SSL_CERT_FILE, SSL_CERT_DIR", "certificates to trust, in place of those of the system"),
+)
+
+
 def _environment(ctx: click.Context, entry: Entry) -> tuple[Block, ...]:
     settings = [param for param in ctx.command.params if is_setting(param) and param.name != "config"]
     names = {param.name for param in settings}
@@ -170,6 +180,8 @@ def _environment(ctx: click.Context, entry: Entry) -> tuple[Block, ...]:
         )
     if "dns" in names:
         rows.append(("P2PSYNC_DNS", "the DNS server of --dns, for every command that has the option"))
+    if "proxy" in names:
+        rows += _WAY_OUT
     if "state" in names:
         rows += _STATE_VARIABLES
     return tuple(item(name, text) for name, text in (*rows, *entry.environment))

@@ -46,12 +46,6 @@ ENTRIES: Final[dict[tuple[str, ...], Entry]] = {
             0: "the archive was found, and somebody who may have it was reached; without SRC, the network",
             10: "it was not. The lines say what was tried and what may help",
         },
-        environment=(
-            (
-                "https_proxy, http_proxy, all_proxy, RSYNC_PROXY, no_proxy",
-                "proxies, which are tried, and hosts without; see \"Network\" above",
-            ),
-        ),
         see=("p2psync-mirrors(1)", "p2psync-dht-ping(1)", "p2psync-dht-status(1)"),
     ),
     ("mirrors",): Entry(
