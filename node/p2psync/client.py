@@ -387,7 +387,9 @@ class Client:
             came = await fetch_static(origin, source, place, **_waits(options))
             options["sources"] = (*options.get("sources", ()), f"file://{os.fsdecode(came)}")
             # Nothing is told of this: that no source has a file is what it is to find out.
-            names = (await self.fetch(source, dest, **options)).missing_files
+            told = on_event.of_changes() if isinstance(on_event, Teller) else None
+            names = (await self.fetch(source, dest, on_event=told, **options)).missing_files
+            on_event = on_event.without_changes() if isinstance(on_event, Teller) else on_event
             if not names:
                 return await self.fetch(source, dest, files=files, on_event=on_event, **options)
             return await self.fetch_missing(

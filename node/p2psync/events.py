@@ -102,21 +102,81 @@ class FileDone(NamedTuple):
     size: int
 
 
-Event = Phase | Advanced | Awaiting | Arrived | Received | Served | Resting | SourceState | Warned | FileDone
+class Whole(NamedTuple):
+    """What is in DEST when all is done. Only told to those who ask for changes (see `Teller`)."""
+
+    files: int
+    dirs: int
+    """Without DEST itself."""
+    links: int
+    bytes: int
+    """Of the files."""
+    link_bytes: int
+    """Of what the links say."""
+
+
+class Changing(NamedTuple):
+    """Something is going to be made or changed. Only told to those who ask for changes (see `Teller`)."""
+
+    path: PathBytes
+    """Relative to the directory that is fetched into, which is b""."""
+    kind: str
+    """"f", "d" or "L", as rsync(1) has it (--itemize-changes)."""
+    is_new: bool
+    """Nothing of that kind stands there."""
+    differs: str
+    """Of what stands there, what is another: "c"ontent, "s"ize, "t"ime in seconds, "p"ermissions."""
+    is_update: bool
+    """It is a file that rsync would look into, since its size or its time is another."""
+    size: int
+    mtime_ns: int
+    mode: int
+    target: PathBytes = b""
+
+
+class Removing(NamedTuple):
+    """Something is going to be removed. Only told to those who ask for changes (see `Teller`)."""
+
+    path: PathBytes
+    kind: str
+    """As of `Changing`, or "S" for anything else."""
+    mode: int
+
+
+Event = (
+    Phase
+    | Advanced
+    | Awaiting
+    | Arrived
+    | Received
+    | Served
+    | Resting
+    | SourceState
+    | Warned
+    | FileDone
+    | Whole
+    | Changing
+    | Removing
+)
 Observer = Callable[[Event], None]
 
 
 class Teller:
     """What engines hold: a method for each event. Without an observer nothing is made and nothing told."""
 
-    __slots__ = ("_lock", "_observer", "_warned", "wants_files")
+    __slots__ = ("_lock", "_observer", "_warned", "wants_changes", "wants_files")
 
-    def __init__(self, observer: Observer | None = None, *, files: bool = False) -> None:
-        """`files`: tell of each file that is put in place; else 200,000 files cost nothing."""
+    def __init__(
+        self, observer: Observer | None = None, *, files: bool = False, changes: bool = False
+    ) -> None:
+        """`files`: tell of each file that is put in place; else 200,000 files cost nothing. `changes`: tell
+        beforehand of all that is going to be changed, which is looked at for that once more.
+        """
         self._observer = observer
         self._lock = threading.Lock()
         self._warned: set[str] = set()
         self.wants_files: Final = files and observer is not None
+        self.wants_changes: Final = changes and observer is not None
 
     def phase(
         self,
@@ -176,6 +236,19 @@ class Teller:
     def file_done(self, path: bytes, size: int) -> None:
         if self.wants_files:
             self.hand_on(FileDone(path, size))
+
+    def of_changes(self) -> Teller:
+        """One that tells of changes and files alone, for work that is done once more afterwards."""
+
+        def hear(event: Event) -> None:
+            if isinstance(event, Whole | Changing | Removing | FileDone):
+                self.hand_on(event)
+
+        return Teller(hear, files=self.wants_files, changes=self.wants_changes)
+
+    def without_changes(self) -> Teller:
+        """One for work whose changes were told before."""
+        return Teller(self.hand_on, files=self.wants_files)
 
     def hand_on(self, event: Event) -> None:
         """Tell what another teller told, as it is."""

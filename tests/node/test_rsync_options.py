@@ -18,6 +18,7 @@ from p2psync.fetch.options import Delete
 from p2psync.rsync.command_line import NotRead, read
 from p2psync.rsync.options import LETTERS, LONG, OPTIONS, PARTS, Handling, Option
 
+VALUES = {"info": "progress2,stats1"}
 NOTHING: Mapping[str, str] = {}
 SRC = "rsync://host.example/pub/dir/"
 
@@ -184,7 +185,11 @@ def test_an_option_that_p2p_does_not_have_leaves_the_command_line_to_rsync(optio
 )
 def test_an_option_that_p2p_has_leaves_it_a_fetch(option: Option) -> None:
     word = f"--{option.name}" if len(option.name) > 1 else f"-{option.name}"
-    assert pull("-rlpt", word + ("=600" if option.value else ""), src="host.example::pub")
+    assert pull(
+        "-rlpt",
+        word + ("=" + VALUES.get(option.name, "600") if option.value else ""),
+        src="host.example::pub",
+    )
 
 
 @pytest.mark.parametrize(

@@ -10,15 +10,24 @@ from hypothesis import strategies as st
 
 import p2psync.cli.armor
 import p2psync.errors
+import p2psync.rsync.figures
 import p2psync.rsync.units
 import p2psync.text
+import p2psync.ui.as_rsync
 from p2psync.errors import show_path
 from p2psync.text import clean_text, name_fields, size
 
 
 @pytest.mark.parametrize(
     "module",
-    [p2psync.errors, p2psync.text, p2psync.cli.armor, p2psync.rsync.units],
+    [
+        p2psync.errors,
+        p2psync.text,
+        p2psync.cli.armor,
+        p2psync.rsync.figures,
+        p2psync.rsync.units,
+        p2psync.ui.as_rsync,
+    ],
     ids=lambda m: m.__name__,
 )
 def test_the_examples_in_the_documentation_hold(module: object) -> None:

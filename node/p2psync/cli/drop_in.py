@@ -13,6 +13,7 @@ from p2psync.errors import UsageError
 from p2psync.rsync.command_line import CommandLine, NotRead, read
 from p2psync.rsync.options import OPTIONS, Handling
 from p2psync.rsync.units import parse_rate, parse_seconds
+from p2psync.rsync.wishes import Wishes, wishes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,7 +59,7 @@ class Pull(NamedTuple):
     origin: Origin
     dest: str
     options: TransferOptions
-    line: CommandLine
+    wishes: Wishes
 
 
 def pull_of(words: Sequence[str], *, is_root: bool, environ: Mapping[str, str]) -> Pull:
@@ -71,7 +72,7 @@ def pull_of(words: Sequence[str], *, is_root: bool, environ: Mapping[str, str]) 
     line = read(words)
     _check_options(line, is_root=is_root)
     origin, dest = _places(line)
-    return Pull(origin, dest, _transfer(line), line)
+    return Pull(origin, dest, _transfer(line), wishes(line))
 
 
 def refuse_aliases() -> None:

@@ -118,7 +118,9 @@ async def fetch_settled(
         return summary
     origin, names = left
     say(f"{origin.server} is asked for {count(len(names), 'file')} that no source has")
-    return await client.fetch_missing(origin, url, dest, names, files=files, on_event=tell, **options)
+    return await client.fetch_missing(
+        origin, url, dest, names, files=files, on_event=tell.without_changes(), **options
+    )
 
 
 def _left_to_rsync(src: ArchiveUrl | Origin, summary: FetchSummary) -> tuple[Origin, list[bytes]] | None:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
 from p2psync.cli.command import Command
 from p2psync.cli.options import FETCH_LISTEN, Common, Network, common_options, network_options
+from p2psync.errors import FileError, P2psyncError, UsageError
 from p2psync.text import count
 
 if TYPE_CHECKING:
     from p2psync.cli.drop_in import Pull
     from p2psync.cli.output import Output
+    from p2psync.rsync.wishes import Wishes
 
 
 class Verbatim(Command):
@@ -87,7 +90,6 @@ def _fetch(common: Common, network: Network, pull: Pull) -> int | None:
     from p2psync.cli.app import explain, tell_end
     from p2psync.cli.output import Output
     from p2psync.cli.signals import run_async
-    from p2psync.errors import P2psyncError
     from p2psync.rsync.exit_codes import INSTEAD
 
     out = Output(common.out.json, quiet=True, verbose=common.out.verbose)
@@ -102,8 +104,11 @@ def _fetch(common: Common, network: Network, pull: Pull) -> int | None:
 async def _pull(common: Common, network: Network, pull: Pull, out: Output) -> int | None:
     from p2psync.cli.negotiated import Settled, fetch_settled, settle
     from p2psync.client import Client
-    from p2psync.errors import FileError, UsageError
+    from p2psync.events import Teller
     from p2psync.fetch.destination import refuse_published
+    from p2psync.rsync.exit_codes import INSTEAD
+    from p2psync.rsync.program import environment, has_utf8
+    from p2psync.ui.as_rsync import AsRsync, Totals
 
     async with contextlib.AsyncExitStack() as stack:
         try:
@@ -117,13 +122,45 @@ async def _pull(common: Common, network: Network, pull: Pull, out: Output) -> in
         except UsageError as error:
             out.detail(f"rsync is run: {error}")
             return None
+        created = None if os.path.isdir(pull.dest) else pull.dest
         settled = await settle(client, pull.origin, pull.dest, network, out)
         if not isinstance(settled, Settled):
             out.detail(f"rsync is run: {pull.origin} names no archive")
             return None
-        tell = stack.enter_context(out.observing())
-        summary = await fetch_settled(client, pull.origin, settled, pull.options, tell, say=out.detail)
+        log = stack.enter_context(log_of(pull.wishes))
+        told = AsRsync(
+            pull.wishes,
+            sys.stdout.buffer,
+            log,
+            out.warn,
+            prefix=pull.origin.name + b"/" if pull.origin.name else b"",
+            utf8=has_utf8(environment()),
+        )
+        told.begin(created)
+        tell = Teller(told.hear, files=bool(pull.wishes.progress), changes=pull.wishes.any_line)
+        try:
+            summary = await fetch_settled(client, pull.origin, settled, pull.options, tell, say=out.detail)
+        except P2psyncError as error:
+            told.fail(INSTEAD.get(error.exit_code, error.exit_code))
+            raise
         if not summary.complete:
             lacking = len(summary.missing) + len(summary.failed)
             out.warn(f"{count(lacking, 'path')} could not be had or put in place; run it again")
+        told.end(Totals(summary.sent, summary.received), summary.exit_code)
         return summary.exit_code
+
+
+@contextlib.contextmanager
+def log_of(wishes: Wishes) -> Iterator[BinaryIO | None]:
+    """The file of --log-file, open for as long as the block lasts; None where there is none. Raises
+    FileError.
+    """
+    if wishes.log_file is None:
+        yield None
+        return
+    with contextlib.ExitStack() as stack:
+        try:
+            log = stack.enter_context(open(wishes.log_file, "ab"))
+        except OSError as error:
+            raise FileError(f"the log {wishes.log_file!r} cannot be written: {error.strerror}") from error
+        yield log

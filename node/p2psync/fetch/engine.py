@@ -39,6 +39,7 @@ from p2psync.network.protocols import Network
 from p2psync.plan.changes import Plan
 from p2psync.plan.compare import Comparison
 from p2psync.plan.deletions import Deletions
+from p2psync.plan.itemized import tell_deletions, tell_plan
 from p2psync.rules.filter import Filter
 from p2psync.sources.finders.discovery import Discovery
 from p2psync.sources.swarm import Swarm
@@ -152,6 +153,7 @@ class Fetch:
         self._ahead: LookAhead | None = ahead
         self._kept: int | None = None
         self._made_from_here = 0
+        self._told: int | None = None
         self._summary = FetchSummary(options.url.archive)
         self._telling = Telling(self._summary, tell.warn, options)
         self._swarm = Swarm(time.monotonic, tell.warn, tell.source_state)
@@ -281,6 +283,7 @@ class Fetch:
                 plan = await self._compare(wanted, known, tree, manifest, beneath, transfer)
                 if plan.removes and self._options.delete != Delete.NONE and not self._options.accept_shrink:
                     await off_loop(partial(check_loss, self._state, tree, plan, head, whole.root))
+                await self._tell_changes(plan, manifest, beneath)
                 if plan.dirs:
                     await self._check_space(check_plan, plan, self.dest.path, beneath, manifest)
                     beneath = beneath or self.dest.open(create=True)
@@ -332,6 +335,11 @@ class Fetch:
             known = None  # The listings are here, and are those of no snapshot.
             check_limits(wanted.root.totals, self._options)
         return _Asked(wanted, tree, previous, known, selection.rules)
+
+    async def _tell_changes(self, plan: Plan, manifest: Manifest, beneath: Beneath | None) -> None:
+        if self._told != self._summary.seq:  # Planned anew, it is the rest of the same.
+            self._told = self._summary.seq
+            await tell_plan(plan, manifest, beneath, self._tell)
 
     async def _check_space(self, check: Callable[P, None], *arguments: P.args, **keywords: P.kwargs) -> None:
         if self._options.check_space:
@@ -425,6 +433,7 @@ class Fetch:
                 self._tell.phase("finishing", None, None)
                 await deletions.decide(plan)
                 self._telling.kept(deletions)
+                await tell_deletions(plan.deletions, beneath, self._tell)
             complete = removes and not (result.failed or plan.refused)
             failed = await transfer.finish(plan, manifest, beneath, removes=removes, complete=complete)
         finally:

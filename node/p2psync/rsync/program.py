@@ -20,6 +20,9 @@ PASSED_ON: Final = "_P2PSYNC_PASSED_ON"
 PASSED_ON_MAX: Final = 4
 """Beyond it, each takes the other for the real one. rsync itself may run rsync once or twice (rsync-ssl)."""
 
+OWN_ENVIRONMENT: Final = "/proc/self/environ"
+"""What a process was started with (proc(5))."""
+
 
 def find_rsync(name: str = RSYNC, environ: Mapping[str, str] = os.environ) -> str | None:
     """The path of the first program of that name on ``PATH`` that is not p2psync, or None."""
@@ -50,6 +53,27 @@ def _is_running(path: str) -> bool:
         return False
 
 
+def environment() -> dict[str, str]:
+    """The environment that this process was started with: where nobody has said anything of characters,
+    Python says UTF-8 to those that it starts (PEP 538), and rsync would then show names otherwise.
+    """
+    made = dict(os.environ)
+    try:
+        with open(OWN_ENVIRONMENT, "rb") as file:
+            said = any(line.startswith(b"LC_CTYPE=") for line in file.read().split(b"\0"))
+    except OSError:
+        return made
+    if not said:
+        made.pop("LC_CTYPE", None)
+    return made
+
+
+def has_utf8(environ: Mapping[str, str]) -> bool:
+    """Whether names are UTF-8 in the locale that is asked for (locale(7))."""
+    asked = next((environ[key] for key in ("LC_ALL", "LC_CTYPE", "LANG") if environ.get(key)), "C")
+    return asked.lower().replace("-", "").partition("@")[0].endswith("utf8")
+
+
 def become_rsync(words: Sequence[str], program: str | None = None) -> NoReturn:
     """Be the real rsync from now on, with these words behind its name. Raises UsageError: there is none.
     FileError: it cannot be run.
@@ -59,7 +83,7 @@ def become_rsync(words: Sequence[str], program: str | None = None) -> NoReturn:
         raise UsageError(
             "there is no rsync on PATH beside p2psync, and this command line is one for it: install it"
         )
-    environ = dict(os.environ)
+    environ = environment()
     passed_on = int(environ.get(PASSED_ON, "0") or 0) + 1
     if passed_on > PASSED_ON_MAX:
         raise UsageError(f"{found} leads back to p2psync; name the real rsync with $P2PSYNC_RSYNC_PROGRAM")
