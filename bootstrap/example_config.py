@@ -43,6 +43,8 @@ EXAMPLES = {
     "proxy": '"http://proxy.example.org:3128"',
     "no-proxy": '"example.org, 192.0.2.0/24"',
     "ca-file": '"/etc/ssl/proxy-ca.pem"',
+    "tls-cert": '"/etc/letsencrypt/live/archive.example.org/fullchain.pem"',
+    "tls-key": '"/etc/letsencrypt/live/archive.example.org/privkey.pem"',
     "listen": '"[::]:8730"',
     "advertise": '"mirror.example.org:8730"',
     "metrics": '"127.0.0.1:9730"',

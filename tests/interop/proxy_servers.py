@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import socket
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -30,9 +28,16 @@ class Squid(NamedTuple):
 
 
 @contextmanager
-def squid_at(port: int, *, host: str = "", extra: Callable[[Path], str] | None = None) -> Iterator[Squid]:
+def squid_at(
+    port: int,
+    *,
+    host: str = "",
+    within: Sequence[str] = (),
+    extra: Callable[[Path], str] | None = None,
+) -> Iterator[Squid]:
     """squid, set up as its package has it: CONNECT to port 443 alone, others' requests handed on. ``extra``:
-    lines of its configuration before those that allow anything, where its folder is this.
+    lines of its configuration before those that allow anything, where its folder is this. ``within``: words
+    before the command, such as those that lead into a namespace.
     """
     squid = program("squid", "squid-openssl")
     where = f"{host or own_host()}:{port}"
@@ -47,7 +52,7 @@ def squid_at(port: int, *, host: str = "", extra: Callable[[Path], str] | None =
             "acl tls port 443\nacl CONNECT method CONNECT\n"
             "http_access deny CONNECT !tls\nhttp_access allow all\n"
         )
-        with _running([squid, "-N", "-f", path / "conf"], where):
+        with _running([*within, squid, "-N", "-f", path / "conf"], where, within):
             yield Squid(where, path)
 
 
@@ -67,16 +72,19 @@ def tinyproxy_at(path: Path, port: int, extra: str = "") -> Iterator[str]:
 
 
 @contextmanager
-def microsocks_at(port: int, *, login: tuple[str, str] | None = None) -> Iterator[str]:
-    """microsocks, which speaks SOCKS5; its HOST:PORT."""
+def microsocks_at(
+    port: int, *, host: str = "", within: Sequence[str] = (), login: tuple[str, str] | None = None
+) -> Iterator[str]:
+    """microsocks, which speaks SOCKS5; its HOST:PORT. ``within``: as for squid."""
     microsocks = program("microsocks", "microsocks")
     words = [] if login is None else ["-u", login[0], "-P", login[1]]
-    with _running([microsocks, "-i", own_host(), "-p", str(port), *words], f"{own_host()}:{port}"):
-        yield f"{own_host()}:{port}"
+    where = host or own_host()
+    with _running([*within, microsocks, "-i", where, "-p", str(port), *words], f"{where}:{port}", within):
+        yield f"{where}:{port}"
 
 
 @contextmanager
-def _running(command: list[str | Path], where: str) -> Iterator[None]:
+def _running(command: list[str | Path], where: str, within: Sequence[str] = ()) -> Iterator[None]:
     host, _, port = where.rpartition(":")
     process = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | {"LC_ALL": "C"}
@@ -84,9 +92,8 @@ def _running(command: list[str | Path], where: str) -> Iterator[None]:
 
     def answers() -> bool:
         assert process.poll() is None, f"{command[0]} ended with {process.returncode}"
-        with contextlib.suppress(OSError), socket.create_connection((host, int(port))):
-            return True
-        return False
+        knock = [*within, "bash", "-c", f"exec 3<>/dev/tcp/{host}/{port}"]
+        return subprocess.run(knock, check=False, capture_output=True).returncode == 0
 
     try:
         until(answers, f"{command[0]} listens")

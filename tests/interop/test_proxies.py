@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 from tests.e2e.harness import Network, Node, assert_same_tree, make_tree
+from tests.help.certificates import certificate_of
 from tests.help.places import own_host
 from tests.interop.proxy_servers import microsocks_at, squid_at, tinyproxy_at
 from tests.interop.web_servers import nginx_at
 
 PORT = 3128
 WEB = 8080
+TLS = 8443
 
 
 class World:
@@ -97,6 +99,18 @@ def test_a_web_mirror_is_read_through_a_proxy(world: World) -> None:
         done = world.net.run("fetch", world.url, world.folder / "copy", *words, state="reader")
         assert set(done.done["sources"]) == {mirror}
         assert f"GET {mirror}" in squid.log
+
+
+def test_a_node_behind_a_reverse_proxy_with_tls_is_a_node(world: World) -> None:
+    file = certificate_of("mirror.test", world.folder / "both.pem", own_host())
+    where = f"{own_host()}:{TLS}"
+    extra = (
+        f"listen {where} ssl; ssl_certificate {file}; ssl_certificate_key {file};"
+        f"location / {{ proxy_pass http://{world.node.address}; }}"
+    )
+    with nginx_at(world.folder / "nginx", world.folder, WEB, extra=extra):
+        said = world.fetch("--ca-file", file, "--no-udp", source=f"https://{where}/")
+    assert said == ""
 
 
 def test_where_the_proxy_is_down_nothing_goes_direct(world: World) -> None:

@@ -71,7 +71,13 @@ async def test_files_are_served_before_anybody_in_the_network_has_answered(state
     """Whom it knows is silent: a test of reachability and a join among the dead take seconds."""
     ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
-    def said(listen: Sequence[str], node: str, metrics: str | None, rsync: str | None = None) -> None:
+    def said(
+        listen: Sequence[str],
+        node: str,
+        metrics: str | None,
+        rsync: str | None = None,
+        tls: str | None = None,
+    ) -> None:
         ready.set_result(listen[0])
 
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as mute:

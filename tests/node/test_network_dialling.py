@@ -8,13 +8,13 @@ import ast
 import asyncio
 import socket
 import ssl
-import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
+from tests.help.certificates import certificate_of
 from tests.help.proxies import TestProxy, proxy_server
 from tests.node.bulk_support import digest, node_bulk, web_bulk
 from tests.node.wire_support import Served, served
@@ -53,31 +53,7 @@ def name(node: Served) -> str:
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A key and a certificate of localhost, in one file."""
-    folder = tmp_path_factory.mktemp("tls")
-    made = folder / "both.pem"
-    words = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "ed25519",
-        "-nodes",
-        "-days",
-        "2",
-        "-subj",
-        "/CN=localhost",
-    ]
-    files: list[str | Path] = [
-        "-addext",
-        "subjectAltName=DNS:localhost",
-        "-keyout",
-        folder / "k",
-        "-out",
-        folder / "c",
-    ]
-    subprocess.run([*words, *files], check=True, capture_output=True)
-    made.write_bytes((folder / "k").read_bytes() + (folder / "c").read_bytes())
-    return made
+    return certificate_of("localhost", tmp_path_factory.mktemp("tls") / "both.pem")
 
 
 def contexts(certificate: Path) -> ssl.SSLContext:

@@ -96,7 +96,7 @@ async def test_a_web_mirror_alone_is_not_enough_dead_or_alive(tmp_path: Path, no
     for web, words in (
         (f"http://{DEAD}/", "cannot connect"),
         (
-            f"http://{node.address}/",
+            f"http://{node.address}/tree/",
             "is taken for a plain web server, and has no static files of this archive",
         ),
     ):

@@ -48,6 +48,9 @@ HEADINGS: Final[dict[str, tuple[str, ...]]] = {
         "advertise",
         "metrics",
         "rsync_listen",
+        "tls_cert",
+        "tls_key",
+        "tls_listen",
     ),
     "Output and settings": ("json", "json_files", "quiet", "verbose", "state", "config", "help"),
 }

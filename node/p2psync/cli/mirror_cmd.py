@@ -17,10 +17,12 @@ from p2psync.cli.options import (
     metrics_option,
     network_options,
 )
+from p2psync.cli.tls_options import tls_options
 from p2psync.cli.transfer_options import Transfer, transfer_options
 from p2psync.cli.types import DEST_DIRECTORY, SECONDS, SRC, Address
 
 if TYPE_CHECKING:
+    from p2psync.daemon.options import Tls
     from p2psync.fetch.options import FetchSummary
     from p2psync.format.url import ArchiveUrl
     from p2psync.negotiate.origin import Origin
@@ -46,6 +48,7 @@ INTERVAL = 3600
     help="Look for a new snapshot this often.",
 )
 @transfer_options
+@tls_options
 @advertise_option
 @metrics_option
 @network_options(listen=NODE_LISTEN)
@@ -60,6 +63,7 @@ def command(
     interval: int,
     advertise: Address | None,
     metrics: Address | None,
+    tls: Tls | None,
 ) -> int:
     """Fetch an archive, keep it up to date, serve it and announce it.
 
@@ -78,7 +82,7 @@ def command(
         raise UsageError("--interval 0 would ask without a pause; give at least one second")
     if once:
         return _once(common, network, transfer, src, directory, interval)
-    return _stay(common, network, transfer, src, directory, interval, advertise, metrics)
+    return _stay(common, network, transfer, src, directory, interval, advertise, metrics, tls)
 
 
 def _once(
@@ -133,6 +137,7 @@ def _stay(
     interval: int,
     advertise: Address | None,
     metrics: Address | None,
+    tls: Tls | None,
 ) -> int:
     """Serve from the start, fetch, and stay: what is here already is useful to others at once."""
     from p2psync.cli.negotiated import Settled, settle
@@ -180,6 +185,7 @@ def _stay(
         bwlimit=options.bwlimit,
         advertise=advertise,
         metrics=metrics,
+        tls=tls,
     )
     with common.open_state() as state, out.observing(files=transfer.json_files) as tell:
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from p2psync.cli.command import Command
@@ -14,7 +16,11 @@ from p2psync.cli.options import (
     metrics_option,
     network_options,
 )
+from p2psync.cli.tls_options import tls_options
 from p2psync.cli.types import RATE, RSYNC_LISTEN, Address
+
+if TYPE_CHECKING:
+    from p2psync.daemon.options import Tls
 
 ROLES = ("auto", "server", "bootstrap")
 
@@ -43,6 +49,7 @@ ROLES = ("auto", "server", "bootstrap")
     help="Serve rsync clients too, by the rsync that is installed here: each whole directory is a module, "
     "read only, with all that is in it. Default: nowhere; the port of rsync daemons is 873.",
 )
+@tls_options
 @advertise_option
 @metrics_option
 @network_options(listen=NODE_LISTEN, sources=False)
@@ -55,6 +62,7 @@ def command(
     advertise: Address | None,
     metrics: Address | None,
     rsync_listen: Address | None,
+    tls: Tls | None,
 ) -> None:
     """Run the daemon: serve and announce everything in the state directory.
 
@@ -79,6 +87,7 @@ def command(
         role=Role(role),
         metrics=metrics,
         rsync_listen=rsync_listen,
+        tls=tls,
     )
     with common.open_state() as state, out.observing() as tell:
         try:

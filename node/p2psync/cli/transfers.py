@@ -16,13 +16,21 @@ if TYPE_CHECKING:
 def ready(out: Output) -> Ready:
     """What to call when a node serves."""
 
-    def say(listen: Sequence[str], node: str, metrics: str | None, rsync: str | None = None) -> None:
+    def say(
+        listen: Sequence[str],
+        node: str,
+        metrics: str | None,
+        rsync: str | None = None,
+        tls: str | None = None,
+    ) -> None:
         further = {} if metrics is None else {"metrics": metrics}
         further |= {} if rsync is None else {"rsync": rsync}
+        further |= {} if tls is None else {"tls": tls}
         out.event("ready", listen=listen[0], addresses=list(listen), node=node, **further)
         where = " and ".join(listen)
         also = "" if metrics is None else f", metrics at {metrics}"
         also += "" if rsync is None else f", rsync clients at {rsync}"
+        also += "" if tls is None else f", within TLS at {tls}"
         out.say(f"node {node} serves at {where}{also}")
 
     return say

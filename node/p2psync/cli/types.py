@@ -25,6 +25,7 @@ else:  # Generic only since click 8.4.
 
 METRICS_PORT = 9730
 RSYNC_PORT = 873
+TLS_PORT = 443
 THIS_MACHINE = "127.0.0.1"
 
 
@@ -112,6 +113,13 @@ def parse_dns_server(text: str) -> str:
 def parse_listen(text: str) -> Address:
     """As an address; ``:PORT`` alone listens everywhere, as ``[::]:PORT`` does."""
     return parse_address(f"[{EVERYWHERE}]{text}" if text.startswith(":") else text)
+
+
+def parse_tls_listen(text: str) -> Address:
+    """As an address; the default port is 443."""
+    from p2psync.format.url import host_and_port
+
+    return Address(*host_and_port(text, TLS_PORT))
 
 
 def parse_rsync_listen(text: str) -> Address:
@@ -251,6 +259,7 @@ SEEDS = Parsed("file|url|domain", parse_seeds)
 SEEDS_KEY = Parsed("key", parse_seeds_key)
 DNS_SERVER = Parsed("ip:port", parse_dns_server)
 LISTEN = Parsed("host:port", parse_listen)
+TLS_LISTEN = Parsed("host:port", parse_tls_listen)
 RSYNC_LISTEN = Parsed("host:port", parse_rsync_listen)
 
 

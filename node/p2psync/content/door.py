@@ -43,9 +43,14 @@ class House:
 class Door(asyncio.Protocol):
     """One connection, while it is with the event loop."""
 
-    def __init__(self, house: House, held: bytes = b"", ticket: Ticket | None = None) -> None:
-        """``held`` and ``ticket`` of a connection that comes back from a thread."""
+    def __init__(
+        self, house: House, held: bytes = b"", ticket: Ticket | None = None, *, tls: bool = False
+    ) -> None:
+        """``held`` and ``ticket`` of a connection that comes back from a thread, or was admitted before.
+        ``tls``: it stays with the event loop.
+        """
         self._house = house
+        self._tls = tls
         self._held = bytearray(held)
         self._ticket = ticket
         self._first = ticket is None
@@ -142,7 +147,7 @@ class Door(asyncio.Protocol):
         request = parse_request(bytes(self._held[:end]))
         if request is NOT_PLAIN:
             self._pass_through()
-        elif request.is_bulk():
+        elif request.is_bulk() and not self._tls:
             self._hand_over()
         else:
             self._busy()

@@ -10,6 +10,7 @@ import asyncio
 import importlib.metadata
 import logging
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Final, cast
@@ -32,10 +33,11 @@ from p2psync.content.debts import REQUEST, Debts
 from p2psync.content.door import Answered, Door, House, come_back
 from p2psync.content.gate import Gate, pass_now
 from p2psync.content.interface import Library
-from p2psync.content.listening import listening
+from p2psync.content.listening import bound, listening
 from p2psync.content.nominate import CALLBACK_TIMEOUT, Nominations
 from p2psync.content.pages import Pages
 from p2psync.content.threads import Threads, client_now
+from p2psync.content.tls_door import TlsDoor
 from p2psync.content.visitors import Visitors
 from p2psync.errors import FormatError, NetworkError
 from p2psync.network.here import client_of
@@ -165,6 +167,7 @@ class ContentServer:
         self._servers = servers
         self._house = house
         self.counters = counters
+        self._tls_doors: list[TlsDoor] = []
         self._resting = asyncio.create_task(_rest(library))
 
     @classmethod
@@ -234,6 +237,12 @@ class ContentServer:
             raise
         return cls(runner, servers, house, counters, library)
 
+    async def open_tls(self, host: str, port: int, context: ssl.SSLContext) -> tuple[str, int]:
+        """Serve within TLS too; where. Raises NetworkError: the address cannot be listened at."""
+        door = TlsDoor(self._house, await bound(host, port, option="--tls-listen"), context)
+        self._tls_doors.append(door)
+        return door.address
+
     @property
     def connections(self) -> int:
         """Connections that are open."""
@@ -260,6 +269,7 @@ class ContentServer:
         connections."""
         for server in self._servers:
             server.close()
+        await asyncio.gather(*(door.close() for door in self._tls_doors))
         self._resting.cancel()
         await asyncio.gather(self._house.bulk.close(SHUTDOWN_TIMEOUT), self._runner.cleanup())
         self._house.admission.close()

@@ -23,9 +23,10 @@ from p2psync.daemon.health import Vitals
 from p2psync.daemon.metered import MeteredDht
 from p2psync.daemon.mirror_checks import MirrorChecks
 from p2psync.daemon.mirrors import Mirrors, neighbours, pause, register
-from p2psync.daemon.options import NodeOptions, Ready, Role
+from p2psync.daemon.options import NodeOptions, Ready, Role, Tls
 from p2psync.daemon.recheck import Recheck
 from p2psync.daemon.supervisor import Supervisor
+from p2psync.daemon.tls import serving_tls
 from p2psync.daemon.upkeep import Upkeep, open_doors
 from p2psync.errors import DeleteLimitError, NetworkError, P2psyncError, UsageError
 from p2psync.events import SILENT, Teller
@@ -74,6 +75,8 @@ async def run_node(
     """
     if options.role is Role.BOOTSTRAP and options.rsync_listen is not None:
         raise UsageError("a bootstrap node has nothing to show rsync clients: leave out --rsync-listen")
+    if options.role is Role.BOOTSTRAP and options.tls is not None:
+        raise UsageError("a bootstrap node serves nothing within TLS: leave out --tls-cert")
     if options.role is Role.BOOTSTRAP:
         await run_bootstrap(options, state, on_ready=on_ready, warn=warn)
         return
@@ -280,6 +283,8 @@ async def _running(
         stack.push_async_callback(announcer.leave)
         if options.rsync_listen is not None:
             on_ready = await _rsync_too(options.rsync_listen, state, recheck, warn, on_ready, stack)
+        if options.tls is not None:
+            on_ready = await _tls_too(options.tls, server, warn, on_ready, stack)
         await open_doors(stack, vitals, supervisor, server.address, entry, on_ready)
         upkeep = Upkeep(vitals, supervisor, entry, warn)
         telling = asyncio.ensure_future(tell_served(server, tell))
@@ -300,6 +305,13 @@ async def _rsync_too(
 
     door = rsync_door(state, listen, losses=recheck.losses, address=state.node_address, warn=warn)
     return partial(on_ready, rsync=await stack.enter_async_context(door))
+
+
+async def _tls_too(
+    tls: Tls, server: ContentServer, warn: Callable[[str], None], on_ready: Ready, stack: AsyncExitStack
+) -> Ready:
+    """Serve within TLS as well; what to call when the node serves."""
+    return partial(on_ready, tls=await stack.enter_async_context(serving_tls(tls, server, warn)))
 
 
 async def _listen(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 class Role(StrEnum):
@@ -24,6 +24,14 @@ class Role(StrEnum):
         return self is Role.AUTO
 
 
+class Tls(NamedTuple):
+    """Where a node serves within TLS, and by which files (PEM)."""
+
+    certificate: str
+    key: str
+    listen: tuple[str, int]
+
+
 @dataclass(frozen=True, slots=True)
 class NodeOptions:
     """How a node runs."""
@@ -40,13 +48,21 @@ class NodeOptions:
     """Where to answer for metrics and health; None: nowhere."""
     rsync_listen: tuple[str, int] | None = None
     """Where to serve rsync clients; None: nowhere."""
+    tls: Tls | None = None
+    """Where to serve within TLS; None: nowhere."""
 
 
 class Ready(Protocol):
     """Called once the node serves; in general it has joined by then. Addresses are ``HOST:PORT``; ``listen``
-    has one or, where it listens everywhere, this machine's. ``rsync`` is for rsync clients.
+    has one or, where it listens everywhere, this machine's. ``rsync`` is for rsync clients, ``tls`` is
+    served within TLS.
     """
 
     def __call__(
-        self, listen: Sequence[str], node: str, metrics: str | None, rsync: str | None = None
+        self,
+        listen: Sequence[str],
+        node: str,
+        metrics: str | None,
+        rsync: str | None = None,
+        tls: str | None = None,
     ) -> None: ...

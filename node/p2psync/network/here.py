@@ -7,7 +7,7 @@ import socket
 from functools import lru_cache
 from typing import Final
 
-from p2psync.format.url import host_and_port, host_port
+from p2psync.format.url import host_port
 from p2psync.network.egress import egress
 from p2psync.network.resolve import resolve
 from p2psync.network.server import Server
@@ -20,14 +20,14 @@ CACHED: Final = 4096
 
 
 async def local_address(peer: str) -> str | None:
-    """Our IP address on the way to ``peer`` (HOST:PORT), or None if there is no way, or a proxy on it. A name
-    is looked up off the event loop. Raises UsageError: ``peer`` is no address.
+    """Our IP address on the way to ``peer`` (HOST:PORT, or the URL of a node), or None if there is no way,
+    or a proxy on it. A name is looked up off the event loop. Raises UsageError: ``peer`` is no address.
     """
-    host, port = host_and_port(peer)
-    if egress().proxy_for(Server(host, port, False, peer)) is not None:
+    server = Server.node(peer)
+    if egress().proxy_for(server) is not None:
         return None
     try:
-        found = await resolve(host, port)
+        found = await resolve(server.host, server.port)
     except (OSError, UnicodeError):
         return None
     ways = (own_address(family, ip) for family, ip in found)

@@ -45,6 +45,11 @@ def why(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error)
 
 
+def is_root(url: str) -> bool:
+    """Whether an http:// or https:// URL names a server, and no path on it: there may be a node."""
+    return urlsplit(url).path in ("", "/")
+
+
 class Server(NamedTuple):
     """Where a server is. ``name`` is what people are shown: ``HOST:PORT``, or the URL."""
 
@@ -75,6 +80,15 @@ class Server(NamedTuple):
             raise UsageError(f"{url!r} cannot be a web mirror: it may have a host, a port and a path only")
         tls = parts.scheme == "https"
         return cls(parts.hostname, port or (443 if tls else 80), tls, url)
+
+    @classmethod
+    def node(cls, text: str) -> Server:
+        """A node at ``HOST:PORT``, or at the root of an http:// or https:// URL. Raises UsageError."""
+        if "://" not in text:
+            return cls.peer(text)
+        if not is_root(text):
+            raise UsageError(f"{text!r} is no place of a node: it has a path")
+        return cls.web(text)
 
     @property
     def authority(self) -> str:

@@ -11,9 +11,9 @@ import ipaddress
 from typing import Final
 
 from p2psync.errors import UsageError
-from p2psync.format.url import host_and_port
 from p2psync.network.here import family_of, plain_ip
 from p2psync.network.resolve import resolve
+from p2psync.network.server import Server
 from p2psync_dht.scope import Scope, may_name, pack_ip, scope_of
 from p2psync_dht.sockets import own_address
 
@@ -32,10 +32,12 @@ SOMEWHERE: Final = "192.0.2.1"
 
 
 async def teller_at(name: str) -> str:
-    """The IP address of who tells something at ``name`` (HOST:PORT), looked up off the event loop."""
+    """The IP address of who tells something at ``name`` (HOST:PORT or a URL), looked up off the event
+    loop.
+    """
     try:
-        host, port = host_and_port(name)
-        found = await resolve(host, port)
+        server = Server.node(name)
+        found = await resolve(server.host, server.port)
     except (OSError, UnicodeError, UsageError):
         return SOMEWHERE
     return plain_ip(found[0][1]) if found else SOMEWHERE

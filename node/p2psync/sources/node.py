@@ -28,10 +28,12 @@ RECIPES_AT_ONCE: Final = 32
 
 
 class PeerSource:
-    """The node at ``address`` (``HOST:PORT``). See ``p2psync.sources.interfaces`` for the methods."""
+    """The node at ``address`` (``HOST:PORT``, or an http:// or https:// URL). See
+    ``p2psync.sources.interfaces`` for the methods.
+    """
 
     def __init__(self, address: str, **settings: Unpack[Settings]) -> None:
-        self._pool = Pool(Server.peer(address), **settings)
+        self._pool = Pool(Server.node(address), **settings)
         self._batches_recipes = True
 
     @property

@@ -7,7 +7,8 @@ import ssl
 from collections.abc import Callable, Collection
 from typing import Final, NamedTuple
 
-from p2psync.network.server import CONNECT_TIMEOUT, IDLE_TIMEOUT, Server
+from p2psync.errors import FormatError, NetworkError
+from p2psync.network.server import CONNECT_TIMEOUT, IDLE_TIMEOUT, Server, is_root
 from p2psync.sources.http.bulk import BulkThread
 from p2psync.sources.http.dialect import Dialect
 from p2psync.sources.http.pool import Settings
@@ -18,6 +19,7 @@ from p2psync.sources.local_tree import LocalTree
 from p2psync.sources.node import PeerSource
 from p2psync.sources.node_content import NodeDialect
 from p2psync.sources.orders import Bulk
+from p2psync.sources.source import NotHere
 from p2psync.sources.static import StaticFiles
 from p2psync.sources.web_content import WebDialect
 from p2psync.sources.web_files import WebFiles
@@ -120,9 +122,76 @@ class WebSource:
         await asyncio.gather(self._files.close(), *(content.close() for content in self._contents))
 
 
-def open_source(name: str, settings: SourceSettings) -> OpenSource | WebSource | LocalTree:
-    """The source of that name: ``HOST:PORT`` of a node, the URL of a web server with the archive's tree, or
-    ``file://`` and a directory that has it.
+class UrlSource:
+    """A server at a URL without a path: a node, or a web server with the archive's tree at its root. Who it
+    is is seen when it is asked for the head; until then it is taken for the latter.
+    """
+
+    def __init__(self, node: OpenSource, web: WebSource) -> None:
+        self.name = web.name
+        self._node = node
+        self._web = web
+        self._is_node: bool | None = None
+
+    @property
+    def _chosen(self) -> OpenSource | WebSource:
+        return self._node if self._is_node else self._web
+
+    @property
+    def received(self) -> int:
+        return self._node.received + self._web.received
+
+    @property
+    def content(self) -> Bulk:
+        return self._chosen.content
+
+    @property
+    def heads(self) -> Heads:
+        return self
+
+    @property
+    def metadata(self) -> Metadata | None:
+        return self._chosen.metadata
+
+    @property
+    def tracker(self) -> Tracker | None:
+        return self._chosen.tracker
+
+    @property
+    def others(self) -> Collection[str]:
+        return self._chosen.others
+
+    @property
+    def has_files(self) -> bool:
+        return self._chosen.has_files
+
+    async def head(self, archive: bytes) -> bytes | None:
+        raw = await self._chosen.heads.head(archive)
+        if raw is not None or self._is_node is not None or self._web.metadata is not None:
+            return raw
+        self._is_node = await self._find_out()
+        return await self._node.heads.head(archive) if self._is_node else None
+
+    async def earlier(self, archive: bytes) -> list[bytes]:
+        return await self._chosen.heads.earlier(archive)
+
+    async def _find_out(self) -> bool | None:
+        """Whether a node says who it is; None: nothing can be said."""
+        try:
+            await self._node.tracker.info()
+        except (NotHere, FormatError):
+            return False
+        except NetworkError:  # It is silent, or a web server that answers in another way.
+            return None
+        return True
+
+    async def close(self) -> None:
+        await asyncio.gather(self._node.close(), self._web.close())
+
+
+def open_source(name: str, settings: SourceSettings) -> OpenSource | WebSource | UrlSource | LocalTree:
+    """The source of that name: ``HOST:PORT`` of a node, the URL of a web server with the archive's tree or,
+    at its root, of a node, or ``file://`` and a directory that has it.
 
     Raises UsageError for a name that is none.
     """
@@ -146,9 +215,12 @@ def open_source(name: str, settings: SourceSettings) -> OpenSource | WebSource |
             ssl_context=settings.ssl_context,
         )
 
-    if not name.startswith(("http://", "https://")):
-        server = Server.peer(name)
+    def node() -> OpenSource:
+        server = Server.node(name)
         return OpenSource(bulk(server, NodeDialect(server)), PeerSource(name, **asking))
+
+    if not name.startswith(("http://", "https://")):
+        return node()
     files = WebFiles(name, **asking)
     static = StaticFiles(files)
 
@@ -156,4 +228,5 @@ def open_source(name: str, settings: SourceSettings) -> OpenSource | WebSource |
         server = Server.web(url)
         return bulk(server, WebDialect(server, files.others, lambda: not static.is_alone))
 
-    return WebSource(name, files, static, content)
+    web = WebSource(name, files, static, content)
+    return UrlSource(node(), web) if is_root(name) else web

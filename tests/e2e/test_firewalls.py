@@ -1,0 +1,114 @@
+"""Behind a firewall that lets through a proxy and nothing else, or port 443 and nothing else: real squid,
+microsocks, nginx and nftables, between namespaces of the kernel. What is tried beside the way is counted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.e2e.harness import assert_same_tree, make_tree
+from tests.e2e.namespaces import Host, Internet, command, internet
+from tests.help.certificates import certificate_of
+from tests.interop.proxy_servers import microsocks_at, squid_at
+
+ORIGIN, PROXY, READER = "192.0.2.10", "198.51.100.10", "203.0.113.10"
+NAME = "origin.test"
+"""A name that the proxy alone knows."""
+SQUID, SOCKS = 3128, 1080
+
+CAGE = """
+table inet cage {{
+  counter past {{ }}
+  chain output {{
+    type filter hook output priority 0; policy accept;
+    oif lo accept
+    {allowed} accept
+    meta l4proto {{ tcp, udp }} counter name past drop
+  }}
+}}
+"""
+"""A reader's firewall, at his own machine so that it sees what is tried: all but one way is dropped, and
+counted.
+"""
+
+
+class World:
+    """An origin that serves within TLS at port 443, a proxy's host, and a reader in a cage."""
+
+    def __init__(self, net: Internet, folder: Path) -> None:
+        self.folder = folder
+        self.tree = make_tree(folder / "tree", files=30, max_size=1_000_000)
+        self.copy = folder / "copy"
+        self.origin, self.proxy, self.reader = (net.host(address) for address in (ORIGIN, PROXY, READER))
+        self.certificate = certificate_of(NAME, folder / "both.pem", ORIGIN)
+        words = ["--tls-cert", self.certificate, "--tls-listen", "0.0.0.0:443"]
+        self.origin.start("--role", "server", *words)
+        self.url = self.origin.publish(self.tree, state="node").partition("?")[0]
+
+    def cage(self, allowed: str) -> None:
+        """From now on the reader gets out by this way alone."""
+        self.reader.filter(CAGE.format(allowed=allowed))
+
+    @property
+    def past(self) -> int:
+        """Packets that the reader has sent past that way."""
+        raw = command("ip", "netns", "exec", self.reader.namespace, "nft", "-j", "list", "counters")
+        counters = [each["counter"] for each in json.loads(raw)["nftables"] if "counter" in each]
+        return int(counters[0]["packets"])
+
+    def fetch(self, *words: object, state: str = "reader", expect: int = 0, **env: str) -> Any:
+        arguments = [self.url, self.copy, "--ca-file", self.certificate, *words]
+        done = self.reader.run("fetch", *arguments, state=state, expect=expect, **env)
+        if not expect:
+            assert_same_tree(self.tree, self.copy)
+        return done
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with internet(tmp_path) as net:
+        yield World(net, tmp_path)
+
+
+def within(host: Host) -> list[str]:
+    return ["ip", "netns", "exec", host.namespace]
+
+
+def hosts(folder: Path) -> str:
+    """Lines for squid that has a name from a file."""
+    (folder / "hosts").write_text(f"{ORIGIN} {NAME}\n")
+    return f"hosts_file {folder}/hosts"
+
+
+def test_a_fetch_gets_through_a_proxy_and_with_the_proxy_down_nothing_goes_past_it(world: World) -> None:
+    world.cage(f"ip daddr {PROXY} tcp dport {SQUID}")
+    source = f"https://{NAME}/"
+    with squid_at(SQUID, host=PROXY, within=within(world.proxy), extra=hosts) as squid:
+        done = world.fetch("--source", source, https_proxy=f"http://{squid.address}")
+        assert source in done.done["sources"]
+        tunnels = [line for line in squid.log.splitlines() if f" CONNECT {NAME}:443 " in line]
+        assert tunnels and all("/200 " in line for line in tunnels)
+    assert world.past == 0
+    down = f"http://{PROXY}:{SQUID}"
+    done = world.fetch("--source", source, state="stranger", https_proxy=down, expect=10)
+    assert f"the proxy http://{PROXY}:{SQUID} cannot be used" in done.stderr
+    assert world.past == 0
+
+
+def test_the_same_by_socks(world: World) -> None:
+    world.cage(f"ip daddr {PROXY} tcp dport {SOCKS}")
+    source = f"https://{ORIGIN}/"
+    with microsocks_at(SOCKS, host=PROXY, within=within(world.proxy)) as proxy:
+        done = world.fetch("--source", source, all_proxy=f"socks5h://{proxy}")
+        assert source in done.done["sources"]
+    assert world.past == 0
+
+
+def test_port_443_alone_is_enough(world: World) -> None:
+    world.cage("tcp dport 443")
+    done = world.fetch("--source", f"https://{ORIGIN}/", "--no-udp")
+    assert set(done.done["sources"]) == {f"https://{ORIGIN}/"}
