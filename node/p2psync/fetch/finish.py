@@ -16,7 +16,8 @@ from p2psync.format.listing import Entry, Kind
 from p2psync.format.paths import join
 from p2psync.format.reserved import TEMPORARY_PREFIX
 from p2psync.plan.changes import Deletion, DirWork, Plan
-from p2psync.plan.directory import same_attributes, stamp_row
+from p2psync.plan.directory import stamp_row
+from p2psync.plan.files import same_attributes
 from p2psync.plan.folding import folded, told
 from p2psync.plan.listings import Listings
 from p2psync.state import State

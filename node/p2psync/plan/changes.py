@@ -115,6 +115,8 @@ class Plan:
     """Directories of DEST that could not be read, each with the reason; nothing below them is in this plan,
     either.
     """
+    left_bytes: int = 0
+    """Bytes of the files that options leave as they are, or are not there."""
     unread_bytes: int = 0
     """Bytes of the files below these, as far as they are known."""
     contents: array[int] = field(default_factory=lambda: array("q"))

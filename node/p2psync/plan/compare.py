@@ -25,6 +25,7 @@ from p2psync.format.paths import join
 from p2psync.plan.changes import Plan
 from p2psync.plan.directory import DirectoryComparison, Item
 from p2psync.plan.listings import Listings
+from p2psync.plan.receiving import EVERYTHING, Receiving
 from p2psync.state import State
 from p2psync.state.off_loop import off_loop
 from p2psync.state.trees import DirRow, Tree
@@ -68,12 +69,13 @@ class Comparison:
         verify_unknown: bool = False,
         trusts_stamps: bool = True,
         ahead: Ahead | None = None,
+        receiving: Receiving = EVERYTHING,
     ) -> None:
         """``beneath`` is None where DEST does not exist yet.
 
         ``verify_unknown`` hashes files that the index does not know instead of trusting their times: a
         mirror must not announce what it has not seen. Unless it ``trusts_stamps``, every directory is
-        compared name by name.
+        compared name by name. ``receiving``: what is left as it is.
         """
         self._state = state
         self._listings = listings
@@ -82,7 +84,13 @@ class Comparison:
         self._trusts_stamps = trusts_stamps and not checksum and beneath is not None
         self._ahead = ahead
         self._directory = DirectoryComparison(
-            state, listings, tree, beneath, checksum=checksum, verify_unknown=verify_unknown
+            state,
+            listings,
+            tree,
+            beneath,
+            checksum=checksum,
+            verify_unknown=verify_unknown,
+            receiving=receiving,
         )
         self._beneath = beneath
 
@@ -110,7 +118,7 @@ class Comparison:
                 inner += await self._compare(changed[start : start + DIRS_AT_ONCE], plan, older)
             waiting.extend(reversed(inner))
         plan.dirs.sort(key=lambda work: work.path.replace(b"/", b"\0"))
-        plan.kept_bytes = root.totals.bytes - plan.size - plan.unread_bytes
+        plan.kept_bytes = root.totals.bytes - plan.size - plan.unread_bytes - plan.left_bytes
         return plan
 
     def _row_of_root(self, root: Entry) -> DirRow | None:

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import os
 import stat
-import time
 from typing import NamedTuple
 
 from p2psync.errors import FormatError, UsageError
-from p2psync.format.ids import EMPTY, Ref
+from p2psync.format.ids import Ref
 from p2psync.format.limits import DEPTH_MAX, PATH_MAX
 from p2psync.format.listing import Entry, Kind, check_totals
 from p2psync.format.marks import is_carried, may_lack
 from p2psync.format.paths import join, split
 from p2psync.format.reserved import RESERVED_NAMES
 from p2psync.plan.changes import DirWork, Plan
+from p2psync.plan.files import FileComparison
 from p2psync.plan.folding import folded, told
 from p2psync.plan.listings import Listings
 from p2psync.plan.missing import NOTED_MAX, Missing, Seen
+from p2psync.plan.receiving import EVERYTHING, Receiving
 from p2psync.state import State
-from p2psync.state.rows import was_put
 from p2psync.state.trees import DirRow, FileRow, Tree
 from p2psync.tree.beneath import Beneath, file_error
-from p2psync.tree.reading import Truncated, hash_file
 from p2psync.tree.stamp import Row, directory_stamp
 
 Scan = dict[bytes, os.stat_result]
@@ -60,16 +59,18 @@ class DirectoryComparison:
         *,
         checksum: bool,
         verify_unknown: bool,
+        receiving: Receiving = EVERYTHING,
     ) -> None:
         """See ``plan.compare.Comparison``."""
+        self._receiving = receiving
         self._state = state
         self._listings = listings
         self._tree = tree
         self._beneath = beneath
-        self._checksum = checksum
-        self._verify_unknown = verify_unknown
-        self._now_ns = time.time_ns()
-        self._missing = Seen()
+        self._files = FileComparison(
+            state, beneath, checksum=checksum, verify_unknown=verify_unknown, receiving=receiving
+        )
+        self._missing = Seen(receiving)
         self._above: tuple[Ref, dict[bytes, Entry]] | None = None
         self._is_indexed = not state.trees.is_empty(tree)
         self.stopped = False
@@ -80,7 +81,7 @@ class DirectoryComparison:
         if self._beneath is None:
             return False
         found = os.fstat(self._beneath.dir(b""))
-        return same_attributes(found, root)
+        return self._is_dressed(stat.S_IMODE(found.st_mode), found.st_mtime_ns, root)
 
     def compare(
         self, batch: list[Item], plan: Plan, older: dict[bytes, Ref], with_rows: bool
@@ -128,10 +129,11 @@ class DirectoryComparison:
         path = item.path
         entry, entries = self._accept(item)
         carried = item.carried or is_carried(entry)
-        work = _work_of(item, entry)
+        work = self._work_of(item, entry)
         if not item.exists:
-            missing = self._missing.of(item.ref, entry.totals, entries)
+            missing = self._missing.of(item, entry.totals, entries)
             plan.want((entries[at] for at in missing.files), repeated=missing.times >= NOTED_MAX)
+            plan.left_bytes += missing.left_bytes
             self._all_is_missing(work, missing, item, plan, inner)
             return entries, [], None
         try:
@@ -139,41 +141,37 @@ class DirectoryComparison:
         except OSError as error:
             self._refused(path, entry, error, plan)
             return entries, [], None
-        work.retouch = own != (entry.mode, entry.mtime_ns)
+        work.retouch = not self._is_dressed(*own, entry)
         names = dict(found)
         known = self._state.trees.files_in(self._tree.id, path) if names else {}
         rows_below = self._state.trees.dirs_in(self._tree.id, path) if with_rows else {}
         checked: list[FileRow] = []
         same_name = self._folded(path, entries, found)
-        listed = {each.name for each in entries} if same_name else ()
-        settled = not same_name
+        settled, left = not same_name, False
         for position, wanted in enumerate(entries):
             if self.stopped:
                 break
             there = names.pop(wanted.name, None)
             if wanted.name in same_name:
-                there = None if same_name[wanted.name] in listed else names.pop(same_name[wanted.name], None)
-                if there is None:  # That is another one of the listing, which keeps its place.
-                    plan.refused.append(told(path, wanted.name, same_name[wanted.name]))
-                    plan.unread_bytes += wanted.below.bytes
+                there = self._as_another(path, wanted, same_name[wanted.name], entries, names, plan)
+                if there is None:
                     continue
-            if wanted.kind is Kind.DIR:
+            if self._receiving.leaves(wanted, path, there):
+                left = True
+                plan.left_bytes += wanted.below.bytes
+            elif wanted.kind is Kind.DIR:
                 below, dressed = self._inside(item, wanted, there, rows_below, carried)
                 work.retouch = work.retouch or not below.exists
                 settled = settled and dressed
                 inner.append(below)
-                continue
-            if there is not None and stat.S_ISDIR(there.st_mode):
-                work.conflicts.append(wanted.name)
-            if wanted.kind is not Kind.SYMLINK:
-                self._compare_file(work, position, wanted, there, known.get(wanted.name), checked, plan)
-            elif not self._same_symlink(path, wanted, there):
-                work.symlinks.append(position)
+            else:
+                row = known.get(wanted.name)
+                left |= self._files.compare(work, position, wanted, there, row, checked, plan)
         work.guarded = sorted(name for name in names if carried or may_lack(entry, name))
         work.extraneous = sorted(names.keys() - work.guarded)
         if work.changes or work.retouch or not settled:
             plan.dirs.append(work)
-        if work.changes or not settled or self.stopped:
+        if work.changes or not settled or left or self.stopped:
             return entries, checked, None
         return entries, *self._row(item, entry, entries, found, known, checked)
 
@@ -189,7 +187,11 @@ class DirectoryComparison:
         and time.
         """
         is_there = there is not None and stat.S_ISDIR(there.st_mode)
-        dressed = is_there and there is not None and same_attributes(there, wanted)
+        dressed = (
+            is_there
+            and there is not None
+            and self._is_dressed(stat.S_IMODE(there.st_mode), there.st_mtime_ns, wanted)
+        )
         # Its own mode and time are not in its stamp: where they differ, it is looked into.
         row = rows.get(wanted.name) if dressed else None
         path = join(item.path, wanted.name)
@@ -248,12 +250,13 @@ class DirectoryComparison:
         entry = item.entry
         if item.exists or entry is None or not item.path or item.path in older or _is_too_deep(item):
             return None
-        missing = self._missing.known(item.ref, entry.totals)
+        missing = self._missing.known(item, entry.totals)
         if missing is None or (self._beneath is not None and self._beneath.spares(item.path)):
             return None
         plan.files += len(missing.files)
         plan.size += missing.size
-        self._all_is_missing(_work_of(item, entry), missing, item, plan, inner)
+        plan.left_bytes += missing.left_bytes
+        self._all_is_missing(self._work_of(item, entry), missing, item, plan, inner)
         return len(missing.files)
 
     def _all_is_missing(
@@ -306,6 +309,24 @@ class DirectoryComparison:
             return {}
         return folded(self._beneath, path, (each.name for each in entries if each.name not in found), found)
 
+    def _as_another(
+        self,
+        path: bytes,
+        wanted: Entry,
+        other: bytes,
+        entries: list[Entry],
+        names: Scan,
+        plan: Plan,
+    ) -> os.stat_result | None:
+        """What stands in DEST under ``other``, which is the name of an entry too to this file system; None
+        where that is another one of the listing, which keeps its place.
+        """
+        there = None if any(each.name == other for each in entries) else names.pop(other, None)
+        if there is None:
+            plan.refused.append(told(path, wanted.name, other))
+            plan.unread_bytes += wanted.below.bytes
+        return there
+
     def _scan(self, path: bytes) -> tuple[Scan, tuple[int, int], int]:
         """What is in a directory of DEST, its own mode and time, and its inode. Raises OSError."""
         if self._beneath is None:
@@ -313,101 +334,19 @@ class DirectoryComparison:
         mode, found = self._beneath.mode(path), os.fstat(self._beneath.dir(path))
         return self._beneath.scan(path), (mode, found.st_mtime_ns), found.st_ino
 
-    def _same_symlink(self, path: bytes, wanted: Entry, found: os.stat_result | None) -> bool:
-        if found is None or not stat.S_ISLNK(found.st_mode) or self._beneath is None:
-            return False
-        try:
-            target = self._beneath.read_link(path, wanted.name)
-        except OSError:
-            return False  # Replaced since it was listed.
-        return target == wanted.target and found.st_mtime_ns == wanted.mtime_ns
+    def _is_dressed(self, mode: int, mtime_ns: int, wanted: Entry) -> bool:
+        """Whether mode and time of a directory are as they are to be."""
+        receiving = self._receiving
+        same_time = receiving.omit_dir_times or receiving.same_time(mtime_ns, wanted.mtime_ns)
+        return mode == wanted.mode and same_time
 
-    def _compare_file(
-        self,
-        work: DirWork,
-        position: int,
-        wanted: Entry,
-        found: os.stat_result | None,
-        row: FileRow | None,
-        checked: list[FileRow],
-        plan: Plan,
-    ) -> None:
-        if found is None or not stat.S_ISREG(found.st_mode):
-            differs = True
-        else:
-            differs = self._content_differs(work.path, wanted, found, row, checked)
-            if differs and found.st_size:
-                work.replaced.append(position)
-        if differs:
-            work.content.append(position)
-            plan.want([wanted])
-        elif found is not None and not same_attributes(found, wanted):
-            work.metadata.append(position)
-
-    def _content_differs(
-        self, path: bytes, wanted: Entry, found: os.stat_result, row: FileRow | None, checked: list[FileRow]
-    ) -> bool:
-        """Whether the content of a file has to be got."""
-        if found.st_size != wanted.size:
-            return True
-        untouched = row is not None and row[1:5] == (
-            found.st_size,
-            found.st_mtime_ns,
-            found.st_ctime_ns,
-            found.st_ino,
-        )
-        if untouched and row is not None and not self._checksum:
-            return row.digest != wanted.digest
-        if row is None and not (self._checksum or self._verify_unknown):
-            if found.st_mtime_ns != wanted.mtime_ns:
-                return True
-            digest = wanted.digest
-        else:
-            read = self._hash(path, wanted.name, found.st_size)
-            if read is None:
-                return True
-            digest = read
-        # What was found here stays somebody else's, unless it is what was put here.
-        put = row is not None and was_put(row) and row.digest == digest
-        checked.append(file_row(wanted.name, found, digest, 0 if put else self._now_ns))
-        return digest != wanted.digest
-
-    def _hash(self, path: bytes, name: bytes, size: int) -> bytes | None:
-        """The digest of a file; None where it cannot be read as it was listed, and is to be made anew."""
-        assert self._beneath is not None  # noqa: S101 - there is a file to hash
-        if not size:
-            return EMPTY.digest
-        try:
-            fd = self._beneath.open_file(path, name)
-        except OSError:
-            return None
-        try:
-            ref, recipe = hash_file(fd, size)
-        except (OSError, Truncated):
-            return None  # It is being written to, or the disk has lost it.
-        finally:
-            os.close(fd)
-        if recipe is not None:
-            self._state.meta.put_recipe(ref.digest, recipe)
-        return ref.digest
+    def _work_of(self, item: Item, entry: Entry) -> DirWork:
+        mtime_ns = None if self._receiving.omit_dir_times else entry.mtime_ns
+        return DirWork(item.path, item.ref, entry.mode, mtime_ns, item.exists, entry.totals)
 
 
 def _is_too_deep(item: Item) -> bool:
     return item.depth > DEPTH_MAX or len(item.path) > PATH_MAX
-
-
-def _work_of(item: Item, entry: Entry) -> DirWork:
-    return DirWork(item.path, item.ref, entry.mode, entry.mtime_ns, item.exists, entry.totals)
-
-
-def same_attributes(found: os.stat_result, wanted: Entry) -> bool:
-    """Whether mode and time of a file or directory are those of its entry."""
-    return found.st_mtime_ns == wanted.mtime_ns and stat.S_IMODE(found.st_mode) == wanted.mode
-
-
-def file_row(name: bytes, found: os.stat_result, digest: bytes, hashed_ns: int) -> FileRow:
-    """The index row of a file whose content is known."""
-    return FileRow(name, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, digest, hashed_ns)
 
 
 def stamp_row(name: bytes, found: os.stat_result) -> Row:
