@@ -21,7 +21,7 @@ OLD: Final = MTIME - 10**9 * 3600
 """Time of what stands in DEST before, unless it is told to be the archive's."""
 
 
-NOW_NS: Final = MTIME + 10**9 * 3600
+NOW_NS: Final = MTIME + 10**9 * 7200
 """Whatever is younger was changed by the run."""
 
 

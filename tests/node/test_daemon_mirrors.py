@@ -249,6 +249,7 @@ ASKED: dict[str, Any] = {
     "bool": True,
     "float": 77.0,
     "float | None": 5.5,
+    "int": 7,
     "int | None": 1000,
     "bytes": b"dir",
     "tuple[bytes, ...]": (b"- *.tmp", b"P \xff"),

@@ -22,7 +22,7 @@ from p2psync.errors import FormatError
 from p2psync.format.ids import Ref
 from p2psync.format.listing import Totals, add_totals, dir_entry, encode_listing, file_entry
 from p2psync.format.snapshot import Snapshot
-from p2psync.plan import directory
+from p2psync.plan import files
 from p2psync.plan.changes import DirWork, Plan
 from p2psync.plan.compare import Comparison
 from p2psync.tree.beneath import Beneath
@@ -95,7 +95,7 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         sizes.append(size)
         return real(fd, size)
 
-    monkeypatch.setattr(directory, "hash_file", noting)
+    monkeypatch.setattr(files, "hash_file", noting)
     return sizes
 
 
@@ -244,7 +244,7 @@ def test_a_file_that_cannot_be_read_is_made_anew(
     def broken(fd: int, size: int) -> tuple[Ref, bytes | None]:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(directory, "hash_file", broken)
+    monkeypatch.setattr(files, "hash_file", broken)
     work = run(arena.plan(checksum=True)).dirs[0]
     assert names(arena, work, work.content) == [b"file", b"large"]
     assert [place.name for place in arena.state.trees.find(b"")] == [b"empty"]
@@ -373,7 +373,7 @@ async def test_when_it_is_stopped_its_thread_ends_before_dest_is_closed(
         os.fstat(fd)
         return hash_file(fd, size)
 
-    monkeypatch.setattr(directory, "hash_file", slow)
+    monkeypatch.setattr(files, "hash_file", slow)
     task = asyncio.ensure_future(arena.plan(checksum=True))
     await asyncio.to_thread(reading.wait, 10)
     for _ in range(times):

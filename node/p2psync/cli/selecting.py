@@ -7,6 +7,7 @@ from __future__ import annotations
 import click
 
 from p2psync.cli.options import F, filter_options, stack
+from p2psync.cli.types import SIZE
 
 
 def selecting_options(function: F) -> F:
@@ -20,6 +21,52 @@ def selecting_options(function: F) -> F:
             is_flag=True,
             help="Leave out directories in which no file or link takes part.",
         ),
+        click.option(
+            "--max-size",
+            type=SIZE,
+            metavar="SIZE",
+            help="Leave files with more bytes than this as they are here: a number, or with a suffix (500m).",
+        ),
+        click.option(
+            "--min-size", type=SIZE, metavar="SIZE", help="Leave files with fewer bytes as they are here."
+        ),
+        click.option("--safe-links", is_flag=True, help="Leave out links that lead out of the tree."),
+        click.option("--update", "-u", is_flag=True, help="Leave files that are younger here."),
+        click.option(
+            "--existing",
+            "--ignore-non-existing",
+            is_flag=True,
+            help="Update what is here, and make nothing that is not.",
+        ),
+        click.option(
+            "--ignore-existing", is_flag=True, help="Make what is not here, and change nothing that is."
+        ),
+        click.option(
+            "--size-only",
+            is_flag=True,
+            help="Take a file of the right size for the right one, whatever its time.",
+        ),
+        click.option(
+            "--ignore-times",
+            "-I",
+            is_flag=True,
+            help="The same as --checksum: no file is trusted, and every one is read here.",
+        ),
+        click.option(
+            "--modify-window",
+            "-@",
+            type=click.IntRange(min=0),
+            default=0,
+            metavar="SECONDS",
+            help="Take times that differ by no more than this for the same.",
+        ),
+        click.option("--omit-dir-times", "-O", is_flag=True, help="Leave the times of directories."),
+        click.option(
+            "--force",
+            is_flag=True,
+            help="Remove a directory that is in the way of a file with all in it, also without --delete.",
+        ),
+        click.option("--ignore-errors", is_flag=True, help="Delete also where something could not be had."),
         click.option(
             "--delete-excluded",
             is_flag=True,

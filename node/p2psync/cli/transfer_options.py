@@ -46,6 +46,18 @@ class Transfer(NamedTuple):
     delete_after: bool = False
     prune_empty_dirs: bool = False
     one_file_system: int = 0
+    max_size: int | None = None
+    min_size: int | None = None
+    safe_links: bool = False
+    update: bool = False
+    existing: bool = False
+    ignore_existing: bool = False
+    size_only: bool = False
+    ignore_times: bool = False
+    modify_window: int = 0
+    omit_dir_times: bool = False
+    force: bool = False
+    ignore_errors: bool = False
 
     def as_options(self, network: Network) -> TransferOptions:
         """As the client wants them, with whom to ask."""
@@ -64,7 +76,7 @@ class Transfer(NamedTuple):
             "bwlimit": self.bwlimit or None,
             "share": None if self.no_share is None else not self.no_share,
             "require_fresh": self.require_fresh,
-            "checksum": self.checksum,
+            "checksum": self.checksum or (self.ignore_times and not self.size_only),
             "special_bits": self.special_bits,
             "check_space": not self.no_check_space,
             "max_total": self.max_total,
@@ -73,6 +85,17 @@ class Transfer(NamedTuple):
             "protect": self.protect,
             "rules": rules,
             "prune_empty_dirs": self.prune_empty_dirs,
+            "max_size": self.max_size,
+            "min_size": self.min_size,
+            "safe_links": self.safe_links,
+            "update": self.update,
+            "existing": self.existing,
+            "ignore_existing": self.ignore_existing,
+            "size_only": self.size_only,
+            "modify_window": self.modify_window,
+            "omit_dir_times": self.omit_dir_times,
+            "force": self.force,
+            "ignore_errors": self.ignore_errors,
             "accept_shrink": self.accept_shrink,
             "accept_moved": self.accept_moved,
             "check_dest": not self.no_check_dest,

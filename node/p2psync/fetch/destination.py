@@ -166,8 +166,13 @@ class Destination:
             put.note_file(tree, put.File(wanted.file, wanted.path, head.archive, head.epoch, head.seq, False))
             self._state.trees.update(tree)
 
-    def remember(self, tree: Tree, head: ArchiveHead, wanted: Wanted, *, looked: bool = True) -> None:
-        """DEST equals the snapshot now. ``looked``: it was looked at, and not only taken to be as it was."""
+    def remember(
+        self, tree: Tree, head: ArchiveHead, wanted: Wanted, *, looked: bool = True, leaves: bool = False
+    ) -> None:
+        """DEST equals the snapshot now, but for what options leave as it is (``leaves``). ``looked``: it was
+        looked at, and not only taken to be as it was.
+        """
+        leaves = leaves or (not looked and tree.snapshot is None)
         if wanted.file is not None:
             put.note_file(tree, put.File(wanted.file, wanted.path, head.archive, head.epoch, head.seq, True))
         else:
@@ -185,7 +190,7 @@ class Destination:
             if self._options.mirror:
                 tree.source = str(self._options.url.inner)
                 tree.options |= to_record(self._options)
-            if wanted.chosen is not None and not wanted.chosen.whole:
+            if leaves or (wanted.chosen is not None and not wanted.chosen.whole):
                 tree.epoch, tree.seq, tree.snapshot = head.epoch, head.seq, None
             elif not wanted.path:
                 tree.epoch, tree.seq, tree.snapshot = head.epoch, head.seq, head.snapshot

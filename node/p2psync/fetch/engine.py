@@ -266,23 +266,35 @@ class Fetch:
         asked = await self._ask_for(whole, head, manifest, roots)
         if asked is None:
             return False
-        wanted, tree, previous, known, rules = asked
+        wanted, tree, previous, *_ = asked
         root = wanted.root
         self._summary.files, self._summary.bytes = root.totals.files, root.totals.bytes
-        if previous == head.snapshot and not self._options.check_dest and self.dest.has_stamps(tree):
+        if previous == head.snapshot and self._is_taken_as_it_was(tree):
             self._summary.reused = root.totals.bytes
             # The head may be newer though it names the same snapshot.
             await off_loop(partial(self.dest.remember, tree, head, wanted, looked=False))
             return False
+        return await self._make_like(asked, whole.root, head, manifest, discovery)
+
+    async def _make_like(
+        self, asked: _Asked, whole: Entry, head: ArchiveHead, manifest: Manifest, discovery: Discovery
+    ) -> bool:
+        """Compare, and carry out what differs; True if a newer snapshot should be taken instead. ``whole``:
+        the directory that DEST is of the snapshot, whatever is asked for of it.
+        """
+        wanted, tree, _, known, rules = asked
+        root = wanted.root
         beneath = self.dest.open(create=False)
+        if beneath is None and self._options.existing:
+            return False  # Not even the directory itself is made.
         try:
             async with open_transfer(self._context, self.dest, tree) as transfer:
-                if beneath is None:
+                if beneath is None and self._options.receiving.leaves_nothing:
                     await self._check_space(check_empty, root.totals, self.dest.path)
                     transfer.all_is_missing(root.totals)
                 plan = await self._compare(wanted, known, tree, manifest, beneath, transfer)
                 if plan.removes and self._options.delete != Delete.NONE and not self._options.accept_shrink:
-                    await off_loop(partial(check_loss, self._state, tree, plan, head, whole.root))
+                    await off_loop(partial(check_loss, self._state, tree, plan, head, whole))
                 await self._tell_changes(plan, manifest, beneath)
                 if plan.dirs:
                     await self._check_space(check_plan, plan, self.dest.path, beneath, manifest)
@@ -310,8 +322,12 @@ class Fetch:
         if self._summary.complete:
             if self._options.delete != Delete.NONE and not self._summary.withheld:
                 note_cleared(tree, head, wanted.path)
-            await off_loop(partial(self.dest.remember, tree, head, wanted))
+            await off_loop(partial(self.dest.remember, tree, head, wanted, leaves=plan.leaves))
         return False
+
+    def _is_taken_as_it_was(self, tree: Tree) -> bool:
+        """Whether a tree that was complete is not looked at."""
+        return not self._options.check_dest and self.dest.has_stamps(tree)
 
     async def _ask_for(
         self, wanted: Wanted, head: ArchiveHead, manifest: Manifest, roots: Roots
@@ -326,7 +342,7 @@ class Fetch:
             return None
         tree, previous = self.dest.tree(head)
         known = await roots.known(previous)
-        if choice and not wanted.single:
+        if self._options.selects and not wanted.single:
             self._tell.phase("choosing", None, None)
             chosen = await choose(self._state, manifest, selection, wanted, head, choice, tree, known)
             if chosen is None:
@@ -375,6 +391,7 @@ class Fetch:
             verify_unknown=self._options.mirror,
             trusts_stamps=self.dest.has_stamps(tree),
             ahead=self._ahead,
+            receiving=self._options.receiving,
         )
         try:
             plan = await compare.run(root, known)
@@ -411,7 +428,7 @@ class Fetch:
     ) -> bool:
         """Work through the plan; True if a newer snapshot should be taken instead."""
         try:
-            way = await deletions.make_way(plan)
+            way = await self._forcing(tree, beneath, deletions).make_way(plan)
             # After that: what a link is going to replace is noted there too.
             await off_loop(partial(self.dest.begin, tree, head, wanted, plan, manifest))
             await transfer.prepare(plan, beneath, way)
@@ -428,7 +445,7 @@ class Fetch:
                 )
             self._take_result(result, plan)
             # What this file system refuses keeps nothing else from going, as with rsync.
-            removes = not (self._summary.missing or result.superseded)
+            removes = not (result.superseded or (self._summary.missing and not self._options.ignore_errors))
             if removes:
                 self._tell.phase("finishing", None, None)
                 await deletions.decide(plan)
@@ -443,6 +460,12 @@ class Fetch:
         self._summary.failed += [*plan.refused, *deletions.refused, *failed]
         self._telling.failed()
         return result.superseded
+
+    def _forcing(self, tree: Tree, beneath: Beneath, deletions: Deletions) -> Deletions:
+        """Who decides which directories make way for files."""
+        if not self._options.force:
+            return deletions
+        return Deletions(self._state, tree, beneath, Delete.ALL, None, deletions.rules)
 
     def _tell_fetching(self, plan: Plan, size: int, files: int) -> None:
         """Say what there is to do, and how much of it was done by runs that were interrupted."""

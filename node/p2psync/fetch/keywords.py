@@ -77,6 +77,27 @@ class TransferOptions(Asking, total=False):
     """
     prune_empty_dirs: bool
     """Leave out directories in which there are no files."""
+    max_size: int | None
+    min_size: int | None
+    """Leave files with more, or fewer, bytes as they are."""
+    safe_links: bool
+    """Leave links that lead out of the tree."""
+    existing: bool
+    """Make nothing that is not there."""
+    ignore_existing: bool
+    """Change nothing that is there, but directories."""
+    update: bool
+    """Leave files that are younger here."""
+    size_only: bool
+    """Take a file of the right size for the right one, whatever its time."""
+    modify_window: int
+    """Seconds by which times may differ and count as the same."""
+    omit_dir_times: bool
+    """Leave the times of directories."""
+    force: bool
+    """Remove a directory that is in the way of a file with all that is in it, though nothing is deleted."""
+    ignore_errors: bool
+    """Delete also where something could not be had."""
     accept_shrink: bool
     """Follow a snapshot that has lost most of what is here."""
     accept_moved: bool

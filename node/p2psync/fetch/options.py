@@ -17,6 +17,7 @@ from p2psync.events import PathBytes
 from p2psync.format.paths import split
 from p2psync.format.url import ArchiveUrl, archive_text
 from p2psync.plan.delete import Delete
+from p2psync.plan.receiving import Receiving
 from p2psync.rules.filter import Filter
 from p2psync.rules.selection import Selection
 
@@ -77,6 +78,27 @@ class FetchOptions:
     """Where DEST lies below the directory at which rules begin; `rules_begin` says where they do."""
     prune_empty_dirs: bool = False
     """Leave out directories in which there are no files (rsync's --prune-empty-dirs)."""
+    max_size: int | None = None
+    min_size: int | None = None
+    """Bytes of the largest and of the smallest file that is fetched; others are left as they are."""
+    safe_links: bool = False
+    """Leave links that lead out of the tree."""
+    existing: bool = False
+    """Make nothing that is not there."""
+    ignore_existing: bool = False
+    """Change nothing that is there, but directories."""
+    update: bool = False
+    """Leave files that are younger here."""
+    size_only: bool = False
+    """Take a file of the right size for the right one."""
+    modify_window: int = 0
+    """Seconds by which times may differ."""
+    omit_dir_times: bool = False
+    """Leave the times of directories."""
+    force: bool = False
+    """Remove a directory that is in the way of a file with all that is in it, though nothing is deleted."""
+    ignore_errors: bool = False
+    """Delete also where something could not be had."""
     accept_shrink: bool = False
     """Follow a snapshot that has lost most of what is in DEST."""
     accept_moved: bool = False
@@ -97,6 +119,16 @@ class FetchOptions:
         ``ID/DIR/`` has no directory above it.
         """
         return self.above or (b"" if self.url.inside else split(self.url.path)[1])
+
+    @property
+    def receiving(self) -> Receiving:
+        """What is left as it is in DEST."""
+        return Receiving(**{name: getattr(self, name) for name in RECEIVING}, above=self.rules_begin)
+
+    @property
+    def selects(self) -> bool:
+        """Whether there is anything that may leave out a part of the archive."""
+        return self.prune_empty_dirs or any(rule.sender for rule in Filter.parse(self.filters).rules)
 
     @property
     def choice(self) -> bytes:
@@ -146,7 +178,8 @@ class FetchOptions:
         return Search(self.url.archive, settings, given, self.require_fresh)
 
 
-CHOOSING: Final = ("prune_empty_dirs",)
+RECEIVING: Final = tuple(name for name in Receiving._fields if name != "above")
+CHOOSING: Final = ("prune_empty_dirs", *RECEIVING)
 """The fields, beside ``filters``, that say what of the archive is taken."""
 CHOICE_BYTES: Final = 16
 _DEFAULTS: Final = {field.name: field.default for field in fields(FetchOptions)}

@@ -102,6 +102,7 @@ _READ: Final[Mapping[str, Callable[[Any], Any]]] = {
     "tuple[bytes, ...]": _several,
     "float": lambda value: float(_number(value)),
     "float | None": lambda value: None if value is None else float(_number(value)),
+    "int": lambda value: int(_number(value)),
     "int | None": lambda value: None if value is None else int(_number(value)),
     "tuple[str, ...]": _texts,
     "Delete": Delete,

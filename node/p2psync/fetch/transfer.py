@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final, NamedTuple
@@ -23,8 +23,7 @@ from p2psync.plan.changes import Plan
 from p2psync.sources.swarm import Swarm
 from p2psync.state import State
 from p2psync.state.off_loop import off_loop, to_its_end
-from p2psync.state.trees import Tree
-from p2psync.supply.bundles import Stamp
+from p2psync.state.trees import FileRow, Tree
 from p2psync.supply.change import Change
 from p2psync.supply.control import Control
 from p2psync.supply.download import STALL_SECONDS, Download
@@ -197,7 +196,7 @@ class Transfer:
             reader,
             context.tell,
             self._disk,
-            self._stamps_in,
+            self._files_in,
             context.arena.view,
             leftovers=self._leftovers,
             repeated=repeated,
@@ -213,9 +212,8 @@ class Transfer:
         assert self._local is not None  # noqa: S101 - prepared before anything is displaced
         self._local.moved(was, now)
 
-    def _stamps_in(self, directory: bytes) -> dict[bytes, Stamp]:
-        rows = self._context.state.trees.files_in(self._tree.id, directory)
-        return {name: (row.size, row.mtime_ns, row.ctime_ns, row.ino) for name, row in rows.items()}
+    def _files_in(self, directory: bytes) -> Mapping[bytes, FileRow]:
+        return self._context.state.trees.files_in(self._tree.id, directory)
 
     async def finish(
         self, plan: Plan, manifest: Manifest, beneath: Beneath, *, removes: bool, complete: bool

@@ -23,6 +23,17 @@ from p2psync.supply.download import STALL_SECONDS
 
 KIB: Final = 1024
 """rsync's unit of --bwlimit."""
+_SWITCHES: Final = (
+    "prune_empty_dirs",
+    "safe_links",
+    "update",
+    "existing",
+    "ignore_existing",
+    "size_only",
+    "omit_dir_times",
+    "force",
+    "ignore_errors",
+)
 _SPECIAL: Final = re.compile(rb"[*?\[\\]")
 
 
@@ -56,7 +67,10 @@ def arguments(
     words += ["--delete"] if options.get("delete") is Delete.ALL else []
     words += [] if most is None else [f"--max-delete={most}"]
     words += [f"--filter=P {pattern}" for pattern in options.get("protect", ())]
-    words += ["--prune-empty-dirs"] if options.get("prune_empty_dirs") else []
+    words += [f"--{name.replace('_', '-')}" for name in _SWITCHES if options.get(name)]
+    sizes = {"max-size": options.get("max_size"), "min-size": options.get("min_size")}
+    words += [f"--{name}={size}" for name, size in sizes.items() if size is not None]
+    words += [f"--modify-window={options['modify_window']}"] if options.get("modify_window") else []
     words += ["-q"] if quiet else ["-v"] * verbose
     rules = [b"--filter=" + rule for rule in rules_in(options)]
     kept = [b"--filter=P /" + _SPECIAL.sub(rb"\\\g<0>", path) for path in (PARTIAL, *spared)]

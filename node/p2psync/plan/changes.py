@@ -80,6 +80,8 @@ class DirWork:
     """
     twins: bool = False
     """Whether some of its names, all of which are new, differ in case only."""
+    leaves: bool = False
+    """Whether options leave something in it as it is, or out: then it is not what its listing says."""
     stamped: bool = False
     """Whether the index has a stamp of it as it will be."""
     ino: int = 0
@@ -115,6 +117,8 @@ class Plan:
     """Directories of DEST that could not be read, each with the reason; nothing below them is in this plan,
     either.
     """
+    leaves: bool = False
+    """Whether options leave something as it is that the snapshot has otherwise."""
     left_bytes: int = 0
     """Bytes of the files that options leave as they are, or are not there."""
     unread_bytes: int = 0

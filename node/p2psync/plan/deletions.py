@@ -93,7 +93,7 @@ class Deletions:
         self._policy = policy
         self._limit = limit
         self._left = limit
-        self._rules = rules
+        self.rules = rules
         self._made: list[Deletion] = []
         self._stopped = False
         self.kept: list[bytes] = []
@@ -139,7 +139,7 @@ class Deletions:
                 path = join(work.path, name)
                 if self._stopped or self._beneath.spares(path):
                     continue
-                if self._policy == Delete.ALL and not self._rules.rules:
+                if self._policy == Delete.ALL and not self.rules.rules:
                     may_go[path] = None
                     continue
                 try:
@@ -242,11 +242,11 @@ class Deletions:
         if self._policy == Delete.NONE or where in self._beneath.spared or self._stopped:
             return _Verdict.STAYS
         is_directory = stat.S_ISDIR(found.st_mode)
-        if ruled and self._rules.rules and self._rules.protected(where, is_directory, inside=inside):
+        if ruled and self.rules.rules and self.rules.protected(where, is_directory, inside=inside):
             return _Verdict.STAYS
         if is_directory:
             if self._policy == Delete.ALL:
-                plain = self._left is None and not self._rules.rules and not self._beneath.spares(where)
+                plain = self._left is None and not self.rules.rules and not self._beneath.spares(where)
                 return _Verdict.WHOLE if plain else _Verdict.INSIDE
             known = name in evidence.made or self._state.trees.knows_below(self._tree.id, where)
             return _Verdict.INSIDE if known else _Verdict.STAYS

@@ -134,6 +134,7 @@ class DirectoryComparison:
             missing = self._missing.of(item, entry.totals, entries)
             plan.want((entries[at] for at in missing.files), repeated=missing.times >= NOTED_MAX)
             plan.left_bytes += missing.left_bytes
+            plan.leaves |= missing.leaves
             self._all_is_missing(work, missing, item, plan, inner)
             return entries, [], None
         try:
@@ -167,6 +168,7 @@ class DirectoryComparison:
             else:
                 row = known.get(wanted.name)
                 left |= self._files.compare(work, position, wanted, there, row, checked, plan)
+        plan.leaves |= left
         work.guarded = sorted(name for name in names if carried or may_lack(entry, name))
         work.extraneous = sorted(names.keys() - work.guarded)
         if work.changes or work.retouch or not settled:
@@ -256,6 +258,7 @@ class DirectoryComparison:
         plan.files += len(missing.files)
         plan.size += missing.size
         plan.left_bytes += missing.left_bytes
+        plan.leaves |= missing.leaves
         self._all_is_missing(self._work_of(item, entry), missing, item, plan, inner)
         return len(missing.files)
 

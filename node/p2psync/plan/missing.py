@@ -39,7 +39,18 @@ class Place(Protocol):
 class Missing:
     """What all directories with one listing need that are not there."""
 
-    __slots__ = ("dirs", "files", "left_bytes", "ref", "size", "symlinks", "times", "totals", "twins")
+    __slots__ = (
+        "dirs",
+        "files",
+        "leaves",
+        "left_bytes",
+        "ref",
+        "size",
+        "symlinks",
+        "times",
+        "totals",
+        "twins",
+    )
 
     def __init__(self, ref: Ref, totals: Totals, entries: list[Entry], left: Collection[int] = ()) -> None:
         """``left``: positions of those that options leave out."""
@@ -49,6 +60,7 @@ class Missing:
         self.symlinks = _positions(entries, Kind.SYMLINK, left)
         self.size = sum([entries[at].size for at in self.files])
         """Bytes of the files directly in it that are wanted."""
+        self.leaves = bool(left)
         self.left_bytes = sum([entries[at].below.bytes for at in left])
         self.twins = len({each.name.lower() for each in entries}) < len(entries)
         self.dirs = [each for at, each in enumerate(entries) if each.kind is Kind.DIR and at not in left]
@@ -62,7 +74,7 @@ class Missing:
         work.content, work.symlinks = self.files, self.symlinks
         work.metadata = work.replaced = NO_POSITIONS
         work.extraneous = work.conflicts = work.guarded = NO_NAMES
-        work.retouch = True
+        work.retouch, work.leaves = True, self.leaves
         self.times += 1
 
 

@@ -48,7 +48,7 @@ class Receiving(NamedTuple):
             return True
         if self.ignore_existing and not (wanted.kind is Kind.DIR and stat.S_ISDIR(found.st_mode)):
             return True
-        newer = found.st_mtime_ns - wanted.mtime_ns > self.modify_window * SECOND_NS
+        newer = found.st_mtime_ns // SECOND_NS - wanted.mtime_ns // SECOND_NS > self.modify_window
         return self.update and wanted.kind is Kind.FILE and stat.S_ISREG(found.st_mode) and newer
 
     def never(self, wanted: Entry, directory: bytes) -> bool:
@@ -63,8 +63,10 @@ class Receiving(NamedTuple):
         )
 
     def same_time(self, found_ns: int, wanted_ns: int) -> bool:
-        """Whether a time counts as that of the snapshot."""
-        return abs(found_ns - wanted_ns) <= self.modify_window * SECOND_NS
+        """Whether a time counts as that of the snapshot; with a window, of whole seconds, as in rsync."""
+        if not self.modify_window:
+            return found_ns == wanted_ns
+        return abs(found_ns // SECOND_NS - wanted_ns // SECOND_NS) <= self.modify_window
 
 
 EVERYTHING: Final = Receiving()

@@ -82,7 +82,7 @@ class Ledger:
         """Files of a directory begin to come. ``inner``: name, mode, mtime in ns and listing of the
         directories that its listing has in it.
         """
-        if work.exists:
+        if work.exists or work.leaves:
             return
         filling = _Filling(work, inner)
         if filling.left:

@@ -21,6 +21,7 @@ from p2psync.format.listing import Entry, Kind
 from p2psync.format.recipe import Recipe
 from p2psync.plan.changes import DirWork, Plan, repeat_key
 from p2psync.state.off_loop import to_its_end
+from p2psync.state.trees import FileRow
 from p2psync.supply.bundles import Bundle, Stamp, fits
 from p2psync.supply.jobs import Job, Target
 from p2psync.supply.lease import Lease
@@ -114,14 +115,14 @@ class Producer:
         reader: LocalReader,
         tell: Teller,
         disk: ThreadPoolExecutor,
-        files_in: Callable[[bytes], dict[bytes, Stamp]],
+        files_in: Callable[[bytes], Mapping[bytes, FileRow]],
         arena: memoryview,
         *,
         leftovers: Collection[bytes] = (),
         repeated: Collection[int] = (),
     ) -> None:
         """``disk``: an executor of one thread, in which this machine's files are read. ``files_in``: the
-        stamps of the files that the index knows in a directory of DEST. ``leftovers``: digests of objects
+        rows of the files that the index knows in a directory of DEST. ``leftovers``: digests of objects
         that an earlier run left unfinished. ``repeated``: keys of contents that are wanted more than once
         (``Plan.repeated``).
         """
@@ -183,7 +184,11 @@ class Producer:
                         [i in replaced for i in work.content],
                     ),
                     [entries[i] for i in work.symlinks],
-                    [(each, known[each.name]) for each in attributes if each.name in known],
+                    [
+                        (_as_known(each, row), row[1:5])
+                        for each in attributes
+                        if (row := known.get(each.name))
+                    ],
                     [each for each in attributes if each.name not in known],
                     []
                     if work.exists
@@ -350,6 +355,13 @@ class Producer:
         finally:
             lease.done()
         return wanted[filled.looked_at :] if filled.looked_at else []
+
+
+def _as_known(entry: Entry, row: FileRow) -> Entry:
+    """A file whose attributes are to be set: with the content that it has, which options may take for the one
+    that is wanted.
+    """
+    return entry if row.digest == entry.digest else entry._replace(digest=row.digest)
 
 
 def _fold(jobs: list[Job]) -> None:

@@ -51,8 +51,8 @@ _BY_RSYNC: Final = (
         "`https://HOST/.well-known/p2psync`, TXT records of `_p2psync.HOST`, and the comment of the rsync "
         "module or the message of the day. What is found is remembered, and the server is held to it.",
         "Where an rsync server has no archive, rsync(1) is run with the options that it has as well "
-        "(--bwlimit, --checksum, --contimeout, --delete, --max-delete, --protect, --prune-empty-dirs, "
-        "--timeout, and filter rules), and its exit "
+        "(--bwlimit, --checksum, --contimeout, --delete, --max-delete, --protect, --timeout, filter rules "
+        "and all others that are rsync's), and its exit "
         "code is passed on. "
         "For a day the server is then not asked again.",
     ),
