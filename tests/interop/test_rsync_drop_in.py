@@ -104,6 +104,47 @@ def test_what_is_no_pull_of_an_archive_is_the_real_rsyncs_word_for_word(world: W
             assert rsync_difference(world.path / f"real{number}", world.path / f"ours{number}") == ""
 
 
+def test_filter_rules_choose_and_protect_as_with_rsync(world: World) -> None:
+    (world.path / "patterns").write_text("# What stays out\n*5\n; and\nempty*\n")
+    (world.path / "merged").write_text("- /dir0/sub/file1*\nP kept*\n")
+    twin = world.path / "twin"
+    shutil.copytree(world.tree, twin, symlinks=True)
+    set_mtime(twin, world.tree.stat().st_mtime_ns)
+    with rsync_daemon(world.path / "twin-rsyncd", {"pub": twin}) as rsyncd:
+        for number, (path, words) in enumerate(
+            [
+                ("pub/", ["--exclude=*1", "--include=file2", "--exclude=file*", "--delete"]),
+                ("pub/", ["-f", "+ /dir0/", "--filter=- *", "--delete-excluded"]),
+                ("pub/dir0", ["--exclude=/dir0/sub/file2", "-m", "--delete-after"]),
+                ("pub/", [f"--exclude-from={world.path / 'patterns'}", "--delete"]),
+                ("pub/", [f"--filter=. {world.path / 'merged'}", "--filter=R .~tmp~", "--delete"]),
+            ]
+        ):
+            made: list[Path] = []
+            for src, run in ((rsyncd, world.drop_in.real), (world.rsyncd, world.drop_in.run)):
+                dest = world.path / f"filtered-{number}-{len(made)}"
+                for name in ("kept", "file1", "gone", ".~tmp~/x", "dir0/gone1"):
+                    (dest / name).parent.mkdir(parents=True, exist_ok=True)
+                    (dest / name).touch()
+                    set_mtime(dest / name, 10**18)
+                before = world.rsyncd.sent
+                assert run(*PLAIN, *words, src.url(path), dest).code == 0
+                assert world.rsyncd.sent - before < PROBE_MAX
+                made.append(dest)
+            assert rsync_difference(*made) == "", words
+
+
+def test_rules_that_can_be_read_only_once_are_rsyncs_to_read(world: World) -> None:
+    for number, words in enumerate(
+        (["--exclude-from=-"], ["--exclude-from=/dev/stdin"], ["--filter=merge -"], ["--filter=: .rules"])
+    ):
+        ran = world.drop_in.run(
+            *PLAIN, *words, world.rsyncd.url("pub/"), world.path / f"c{number}", P2PSYNC_RSYNC_VERBOSE="1"
+        )
+        assert ran.code == 0
+        assert "rsync is run" in ran.errors
+
+
 def test_a_path_that_the_archive_does_not_have_ends_as_with_rsync(world: World) -> None:
     words = [*PLAIN, world.rsyncd.url("pub/none/"), world.path / "copy"]
     assert world.drop_in.run(*words).code == world.drop_in.real(*words).code == 23

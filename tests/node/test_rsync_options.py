@@ -18,7 +18,12 @@ from p2psync.fetch.options import Delete
 from p2psync.rsync.command_line import NotRead, read
 from p2psync.rsync.options import LETTERS, LONG, OPTIONS, PARTS, Handling, Option
 
-VALUES = {"info": "progress2,stats1"}
+VALUES = {
+    "info": "progress2,stats1",
+    "filter": "- x",
+    "exclude-from": __file__,
+    "include-from": __file__,
+}
 NOTHING: Mapping[str, str] = {}
 SRC = "rsync://host.example/pub/dir/"
 

@@ -5,11 +5,12 @@ DEST.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from p2psync.errors import UsageError
+from p2psync.errors import FileError, UsageError
 from p2psync.rsync.command_line import CommandLine, NotRead, read
 from p2psync.rsync.options import OPTIONS, Handling
 from p2psync.rsync.units import parse_rate, parse_seconds
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from p2psync.fetch.keywords import TransferOptions
     from p2psync.negotiate.origin import Origin
+    from p2psync.rules.filter import Filter
 
 NEEDED: Final = ("recursive", "links", "perms", "times")
 """What a fetch always does."""
@@ -33,6 +35,7 @@ DELETING: Final = (
     "delete-delay",
     "delete-excluded",
 )
+RULES: Final = ("filter", "include", "exclude", "include-from", "exclude-from")
 VARIABLES: Final = (
     "RSYNC_CONNECT_PROG",
     "RSYNC_ICONV",
@@ -159,7 +162,40 @@ def _transfer(line: CommandLine) -> TransferOptions:
             made["bwlimit"] = parse_rate(line.values["bwlimit"]) or None
         except ValueError as error:
             raise NotRead(f"--bwlimit: {error}") from error
+    rules = _rules(line)
+    if rules.rules:
+        made["rules"] = rules
+    if "prune-empty-dirs" in line.on:
+        made["prune_empty_dirs"] = True
     return made
+
+
+def _rules(line: CommandLine) -> Filter:
+    from p2psync.cli.rules import build_filter
+
+    given = [(name.replace("-", "_"), value) for name, value in line.said if name in RULES]
+    try:
+        return build_filter(
+            given,
+            delete_excluded="delete-excluded" in line.on,
+            from0="from0" in line.on,
+            read=_read,
+        )
+    except (UsageError, FileError) as error:
+        raise NotRead(str(error)) from error
+
+
+def _read(name: bytes) -> bytes:
+    """The text of a file of rules. What can be read only once is left to rsync, which may have to."""
+    from p2psync.cli.rules import read_rule_file
+
+    try:
+        is_regular = stat.S_ISREG(os.stat(name).st_mode)
+    except OSError:
+        is_regular = False
+    if not is_regular:
+        raise NotRead(f"its rules are in {os.fsdecode(name)!r}, which is no regular file")
+    return read_rule_file(name)
 
 
 def _number(line: CommandLine, name: str) -> int:

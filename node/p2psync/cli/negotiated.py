@@ -27,6 +27,8 @@ class Settled(NamedTuple):
 
     url: ArchiveUrl
     dest: str
+    above: bytes = b""
+    """What filter rules begin with, where DEST got a name behind it."""
 
 
 async def settle(
@@ -54,7 +56,7 @@ async def settle(
         return src
     say = out.say if found.is_first else out.detail
     say(f"{src} is the archive {found.url} (so says {found.how})")
-    return Settled(found.url, _below(dest, found))
+    return Settled(found.url, _below(dest, found), found.name)
 
 
 def _below(dest: str, found: Found) -> str:
@@ -105,7 +107,8 @@ async def fetch_settled(
     """Fetch what was settled. An rsync server that SRC names is asked, as the last resort, for what nobody
     else has, which ``say`` is told. ``files``: ``tell`` hears of each file.
     """
-    url, dest = settled
+    url, dest, above = settled
+    options = {**options, "above": above}
     try:
         summary = await client.fetch(url, dest, files=files, on_event=tell, **options)
     except NoHead:

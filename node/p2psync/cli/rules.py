@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from p2psync.errors import FileError, show_path
@@ -22,10 +22,11 @@ def build_filter(
     cvs_exclude: bool = False,
     delete_excluded: bool = False,
     from0: bool = False,
+    read: Callable[[bytes], bytes] | None = None,
 ) -> Filter:
     """The list of rules in the order of the command line. ``cvs_exclude``: with what cvs ignores behind them
     (-C). ``delete_excluded``: rules that name no side are for the sender. ``from0``: files of patterns are
-    separated by NUL.
+    separated by NUL. ``read``: how such a file is read, by default `read_rule_file`.
 
     Raises UsageError, or FileError for a file of rules.
     """
@@ -34,7 +35,7 @@ def build_filter(
 
     given = list(rules) + ([("filter", "-C")] if cvs_exclude else [])
     asks_cvs = any(option == "filter" and "C" in text.split(" ")[0] for option, text in given)
-    outside = Outside(read_rule_file, _ignored() if asks_cvs else (), delete_excluded)
+    outside = Outside(read or read_rule_file, _ignored() if asks_cvs else (), delete_excluded)
     chosen = Filter()
     for option, text in given:
         raw = os.fsencode(text)

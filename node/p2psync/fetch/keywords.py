@@ -75,6 +75,8 @@ class TransferOptions(Asking, total=False):
     """Delete also what rules leave out that name no side; `delete` is then `ALL`, if it does not say
     otherwise. Of a `Filter` its rules count as they are.
     """
+    above: bytes
+    """Where the directory lies below the one at which rules begin, where `source` does not say it."""
     prune_empty_dirs: bool
     """Leave out directories in which there are no files."""
     max_size: int | None
