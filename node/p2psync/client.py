@@ -177,6 +177,7 @@ class Client:
 
         async with relayed(on_event) as tell:
             done = await in_thread(make, tell)
+            await self._wake_node()
             if asked:
                 await self._announce(done.archive, asked, tell)
         if done.changed:
@@ -231,6 +232,7 @@ class Client:
 
         async with relayed(on_event) as tell:
             done = await in_thread(publish, tell)
+            await self._wake_node()
         await off_loop(self.state.tidy)
         return done
 
@@ -271,9 +273,17 @@ class Client:
 
         async with relayed(on_event) as tell:
             done = await in_thread(end, tell)
+            await self._wake_node()
             if asked:
                 await self._announce(done.archive, asked, tell)
         return done
+
+    async def _wake_node(self) -> None:
+        """Have the node that runs here, if one does, tell others at once of what is new."""
+        if self.state.node_runs():
+            from p2psync.state.ask import look
+
+            await off_loop(partial(look, self.state.path))
 
     async def _announce(self, archive: bytes, bootstrap: Sequence[str], tell: Teller) -> None:
         from p2psync.network.once import announce_published

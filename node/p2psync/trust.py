@@ -23,10 +23,11 @@ from collections.abc import Iterable
 from enum import IntEnum
 from typing import Final, NamedTuple
 
-from p2psync.errors import P2psyncError, TrustError
+from p2psync.errors import FormatError, P2psyncError, TrustError
 from p2psync.format.head import ArchiveHead, decode_head
 from p2psync.format.url import archive_text
 from p2psync.text import day
+from p2psync_dht import RecordError
 
 CLOCK_SKEW: Final = 600
 """Seconds by which a signer's clock may be ahead of ours: as much as the nodes that store heads allow."""
@@ -107,6 +108,21 @@ def judge(
             raise TrustError(text + ", and --require-fresh forbids using it")
         warnings.append(text)
     return Judgement(best, tuple(warnings), older)
+
+
+def handed_on(raw: bytes, archive: bytes, now: float) -> ArchiveHead:
+    """A head that somebody tells of, verified: what may be kept and told on, if it is newer. ``now`` is in
+    Unix seconds. Raises FormatError: it is none, or another archive's. TrustError: it is not rightly
+    signed.
+    """
+    head = decode_head(raw)
+    if head.archive != archive:
+        raise FormatError("the head is another archive's")
+    try:
+        head.record.verify(int(now))
+    except RecordError as error:
+        raise TrustError(f"refused {error}") from None
+    return head
 
 
 def earlier_text(newest: ArchiveHead, used: ArchiveHead) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import random
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from tests.node.simulator import Publisher
 
 from p2psync.daemon import mirrors as module
-from p2psync.daemon.mirrors import FIRST_RETRY, Mirrors, neighbours, options_of, pause, register
+from p2psync.daemon.mirrors import FIRST_RETRY, SPREAD_MAX, Mirrors, neighbours, options_of, pause, register
 from p2psync.errors import DeleteLimitError, FileError, NetworkError, P2psyncError, UsageError
 from p2psync.events import Teller
 from p2psync.fetch.engine import Host
@@ -58,6 +59,7 @@ class Bench:
             bwlimit=123,
             warn=self.warnings.append,
             detail=self.details.append,
+            rng=random.Random(1),
         )
 
     async def run_fetch(self, options: FetchOptions, state: State, tell: Teller, host: Host) -> FetchSummary:
@@ -126,7 +128,7 @@ async def test_a_failure_is_tried_again_after_pauses_that_grow(bench: Bench) -> 
         while len(bench.updates) == before:
             bench.clock.now += await bench.mirrors.round()
         times.append(bench.clock.now)
-    gaps = [later - sooner for sooner, later in itertools.pairwise(times)]
+    gaps = [round(later - sooner, 6) for sooner, later in itertools.pairwise(times)]
     assert gaps[0] >= FIRST_RETRY
     assert gaps == sorted(gaps)
     assert max(gaps) <= INTERVAL + 60
@@ -143,7 +145,7 @@ async def test_what_could_not_be_had_is_tried_again(bench: Bench) -> None:
     bench.outcome = 23
     await bench.mirrors.round()
     bench.outcome = 0
-    bench.clock.now += FIRST_RETRY + 1
+    bench.clock.now += 1.5 * FIRST_RETRY + 1
     await bench.mirrors.round()
     assert len(bench.updates) == 2
     assert len(bench.warnings) == 1
@@ -161,6 +163,44 @@ async def test_a_newer_head_is_reason_to_update_at_once(bench: Bench) -> None:
     await bench.mirrors.round()
     await bench.mirrors.round()
     assert len(bench.updates) == 2
+
+
+async def test_many_mirrors_do_not_begin_with_a_newer_snapshot_in_the_same_second(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dest = bench.mirror("m")
+    await bench.mirrors.round()
+    monkeypatch.setattr(bench.state.holders, "count", lambda *_: 10**6)
+    tree = bench.state.trees.get(dest)
+    assert tree is not None
+    publisher = bench.publishers[tree.archive or b""]
+    begun: list[float] = []
+    for text in (b"a", b"b", b"c", b"d"):
+        heard = bench.clock.now
+        bench.state.heads.put(publisher.publish({b"f": text}), "test")
+        before = len(bench.updates)
+        while (left := await bench.mirrors.round()) and len(bench.updates) == before:
+            bench.clock.now += left
+        begun.append(bench.clock.now - heard)
+    assert len(set(begun)) == len(begun)
+    assert max(begun) <= SPREAD_MAX
+
+
+async def test_mirrors_that_took_a_snapshot_together_look_for_the_next_one_apart(bench: Bench) -> None:
+    """And each at least as often as it was told to."""
+    names = [f"m{number}" for number in range(4)]
+    for name in names:
+        bench.mirror(name)
+    await bench.mirrors.round()
+    looked: dict[str, float] = {}
+    began = bench.clock.now
+    while len(looked) < len(names):
+        left = await bench.mirrors.round()
+        for name in bench.updated[len(names) :]:
+            looked.setdefault(name, bench.clock.now - began)
+        bench.clock.now += left
+    assert len(set(looked.values())) == len(names)
+    assert max(looked.values()) <= INTERVAL
 
 
 async def test_a_newer_head_that_cannot_be_had_is_not_hammered(bench: Bench) -> None:

@@ -103,7 +103,7 @@ def test_a_slow_crowd_is_not_waited_for() -> None:
     bench = Crowd(("a", "b"))
     jobs = bench.wants(40)
     bench.has(bench.mirrors[0], jobs[0], jobs)
-    bench.mirrors[0].rate, bench.origin.rate = 1e4, 1e7
+    bench.mirrors[0].rate, bench.origin.rate, bench.swarm.line = 1e4, 1e7, 1e7
     bench.take(bench.mirrors[0])
     left = {each.digest for each in jobs[1:]}
     while (request := bench.queue.take(bench.origin, LIMIT)) is not None:

@@ -13,7 +13,6 @@ from functools import partial
 from typing import Final, TypeVar
 
 from aiohttp import web
-from blake3 import blake3
 
 from p2psync.content.answers import IMMUTABLE, Cut
 from p2psync.content.counters import Counters
@@ -21,6 +20,7 @@ from p2psync.content.interface import Library
 from p2psync.content.nominate import Nominations, Refused
 from p2psync.content.rows import ROOM, RowsAnswer, batch_answer, recipes_answer
 from p2psync.content.send import abort, send_body, send_content, write
+from p2psync.content.subscribers import Subscribers
 from p2psync.content.threads import Threads
 from p2psync.errors import FormatError, TrustError, UsageError
 from p2psync.format.url import parse_archive_text
@@ -43,9 +43,13 @@ class Api:
         nominations: Nominations,
         counters: Counters,
         threads: Threads,
+        subscribers: Subscribers,
+        heard: Callable[[], None] | None = None,
     ) -> None:
         self._library = library
         self._info = info
+        self._subscribers = subscribers
+        self._heard = heard
         self._nominations = nominations
         self._counters = counters
         self._threads = threads
@@ -78,9 +82,18 @@ class Api:
         raw = self._library.known_head(archive) or await self._threaded(self._library.head, archive)
         if raw is None:
             raise web.HTTPNotFound(text="no head of this archive is known here\n")
-        etag = f'"{blake3(raw).hexdigest()}"'
-        headers = {"ETag": etag, "Cache-Control": "no-cache"}
-        if request.headers.get("If-None-Match") == etag:
+        headers = {"Cache-Control": "no-cache"}
+        known = request.headers.get("If-None-Match")
+        seconds = wire.wait_wished(request.headers.get("Prefer", ""))
+        if seconds and known == wire.head_tag(raw):
+            newer, waited = await self._subscribers.newer(
+                archive, known, seconds, request.remote or "", partial(_has_gone, request)
+            )
+            raw = newer or raw
+            if waited:
+                headers = {"Cache-Control": "no-store", "Preference-Applied": f"wait={seconds}"}
+        headers["ETag"] = tag = wire.head_tag(raw)
+        if known == tag:
             return web.Response(status=304, headers=headers)
         return web.Response(body=raw, content_type=wire.OCTETS, headers=headers)
 
@@ -93,6 +106,10 @@ class Api:
             raise web.HTTPNotFound(text="this archive is not here\n") from None
         except (FormatError, TrustError) as error:
             raise web.HTTPBadRequest(text=f"{error}\n") from None
+        if taken:
+            self._subscribers.look()
+            if self._heard is not None:
+                self._heard()
         return web.Response(status=204 if taken else 200)
 
     async def get_holders(self, request: web.Request) -> web.Response:
@@ -171,6 +188,11 @@ class Api:
         except (TimeoutError, Cut):
             abort(request)
         return response
+
+
+def _has_gone(request: web.Request) -> bool:
+    """Whether the client has ended the connection."""
+    return request.transport is None or request.transport.is_closing()
 
 
 def _with_room(call: Callable[[memoryview], T]) -> T:

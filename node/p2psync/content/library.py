@@ -19,14 +19,13 @@ from p2psync.content.gather import Batch, Places
 from p2psync.content.interface import Content, Found, Taken
 from p2psync.content.objects import Objects
 from p2psync.content.partial import PartialObjects
-from p2psync.errors import FormatError, TrustError
-from p2psync.format.head import decode_head
 from p2psync.network.here import client_of
 from p2psync.sources.wire import Have, Row
 from p2psync.state import State
 from p2psync.state.trees import Located
 from p2psync.tree.opener import FileContent, Opener, Stamp
-from p2psync_dht import Endpoint, HolderRecord, RecordError
+from p2psync.trust import handed_on
+from p2psync_dht import Endpoint, HolderRecord
 from p2psync_dht.networks import Caps, NetworkQuota
 
 DIRECTORIES_KNOWN: Final = 1024
@@ -131,14 +130,7 @@ class StateLibrary:
         known = self._state.heads.newest(archive)
         if known is not None and known.raw == raw:
             return False
-        head = decode_head(raw)
-        if head.archive != archive:
-            raise FormatError("the head is another archive's")
-        try:
-            head.record.verify(int(self._clock()))
-        except RecordError as error:
-            raise TrustError(f"refused {error}") from None
-        return self._state.heads.put(head, "handed on")
+        return self._state.heads.put(handed_on(raw, archive, self._clock()), "handed on")
 
     def open(self, digest: bytes) -> Content | None:
         located = self._state.trees.find(digest, public=self._public, archive=self._archive)

@@ -36,12 +36,13 @@ from p2psync.content.interface import Library
 from p2psync.content.listening import bound, listening
 from p2psync.content.nominate import CALLBACK_TIMEOUT, Nominations
 from p2psync.content.pages import Pages
+from p2psync.content.subscribers import Subscribers
 from p2psync.content.threads import Threads, client_now
 from p2psync.content.tls_door import TlsDoor
 from p2psync.content.visitors import Visitors
 from p2psync.errors import FormatError, NetworkError
 from p2psync.network.here import client_of
-from p2psync.sources.wire import BATCH_BODY_MAX, INFO_ARCHIVES_MAX, Info
+from p2psync.sources.wire import BATCH_BODY_MAX, INFO_ARCHIVES_MAX, Info, head_tag
 from p2psync_dht import node_id_of
 
 FIRST_REQUEST_TIMEOUT: Final = 30.0
@@ -71,6 +72,10 @@ loop's time to others.
 """
 
 
+SUBSCRIBERS: Final = web.AppKey("subscribers", Subscribers)
+"""Where an application keeps those who wait for newer heads."""
+
+
 class _NotOfClients(logging.Filter):
     """Lets through what may be a defect: not what clients send that is no HTTP, nor that they go. Anybody
     could fill a log with that.
@@ -94,8 +99,11 @@ def create_app(
     callback_timeout: float = CALLBACK_TIMEOUT,
     debts: Debts | None = None,
     visitors: Visitors | None = None,
+    heard: Callable[[], None] | None = None,
 ) -> web.Application:
-    """The application that serves ``library`` as the node with the public key ``node_key`` (32 bytes)."""
+    """The application that serves ``library`` as the node with the public key ``node_key`` (32 bytes).
+    ``heard`` is called when somebody has handed on a newer head.
+    """
     counted = counters if counters is not None else Counters()
     owed = debts if debts is not None else Debts()
     known = visitors if visitors is not None else Visitors()
@@ -131,6 +139,9 @@ def create_app(
         # Those who close the library next must not meet a thread that still reads it.
         await threads.close()
 
+    async def leave_nobody_waiting(_: web.Application) -> None:
+        subscribers.close()
+
     async def count(_: web.Request, __: web.StreamResponse) -> None:
         counted.note(requests=1)
         if (passed := pass_now.get()) is not None:
@@ -138,9 +149,12 @@ def create_app(
 
     app = web.Application(middlewares=[guard], client_max_size=BATCH_BODY_MAX)
     nominations = Nominations(library, threads, own_key=node_key, callback_timeout=callback_timeout)
-    app.add_routes(Api(library, info, nominations, counted, threads).routes())
+    subscribers = Subscribers(library, threads, head_tag)
+    app[SUBSCRIBERS] = subscribers
+    app.add_routes(Api(library, info, nominations, counted, threads, subscribers, heard).routes())
     app.add_routes(Pages(library, counted, threads).routes())
     app.on_response_prepare.append(count)
+    app.on_shutdown.append(leave_nobody_waiting)
     app.on_cleanup.append(stop)
     return app
 
@@ -162,6 +176,7 @@ class ContentServer:
         house: House,
         counters: Counters,
         library: Library,
+        subscribers: Subscribers,
     ) -> None:
         self._runner = runner
         self._servers = servers
@@ -169,6 +184,7 @@ class ContentServer:
         self.counters = counters
         self._tls_doors: list[TlsDoor] = []
         self._resting = asyncio.create_task(_rest(library))
+        self._subscribers = subscribers
 
     @classmethod
     async def start(
@@ -186,9 +202,11 @@ class ContentServer:
         keepalive_timeout: float = KEEPALIVE_TIMEOUT,
         callback_timeout: float = CALLBACK_TIMEOUT,
         bulk_threads: int = THREADS,
+        heard: Callable[[], None] | None = None,
     ) -> ContentServer:
         """Listen at ``host`` (an IP address; "::" is everywhere) and ``port`` (0: the kernel picks one).
-        ``names``: those by which a proxy on this machine may ask.
+        ``names``: those by which a proxy on this machine may ask. ``heard`` is called when somebody has
+        handed on a newer head.
 
         Raises NetworkError: the address cannot be listened at.
         """
@@ -202,6 +220,7 @@ class ContentServer:
             callback_timeout=callback_timeout,
             debts=debts,
             visitors=visitors,
+            heard=heard,
         )
         runner = web.AppRunner(
             app,
@@ -235,7 +254,7 @@ class ContentServer:
         except NetworkError:
             await runner.cleanup()
             raise
-        return cls(runner, servers, house, counters, library)
+        return cls(runner, servers, house, counters, library, app[SUBSCRIBERS])
 
     async def open_tls(self, host: str, port: int, context: ssl.SSLContext) -> tuple[str, int]:
         """Serve within TLS too; where. Raises NetworkError: the address cannot be listened at."""
@@ -257,6 +276,15 @@ class ContentServer:
     def connections_refused(self) -> int:
         """Connections that were one too many."""
         return self._house.admission.refused
+
+    @property
+    def subscribers(self) -> int:
+        """Requests that wait for a newer head."""
+        return self._subscribers.count
+
+    def look(self) -> None:
+        """Heads may have become newer: those who wait for that hear of it at once."""
+        self._subscribers.look()
 
     @property
     def address(self) -> tuple[str, int]:

@@ -27,6 +27,7 @@ from p2psync.errors import show_path
 from p2psync.format.coverage import Coverage
 from p2psync.format.head import ArchiveHead
 from p2psync.network.protocols import Network
+from p2psync.sources.source import together
 from p2psync.state import State
 from p2psync.state.off_loop import off_loop
 from p2psync.state.trees import Tree
@@ -183,8 +184,17 @@ class Announcer:
         return [_Due(archive, coverage, role, said, given)]
 
     async def _announce_head(self, head: ArchiveHead, said: Announced, *, new: bool) -> None:
-        others = 0 if new else await self._gossip.dealt_with(head.archive)
+        jobs = [self._announce_in_dht(head, said, new=new)]
+        if new:  # Mirrors are not to wait until the DHT has been read and written.
+            jobs.append(self._gossip.tell(head.archive, head.raw, None))
+        await together(jobs)
+
+    async def _announce_in_dht(self, head: ArchiveHead, said: Announced, *, new: bool) -> None:
+        # Of all who hear of a new head only some look whether its publisher has seen to the DHT.
+        first = new and self._is_publisher(head.archive)
+        others = 0 if first else await self._gossip.dealt_with(head.archive)
         if self._random.random() * others > HEAD_REFRESHERS:
+            said.head = head.raw
             said.head_at = time.monotonic() + HEAD_ROUND * self._random.uniform(0.9, 1.1)
             return
         # Read first: a newer head that is out there must not be fought.
@@ -203,10 +213,13 @@ class Announcer:
         else:
             # Only where it is missing, older or soon forgotten.
             await self._network.refresh_head(head.raw)
-        if new:
-            await self._gossip.tell(head.archive, head.raw, None)
         pause = min(RETRY * said.head_alone, HEAD_ROUND) or HEAD_ROUND * self._random.uniform(0.9, 1.1)
         said.head_at = time.monotonic() + pause
+
+    def _is_publisher(self, archive: bytes) -> bool:
+        """Whether the archive is published here, or was until it was ended."""
+        trees = self._archives().get(archive)
+        return trees is None or any(tree.role == "publish" for tree in trees)
 
     def _warn_publisher(self, newer: ArchiveHead, ours: ArchiveHead) -> None:
         """A publisher that is behind has been put back to an earlier state, or is not the only one."""

@@ -69,6 +69,19 @@ def release_order(mirrors: Mirrors | None) -> Order:
     return release
 
 
+def look_order(look: Callable[[], None] | None) -> Order:
+    """What ``look`` does: the node looks at once, and not within half a second, what is new in the state
+    directory. None for a node that looks for nothing there.
+    """
+
+    async def looking(_: Mapping[str, Any]) -> dict[str, Any]:
+        if look is not None:
+            look()
+        return {}
+
+    return looking
+
+
 def _directory(content: Mapping[str, Any]) -> bytes:
     """The path in an order, as ``name_fields`` writes it. Raises UsageError."""
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import replace
@@ -29,7 +30,18 @@ LOOK: Final = 60.0
 HOLD: Final = 30.0
 """Seconds that a mirror which was let go of is left alone: who asked for that works there, or forgets it."""
 FIRST_RETRY: Final = 10.0
-"""Seconds until an update that failed is tried again; doubles up to the interval."""
+"""Seconds until an update that failed is tried again, or up to half as long again; doubles up to the
+interval.
+"""
+INTERVAL_SPREAD: Final = 0.05
+"""The part by which an interval may be shorter: mirrors that took a snapshot together would look for the next
+one together.
+"""
+SPREAD_EACH: Final = 0.02
+SPREAD_MAX: Final = 5.0
+"""Seconds within which mirrors begin with a new snapshot that they have heard of, for each holder that is
+known, and at most: a thousand are not to come to the origin in the same second.
+"""
 
 
 class Mirrors:
@@ -44,8 +56,10 @@ class Mirrors:
         warn: Callable[[str], None],
         detail: Callable[[str], None],
         tell: Teller = SILENT,
+        rng: random.Random | None = None,
     ) -> None:
         """``tell`` hears how updates go, and when the next ones are due."""
+        self._random = rng or random.Random()  # noqa: S311 - spreads load, guards nothing
         self._state = state
         self._tell = tell
         self._host = host
@@ -53,6 +67,8 @@ class Mirrors:
         self._warn = warn
         self._detail = detail
         self._due: dict[int, float] = {}
+        self._begin_at: dict[int, float] = {}
+        """When a newer snapshot is taken that was heard of, by tree."""
         self._failures: dict[int, int] = {}
         self._refused: dict[int, tuple[int, int]] = {}
         self._running: dict[bytes, asyncio.Task[FetchSummary]] = {}
@@ -72,11 +88,24 @@ class Mirrors:
         for tree in trees:
             if tree.path in self._let_go:
                 continue
-            if self._due.get(tree.id, 0.0) <= now or self._behind(tree):
+            if self._due.get(tree.id, 0.0) <= now or self._begins(tree, now):
                 await self._update(tree)
         self.rest()
         waiting = [self._due[tree.id] for tree in trees if tree.id in self._due]
-        return min(max(min(waiting, default=now + DEFAULT_INTERVAL) - time.monotonic(), 0.5), LOOK)
+        left = max(min(waiting, default=now + DEFAULT_INTERVAL) - time.monotonic(), 0.5)
+        soon = min(self._begin_at.values(), default=float("inf")) - time.monotonic()
+        return min(left, max(soon, 0.0), LOOK)
+
+    def _begins(self, tree: Tree, now: float) -> bool:
+        """Whether it is time to take a newer snapshot that is known of."""
+        if tree.archive is None or not self._behind(tree):
+            self._begin_at.pop(tree.id, None)
+            return False
+        if tree.id not in self._begin_at:
+            others = self._state.holders.count(tree.archive, time.time())
+            spread = min(SPREAD_EACH * others, SPREAD_MAX)
+            self._begin_at[tree.id] = now + self._random.uniform(0.0, spread)
+        return self._begin_at[tree.id] <= now
 
     def _behind(self, tree: Tree) -> bool:
         """Whether a newer head than the tree's is known, and the last attempt at it did not just fail."""
@@ -91,6 +120,7 @@ class Mirrors:
     async def _update(self, tree: Tree) -> None:
         if self._state.trees.get(tree.path) is None:  # Forgotten while others were updated.
             return
+        self._begin_at.pop(tree.id, None)
         interval = interval_of(tree)
         try:
             options = options_of(tree, self._bwlimit)
@@ -99,7 +129,7 @@ class Mirrors:
             summary = await self.updating(tree, run_fetch(options, self._state, tell, self._host))
         except DeleteLimitError as error:
             self.note_refused(tree, error)
-            self._due[tree.id] = time.monotonic() + interval
+            self._wait(tree, interval)
         except P2psyncError as error:
             self._failed(tree, interval, error)
         else:
@@ -109,11 +139,15 @@ class Mirrors:
                 self._failed(tree, interval, None)
                 return
             self.note_updated(tree, changed=bool(summary.changed or summary.deleted))
-            self._due[tree.id] = time.monotonic() + interval
+            self._wait(tree, interval)
             self._detail(
                 f"mirror {os.fsdecode(tree.path)} of {archive_text(summary.archive)} "
                 f"is at snapshot {summary.seq}"
             )
+
+    def _wait(self, tree: Tree, interval: float) -> None:
+        spread = self._random.uniform(1 - INTERVAL_SPREAD, 1.0)
+        self._due[tree.id] = time.monotonic() + interval * spread
 
     @property
     def _commanded(self) -> bool:
@@ -158,7 +192,7 @@ class Mirrors:
         self._let_go[path] = time.monotonic() + HOLD
         tree = self._state.trees.get(path)
         if tree is not None:
-            for kept in (self._due, self._failures, self._refused, self.updated, self._since):
+            for kept in (self._due, self._begin_at, self._failures, self._refused, self.updated, self._since):
                 kept.pop(tree.id, None)
         task = self._running.get(path)
         if task is None:
@@ -196,7 +230,7 @@ class Mirrors:
     def _failed(self, tree: Tree, interval: float, error: P2psyncError | None) -> None:
         self._since.pop(tree.id, None)
         count = self._failures[tree.id] = self._failures.get(tree.id, 0) + 1
-        pause = min(FIRST_RETRY * 2 ** (count - 1), interval)
+        pause = min(FIRST_RETRY * 2 ** (count - 1) * self._random.uniform(1.0, 1.5), interval)
         self._due[tree.id] = time.monotonic() + pause
         reason = "some of it could not be had" if error is None else str(error)
         self._warn(
@@ -211,7 +245,7 @@ class Mirrors:
             yield
         finally:
             if tree.path not in self._let_go:
-                self._due[tree.id] = time.monotonic() + interval_of(tree)
+                self._wait(tree, interval_of(tree))
 
 
 def options_of(tree: Tree, bwlimit: int | None) -> FetchOptions:

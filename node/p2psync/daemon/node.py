@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack
 from functools import partial
@@ -23,6 +24,7 @@ from p2psync.daemon.health import Vitals
 from p2psync.daemon.metered import MeteredDht
 from p2psync.daemon.mirror_checks import MirrorChecks
 from p2psync.daemon.mirrors import Mirrors, neighbours, pause, register
+from p2psync.daemon.news import News
 from p2psync.daemon.options import NodeOptions, Ready, Role, Tls
 from p2psync.daemon.recheck import Recheck
 from p2psync.daemon.supervisor import Supervisor
@@ -158,8 +160,12 @@ class Node:
         upkeep: Upkeep,
         recheck: Recheck,
         entry: Entry,
+        news: News,
+        server: ContentServer,
+        woken: asyncio.Event,
         warn: Callable[[str], None],
     ) -> None:
+        """``woken``: somebody says that the state directory has something new."""
         self._state = state
         self._announcer = announcer
         self.mirrors = mirrors
@@ -168,9 +174,13 @@ class Node:
         self.entry = entry
         self._upkeep = upkeep
         self._recheck = recheck
+        self._news = news
+        self._server = server
+        self._woken = woken
         self._warn = warn
         self._announce_now = asyncio.Event()
         self._update_now = asyncio.Event()
+        self._listen_now = asyncio.Event()
         self._check_now = asyncio.Event()
 
     async def serve(self) -> None:
@@ -183,6 +193,7 @@ class Node:
             group.create_task(self._upkeep.run())
             group.create_task(self._loop(self._announcer.round, self._announce_now))
             group.create_task(self._loop(self.mirrors.round, self._update_now))
+            group.create_task(self._loop(self._news.round, self._listen_now))
             group.create_task(self._loop(self._checks.round, self._check_now))
             group.create_task(self._meet())
             group.create_task(self._tidy())
@@ -219,13 +230,15 @@ class Node:
     async def _watch(self) -> None:
         version = self._state.data_version()
         while True:
-            await asyncio.sleep(WATCH)
+            await pause(WATCH, self._woken)
             now = self._state.data_version()
             if now != version:
                 version = now
                 self._announce_now.set()
                 self._update_now.set()
                 self._check_now.set()
+                self._listen_now.set()
+                self._server.look()
 
     async def _meet(self) -> None:
         others = self._announcer.others
@@ -261,7 +274,8 @@ async def _running(
         library = StateLibrary(state, partial)
         stack.callback(library.close)
         seeds = Seeds(state.path, split(options.bootstrap)[1])
-        server, entry = await _listen(options, state, library, seeds, stack)
+        woken = asyncio.Event()
+        server, entry = await _listen(options, state, library, seeds, woken.set, stack)
         listen = options.listen[0], server.address[1]
         network = entry.network
         recheck = Recheck(state, library.doubts, warn, detail)
@@ -285,11 +299,16 @@ async def _running(
             on_ready = await _rsync_too(options.rsync_listen, state, recheck, warn, on_ready, stack)
         if options.tls is not None:
             on_ready = await _tls_too(options.tls, server, warn, on_ready, stack)
-        await open_doors(stack, vitals, supervisor, server.address, entry, on_ready)
+        news = News(state, identity.public_key, detail, random.Random())  # noqa: S311 - spreads load
+        news.heard = woken.set
+        stack.push_async_callback(news.close)
+        await open_doors(stack, vitals, supervisor, server.address, entry, on_ready, look=woken.set)
         upkeep = Upkeep(vitals, supervisor, entry, warn)
         telling = asyncio.ensure_future(tell_served(server, tell))
         stack.callback(telling.cancel)
-        yield Node(state, announcer, mirrors, checks, inside, upkeep, recheck, entry, warn)
+        yield Node(
+            state, announcer, mirrors, checks, inside, upkeep, recheck, entry, news, server, woken, warn
+        )
 
 
 async def _rsync_too(
@@ -315,14 +334,19 @@ async def _tls_too(
 
 
 async def _listen(
-    options: NodeOptions, state: State, library: StateLibrary, seeds: Seeds, stack: AsyncExitStack
+    options: NodeOptions,
+    state: State,
+    library: StateLibrary,
+    seeds: Seeds,
+    heard: Callable[[], None],
+    stack: AsyncExitStack,
 ) -> tuple[ContentServer, Entry]:
     """The content server and the DHT on one port number."""
     host, port = options.listen
     key = state.identity().public_key
     names = [] if options.advertise is None else [options.advertise[0]]
     for attempt in range(PORT_TRIES):
-        server = await ContentServer.start(library, host, port, node_key=key, names=names)
+        server = await ContentServer.start(library, host, port, node_key=key, names=names, heard=heard)
         opened = start_dht(
             state,
             bootstrap=options.bootstrap,

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import Final
 
-from p2psync.daemon.commands import archives_command, release_order
+from p2psync.daemon.commands import archives_command, look_order, release_order
 from p2psync.daemon.control import control_server, status_command
 from p2psync.daemon.health import Vitals
 from p2psync.daemon.metered import MeteredDht
@@ -56,9 +56,12 @@ async def open_doors(
     listen: tuple[str, int],
     entry: Entry,
     on_ready: Ready,
+    *,
+    look: Callable[[], None] | None = None,
 ) -> None:
-    """Open what only this machine reaches (the control socket, the monitor), and say that the node serves. It
-    does before it has joined the network; where that is quick, it has when it says so.
+    """Open what only this machine reaches (the control socket, the monitor), and say that the node serves.
+    It does before it has joined the network; where that is quick, it has when it says so. ``look`` is
+    called when a command says that the state directory has something new.
 
     Raises:
         NetworkError, FileError: one of them cannot be had. TrustError: there are only seeds that must not be
@@ -70,7 +73,7 @@ async def open_doors(
         "status": status_command(vitals.dht, where, lambda: vitals.company),
         "archives": archives_command(vitals.state, vitals.mirrors, where, vitals.losses),
     }
-    orders = {"release": release_order(vitals.mirrors)}
+    orders = {"release": release_order(vitals.mirrors), "look": look_order(look)}
     await stack.enter_async_context(control_server(vitals.state.path, commands, orders))
     if vitals.options.metrics is not None:
         from p2psync.daemon.monitor import monitoring  # noqa: PLC0415 - prometheus-client, 60 ms

@@ -19,7 +19,7 @@ from p2psync.sources.http.head import ResponseHead
 from p2psync.sources.http.pool import Pool, Settings
 from p2psync.sources.http.sinks import UNWANTED, BatchSink, CollectSink, IntoSink
 from p2psync.sources.node_content import GONE, RANGE_MIN, refusal
-from p2psync.sources.source import Busy, NotHere, Span, Unreachable, places, runs, together
+from p2psync.sources.source import Busy, NotHere, NotOffered, Span, Unreachable, places, runs, together
 
 T = TypeVar("T")
 
@@ -53,6 +53,26 @@ class PeerSource:
             return await self._collect(wire.head_path(archive), wire.HEAD_BYTES_MAX)
         except NotHere:
             return None
+
+    async def newer_head(self, archive: bytes, known: bytes, seconds: int) -> bytes | None:
+        """Wait for ``seconds`` at most until its newest head is another one than ``known``, which it may
+        know as well or not: that head, unverified and perhaps an older one; None: it is ``known``. Silence
+        has to be allowed for longer than that (``idle_timeout``).
+
+        Raises NotOffered: it answers at once. NotHere: it knows no head.
+        """
+        sink = CollectSink(wire.HEAD_BYTES_MAX)
+        headers = [("If-None-Match", wire.head_tag(known)), ("Prefer", f"wait={seconds}")]
+        head = await self._pool.request("GET", wire.head_path(archive), sink, headers=headers)
+        if head.status == 200:
+            return bytes(sink.body)
+        if head.status in GONE:
+            raise NotHere(f"{self.name}: knows no head of this archive")
+        if head.status != 304:
+            raise self._refusal(head)
+        if "preference-applied" not in head.headers:
+            raise NotOffered(f"{self.name}: has no place for those who wait for a newer head")
+        return None
 
     async def earlier(self, archive: bytes) -> list[bytes]:
         """A node keeps the newest head alone."""

@@ -194,6 +194,8 @@ class Swarm:
         """(epoch, sequence number) of the snapshot that is fetched."""
         self.expecting: Callable[[], bool] = lambda: False
         """Whether others may join soon: somebody is being tried, or waits for a place."""
+        self.line = 0.0
+        """Bytes a second that came from all sources together, at the best of times."""
         self.version = 0
         """Grows with every source that joins, so that those who wait for one can tell."""
 
@@ -346,6 +348,12 @@ class Swarm:
             self.without(member, digest)
             if len(member.denied) < LACKING_MAX:
                 member.denied[digest] = member.denied.get(digest, 0) + 1
+
+    def note_paces(self, now: float) -> None:
+        """Look at what has come from each source by now; called now and then."""
+        for member in self._members.values():
+            member.note_pace(now)
+        self.line = max(self.line, sum(member.pace for member in self._members.values()))
 
     def without(self, member: Member, digest: bytes) -> None:
         """The source does not have the object now."""

@@ -6,11 +6,13 @@ is signed or named by them. Verifying what the bytes say (signatures, hashes) is
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgpack
+from blake3 import blake3
 
 from p2psync.errors import FormatError, UsageError
 from p2psync.format.ids import DIGEST_SIZE
@@ -52,6 +54,10 @@ HOLDER_BYTES_MAX: Final = 250
 HOLDERS_ANSWER_MAX: Final = HOLDERS_MAX * (HOLDER_BYTES_MAX + 2) + 16
 HEAD_BYTES_MAX: Final = 450
 """Bytes of a signed head (docs/spec/records.md)."""
+WAIT_MAX: Final = 50
+"""Seconds for which a request for a head may wait for a newer one: proxies give up after 60 (nginx, and many
+load balancers).
+"""
 INFO_ARCHIVES_MAX: Final = 1000
 """Archives that a node lists about itself."""
 INFO_ANSWER_MAX: Final = 64 << 10
@@ -62,6 +68,9 @@ NOT_HERE: Final = 0xFFFFFFFF
 """The length of a row that the node does not have, in answers with rows."""
 ROW_LENGTH: Final = struct.Struct(">I")
 """What stands in front of each row of an answer: how many bytes follow."""
+
+_WAIT: Final = re.compile(r"""(?:^|,)\s*wait\s*=\s*"?(\d{1,9})"?\s*(?:$|[,;])""", re.IGNORECASE | re.ASCII)
+"""The preference in a Prefer header."""
 
 Have = bool | bytes
 """What a node has of an object: False nothing, True all, or a bitmap over its chunks, most significant bit
@@ -90,6 +99,19 @@ def recipe_path(digest: bytes) -> str:
 
 def head_path(archive: bytes) -> str:
     return f"{PREFIX}/archive/{archive_text(archive)}/head"
+
+
+def head_tag(raw: bytes) -> str:
+    """The ETag of a head (RFC 9110, section 8.8.3)."""
+    return f'"{blake3(raw).hexdigest()}"'
+
+
+def wait_wished(prefer: str) -> int:
+    """Seconds that a request for a head wants to wait, at most ``WAIT_MAX``, by its Prefer header (RFC 7240,
+    section 4.3); 0: it does not.
+    """
+    found = _WAIT.search(prefer)
+    return min(int(found[1]), WAIT_MAX) if found else 0
 
 
 def holders_path(archive: bytes) -> str:

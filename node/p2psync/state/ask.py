@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from p2psync.errors import FileError, FormatError, NetworkError, TransferTimeout
+from p2psync.errors import FileError, FormatError, NetworkError, P2psyncError, TransferTimeout
 
 SOCKET_NAME: Final = "control.sock"
 """In the state directory."""
@@ -22,6 +22,8 @@ MAX_RESPONSE: Final = 1 << 24
 """Bytes of a response that are read: a status has some 10 KB, 10,000 archives have 2 MB."""
 TIMEOUT: Final = 10.0
 """Seconds of silence: the node may be busy."""
+LOOK_TIMEOUT: Final = 1.0
+"""Seconds for a node to be told that something is new: it looks twice a second anyhow."""
 PATH_MAX: Final = 100
 """Bytes of a path that surely fit a socket address (sockaddr_un, unix(7), has 108)."""
 
@@ -96,6 +98,14 @@ def ask(
     if len(body) > MAX_RESPONSE:
         raise FormatError(f"the node that runs on {state} answered with more than {MAX_RESPONSE} bytes")
     return _result(response.status, body, state)
+
+
+def look(state: Path) -> None:
+    """Have the node that runs on a state directory, if one does, look at once what is new there. Blocks, for
+    `LOOK_TIMEOUT` at most.
+    """
+    with contextlib.suppress(P2psyncError):  # It looks by itself, only later.
+        ask(state, "look", {}, timeout=LOOK_TIMEOUT)
 
 
 def _result(status: int, body: bytes, state: Path) -> dict[str, Any]:

@@ -17,8 +17,25 @@ from p2psync.supply.jobs import Part
 WORD: Final = 8
 WORD_MASK: Final = (1 << 64) - 1
 """Bytes of ids that shares depend on, and the bits of a number of so many."""
-PLACES: Final = 64
-"""Places in an object of several chunks that can be different nodes' shares."""
+SPREAD_SIZE: Final = 4 << 20
+"""Bytes from which on an object is asked for in stretches in random order, so that those who fetch it at the
+same time have different ones to give each other. Smaller ones are had before anybody hears of it.
+"""
+STRETCHES: Final = 64
+STRETCH_MIN: Final = 1 << 20
+STRETCH_MAX: Final = 64 << 20
+"""An object is divided into so many stretches, as far as each has these bytes: long enough for a server to
+read from a disk in one go.
+"""
+ENOUGH: Final = 0.5
+"""The part of what a source that has all could give that others have to bring for it to be spared: a new
+snapshot may take up to twice as long, and comes from the origin about once.
+"""
+
+
+def stretch_of(size: int) -> int:
+    """Bytes of a stretch of an object of ``size`` bytes."""
+    return size if size < SPREAD_SIZE else min(max(size // STRETCHES, STRETCH_MIN), STRETCH_MAX)
 
 
 def crowd_of(swarm: Swarm) -> list[bytes]:
@@ -34,7 +51,7 @@ def is_ours(part: Part, own: bytes, crowd: Sequence[bytes]) -> bool:
     highest number for it (rendezvous hashing, Thaler and Ravishankar 1998).
     """
     job = part.job
-    point = int.from_bytes(job.digest[:WORD], "big") + part.first * PLACES // max(job.chunks, PLACES)
+    point = int.from_bytes(job.digest[:WORD], "big") + part.offset // stretch_of(job.size)
     mine = _number(point, own)
     return all(_number(point, key) < mine for key in crowd)
 
@@ -50,4 +67,5 @@ def spares(swarm: Swarm, member: Member, others: Collection[Member], at_work: Co
     if not swarm.has_all(member):
         return False
     good = [other for other in others if other.is_reliable and other in at_work]
-    return bool(good) and sum(other.rate for other in good) >= member.rate
+    # On a line that is slow for all, a source may have been quick only as long as nobody else was asked.
+    return bool(good) and sum(other.rate for other in good) >= ENOUGH * min(member.rate, swarm.line)

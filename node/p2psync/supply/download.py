@@ -407,8 +407,7 @@ class Download:
             now = time.monotonic()
             if now - looked >= TICK:
                 looked = now
-                for member in self._swarm.members:
-                    member.note_pace(now)
+                self._swarm.note_paces(now)
                 self._meet(group)
                 self._queue.unpark()
                 self._dispatch()

@@ -17,23 +17,13 @@ from typing import Final
 
 from p2psync.sources.swarm import Member, Swarm
 from p2psync.supply.bundles import Bundle
-from p2psync.supply.crowd import crowd_of, is_ours, spares
+from p2psync.supply.crowd import SPREAD_SIZE, crowd_of, is_ours, spares, stretch_of
 from p2psync.supply.ending import share, waiting_bytes
 from p2psync.supply.jobs import Job, Part
 
 _new: Final = tuple.__new__  # what a named tuple's own constructor calls, without a call of its own
 RANGE_SIZE: Final = 256 << 10
 """A run of chunks this long is a request of its own, a range that a server sends straight from its disk."""
-SPREAD_SIZE: Final = 4 << 20
-"""Bytes from which on an object is asked for in stretches in random order, so that those who fetch it at the
-same time have different ones to give each other. Smaller ones are had before anybody hears of it.
-"""
-STRETCHES: Final = 64
-STRETCH_MIN: Final = 1 << 20
-STRETCH_MAX: Final = 64 << 20
-"""An object is divided into so many stretches, as far as each has these bytes: long enough for a server to
-read from a disk in one go.
-"""
 PARTS_MAX: Final = 4096
 """Small objects in one request: as many as a node takes (``sources.wire.BATCH_ROWS_MAX``)."""
 LOOK_AHEAD: Final = 512
@@ -140,7 +130,7 @@ class Queue:
         if job.size < SPREAD_SIZE:
             self._waiting.extend(job.parts())
             return
-        length = min(max(job.size // STRETCHES, STRETCH_MIN), STRETCH_MAX)
+        length = stretch_of(job.size)
         stretches: list[Part] = []
         for part in job.parts():
             rest: Part | None = part
