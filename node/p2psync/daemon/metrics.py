@@ -162,6 +162,7 @@ class _NodeCollector:
             "Connections refused because there were too many.",
             server.connections_refused,
         )
+        yield _gauge("p2psync_content_waiting", "Requests that wait for a newer head.", server.subscribers)
         sent = CounterMetricFamily("p2psync_content_bytes", "Bytes of content sent, by way.", labels=("way",))
         for way in get_args(Way):
             sent.add_metric((way,), counters.bytes_by(way))
