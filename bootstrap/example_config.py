@@ -61,6 +61,11 @@ EXAMPLES = {
     "min-size": '"1k"',
     "exclude-from": '["/etc/p2psync.exclude"]',
     "include-from": '["/etc/p2psync.include"]',
+    "allow": '["192.0.2.0/24"]',
+    "deny": f'["{"0" * 64}"]',
+    "network": '["192.0.2.0/24=198.51.100.7"]',
+    "site": '["10.0.0.0/8=10.1.2.3"]',
+    "weight": '["198.51.100.7=200"]',
     "max-total": '"500g"',
     "max-files": "1000000",
     "max-delete": "100",
@@ -118,7 +123,7 @@ def write() -> str:
         if own and not path.startswith(NO_TABLE):
             made += [f"# ---- p2psync {path.replace('.', ' ')} ".ljust(111, "-"), "", f"[{path}]", ""]
             for key in own:
-                named = _option(commands[path], key)
+                named = _option(commands[path], key) or _option(commands["node"], f"{path}-{key}")
                 made += lines(named, key) if named else []
     return "\n".join(made)
 

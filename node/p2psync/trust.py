@@ -34,15 +34,19 @@ CLOCK_SKEW: Final = 600
 
 
 class Standing(IntEnum):
-    """What speaks for a holder, from this machine's own dealings with it; the least is asked first. Whom the
-    user has named comes before all of these.
+    """What speaks for a holder: the archive's own list of mirrors, then this machine's dealings with it; the
+    least is asked first. Whom the user has named comes before all of these.
     """
 
-    DELIVERED = 0
+    NEAR = 0
+    """The archive recommends it, to the network that this machine is in."""
+    RECOMMENDED = 1
+    """The archive recommends it."""
+    DELIVERED = 2
     """Its node gave content that was right, at some time."""
-    PROVED = 1
+    PROVED = 3
     """Its node has proved its key at the address that its record names, lately."""
-    TOLD = 2
+    TOLD = 4
     """Somebody says so. Whoever wants can make any number of such records, and name any address."""
 
 

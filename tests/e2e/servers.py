@@ -296,6 +296,9 @@ class MemoryLibrary:
     def holders(self, archive: bytes) -> list[bytes]:
         return []
 
+    def mirrors(self, archive: bytes) -> None:
+        return None
+
     def keep_holder(self, archive: bytes, record: HolderRecord, place: Endpoint | None) -> bool:
         return True
 

@@ -121,6 +121,9 @@ class Told:
             raise Unreachable("no way")
         self.log.append((self.address, "holder", raw))
 
+    async def mirrors(self, archive: bytes) -> None:
+        return None
+
     async def holders(self, archive: bytes) -> list[bytes]:
         return self.lists
 

@@ -320,6 +320,9 @@ class SimSource:
             raise NotHere(f"{self.name}: does not say")
         return [self.held(digest) for digest in digests]
 
+    async def mirrors(self, archive: bytes) -> tuple[bytes, bytes] | None:
+        return None
+
     async def holders(self, archive: bytes) -> list[bytes]:
         await self._answer(0, "holders")
         return []

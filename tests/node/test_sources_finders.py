@@ -66,6 +66,9 @@ class Listing(SimSource):
     known: list[bytes]
     error: Exception | None = None
 
+    async def mirrors(self, archive: bytes) -> tuple[bytes, bytes] | None:
+        return None
+
     async def holders(self, archive: bytes) -> list[bytes]:
         await self._answer(0)
         return self.known
@@ -801,7 +804,11 @@ def test_what_a_fetch_has_learned_of_holders_is_remembered(world: World) -> None
     world.run(look())
     records = [HolderRecord.decode(raw) for raw in raws.values()]
     standings = world.state.nodes.standings(records, time.time())
-    assert [standings[record.node_key] for record in records] == list(Standing)
+    assert [standings[record.node_key] for record in records] == [
+        Standing.DELIVERED,
+        Standing.PROVED,
+        Standing.TOLD,
+    ]
     # The next one passes on whom this one has reached, and nobody else.
     assert set(world.state.holders.vouched(world.publisher.archive, time.time())) == {
         raws["gave"],

@@ -68,6 +68,14 @@ HEADINGS: Final[dict[str, tuple[str, ...]]] = {
         "tls_key",
         "tls_listen",
     ),
+    "Recommended mirrors": (
+        "mirrors_allow",
+        "mirrors_deny",
+        "mirrors_max_lag",
+        "mirrors_network",
+        "mirrors_site",
+        "mirrors_weight",
+    ),
     "Output and settings": ("json", "json_files", "quiet", "verbose", "state", "config", "help"),
 }
 """Where an option stands that several commands have, by its long name. All others come first."""

@@ -8,6 +8,7 @@ import click
 from click.core import ParameterSource
 
 from p2psync.cli.command import Command
+from p2psync.cli.mirrors_options import mirrors_options
 from p2psync.cli.options import (
     NODE_LISTEN,
     Common,
@@ -23,6 +24,7 @@ from p2psync.cli.types import DEST_DIRECTORY, SECONDS, SRC, Address
 
 if TYPE_CHECKING:
     from p2psync.daemon.options import Tls
+    from p2psync.daemon.policy import Policy
     from p2psync.fetch.options import FetchSummary
     from p2psync.format.url import ArchiveUrl
     from p2psync.negotiate.origin import Origin
@@ -51,6 +53,7 @@ INTERVAL = 3600
 @tls_options
 @advertise_option
 @metrics_option
+@mirrors_options
 @network_options(listen=NODE_LISTEN)
 @common_options
 def command(
@@ -64,6 +67,7 @@ def command(
     advertise: Address | None,
     metrics: Address | None,
     tls: Tls | None,
+    policy: Policy,
 ) -> int:
     """Fetch an archive, keep it up to date, serve it and announce it.
 
@@ -82,7 +86,7 @@ def command(
         raise UsageError("--interval 0 would ask without a pause; give at least one second")
     if once:
         return _once(common, network, transfer, src, directory, interval)
-    return _stay(common, network, transfer, src, directory, interval, advertise, metrics, tls)
+    return _stay(common, network, transfer, src, directory, interval, advertise, metrics, tls, policy)
 
 
 def _once(
@@ -138,6 +142,7 @@ def _stay(
     advertise: Address | None,
     metrics: Address | None,
     tls: Tls | None,
+    policy: Policy,
 ) -> int:
     """Serve from the start, fetch, and stay: what is here already is useful to others at once."""
     from p2psync.cli.negotiated import Settled, settle
@@ -186,6 +191,7 @@ def _stay(
         advertise=advertise,
         metrics=metrics,
         tls=tls,
+        policy=policy,
     )
     with common.open_state() as state, out.observing(files=transfer.json_files) as tell:
         try:

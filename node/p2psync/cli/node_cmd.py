@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from p2psync.cli.command import Command
+from p2psync.cli.mirrors_options import mirrors_options
 from p2psync.cli.options import (
     NODE_LISTEN,
     Common,
@@ -21,6 +22,7 @@ from p2psync.cli.types import RATE, RSYNC_LISTEN, Address
 
 if TYPE_CHECKING:
     from p2psync.daemon.options import Tls
+    from p2psync.daemon.policy import Policy
 
 ROLES = ("auto", "server", "bootstrap")
 
@@ -52,6 +54,7 @@ ROLES = ("auto", "server", "bootstrap")
 @tls_options
 @advertise_option
 @metrics_option
+@mirrors_options
 @network_options(listen=NODE_LISTEN, sources=False)
 @common_options
 def command(
@@ -63,6 +66,7 @@ def command(
     metrics: Address | None,
     rsync_listen: Address | None,
     tls: Tls | None,
+    policy: Policy,
 ) -> None:
     """Run the daemon: serve and announce everything in the state directory.
 
@@ -88,6 +92,7 @@ def command(
         metrics=metrics,
         rsync_listen=rsync_listen,
         tls=tls,
+        policy=policy,
     )
     with common.open_state() as state, out.observing() as tell:
         try:

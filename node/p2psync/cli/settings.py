@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from p2psync.config import Schema, Setting
+
+
+TABLE: Final = "mirrors"
+"""The table of the configuration in which the options ``--mirrors-...`` of all commands stand, by what is
+behind that, beside those of the command of this name.
+"""
+PREFIX: Final = f"{TABLE}-"
 
 
 def settings_of(command: click.Command) -> dict[str, Setting]:
@@ -44,6 +51,13 @@ def schema_of(root: click.Group, ctx: click.Context) -> Schema:
                     schema[f"{name}.{sub}"] = settings_of(found)
         elif command is not None:
             schema[name] = settings_of(command)
+    shared = {
+        key.removeprefix(PREFIX): settings.pop(key)
+        for settings in schema.values()
+        for key in [*settings]
+        if key.startswith(PREFIX)
+    }
+    schema[TABLE] |= {key: setting._replace(key=key) for key, setting in shared.items()}
     return schema
 
 
@@ -62,12 +76,17 @@ def configure(ctx: click.Context, _param: click.Parameter, file: Path | None) ->
     path = ctx.command_path.split()[1:]
     root = ctx.find_root().command
     if isinstance(root, click.Group) and path:
-        values = load(files, schema_of(root, ctx.find_root()))[".".join(path)]
+        loaded = load(files, schema_of(root, ctx.find_root()))
         by_key = {max(p.opts, key=len).lstrip("-"): p for p in ctx.command.params}
+        named = ".".join(path)
+        values = {key: value for key, value in loaded[named].items() if key in by_key}
+        shared = {f"{PREFIX}{key}": value for key, value in loaded[TABLE].items()}
+        values |= {key: value for key, value in shared.items() if key in by_key}
         for key, value in values.items():
             try:
                 by_key[key].type_cast_value(ctx, value)
             except click.BadParameter as error:
-                place = place_of(files, ".".join(path), key)
+                where = (TABLE, key.removeprefix(PREFIX)) if key in shared else (named, key)
+                place = place_of(files, *where)
                 raise UsageError(f"{place or 'the configuration'}: {key!r}: {error.message}") from None
         ctx.default_map = {name: value for key, value in values.items() if (name := by_key[key].name)}

@@ -16,6 +16,8 @@ from p2psync.errors import UsageError
 from p2psync.rsync.units import parse_rate, parse_seconds, parse_size
 
 if TYPE_CHECKING:
+    from p2psync.daemon.policy import Who
+    from p2psync.format.mirror_list import IpNetwork
     from p2psync.format.url import ArchiveUrl
     from p2psync.negotiate.origin import Origin
 
@@ -252,6 +254,34 @@ class RuleText(_ParamType):
         return str(value)
 
 
+def parse_mirror(text: str) -> Who:
+    """A mirror: its node's key, or where it is. Raises UsageError."""
+    from p2psync.daemon.policy import parse_who
+
+    return parse_who(text)
+
+
+def parse_network_of(text: str) -> tuple[IpNetwork, Who]:
+    """``NETWORK=WHO``. Raises UsageError."""
+    from p2psync.daemon.policy import parse_network, parse_who
+
+    network, separator, who = text.partition("=")
+    if not separator:
+        raise UsageError(f"{text!r} lacks the mirror: write NETWORK=WHO, such as 192.0.2.0/24=198.51.100.7")
+    return parse_network(network), parse_who(who)
+
+
+def parse_weight_of(text: str) -> tuple[Who, int]:
+    """``WHO=NUMBER``. Raises UsageError."""
+    from p2psync.daemon.policy import parse_who
+    from p2psync.format.mirror_list import WEIGHT_MAX
+
+    who, _, number = text.rpartition("=")
+    if not (number.isascii() and number.isdigit() and len(number) < 5 and int(number) <= WEIGHT_MAX):
+        raise UsageError(f"{text!r} has no weight: write WHO=NUMBER, with a number from 0 to {WEIGHT_MAX}")
+    return parse_who(who), int(number)
+
+
 ADDRESS = Parsed("host:port", parse_address)
 BOOTSTRAP = Parsed("host:port", parse_bootstrap)
 METRICS = Parsed("host:port", parse_metrics)
@@ -277,6 +307,9 @@ SOURCE = Parsed("host:port|url", parse_source)
 RATE = Parsed("rate", parse_rate)
 SIZE = Parsed("size", parse_size)
 SECONDS = Parsed("seconds", parse_seconds)
+WHO = Parsed("who", parse_mirror)
+NETWORK_OF = Parsed("network=who", parse_network_of)
+WEIGHT_OF = Parsed("who=number", parse_weight_of)
 ARCHIVE = Parsed("archive", parse_archive)
 ARCHIVE_PART = Parsed("src", parse_archive_part)
 URL = Parsed("src", parse_url)

@@ -63,6 +63,7 @@ class Api:
             web.put(f"{archive}/head", self.put_head),
             web.get(f"{archive}/holders", self.get_holders),
             web.post(f"{archive}/holders", self.post_holders),
+            web.get(f"{archive}/mirrors", self.get_mirrors),
             web.get(f"{wire.PREFIX}/object/{{digest}}", self.get_object),
             web.get(f"{wire.PREFIX}/recipe/{{digest}}", self.get_recipe),
             web.post(wire.BATCH_PATH, self.post_batch),
@@ -134,6 +135,13 @@ class Api:
             self._counters.note(refused=1)
             return web.Response(status=refused.status, text=f"{refused}\n")
         return web.Response(status=204)
+
+    async def get_mirrors(self, request: web.Request) -> web.StreamResponse:
+        found = await self._threaded(self._library.mirrors, _archive(request))
+        if found is None:
+            raise web.HTTPNotFound(text="no list of mirrors of this archive is known here\n")
+        headers = {"Content-Type": wire.MSGPACK, "Cache-Control": "no-cache"}
+        return await send_body(request, wire.encode_mirrors(*found), headers)
 
     async def get_object(self, request: web.Request) -> web.StreamResponse:
         digest = wire.parse_digest(request.match_info["digest"])

@@ -124,6 +124,9 @@ class Library(Protocol):
     def holders(self, archive: bytes) -> list[bytes]:
         """Unexpired holder records, as signed, of nodes that have proved their keys here not long ago."""
 
+    def mirrors(self, archive: bytes) -> tuple[bytes, bytes] | None:
+        """The newest list of recommended mirrors, as signed: the record that names it, and the list."""
+
     def keep_holder(self, archive: bytes, record: HolderRecord, place: Endpoint | None) -> bool:
         """Keep the record of a node that has just proved its key at ``place``; a withdrawal (None), which may
         come from anywhere, where something of its node is kept. False: too many of its address or network are

@@ -220,6 +220,9 @@ class StateLibrary:
     def holders(self, archive: bytes) -> list[bytes]:
         return self._state.holders.vouched(archive, self._clock()) if archive in self.archives() else []
 
+    def mirrors(self, archive: bytes) -> tuple[bytes, bytes] | None:
+        return self._state.lists.raw(archive) if archive in self.archives() else None
+
     def keep_holder(self, archive: bytes, record: HolderRecord, place: Endpoint | None) -> bool:
         holders = self._state.holders
         if record.withdrawn or place is None:

@@ -159,6 +159,10 @@ class Announcer:
     def _said(self, archive: bytes) -> Announced:
         return self._announced.setdefault(archive, Announced())
 
+    def archives(self) -> list[bytes]:
+        """What is announced here."""
+        return list(self._archives())
+
     def _archives(self) -> dict[bytes, list[Tree]]:
         """What is published or mirrored here for others. What else was fetched is nobody's business."""
         made: dict[bytes, list[Tree]] = {}

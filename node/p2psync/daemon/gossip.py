@@ -16,6 +16,7 @@ from functools import partial
 from typing import Final
 
 from p2psync.daemon.reached import Reached
+from p2psync.daemon.recommend import keep_list
 from p2psync.errors import NetworkError, P2psyncError
 from p2psync.format.url import host_and_port, host_port
 from p2psync.network.here import family_of, local_address
@@ -197,7 +198,9 @@ class Gossip:
                     self._note_taken(archive, address)
                     stranger = standing != Standing.DELIVERED and holder is not None
                     await self._nominate(source, archive, record, stranger=stranger)
-            return await off_loop(partial(self._take, archive, address, await source.holders(archive)))
+            named = await off_loop(partial(self._take, archive, address, await source.holders(archive)))
+            await keep_list(self._state, archive, await source.mirrors(archive))
+            return named
         finally:
             await source.close()
 

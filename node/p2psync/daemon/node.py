@@ -27,6 +27,7 @@ from p2psync.daemon.mirrors import Mirrors, neighbours, pause, register
 from p2psync.daemon.news import News
 from p2psync.daemon.options import NodeOptions, Ready, Role, Tls
 from p2psync.daemon.recheck import Recheck
+from p2psync.daemon.recommend import Recommender
 from p2psync.daemon.supervisor import Supervisor
 from p2psync.daemon.tls import serving_tls
 from p2psync.daemon.upkeep import Upkeep, open_doors
@@ -156,6 +157,7 @@ class Node:
         announcer: Announcer,
         mirrors: Mirrors,
         checks: MirrorChecks,
+        recommender: Recommender,
         host: Host,
         upkeep: Upkeep,
         recheck: Recheck,
@@ -170,6 +172,7 @@ class Node:
         self._announcer = announcer
         self.mirrors = mirrors
         self._checks = checks
+        self._recommender = recommender
         self.host = host
         self.entry = entry
         self._upkeep = upkeep
@@ -195,6 +198,7 @@ class Node:
             group.create_task(self._loop(self.mirrors.round, self._update_now))
             group.create_task(self._loop(self._news.round, self._listen_now))
             group.create_task(self._loop(self._checks.round, self._check_now))
+            group.create_task(self._loop(self._recommender.round, asyncio.Event()))
             group.create_task(self._meet())
             group.create_task(self._tidy())
 
@@ -293,6 +297,9 @@ async def _running(
         inside = Host(network, lambda dest: PartialShare(partial, dest))
         mirrors = Mirrors(state, inside, bwlimit=options.bwlimit, warn=warn, detail=detail, tell=tell)
         checks = MirrorChecks(state, identity.public_key, warn=warn, detail=detail)
+        recommender = Recommender(
+            state, network, options.policy, archives=announcer.archives, warn=warn, detail=detail
+        )
         vitals = Vitals(options, state, entry.node, seeds, server, announcer, mirrors, recheck.losses)
         stack.push_async_callback(announcer.leave)
         if options.rsync_listen is not None:
@@ -307,7 +314,19 @@ async def _running(
         telling = asyncio.ensure_future(tell_served(server, tell))
         stack.callback(telling.cancel)
         yield Node(
-            state, announcer, mirrors, checks, inside, upkeep, recheck, entry, news, server, woken, warn
+            state,
+            announcer,
+            mirrors,
+            checks,
+            recommender,
+            inside,
+            upkeep,
+            recheck,
+            entry,
+            news,
+            server,
+            woken,
+            warn,
         )
 
 

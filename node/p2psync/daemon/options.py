@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
+from p2psync.daemon.policy import EVERYBODY, Policy
+
 
 class Role(StrEnum):
     """What a node does for the network."""
@@ -46,6 +48,8 @@ class NodeOptions:
     role: Role = Role.AUTO
     metrics: tuple[str, int] | None = None
     """Where to answer for metrics and health; None: nowhere."""
+    policy: Policy = EVERYBODY
+    """Which mirrors of what is published here are recommended."""
     rsync_listen: tuple[str, int] | None = None
     """Where to serve rsync clients; None: nowhere."""
     tls: Tls | None = None

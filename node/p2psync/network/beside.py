@@ -106,6 +106,9 @@ class Beside:
     async def get_head(self, archive: bytes) -> Head | None:
         return await (await self.entered()).get_head(archive)
 
+    async def get_mirrors_head(self, archive: bytes) -> Head | None:
+        return await (await self.entered()).get_mirrors_head(archive)
+
     async def put_head(self, raw: bytes) -> int:
         return await (await self.entered()).put_head(raw)
 

@@ -69,6 +69,11 @@ class DhtNetwork:
             await self._entered()
         return (await self._node.get_head(archive)).best
 
+    async def get_mirrors_head(self, archive: bytes) -> Head | None:
+        if self._is_waited_for():
+            await self._entered()
+        return (await self._node.get_mirrors_head(archive)).best
+
     async def put_head(self, raw: bytes) -> int:
         await self._entered()
         return await self._node.put_head(raw)

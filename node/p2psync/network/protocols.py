@@ -15,13 +15,18 @@ from p2psync_dht import Head, HolderRecord
 
 
 class Heads(Protocol):
-    """The newest head of each archive."""
+    """The newest head of each archive, and of its list of mirrors."""
 
     async def get_head(self, archive: bytes) -> Head | None:
         """The best head that is found of an archive (32 bytes); None if there is none."""
 
+    async def get_mirrors_head(self, archive: bytes) -> Head | None:
+        """The same of the list of mirrors that it recommends."""
+
     async def put_head(self, raw: bytes) -> int:
-        """Store a head; how many hold it now, this one included. Raises RecordError if it is not valid."""
+        """Store a head, of an archive or of its list of mirrors; how many hold it now, this one included.
+        Raises RecordError if it is not valid.
+        """
 
     async def refresh_head(self, raw: bytes) -> int:
         """Keep a head alive: store it only where it is missing, older or soon forgotten; how many were told.

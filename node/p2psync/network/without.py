@@ -22,6 +22,9 @@ class Without:
     async def get_head(self, archive: bytes) -> Head | None:
         return None
 
+    async def get_mirrors_head(self, archive: bytes) -> Head | None:
+        return None
+
     async def put_head(self, raw: bytes) -> int:
         return 0
 

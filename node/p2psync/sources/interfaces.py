@@ -60,6 +60,9 @@ class Tracker(Protocol):
     async def holders(self, archive: bytes) -> list[bytes]:
         """Signed holder records of others that it knows."""
 
+    async def mirrors(self, archive: bytes) -> tuple[bytes, bytes] | None:
+        """The list of recommended mirrors that it has, with the record that names it; None if it has none."""
+
     async def nominate(self, archive: bytes, raw: bytes) -> None:
         """Hand it a signed holder record to keep and to re-share. Raises Unreachable, Busy, NotHere."""
 

@@ -186,6 +186,14 @@ class PeerSource:
             return []
         return self._decoded(wire.decode_holders, raw)
 
+    async def mirrors(self, archive: bytes) -> tuple[bytes, bytes] | None:
+        """The list of recommended mirrors that the node has, with the record that names it, unverified."""
+        try:
+            raw = await self._collect(wire.mirrors_path(archive), wire.MIRRORS_ANSWER_MAX)
+        except NotHere:
+            return None
+        return self._decoded(wire.decode_mirrors, raw)
+
     async def nominate(self, archive: bytes, raw: bytes) -> None:
         head = await self._pool.request("POST", wire.holders_path(archive), UNWANTED, body=raw)
         if head.status == 404:

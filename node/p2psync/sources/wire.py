@@ -17,6 +17,7 @@ from blake3 import blake3
 from p2psync.errors import FormatError, UsageError
 from p2psync.format.ids import DIGEST_SIZE
 from p2psync.format.limits import OBJECT_BYTES_MAX, RECIPE_CHUNKS_MAX
+from p2psync.format.mirror_list import LIST_BYTES_MAX
 from p2psync.format.url import ARCHIVE_TEXT_SIZE, archive_text, parse_archive_text
 
 PREFIX: Final = "/p2psync/v1"
@@ -58,6 +59,8 @@ WAIT_MAX: Final = 50
 """Seconds for which a request for a head may wait for a newer one: proxies give up after 60 (nginx, and many
 load balancers).
 """
+MIRRORS_ANSWER_MAX: Final = HEAD_BYTES_MAX + LIST_BYTES_MAX + 16
+"""Bytes of a list of recommended mirrors with the record that names it."""
 INFO_ARCHIVES_MAX: Final = 1000
 """Archives that a node lists about itself."""
 INFO_ANSWER_MAX: Final = 64 << 10
@@ -116,6 +119,10 @@ def wait_wished(prefer: str) -> int:
 
 def holders_path(archive: bytes) -> str:
     return f"{PREFIX}/archive/{archive_text(archive)}/holders"
+
+
+def mirrors_path(archive: bytes) -> str:
+    return f"{PREFIX}/archive/{archive_text(archive)}/mirrors"
 
 
 def parse_digest(text: str) -> bytes:
@@ -274,6 +281,20 @@ def decode_holders(raw: bytes | bytearray) -> list[bytes]:
         if type(item) is not bytes or not 0 < len(item) <= HOLDER_BYTES_MAX:
             raise FormatError(f"{what} holds something else than holder records")
     return items
+
+
+def encode_mirrors(record: bytes, body: bytes) -> bytes:
+    """A list of recommended mirrors, behind the record that names it."""
+    return _pack([record, body])
+
+
+def decode_mirrors(raw: bytes | bytearray) -> tuple[bytes, bytes]:
+    """The record and the list, unverified. Raises FormatError."""
+    what = "a list of mirrors"
+    fields = _array(_unpack(raw, MIRRORS_ANSWER_MAX, what), 2, what)
+    if len(fields) != 2 or not _all_of(bytes, fields):
+        raise FormatError(f"{what} that is not a record and a list")
+    return fields[0], fields[1]
 
 
 def encode_info(info: Info) -> bytes:

@@ -20,6 +20,7 @@ from p2psync.errors import FileError
 from p2psync.state.connection import Connection, close_idle, connect, index_at
 from p2psync.state.schema import (
     CHECKS,
+    LISTS,
     MADE,
     NODES,
     SCHEMA_VERSION,
@@ -58,6 +59,7 @@ class Database:
         connection.execute(MADE)
         connection.execute(NODES)
         connection.execute(CHECKS)
+        connection.execute(LISTS)
         if not has_offers(connection):
             with self.transaction(durable=True):
                 add_offers(connection)

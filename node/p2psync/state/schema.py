@@ -140,6 +140,18 @@ CREATE TABLE IF NOT EXISTS checks (
 statements. It came without a new number too.
 """
 
+LISTS: Final = """
+CREATE TABLE IF NOT EXISTS mirror_lists (
+    archive BLOB PRIMARY KEY,
+    epoch INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    hash BLOB NOT NULL,
+    record BLOB NOT NULL,
+    body BLOB NOT NULL
+) WITHOUT ROWID
+"""
+"""Lists of recommended mirrors (`p2psync.state.lists`). It came without a new number as well."""
+
 OFFERS: Final = """
 CREATE TABLE unshared (
     tree INTEGER NOT NULL REFERENCES trees (id) ON DELETE CASCADE,

@@ -31,6 +31,7 @@ from p2psync.state.files import leave_to_owner, read_private, write_private
 from p2psync.state.heads import HeadStore
 from p2psync.state.holders import HolderStore
 from p2psync.state.keys import KeyStore, own_key, to_pem
+from p2psync.state.lists import ListStore
 from p2psync.state.locks import PROBES_LAST, WRITABLE, is_held, lock
 from p2psync.state.made import MadeStore
 from p2psync.state.meta import MetaStore
@@ -83,6 +84,7 @@ class State:
         self.nodes = NodeStore(database)
         self.holders = HolderStore(database, self.nodes)
         self.checks = CheckStore(database)
+        self.lists = ListStore(database)
         self.keys = KeyStore(path / "keys")
 
     @classmethod

@@ -11,12 +11,13 @@ test key <name>``.
 
 from __future__ import annotations
 
+import ipaddress
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from tests.node.simulator import MTIME, NOW, Link, Publisher, content, identity
+from tests.node.simulator import DAY, MTIME, NOW, Link, Publisher, content, identity
 
 from p2psync.chunking import Chunker, average_for, cut_object
 from p2psync.format import pack
@@ -24,8 +25,10 @@ from p2psync.format.attributes import Attributes, encode_attributes
 from p2psync.format.ids import Ref, chunk_id
 from p2psync.format.listing import Totals, dir_entry, encode_listing, file_entry, symlink_entry
 from p2psync.format.marks import UNREAD, carried, incomplete
+from p2psync.format.mirror_list import Mirror, sign_list
 from p2psync.format.snapshot import ParentSnapshot, Snapshot
 from p2psync.format.url import ArchiveUrl
+from p2psync_dht import ROLE_MIRRORS, Delegation, Endpoint, Identity
 
 FOLDER: Final = Path(__file__).parent
 KIB: Final = 1 << 10
@@ -164,6 +167,53 @@ def heads() -> list[dict[str, Any]]:
     ]
 
 
+def mirror_lists() -> list[dict[str, Any]]:
+    """Lists of recommended mirrors, signed by the root and by a key that may do no more than that."""
+    root, signer = identity("vectors"), identity("vectors-signer")
+    given = Delegation.sign(
+        root, signer.public_key, epoch=1, roles=ROLE_MIRRORS, not_before=NOW, not_after=NOW + DAY
+    )
+    node = Mirror(identity("vectors-mirror").public_key, (Endpoint("192.0.2.7", 8730),), verified=NOW)
+    near = Mirror(
+        identity("vectors-campus").public_key,
+        (Endpoint("198.51.100.7", 8730), Endpoint("2001:db8::7", 8730)),
+        weight=200,
+        parts=(b"dists", b"pool"),
+        verified=NOW,
+        rate=12_500_000,
+        networks=(ipaddress.ip_network("198.51.100.0/24"), ipaddress.ip_network("2001:db8::/32")),
+        site=True,
+    )
+    web = Mirror(b"", (Endpoint(url="https://mirror.example.org/pub"),), weight=50)
+    cases: list[tuple[str, Identity, Delegation | None, tuple[Mirror, ...]]] = [
+        ("one mirror, signed by the root", root, None, (node,)),
+        ("three, signed by a delegate", signer, given, (near, node, web)),
+    ]
+    made = []
+    for name, key, delegation, mirrors in cases:
+        signed = sign_list(
+            key,
+            root.public_key,
+            mirrors,
+            epoch=0 if delegation is None else 1,
+            seq=1,
+            signed_at=NOW,
+            fresh_until=NOW + 7 * DAY,
+            delegation=delegation,
+        )
+        made.append(
+            {
+                "name": name,
+                "archive": root.public_key.hex(),
+                "mirrors": [[str(place) for place in mirror.places] for mirror in mirrors],
+                "list": signed.body.hex(),
+                "digest": chunk_id(signed.body).hex(),
+                "record": signed.record.raw.hex(),
+            }
+        )
+    return made
+
+
 def urls() -> list[dict[str, Any]]:
     """URLs, as they are printed."""
     archive = identity("vectors").public_key
@@ -226,6 +276,7 @@ SECTIONS: Final[tuple[Callable[[], list[Any]], ...]] = (
     attributes,
     snapshots,
     heads,
+    mirror_lists,
     urls,
     packs,
 )

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from p2psync.format.mirror_list import WEIGHT
 from p2psync.format.url import host_and_port
 from p2psync.sources.finders.records import Found
 from p2psync.trust import Standing
@@ -133,9 +134,12 @@ class Candidates:
     def get(self, name: str) -> Candidate | None:
         return self._known.get(name)
 
-    def add(self, name: str, found: Found, standing: Standing = Standing.TOLD) -> Candidate | None:
+    def add(
+        self, name: str, found: Found, standing: Standing = Standing.TOLD, weight: int = WEIGHT
+    ) -> Candidate | None:
         """Note that a node is said to be at ``name`` (HOST:PORT, numeric); None if there is no room for it,
-        or its network has named too many in vain.
+        or its network has named too many in vain. Of two that are equal otherwise, one of twice the
+        ``weight`` comes first twice as often (Efraimidis and Spirakis, 2006).
         """
         candidate = self._known.get(name)
         if candidate is None:
@@ -147,7 +151,8 @@ class Candidates:
             candidate = self._known[name] = Candidate(name, ip)
             # Also where they are local: the order costs nobody anything.
             _, site, provider = networks_of(packed)
-            order = Order(standing, 0, self._before[site], self._before[provider], self._chance())
+            chance = 1.0 - self._chance() ** (WEIGHT / weight) if weight else 1.0
+            order = Order(standing, 0, self._before[site], self._before[provider], chance)
             self._before.update((site, provider))
             self._orders[name] = order
             self._wait(candidate)

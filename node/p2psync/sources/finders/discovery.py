@@ -21,6 +21,7 @@ from p2psync.sources.finders.heads import HEADS_ASKED, HeadQuestions
 from p2psync.sources.finders.in_dht import InDht
 from p2psync.sources.finders.joining import Joining
 from p2psync.sources.finders.nothing import heard, no_head
+from p2psync.sources.finders.recommended import Recommended
 from p2psync.sources.finders.remembered import Remembered
 from p2psync.sources.finders.search import Search
 from p2psync.sources.finders.seen import SeenHeads
@@ -54,6 +55,8 @@ TOLD_MAX: Final = 64
 """Records that are looked at of those that a source knows that nobody vouched for: it could make 200 new
 ones for each question, and checking a signature takes 0.1 ms.
 """
+LISTS_ASKED: Final = 4
+"""Sources that are asked for the archive's list of mirrors: one that is behind has an older one."""
 LED_MAX: Final = 16
 """Sources that were named by others as having the same: who names new ones for ever gets no further."""
 
@@ -78,9 +81,18 @@ class Discovery:
         self._swarm = swarm
         self._warn = warn
         own_key = swarm.own_key = state.identity().public_key
+        self._recommended = Recommended(state, search.archive)
         self._joining = Joining(
-            self._archive, own_key, self._remembered, swarm, self._source, self._heads.met
+            self._archive,
+            own_key,
+            self._remembered,
+            swarm,
+            self._source,
+            self._heads.met,
+            self._recommended,
         )
+        self._listed: set[str] = set()
+        """Sources that were asked for the archive's list of mirrors."""
         self._tellers: dict[str, str] = {}
         """IP addresses of sources, by name."""
         self._started = False
@@ -206,6 +218,7 @@ class Discovery:
         if self._started:
             return
         self._started = True
+        await self._recommended.load()
         self._searching = asyncio.ensure_future(self.look_around())
         if any(member.given and member.answered and member.metadata for member in self._swarm.ready()):
             return
@@ -301,7 +314,28 @@ class Discovery:
                 self._tellers[member.name] = await teller_at(member.name)
             if not member.given and len(raws) > TOLD_MAX:
                 raws = self._chance.sample(raws, TOLD_MAX)
-            await self._joining.take(raws, self._tellers[member.name], verified=False)
+            await asyncio.gather(
+                self._joining.take(raws, self._tellers[member.name], verified=False),
+                self._list_from(member, self._tellers[member.name]),
+            )
+
+    async def _list_from(self, member: Member, teller: str) -> None:
+        """Ask a source for the archive's list of mirrors, and try those that it is the first to tell of."""
+        if member.name in self._listed or len(self._listed) >= LISTS_ASKED:
+            return
+        assert member.tracker is not None  # noqa: S101 - only such are asked
+        self._listed.add(member.name)
+        try:
+            newer = await self._recommended.take(await member.tracker.mirrors(self._archive))
+        except P2psyncError as error:
+            self._warn(str(error))
+            return
+        if not newer and len(self._listed) > 1:
+            return
+        for url in self._recommended.web(member.name):
+            if not self._swarm.knows(url, None) and self._swarm.has_room():
+                self._swarm.add(Member(self._source(url), whole=True))
+        await self._joining.take_recommended(teller)
 
     def answers(self, record: HolderRecord) -> bool | None:
         """Whether the holder of a record answered when it was looked for; None where it was not asked."""

@@ -19,6 +19,7 @@ from p2psync.format.url import host_and_port
 from p2psync.network.told import may_look_at
 from p2psync.sources.finders.candidates import Candidate, Candidates
 from p2psync.sources.finders.departures import Departures
+from p2psync.sources.finders.recommended import Recommended
 from p2psync.sources.finders.records import Found, by_chance, read_records
 from p2psync.sources.finders.remembered import Remembered
 from p2psync.sources.finders.tryouts import Tryouts
@@ -48,6 +49,7 @@ class Joining:
         swarm: Swarm,
         open_source: Callable[[str], Source],
         met: Callable[[Member], None],
+        recommended: Recommended,
     ) -> None:
         """``met`` hears of each new source."""
         self._archive = archive
@@ -56,6 +58,7 @@ class Joining:
         self._swarm = swarm
         self._open = open_source
         self._met = met
+        self._recommended = recommended
         self._chance = random.Random()  # noqa: S311 - whom strangers cannot foresee, not what is secret
         self._candidates = Candidates(self._chance.random)
         self._tryouts = Tryouts(self._candidates, self._prove, self._place)
@@ -102,11 +105,19 @@ class Joining:
         if not verified:
             await self._keep([each for each in named if each.record.raw not in self._kept])
         present = self._departures.present(named)
-        standings = await self._remembered.standings(present)
+        standings = self._recommended.standings(await self._remembered.standings(present))
         chosen = present if some is None else by_chance(present, some, self._chance, standings)
         for each in chosen:
             for name in _names(each, teller):
                 await self._offer(name, each, standings[each.record.node_key])
+        self._tryouts.go_on()
+        await self._tryouts.settled()
+
+    async def take_recommended(self, teller: str) -> None:
+        """Try the nodes in the archive's list, which somebody at the IP address ``teller`` handed out."""
+        for found, standing in self._recommended.found(teller):
+            for name in found.names:
+                await self._offer(name, found, standing)
         self._tryouts.go_on()
         await self._tryouts.settled()
 
@@ -141,7 +152,9 @@ class Joining:
         if self._update(found):
             return
         given = any(member.name == name for member in self._swarm.members)
-        candidate = self._candidates.add(name, found, min(standing, Standing.PROVED) if given else standing)
+        stands = min(standing, Standing.PROVED) if given else standing
+        weight = self._recommended.weight(found.record.node_key)
+        candidate = self._candidates.add(name, found, stands, weight)
         if candidate is None or candidate.key is None:
             return
         if candidate.key == found.record.node_key:
