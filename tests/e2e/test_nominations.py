@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.e2e.harness import Network
+from tests.e2e.harness import Network, assert_same_tree
 from tests.e2e.impatient import impatient
 from tests.e2e.servers import Background, liar
 from tests.e2e.trees import MIB, plain_tree
@@ -19,6 +19,9 @@ IMPATIENT = (
     "p2psync.daemon.mirror_checks.PAUSE=0.1",
     "p2psync.daemon.mirror_checks.SOON=0.1",
     "p2psync.daemon.examine.AGAIN=0.1",
+    "p2psync.daemon.recommend.LOOK=0.1",
+    "p2psync.daemon.recommend.PAUSE=0.1",
+    "p2psync.daemon.company.MEET=1.0",
 )
 """Checks each fifth of a second, and not each hour."""
 
@@ -125,3 +128,39 @@ def test_a_mirror_of_a_part_is_listed_with_that_part(patient: Network) -> None:
     check = wait_for(net, url, part.address, "it is listed", lambda check: check["listed"])
     assert not check["complete"]
     assert check["parts"] == [{"name": "large"}]
+
+
+def holders(net: Network, url: str, source: str, state: str) -> dict[str, dict[str, Any]]:
+    """What a machine shows of the holders that somebody knows, by address."""
+    shown = net.run("mirrors", url, "--source", source, state=state)
+    return {event["endpoints"][0]: event for event in shown.events if event["event"] == "holder"}
+
+
+def test_who_knows_one_mirror_learns_whom_the_archive_recommends_when_origin_and_dht_are_gone(
+    patient: Network,
+) -> None:
+    """Each mirror has the signed list from whoever it told of itself, and hands it on."""
+    net = patient
+    tree = plain_tree(net.path / "tree", small=40, large=(2 * MIB,))
+    url = net.publish(tree, state="origin")
+    config = net.path / "p2psync.toml"
+    config.write_text('[mirrors]\nnetwork = ["127.0.0.0/8=127.0.0.1"]\nmax-lag = 3600\n')
+    origin = net.node("origin", "--config", config)
+    mirrors = [net.mirror(told(url, origin.address), net.path / name, state=name) for name in ("one", "two")]
+    for mirror in mirrors:
+        mirror.wait_event("done")
+
+    def recommended() -> set[str]:
+        found = holders(net, url, mirrors[0].address, "onlooker")
+        listed = {address: each.get("recommended") for address, each in found.items()}
+        return {address for address, said in listed.items() if said and said["parts"] is None}
+
+    until(lambda: recommended() == {mirror.address for mirror in mirrors}, "the first hands the list on")
+    origin.kill()
+    found = holders(net, url, mirrors[0].address, "stranger")
+    for mirror in mirrors:
+        said = found[mirror.address]["recommended"]
+        assert said["verified"] and said["networks"] == ["127.0.0.0/8"]
+    done = net.run("fetch", url, net.path / "copy", "--source", mirrors[0].address, state="reader").done
+    assert set(done["sources"]) <= {mirror.address for mirror in mirrors}
+    assert_same_tree(tree, net.path / "copy")

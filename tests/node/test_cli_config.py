@@ -4,7 +4,10 @@ line.
 
 from __future__ import annotations
 
+import ipaddress
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ import pytest
 from p2psync.cli.app import program, run
 from p2psync.cli.command import Command
 from p2psync.cli.environment import check_environment
+from p2psync.cli.mirrors_options import mirrors_options
 from p2psync.cli.options import (
     Common,
     Network,
@@ -24,6 +28,7 @@ from p2psync.cli.settings import schema_of
 from p2psync.cli.transfer_options import Transfer, transfer_options
 from p2psync.cli.types import Address, Consent
 from p2psync.config import Setting, default_files, line_of, load
+from p2psync.daemon.policy import Policy
 from p2psync.errors import UsageError
 
 SCHEMA = {
@@ -251,6 +256,80 @@ def test_bad_addresses_are_usage_errors(
 ) -> None:
     assert run(["publish", *words.split()]) == 1
     assert capsys.readouterr().err.startswith("p2psync: invalid value for")
+
+
+@click.command("probe", cls=Command)
+@mirrors_options
+@common_options
+def policy_probe(common: Common, policy: Policy) -> None:
+    """Note which mirrors are recommended."""
+    seen.update(policy=policy)
+
+
+@pytest.fixture
+def policy_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Policy]:
+    """Run ``p2psync node`` with `policy_probe` in its place."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setattr("p2psync.cli.node_cmd.command", policy_probe)
+
+    def call(*argv: str) -> Policy:
+        seen.clear()
+        assert run(["node", *argv]) == 0
+        found: Policy = seen["policy"]
+        return found
+
+    return call
+
+
+def test_which_mirrors_are_recommended_stands_in_a_table_of_its_own(
+    policy_of: Callable[..., Policy], tmp_path: Path
+) -> None:
+    assert policy_of() == Policy()
+    campus, key = ipaddress.ip_network("10.0.0.0/8"), "ab" * 32
+    configure(
+        tmp_path,
+        f'[mirrors]\nallow = ["192.0.2.0/24", "{key}"]\ndeny = "192.0.2.9"\nmax-lag = 3600\n'
+        f'network = ["10.0.0.0/8={key}"]\nsite = ["10.0.0.0/8=192.0.2.7"]\nweight = ["{key}=250"]\n'
+        'source = ["a:1"]\n',
+    )
+    who = bytes.fromhex(key)
+    assert policy_of() == Policy(
+        allow=(ipaddress.ip_network("192.0.2.0/24"), who),
+        deny=(ipaddress.ip_network("192.0.2.9/32"),),
+        max_lag=3600.0,
+        networks=((campus, who),),
+        sites=((campus, ipaddress.ip_network("192.0.2.7/32")),),
+        weights=((who, 250),),
+    )
+    assert policy_of("--mirrors-max-lag", "60", "--mirrors-deny", key).deny == (who,)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[mirrors]\nallow = ["mirror.example.org"]\n', "line 2: 'mirrors-allow': .* neither a node's key"),
+        ('[mirrors]\nweight = ["192.0.2.1=1001"]\n', "line 2: 'mirrors-weight': .* from 0 to 1000"),
+        ('[mirrors]\nsite = ["192.0.2.1"]\n', "line 2: 'mirrors-site': .* write NETWORK=WHO"),
+        ("[mirrors]\nmax_lag = 5\n", "line 2: unknown key 'max_lag'.*'max-lag'"),
+        ('[node]\nmirrors-allow = "192.0.2.1"\n', "line 2: unknown key 'mirrors-allow'"),
+    ],
+)
+def test_mistakes_in_that_table_name_line_and_remedy(
+    policy_of: Callable[..., Policy],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    text: str,
+    message: str,
+) -> None:
+    configure(tmp_path, text)
+    assert run(["node"]) == 1
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_the_command_of_the_tables_name_takes_its_own_keys_alone(tmp_path: Path) -> None:
+    (tmp_path / "c").write_text('[mirrors]\nallow = "192.0.2.1"\nbootstrap = "127.0.0.1:9"\n')
+    words = ["mirrors", "p2psync://" + "a" * 52, "--config", str(tmp_path / "c"), "--state", str(tmp_path)]
+    assert run(words) == 10  # It asks there, in vain.
 
 
 def test_every_option_has_a_key_in_the_configuration() -> None:

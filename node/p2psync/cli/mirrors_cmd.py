@@ -28,18 +28,12 @@ def command(common: Common, network: Network, src: ArchiveUrl | Origin) -> None:
     what the holders say of themselves, signed by them, and STATE, which says whether each answers now; what
     they send is verified when it is fetched. Who has left and said so is not listed, only counted.
 
-    On the machine whose node publishes the archive it is what checks of them have found as well: which ones
-    are LISTED, since when there has been a newer snapshot than they have (LAG), when each was VERIFIED last,
-    by random chunks, its RATE then, and the FAILURES since, with the reason of the last one.
+    Where the archive has a list of recommended mirrors it says who is LISTED, when each was VERIFIED last
+    by the publisher, and its RATE there. On the machine whose node publishes the archive it is what the
+    checks have found: also since when there has been a newer snapshot than a mirror has (LAG), and the
+    FAILURES since it passed, with the reason of the last one.
     """
-    from p2psync.cli.holder_rows import (
-        CHECKED_HEADINGS,
-        HEADINGS,
-        checked_row,
-        holder_fields,
-        holder_row,
-        reasons,
-    )
+    from p2psync.cli.holder_rows import holder_fields, reasons, table
     from p2psync.cli.negotiated import archive_of
     from p2psync.cli.signals import run_async
     from p2psync.client import Client
@@ -63,10 +57,7 @@ def command(common: Common, network: Network, src: ArchiveUrl | Origin) -> None:
     counts = {"holders": len(found.holders), "withdrawn": len(found.withdrawn)}
     out.event("mirrors", archive=url_of(url.archive), seq=newest, **counts, ended=ended)
     if found.holders:
-        now = time.time()
-        checked = any(holder.check for holder in found.holders)
-        headings, row = (CHECKED_HEADINGS, checked_row) if checked else (HEADINGS, holder_row)
-        for line in columns([headings, *(row(holder, found.head, now) for holder in found.holders)]):
+        for line in columns(table(found.holders, found.head, time.time())):
             out.result(line)
         for line in reasons(found.holders):
             out.result(line)

@@ -13,6 +13,7 @@ from p2psync.fetch.options import FetchOptions
 from p2psync.format.coverage import Coverage
 from p2psync.format.head import ArchiveHead
 from p2psync.format.listing import Entry, Kind
+from p2psync.format.mirror_list import Mirror
 from p2psync.format.url import ArchiveUrl
 from p2psync.format.walk import LeadsNowhere, NotThere, Walk
 from p2psync.network.beside import open_network
@@ -67,6 +68,9 @@ class Checked(NamedTuple):
     """Checks in a row that it failed."""
     checks: int
     passes: int
+    epoch: int
+    seq: int
+    """The snapshot that it was at."""
     complete: bool
     """It has all of the newest snapshot, as far as random chunks show."""
     parts: list[bytes]
@@ -89,6 +93,8 @@ class Checked(NamedTuple):
             failures=track.failures,
             checks=track.checks,
             passes=track.passes,
+            epoch=track.epoch,
+            seq=track.seq,
             complete=track.complete,
             parts=list(track.parts),
         )
@@ -116,9 +122,17 @@ class Holder(NamedTuple):
     """
     check: Checked | None = None
     """None where this machine has not checked it."""
+    recommended: Mirror | None = None
+    """What the archive's list of mirrors says of it, as far as that is known here."""
 
     @classmethod
-    def of(cls, record: HolderRecord, answers: bool | None = None, check: Checked | None = None) -> Holder:
+    def of(
+        cls,
+        record: HolderRecord,
+        answers: bool | None = None,
+        check: Checked | None = None,
+        recommended: Mirror | None = None,
+    ) -> Holder:
         claim: Coverage | None = None
         with contextlib.suppress(FormatError):
             claim = Coverage.decode(record.payload)
@@ -134,6 +148,7 @@ class Holder(NamedTuple):
             expires=record.expires,
             state="withdrawn" if record.withdrawn else _STATES[answers],
             check=check,
+            recommended=recommended,
         )
 
 
@@ -267,8 +282,10 @@ async def find_holders(
         records.sort(key=lambda record: (record.role, record.node_key))
         tracks = state.checks.of_archive(url.archive)
         checks = {key: Checked.of(track, head, now) for key, track in tracks.items()}
+        found = state.lists.newest(url.archive)
+        listed = {} if found is None else {mirror.key: mirror for mirror in found.mirrors}
         present = [
-            Holder.of(each, discovery.answers(each), checks.get(each.node_key))
+            Holder.of(each, discovery.answers(each), checks.get(each.node_key), listed.get(each.node_key))
             for each in records
             if not each.withdrawn
         ]
