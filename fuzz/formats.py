@@ -43,13 +43,15 @@ from p2psync.negotiate.origin import LEVELS_MAX, is_origin, parse_origin
 from p2psync.network.seeds import seedlist
 from p2psync.network.seeds.seedlist import DOMAIN, SEEDS_MAX, TXT_STRING_MAX, from_dns, key_text
 from p2psync.network.server import Server
-from p2psync.sources import wire
+from p2psync.sources import packing, wire
 from p2psync.sources.http.head import parse_chunk_line, parse_response_head
 from p2psync.sources.web_answers import LATER_MAX, duplicates, elsewhere, later
 from p2psync_dht import Head
 
 ASKED_ABOUT: Final = 3  # digests in the question whose answer is fuzzed
 DIGEST: Final = bytes(range(32))
+ASKED_ROWS: Final = [(DIGEST, 0, 5), (DIGEST, 5, 300)]  # in the question whose answer is fuzzed
+ROOM: Final = 1000  # bytes that a compressed answer may have
 WEB: Final = "https://a.example/tree/"
 PATH: Final = "d/file"  # of what was asked for there
 
@@ -115,6 +117,9 @@ def message(data: bytes) -> None:
         lambda raw: wire.decode_recipes_answer(raw, ASKED_ABOUT),
         wire.decode_holders,
         wire.decode_info,
+        lambda raw: wire.decode_blocks_answer(raw, ASKED_ROWS),
+        lambda raw: wire.decode_packed_answer(raw, ASKED_ROWS),
+        lambda raw: packing.unpack(raw, ROOM, "it"),
     )
     kinds[data[0] % len(kinds)](data[1:])
 
@@ -292,6 +297,9 @@ def _messages() -> list[bytes]:
         wire.encode_recipes_answer([_recipe()[4:], None, b"1"]),
         wire.encode_holders([HOLDER.raw]),
         wire.encode_info(wire.Info("0" * 40, ROOT.public_key, "1", (ROOT.public_key,))),
+        wire.encode_blocks_answer([[(b"012345", 5)], None]),
+        b"\0\0\0\5hello\xff\xff\xff\xff",
+        packing.pack(b"hello"),
     )
     return [bytes([number]) + body for number, body in enumerate(bodies)]
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     )
     from p2psync.events import FileDone, Phase, SourceState, Warned
     from p2psync.fetch.keywords import Asking, TransferOptions
-    from p2psync.fetch.options import Delete, FetchSummary
+    from p2psync.fetch.options import Compress, Delete, FetchSummary
     from p2psync.fetch.verified import Verified
     from p2psync.fetch.verify import Difference, Finding
     from p2psync.fetch.view import Holder, Holders, Listed, View
@@ -49,6 +49,7 @@ __all__ = [
     "Client",
     "ClientEvent",
     "Completed",
+    "Compress",
     "ConnectTimeout",
     "Control",
     "Delete",
@@ -105,7 +106,7 @@ _MODULES: Final = {
     ),
     "events": ("FileDone", "Phase", "SourceState", "Warned"),
     "fetch.keywords": ("Asking", "TransferOptions"),
-    "fetch.options": ("Delete", "FetchSummary"),
+    "fetch.options": ("Compress", "Delete", "FetchSummary"),
     "fetch.verified": ("Verified",),
     "fetch.verify": ("Difference", "Finding"),
     "fetch.view": ("Holder", "Holders", "Listed", "View"),

@@ -180,6 +180,10 @@ class SimSource:
         return None if self.web else self
 
     @property
+    def delta(self) -> None:
+        return None
+
+    @property
     def tracker(self) -> SimSource | None:
         return None if self.web else self
 
@@ -442,7 +446,7 @@ class Arena:
             self.tell,
             control or Control(),
             STALL_SECONDS if silence is None else silence or None,
-            "inline",
+            writer="inline",
         )
         dest = cast(Destination, SimpleNamespace(path=bytes(self.dest), spared=frozenset()))
         try:

@@ -161,6 +161,7 @@ def test_defaults(probe_run: Any) -> None:
         False,
         False,
         False,
+        "auto",
         None,
         None,
         None,

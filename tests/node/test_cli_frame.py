@@ -27,6 +27,7 @@ HEAVY = [
     "cryptography",
     "sqlite3",
     "pyfastcdc",
+    "zstandard",
     "kademlia",
     "asyncio",
     "ssl",

@@ -37,6 +37,52 @@ def test_answers_with_recipes(recipes: list[bytes | None], more: int) -> None:
     assert wire.decode_recipes_answer(raw, len(recipes) + more) == recipes
 
 
+blocks = st.lists(st.tuples(st.binary(min_size=6, max_size=6), st.integers(1, 2048)), min_size=1, max_size=9)
+
+
+@given(st.lists(st.one_of(st.none(), blocks), max_size=9))
+def test_answers_with_blocks(rows: list[list[wire.Block] | None]) -> None:
+    asked = [(D, 0, sum(size for _, size in row) if row else 5) for row in rows]
+    raw = wire.encode_blocks_answer(rows)
+    assert wire.decode_blocks_answer(raw, asked) == rows
+    assert all(len(raw) <= wire.blocks_answer_max(asked) for row in rows if row and len(row) == 1)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"\0\0\0",
+        b"\0\0\0\0",
+        b"\0\0\0\1hhhhhh\0\4",
+        b"\0\0\0\1hhhhhh\0\6",
+        b"\0\0\0\1hhhhhh\0",
+        b"\0\0\0\2hhhhhh\0\5hhhhhh\0\0",
+        b"\0\0\0\1hhhhhh\0\5x",
+        b"\xff\xff\xff\xffx",
+        b"\xff\xff\xff\xfe",
+    ],
+)
+def test_answers_with_blocks_that_do_not_fit_the_question(raw: bytes) -> None:
+    with pytest.raises(FormatError, match="an answer with blocks"):
+        wire.decode_blocks_answer(raw, [(D, 0, 5)])
+
+
+@given(st.lists(st.one_of(st.none(), st.binary(min_size=1, max_size=50)), max_size=9))
+def test_packed_answers(rows: list[bytes | None]) -> None:
+    asked = [(D, 0, len(row or b"12345")) for row in rows]
+    raw = b"".join(wire.ROW_LENGTH.pack(NOT_HERE if row is None else len(row)) + (row or b"") for row in rows)
+    assert wire.decode_packed_answer(raw, asked) == rows
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"\0\0\0\4four", b"\0\0\0\6sixsix", b"\0\0\0\5four", b"\0\0\0\5fivexx", b"\xff\xff\xff\xffx"]
+)
+def test_packed_answers_that_do_not_fit_the_question(raw: bytes) -> None:
+    with pytest.raises(FormatError, match="a packed answer"):
+        wire.decode_packed_answer(raw, [(D, 0, 5)])
+
+
 def test_an_answer_with_recipes_ends_in_front_of_the_first_that_does_not_fit() -> None:
     half = b"r" * (wire.RECIPES_ANSWER_MAX // 2 - 4)
     cases: list[tuple[list[bytes | None], int]] = [

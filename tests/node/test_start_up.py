@@ -36,6 +36,7 @@ HEAVY = {
     "rich": "displays, 80 ms",
     "sqlite3": "the state directory",
     "tomllib": "reads a configuration",
+    "zstandard": "compresses, 5 ms",
 }
 """Modules that take long to load, each with what for or how long."""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from p2psync.chunking import BLOCK_AVERAGE, BLOCK_MAX, BLOCK_MIN, BlockCutter
 from p2psync.format.url import archive_text
 from p2psync.sources import wire
 from p2psync.sources.http.head import ResponseHead
@@ -55,6 +56,16 @@ def test_recipes() -> None:
     assert wire.decode_recipes_answer(example("recipes-answer"), 3) == [b"recipe", None]
 
 
+def test_blocks() -> None:
+    rows: list[wire.Row] = [(COUNTING, 0, 5), (ONES, 65_536, 300)]
+    assert BlockCutter().cut(memoryview(b"hello")) == [(b"\xea\x8f\x16\x3d\xb3\x86", 5)]
+    answer = [BlockCutter().cut(memoryview(b"hello")), None]
+    assert wire.encode_blocks_answer(answer) == example("blocks-answer")
+    assert wire.decode_blocks_answer(example("blocks-answer"), rows) == answer
+    assert (BLOCK_MIN, BLOCK_AVERAGE, BLOCK_MAX) == (128, 512, 2048)
+    assert "average 512, minimum 128 and maximum 2,048 bytes" in SPEC.read_text(encoding="utf-8")
+
+
 def test_info() -> None:
     info = wire.Info("ab" * 20, COUNTING, "0.1.0", (COUNTING,))
     assert wire.encode_info(info) == example("info")
@@ -67,6 +78,8 @@ def test_info() -> None:
         ("/p2psync/v1/info", wire.INFO_PATH),
         ("/p2psync/v1/batch", wire.BATCH_PATH),
         ("/p2psync/v1/have", wire.HAVE_PATH),
+        ("/p2psync/v1/blocks", wire.BLOCKS_PATH),
+        ("/p2psync/v1/packed", wire.PACKED_PATH),
         ("/p2psync/v1/recipes", wire.RECIPES_PATH),
         ("/p2psync/v1/object/<digest>", wire.object_path(COUNTING)),
         ("/p2psync/v1/recipe/<digest>", wire.recipe_path(COUNTING)),

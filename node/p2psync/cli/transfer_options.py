@@ -25,6 +25,7 @@ class Transfer(NamedTuple):
     checksum: bool
     special_bits: bool
     no_check_space: bool
+    compress: str
     max_total: int | None
     max_files: int | None
     delete: bool | None
@@ -62,7 +63,7 @@ class Transfer(NamedTuple):
     def as_options(self, network: Network) -> TransferOptions:
         """As the client wants them, with whom to ask."""
         from p2psync.cli.rules import build_filter
-        from p2psync.fetch.options import Delete
+        from p2psync.fetch.options import Compress, Delete
 
         rules = build_filter(
             self.rules,
@@ -79,6 +80,7 @@ class Transfer(NamedTuple):
             "checksum": self.checksum or (self.ignore_times and not self.size_only),
             "special_bits": self.special_bits,
             "check_space": not self.no_check_space,
+            "compress": Compress(self.compress),
             "max_total": self.max_total,
             "max_files": self.max_files,
             "max_delete": None if self.max_delete is None else max(self.max_delete, 0),
@@ -162,6 +164,14 @@ def transfer_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "--no-check-space",
             is_flag=True,
             help="Begin also what the disk here seems to have no room for: if it compresses, it may.",
+        ),
+        click.option(
+            "--compress",
+            type=click.Choice(["auto", "off", "max"]),
+            default="auto",
+            show_default=True,
+            help="Of files of which an older version is here, receive only what is new, compressed: where "
+            "that is faster, never, or wherever it saves bytes.",
         ),
         click.option(
             "--max-total",

@@ -18,6 +18,7 @@ from p2psync.content.answers import IMMUTABLE, Cut
 from p2psync.content.counters import Counters
 from p2psync.content.interface import Library
 from p2psync.content.nominate import Nominations, Refused
+from p2psync.content.packed import packed_blocks, packed_rows
 from p2psync.content.rows import ROOM, RowsAnswer, batch_answer, recipes_answer
 from p2psync.content.send import abort, send_body, send_content, write
 from p2psync.content.subscribers import Subscribers
@@ -69,6 +70,8 @@ class Api:
             web.post(wire.BATCH_PATH, self.post_batch),
             web.post(wire.HAVE_PATH, self.post_have),
             web.post(wire.RECIPES_PATH, self.post_recipes),
+            web.post(wire.BLOCKS_PATH, self.post_blocks),
+            web.post(wire.PACKED_PATH, self.post_packed),
         ]
 
     async def info(self, request: web.Request) -> web.Response:
@@ -178,6 +181,21 @@ class Api:
     async def post_batch(self, request: web.Request) -> web.StreamResponse:
         made = partial(batch_answer, self._library, counters=self._counters)
         return await self._rows(request, wire.BATCH_BODY_MAX, made)
+
+    async def post_blocks(self, request: web.Request) -> web.StreamResponse:
+        return await self._packed(request, partial(packed_blocks, self._library))
+
+    async def post_packed(self, request: web.Request) -> web.StreamResponse:
+        return await self._packed(request, partial(packed_rows, self._library, self._counters))
+
+    async def _packed(
+        self, request: web.Request, made: Callable[[bytes], tuple[bytes, float]]
+    ) -> web.StreamResponse:
+        """What costs work before it is sent; how much, the client is told, who may do without it then."""
+        raw = await read_body(request, wire.BATCH_BODY_MAX)
+        body, seconds = await self._threaded(made, raw)
+        headers = {"Content-Type": wire.ZSTD, "Server-Timing": f"make;dur={1000 * seconds:.1f}"}
+        return await send_body(request, body, headers)
 
     async def _rows(
         self, request: web.Request, limit: int, made: Callable[[bytes], RowsAnswer]

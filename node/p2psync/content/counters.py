@@ -7,8 +7,10 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Literal
 
-Way = Literal["object", "batch", "tree"]
-"""How content goes out: alone by its id, many by their ids, or as a file of the browsable tree."""
+Way = Literal["object", "batch", "packed", "tree"]
+"""How content goes out: alone by its id, many by their ids, these compressed, or as a file of the browsable
+tree.
+"""
 
 
 class Counters:

@@ -164,6 +164,7 @@ class Fetch:
             tell,
             control,
             patience(options),
+            options.compress,
             writer,
         )
 

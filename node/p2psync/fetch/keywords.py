@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Any, TypedDict
 
-from p2psync.fetch.options import Delete, FetchOptions
+from p2psync.fetch.options import Compress, Delete, FetchOptions
 from p2psync.format.url import ArchiveUrl
 from p2psync.rules.filter import Filter
 from p2psync.rules.parse import Outside
@@ -53,6 +53,8 @@ class TransferOptions(Asking, total=False):
     """Hash every file that is here instead of trusting equal size and time."""
     check_dest: bool
     """Look at the directory even if the snapshot is the one that was fetched last (the default)."""
+    compress: Compress
+    """Whether of files of which an older version is here only what is new is received, compressed."""
     check_space: bool
     """Begin only what there is room for on the disk (the default)."""
     max_total: int | None

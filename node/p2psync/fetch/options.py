@@ -20,12 +20,13 @@ from p2psync.plan.delete import Delete
 from p2psync.plan.receiving import Receiving
 from p2psync.rules.filter import Filter
 from p2psync.rules.selection import Selection
+from p2psync.supply.compress import Compress
 
 if TYPE_CHECKING:
     from p2psync.sources.finders.search import Search
     from p2psync.sources.http.rate import RateLimiter
 
-__all__ = ["Delete", "FetchOptions", "FetchSummary"]
+__all__ = ["Compress", "Delete", "FetchOptions", "FetchSummary"]
 
 CONNECT_TIMEOUT: Final = 5.0
 """Seconds for a source to accept a connection, unless --contimeout says otherwise: there are others."""
@@ -57,6 +58,8 @@ class FetchOptions:
     """Hash every file in DEST instead of trusting equal size and modification time."""
     check_dest: bool = True
     """Look at DEST even if the snapshot is the one that was fetched last."""
+    compress: Compress = Compress.AUTO
+    """Whether of files of which an older version is in DEST only what is new is received, compressed."""
     check_space: bool = True
     """Begin only what there is room for on the disk of DEST."""
     max_total: int | None = None

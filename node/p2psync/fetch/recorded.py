@@ -13,7 +13,7 @@ from dataclasses import fields
 from typing import Any, Final
 
 from p2psync.errors import UsageError
-from p2psync.fetch.options import Delete, FetchOptions
+from p2psync.fetch.options import Compress, Delete, FetchOptions
 from p2psync.format.url import ArchiveUrl
 
 OF_ONE_RUN: Final = frozenset(
@@ -65,7 +65,7 @@ def _recorded() -> list[tuple[str, str, str]]:
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return list(value)
-    return str(value) if isinstance(value, Delete) else value
+    return str(value) if isinstance(value, Delete | Compress) else value
 
 
 def _number(value: Any) -> float:
@@ -106,5 +106,6 @@ _READ: Final[Mapping[str, Callable[[Any], Any]]] = {
     "int | None": lambda value: None if value is None else int(_number(value)),
     "tuple[str, ...]": _texts,
     "Delete": Delete,
+    "Compress": Compress,
 }
 """Readers of recorded values by the type of their field; each raises TypeError or ValueError."""

@@ -25,12 +25,14 @@ from p2psync.state import State
 from p2psync.state.off_loop import off_loop, to_its_end
 from p2psync.state.trees import FileRow, Tree
 from p2psync.supply.change import Change
+from p2psync.supply.compress import Compress
 from p2psync.supply.control import Control
 from p2psync.supply.download import STALL_SECONDS, Download
 from p2psync.supply.jobs import Target
 from p2psync.supply.ledger import Ledger
 from p2psync.supply.local import LocalChunks, leftovers
 from p2psync.supply.manifest import Manifest
+from p2psync.supply.matching import Matching
 from p2psync.supply.placing import Placing
 from p2psync.supply.producer import Producer
 from p2psync.supply.reader import LocalReader
@@ -56,6 +58,7 @@ class Context(NamedTuple):
     control: Control
     timeout: float | None = STALL_SECONDS
     """Seconds of silence after which a download gives up; None: never."""
+    compress: Compress = Compress.AUTO
     writer: WriterKind | None = None
     """Which writer is used whatever the size of the work."""
 
@@ -194,6 +197,7 @@ class Transfer:
             download,
             local,
             reader,
+            Matching(context.swarm, local, self._disk, context.arena.view, context.compress),
             context.tell,
             self._disk,
             self._files_in,

@@ -13,8 +13,8 @@ from typing import Protocol
 
 from p2psync.format.ids import Ref
 from p2psync.sources.orders import Bulk
-from p2psync.sources.source import Span
-from p2psync.sources.wire import Have, Info
+from p2psync.sources.source import Made, Span
+from p2psync.sources.wire import Block, Have, Info
 
 
 class Heads(Protocol):
@@ -49,6 +49,18 @@ class Metadata(Protocol):
 
     async def have(self, digests: Sequence[bytes]) -> list[Have]:
         """What it has of each object: nothing, all, or some chunks."""
+
+
+class Delta(Protocol):
+    """What helps who has older versions: small parts, by which what is the same is found, and the rest,
+    compressed. All in one request, within the limits of a batch (``p2psync.sources.wire``).
+    """
+
+    async def blocks(self, pieces: Sequence[Span]) -> Made[list[Block]]:
+        """The blocks of each piece; None of one that is not there. Raises NotOffered."""
+
+    async def packed(self, pieces: Sequence[Span]) -> Made[memoryview]:
+        """The pieces themselves; None for one that is not there. Raises NotOffered."""
 
 
 class Tracker(Protocol):
@@ -94,6 +106,10 @@ class Source(Protocol):
         """None of a source that has content only, as a plain web server; one that has static files beside
         it has metadata as well, once it was asked for the head.
         """
+
+    @property
+    def delta(self) -> Delta | None:
+        """None of a source that has nothing to say to older versions."""
 
     @property
     def has_files(self) -> bool:

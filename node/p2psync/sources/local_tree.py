@@ -147,6 +147,7 @@ class LocalTree:
     """Such a directory as a source."""
 
     tracker: Final = None
+    delta: Final = None
     others: Final[Collection[str]] = ()
     received: Final = 0
 

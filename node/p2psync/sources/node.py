@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, Final, TypeVar, Unpack
 
@@ -19,12 +20,19 @@ from p2psync.sources.http.head import ResponseHead
 from p2psync.sources.http.pool import Pool, Settings
 from p2psync.sources.http.sinks import UNWANTED, BatchSink, CollectSink, IntoSink
 from p2psync.sources.node_content import GONE, RANGE_MIN, refusal
-from p2psync.sources.source import Busy, NotHere, NotOffered, Span, Unreachable, places, runs, together
+from p2psync.sources.packing import unpack
+from p2psync.sources.source import Busy, Made, NotHere, NotOffered, Span, Unreachable, places, runs, together
 
 T = TypeVar("T")
 
 RECIPES_AT_ONCE: Final = 32
 """Recipes asked for at the same time, one by one: hides the delay of a distant node."""
+PACKED_OVER: Final = 64
+"""Bytes by which a small frame may be longer than its content; a large one by a 64th at most."""
+SECONDS_MAX: Final = 60.0
+"""What a node may say that it worked: more than any answer takes."""
+_TIMING: Final = re.compile(r"\bmake;dur=([0-9]{1,8}(?:\.[0-9]{1,3})?)")
+"""W3C Server Timing, of which nodes say one thing."""
 
 
 class PeerSource:
@@ -171,6 +179,29 @@ class PeerSource:
         await together(jobs)
         return here
 
+    async def blocks(self, pieces: Sequence[Span]) -> Made[list[wire.Block]]:
+        rows = _rows(pieces)
+        raw, seconds = await self._made(wire.BLOCKS_PATH, rows, wire.blocks_answer_max(rows))
+        return Made(self._decoded(wire.decode_blocks_answer, raw, rows), seconds)
+
+    async def packed(self, pieces: Sequence[Span]) -> Made[memoryview]:
+        rows = _rows(pieces)
+        longest = sum(wire.ROW_LENGTH.size + length for _, _, length in rows)
+        raw, seconds = await self._made(wire.PACKED_PATH, rows, longest)
+        return Made(self._decoded(wire.decode_packed_answer, raw, rows), seconds)
+
+    async def _made(self, path: str, rows: Sequence[wire.Row], longest: int) -> tuple[bytes, float]:
+        """An answer of at most ``longest`` bytes, unpacked, and for how many seconds the node worked."""
+        sink = CollectSink(longest + longest // 64 + PACKED_OVER)
+        head = await self._pool.request("POST", path, sink, body=wire.encode_batch(rows))
+        if head.status in GONE or head.status == 405:
+            raise NotOffered(f"{self.name}: knows nothing of {path}")
+        if head.status != 200:
+            raise self._refusal(head)
+        raw = self._decoded(unpack, bytes(sink.body), longest, "a compressed answer")
+        told = _TIMING.search(head.headers.get("server-timing", ""))
+        return raw, min(float(told[1]) / 1000, SECONDS_MAX) if told else 0.0
+
     async def have(self, digests: Sequence[bytes]) -> list[wire.Have]:
         answers: list[wire.Have] = []
         for start in range(0, len(digests), wire.HAVE_DIGESTS_MAX):
@@ -256,6 +287,10 @@ class PeerSource:
 
     def _refusal(self, head: ResponseHead) -> NetworkError:
         return refusal(self.name, head.status)
+
+
+def _rows(pieces: Sequence[Span]) -> list[wire.Row]:
+    return [(piece.digest, piece.offset, piece.length) for piece in pieces]
 
 
 def _groups(indices: Sequence[int], pieces: Sequence[Span]) -> Iterator[list[int]]:

@@ -13,7 +13,7 @@ from p2psync.sources.http.bulk import BulkThread
 from p2psync.sources.http.dialect import Dialect
 from p2psync.sources.http.pool import Settings
 from p2psync.sources.http.rate import RateLimiter
-from p2psync.sources.interfaces import Heads, Metadata, Tracker
+from p2psync.sources.interfaces import Delta, Heads, Metadata, Tracker
 from p2psync.sources.local_tree import SCHEME as LOCAL
 from p2psync.sources.local_tree import LocalTree
 from p2psync.sources.node import PeerSource
@@ -68,6 +68,10 @@ class OpenSource:
         return self._node
 
     @property
+    def delta(self) -> Delta:
+        return self._node
+
+    @property
     def tracker(self) -> Tracker:
         return self._node
 
@@ -79,6 +83,7 @@ class WebSource:
     """A web server with the archive's tree, and perhaps static files beside it."""
 
     tracker: Final = None
+    delta: Final = None
 
     def __init__(
         self, url: str, files: WebFiles, static: StaticFiles, open_content: Callable[[str], Bulk]
@@ -152,6 +157,10 @@ class UrlSource:
     @property
     def metadata(self) -> Metadata | None:
         return self._chosen.metadata
+
+    @property
+    def delta(self) -> Delta | None:
+        return self._chosen.delta
 
     @property
     def tracker(self) -> Tracker | None:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from p2psync.errors import NetworkError, P2psyncError
+
+T = TypeVar("T")
 
 
 class NotHere(P2psyncError):
@@ -60,6 +62,15 @@ class Span(NamedTuple):
     length: int
     path: bytes | None = None
     size: int | None = None
+
+
+class Made(NamedTuple, Generic[T]):
+    """An answer that is made for who asks."""
+
+    rows: list[T | None]
+    """What there is of each piece that was asked for; None where it is not there."""
+    seconds: float
+    """How long the source says that it worked for it."""
 
 
 def places(pieces: Sequence[Span], into: memoryview) -> list[memoryview]:

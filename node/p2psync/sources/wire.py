@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 import msgpack
 from blake3 import blake3
 
+from p2psync.chunking import BLOCK_MIN
 from p2psync.errors import FormatError, UsageError
 from p2psync.format.ids import DIGEST_SIZE
 from p2psync.format.limits import OBJECT_BYTES_MAX, RECIPE_CHUNKS_MAX
@@ -25,8 +26,11 @@ INFO_PATH: Final = f"{PREFIX}/info"
 BATCH_PATH: Final = f"{PREFIX}/batch"
 HAVE_PATH: Final = f"{PREFIX}/have"
 RECIPES_PATH: Final = f"{PREFIX}/recipes"
+BLOCKS_PATH: Final = f"{PREFIX}/blocks"
+PACKED_PATH: Final = f"{PREFIX}/packed"
 OCTETS: Final = "application/octet-stream"
 MSGPACK: Final = "application/vnd.msgpack"
+ZSTD: Final = "application/zstd"
 
 BATCH_ROWS_MAX: Final = 4096
 """Rows of one batch request: bounds the look-ups that one request may cost."""
@@ -80,6 +84,9 @@ Have = bool | bytes
 first (BEP 3)."""
 Row = tuple[bytes, int, int]
 """One row of a batch: digest, offset and length in bytes."""
+Block = tuple[bytes, int]
+"""Hash (``chunking.block_hash``) and length in bytes of a part of a row."""
+_BLOCK: Final = struct.Struct(">6sH")
 
 
 class Info(NamedTuple):
@@ -266,6 +273,75 @@ def decode_recipes_answer(raw: bytes | bytearray, count: int) -> list[bytes | No
             position += length
         else:
             raise FormatError(f"{what} has a row that is empty or longer than the answer")
+    return found
+
+
+def encode_blocks_answer(rows: Iterable[Sequence[Block] | None]) -> bytes:
+    """The blocks of each row of a batch request, before the answer is packed; None for one that is not
+    here.
+    """
+    parts: list[bytes] = []
+    for blocks in rows:
+        parts.append(ROW_LENGTH.pack(NOT_HERE if blocks is None else len(blocks)))
+        parts += [_BLOCK.pack(*block) for block in blocks or ()]
+    return b"".join(parts)
+
+
+def blocks_answer_max(rows: Sequence[Row]) -> int:
+    """Bytes that an answer with the blocks of these rows may have when it is unpacked."""
+    return sum(ROW_LENGTH.size + _BLOCK.size * (length // BLOCK_MIN + 1) for _, _, length in rows)
+
+
+def decode_blocks_answer(raw: bytes | memoryview, rows: Sequence[Row]) -> list[list[Block] | None]:
+    """The blocks of each row that was asked for; None for one that is not there. Each is as long as its row.
+    Raises FormatError.
+    """
+    what = "an answer with blocks"
+    view = memoryview(raw)
+    found: list[list[Block] | None] = []
+    position = 0
+    for _, _, length in rows:
+        if len(view) - position < ROW_LENGTH.size:
+            raise FormatError(f"{what} ends before its last row")
+        (count,) = ROW_LENGTH.unpack_from(view, position)
+        position += ROW_LENGTH.size
+        if count == NOT_HERE:
+            found.append(None)
+            continue
+        end = position + count * _BLOCK.size
+        if end > len(view):
+            raise FormatError(f"{what} ends within a row")
+        blocks: list[Block] = list(_BLOCK.iter_unpack(view[position:end]))
+        lengths = [size for _, size in blocks]
+        if sum(lengths) != length or not all(lengths):
+            raise FormatError(f"{what} has blocks that do not make up their row")
+        found.append(blocks)
+        position = end
+    if position != len(view):
+        raise FormatError(f"{what} has bytes after its last row")
+    return found
+
+
+def decode_packed_answer(raw: bytes | memoryview, rows: Sequence[Row]) -> list[memoryview | None]:
+    """The rows of a batch answer that was unpacked; None for one that is not there. Raises FormatError."""
+    what = "a packed answer"
+    view = memoryview(raw)
+    found: list[memoryview | None] = []
+    position = 0
+    for _, _, length in rows:
+        if len(view) - position < ROW_LENGTH.size:
+            raise FormatError(f"{what} ends before its last row")
+        (told,) = ROW_LENGTH.unpack_from(view, position)
+        position += ROW_LENGTH.size
+        if told == NOT_HERE:
+            found.append(None)
+        elif told == length <= len(view) - position:
+            found.append(view[position : position + length])
+            position += length
+        else:
+            raise FormatError(f"{what} has a row of another length than was asked for")
+    if position != len(view):
+        raise FormatError(f"{what} has bytes after its last row")
     return found
 
 

@@ -45,6 +45,8 @@ class LocalChunks:
         self._tree = tree
         self._beneath = beneath
         self._files: list[bytes] = []
+        self._number_of: dict[bytes, int] = {}
+        """Where those of several chunks stand in ``_files``."""
         self._db = connect("", "the temporary file for chunks that are here (in TMPDIR)")
         self._db.execute(
             "CREATE TABLE chunk (id BLOB PRIMARY KEY, file INTEGER, offset INTEGER) WITHOUT ROWID"
@@ -151,6 +153,8 @@ class LocalChunks:
             os.close(fd)
         self._files.append(path)
         number = len(self._files) - 1
+        if sum(map(len, recipes)) > 1:
+            self._number_of[path] = number
         return [
             (digest, number, offset)
             for recipe in recipes
@@ -238,6 +242,15 @@ class LocalChunks:
             return False
         finally:
             os.close(fd)
+
+    def where(self, path: bytes, digest: bytes) -> int | None:
+        """Where a chunk begins in the old file at ``path``, as far as that is known."""
+        row = self._db.execute("SELECT file, offset FROM chunk WHERE id = ?", (digest,)).fetchone()
+        return None if row is None or row[0] != self._number_of.get(path) else int(row[1])
+
+    def open_old(self, path: bytes) -> int | None:
+        """A descriptor of the old file at ``path``, wherever it is by now; None if there is none to read."""
+        return self._open(self._now_at(path))
 
     @property
     def has_chunks(self) -> bool:

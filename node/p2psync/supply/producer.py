@@ -29,6 +29,7 @@ from p2psync.supply.ledger import Ledger
 from p2psync.supply.lending import LENDING_MIN, Lenders
 from p2psync.supply.local import LocalChunks
 from p2psync.supply.manifest import Manifest
+from p2psync.supply.matching import Matching
 from p2psync.supply.placing import Placing
 from p2psync.supply.reader import LocalReader, Wanted
 
@@ -113,6 +114,7 @@ class Producer:
         window: Window,
         local: LocalChunks,
         reader: LocalReader,
+        matching: Matching,
         tell: Teller,
         disk: ThreadPoolExecutor,
         files_in: Callable[[bytes], Mapping[bytes, FileRow]],
@@ -132,6 +134,7 @@ class Producer:
         self._window = window
         self._local = local
         self._reader = reader
+        self._matching = matching
         self._tell = tell
         self._disk = disk
         self._files_in = files_in
@@ -233,6 +236,11 @@ class Producer:
             alone = [not fits(entry) for entry in some.entries]
             if here:
                 alone = list(map(or_, alone, [entry.digest in here for entry in some.entries]))
+            if self._matching.on:
+                alone = [
+                    each or (replaces and self._matching.takes(entry.size))
+                    for each, entry, replaces in zip(alone, some.entries, some.replaces, strict=True)
+                ]
             if self._repeated:
                 several = [repeat_key(entry.digest) in self._repeated for entry in some.entries]
                 alone = list(map(or_, alone, several))
@@ -262,6 +270,7 @@ class Producer:
             if not (await self._window.room() and await self._borrow(some, lenders)):
                 return False
             await self._fill(some, here)
+            await self._match(some)
             self._window.add(some)
         return True
 
@@ -336,6 +345,18 @@ class Producer:
             await self._placing.settled()
             wanted = await self._read(wanted, await self._placing.wait_for_lease(READ_BYTES))
         self._tell_reused(before, jobs[-1])
+
+    async def _match(self, jobs: list[Job]) -> None:
+        """Put together from older versions what can be."""
+        async for group in self._matching.groups(jobs):
+            lease = await self._placing.wait_for_lease(sum(gap.size for gap in group))
+            try:
+                made = await self._matching.fill(group, lease)
+                new = self._placing.put(made.pieces, lease)
+            finally:
+                lease.done()
+            self._placing.result.reused += made.given
+            self._tell.advance(new, 0, reused=made.given, path=group[-1].job.targets[-1].path)
 
     def _tell_reused(self, before: int, job: Job) -> None:
         """Tell what was taken from this machine since ``before``, and for whom it is looked."""
