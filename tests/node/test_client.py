@@ -251,5 +251,5 @@ def test_the_keywords_are_those_of_a_fetch() -> None:
     fields = {field.name for field in dataclasses.fields(FetchOptions)}
     names = TransferOptions.__required_keys__ | TransferOptions.__optional_keys__
     of_rules = {"rules", "delete_excluded"}  # Become "filters".
-    assert fields - names == {"url", "dest", "mirror", "mirror_interval", "filters", "above"}
+    assert fields - names == {"url", "dest", "mirror", "mirror_interval", "filters"}
     assert names - fields == of_rules

@@ -13,6 +13,7 @@ import pytest
 from tests.node.publishing import write
 from tests.node.wire_support import Served, served
 
+from p2psync.chunking import cut_object
 from p2psync.content import objects, opened
 from p2psync.content.objects import Objects
 from p2psync.content.rows import ROOM
@@ -111,7 +112,8 @@ async def test_rows_of_a_byte_that_cost_a_chunk_each_to_check_are_bounded(
         digest = node.entry(b"file").digest
         rows = [(digest, 1, 1) for _ in range(100)]
         assert gathered(node, rows) == [data[1:2]] * 100
-        monkeypatch.setattr(opened, "READ_MAX", 1 << 20)
+        (_, chunk), *_ = cut_object(data)[1]
+        monkeypatch.setattr(opened, "READ_MAX", 50 * chunk)
         some = gathered(node, rows)
         assert 0 < some.count(data[1:2]) < 100
         assert gathered(node, rows[:1]) == [data[1:2]], "the next request has a budget of its own"
