@@ -406,6 +406,26 @@ class Client:
                 origin, source, dest, names, files=files, on_event=on_event, **options
             )
 
+    async def copy_static(
+        self, origin: Origin, source: ArchiveUrl, dest: PathLike, **options: Unpack[TransferOptions]
+    ) -> int:
+        """Bring the static files beside the archive that an rsync server has into `dest`, so that whoever
+        copies from there finds it too; rsync's exit code. Where those there are of the newest head that is
+        known, nobody is asked.
+        """
+        from p2psync.fetch.options import Delete
+        from p2psync.negotiate.last_resort import copy_folder
+        from p2psync.negotiate.origin import HEAD_NAMES
+        from p2psync.negotiate.rsync import read_small
+
+        place = os.path.realpath(os.fsencode(dest))
+        newest = self.state.heads.newest(source.archive)
+        there = await off_loop(lambda: [read_small(place, name) for name in HEAD_NAMES])
+        if newest is not None and newest.raw in there:
+            return 0
+        deletes = options.get("delete") is Delete.ALL
+        return await copy_folder(origin, place, deletes=deletes, **_waits(options))
+
     def url_of(self, archive: bytes) -> str:
         """The URL of an archive; where a node runs on this state directory, it is named as a place to ask."""
         serving = self.state.node_address()

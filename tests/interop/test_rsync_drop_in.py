@@ -66,7 +66,7 @@ def test_a_pull_of_an_archive_goes_by_p2p_and_says_nothing(world: World) -> None
     ran = world.drop_in.run(*PLAIN, "--delete", world.rsyncd.url("pub/"), copy)
     assert ran == (0, "", "")
     assert world.rsyncd.sent - before < PROBE_MAX
-    assert_same_tree(world.tree, copy)
+    assert rsync_difference(world.path / "served", copy) == ""
     # Once more, with something that is not the archive's: it goes, since it is asked for.
     (copy / "mine").touch()
     assert world.ask(*PLAIN, world.rsyncd.url("pub/"), copy) == (0, True)
@@ -108,7 +108,7 @@ def test_filter_rules_choose_and_protect_as_with_rsync(world: World) -> None:
     (world.path / "patterns").write_text("# What stays out\n*5\n; and\nempty*\n")
     (world.path / "merged").write_text("- /dir0/sub/file1*\nP kept*\n")
     twin = world.path / "twin"
-    shutil.copytree(world.tree, twin, symlinks=True)
+    shutil.copytree(world.path / "served", twin, symlinks=True)
     set_mtime(twin, world.tree.stat().st_mtime_ns)
     with rsync_daemon(world.path / "twin-rsyncd", {"pub": twin}) as rsyncd:
         for number, (path, words) in enumerate(
@@ -145,6 +145,29 @@ def test_rules_that_can_be_read_only_once_are_rsyncs_to_read(world: World) -> No
         assert "rsync is run" in ran.errors
 
 
+def test_the_static_files_beside_an_archive_come_too_and_once(world: World) -> None:
+    copy = world.path / "copy"
+    words = [*PLAIN, "--delete", world.rsyncd.url("pub/"), copy]
+    assert world.ask(*words) == (0, True)
+    head = world.path / "served/p2psync/head"
+    assert (copy / "p2psync/head").read_bytes() == head.read_bytes()
+    asked = world.rsyncd.connections
+    assert world.ask(*words) == (0, True)
+    assert world.rsyncd.connections == asked + 1
+    # As they are on the server, for whoever copies from here; and not for whoever wants none.
+    (copy / "p2psync/head").write_bytes(b"another")
+    (copy / "p2psync/old").touch()
+    assert world.ask(*words) == (0, True)
+    assert rsync_difference(world.path / "served", copy) == ""
+    assert world.ask(*PLAIN, "--exclude=/p2psync", world.rsyncd.url("pub/"), world.path / "without") == (
+        0,
+        True,
+    )
+    assert not (world.path / "without/p2psync").exists()
+    assert world.ask(*PLAIN, world.rsyncd.url("pub/dir0"), world.path / "part") == (0, True)
+    assert os.listdir(world.path / "part") == ["dir0"]
+
+
 def test_a_path_that_the_archive_does_not_have_ends_as_with_rsync(world: World) -> None:
     words = [*PLAIN, world.rsyncd.url("pub/none/"), world.path / "copy"]
     assert world.drop_in.run(*words).code == world.drop_in.real(*words).code == 23
@@ -152,7 +175,7 @@ def test_a_path_that_the_archive_does_not_have_ends_as_with_rsync(world: World) 
 
 def test_directories_of_an_archive_land_where_rsync_puts_them(world: World) -> None:
     for number, (path, names) in enumerate(
-        [("pub/dir0", ["dir0"]), ("pub/dir0/", ["sub"]), ("pub", sorted(os.listdir(world.tree)))]
+        [("pub/dir0", ["dir0"]), ("pub/dir0/", ["sub"]), ("pub", sorted(os.listdir(world.path / "served")))]
     ):
         code, by_p2p = world.ask(*PLAIN, world.rsyncd.url(path), world.path / f"copy{number}")
         assert (code, by_p2p) == (0, True)
@@ -178,7 +201,7 @@ def test_a_link_named_rsync_takes_its_place_and_finds_the_real_one(world: World)
         ran = world.drop_in.run(*PLAIN, world.rsyncd.url("pub/"), copy, program=program, PATH=path)
         assert ran == (0, "", "")
         assert world.rsyncd.sent - before < PROBE_MAX
-        assert_same_tree(world.tree, copy)
+        assert rsync_difference(world.path / "served", copy) == ""
         told = world.drop_in.run("--help", program=program, PATH=path)
         assert told.out == world.drop_in.real("--help").out or folder is wrapper
         assert world.drop_in.run("--version", program=program, PATH=path) == world.drop_in.real("--version")

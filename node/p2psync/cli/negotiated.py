@@ -29,6 +29,8 @@ class Settled(NamedTuple):
     dest: str
     above: bytes = b""
     """What filter rules begin with, where DEST got a name behind it."""
+    has_folder: bool = False
+    """SRC has the archive's static files in it."""
 
 
 async def settle(
@@ -56,7 +58,7 @@ async def settle(
         return src
     say = out.say if found.is_first else out.detail
     say(f"{src} is the archive {found.url} (so says {found.how})")
-    return Settled(found.url, _below(dest, found), found.name)
+    return Settled(found.url, _below(dest, found), found.name, found.has_folder)
 
 
 def _below(dest: str, found: Found) -> str:
@@ -107,8 +109,8 @@ async def fetch_settled(
     """Fetch what was settled. An rsync server that SRC names is asked, as the last resort, for what nobody
     else has, which ``say`` is told. ``files``: ``tell`` hears of each file.
     """
-    url, dest, above = settled
-    options = {**options, "above": above}
+    url, dest = settled.url, settled.dest
+    options = {**options, "above": settled.above}
     try:
         summary = await client.fetch(url, dest, files=files, on_event=tell, **options)
     except NoHead:

@@ -12,7 +12,7 @@ import click
 
 from p2psync.cli.command import Command
 from p2psync.cli.options import FETCH_LISTEN, Common, Network, common_options, network_options
-from p2psync.errors import FileError, P2psyncError, UsageError
+from p2psync.errors import FileError, P2psyncError, PartialError, UsageError
 from p2psync.text import count
 
 if TYPE_CHECKING:
@@ -106,6 +106,7 @@ async def _pull(common: Common, network: Network, pull: Pull, out: Output) -> in
     from p2psync.client import Client
     from p2psync.events import Teller
     from p2psync.fetch.destination import refuse_published
+    from p2psync.format.pack import FOLDER
     from p2psync.rsync.exit_codes import INSTEAD
     from p2psync.rsync.program import environment, has_utf8
     from p2psync.ui.as_rsync import AsRsync, Totals
@@ -137,6 +138,8 @@ async def _pull(common: Common, network: Network, pull: Pull, out: Output) -> in
             utf8=has_utf8(environment()),
         )
         told.begin(created)
+        if settled.has_folder:
+            pull.options["protect"] = [f"/{FOLDER}/"]
         tell = Teller(told.hear, files=bool(pull.wishes.progress), changes=pull.wishes.any_line)
         try:
             summary = await fetch_settled(client, pull.origin, settled, pull.options, tell, say=out.detail)
@@ -146,8 +149,20 @@ async def _pull(common: Common, network: Network, pull: Pull, out: Output) -> in
         if not summary.complete:
             lacking = len(summary.missing) + len(summary.failed)
             out.warn(f"{count(lacking, 'path')} could not be had or put in place; run it again")
-        told.end(Totals(summary.sent, summary.received), summary.exit_code)
-        return summary.exit_code
+        code = summary.exit_code
+        if settled.has_folder and not code and not _hides(pull, os.fsencode(FOLDER)):
+            said = await client.copy_static(pull.origin, settled.url, settled.dest, **pull.options)
+            code = PartialError.exit_code if said else 0
+        told.end(Totals(summary.sent, summary.received), code)
+        return code
+
+
+def _hides(pull: Pull, name: bytes) -> bool:
+    """Whether the filter rules leave out a directory in the root of what is fetched."""
+    from p2psync.rules.filter import Filter
+
+    rules = pull.options.get("rules")
+    return isinstance(rules, Filter) and rules.hidden(os.path.join(pull.origin.name, name), True)
 
 
 @contextlib.contextmanager

@@ -42,6 +42,8 @@ class Named(NamedTuple):
     url: ArchiveUrl
     how: str
     """Who does, for people."""
+    in_tree: bool = False
+    """It is the head that lies there."""
 
 
 class Found(NamedTuple):
@@ -54,6 +56,8 @@ class Found(NamedTuple):
     how: str
     is_first: bool
     """The origin is held to the archive from now on."""
+    has_folder: bool = False
+    """SRC is all of the archive, and the folder with its static files lies in it."""
 
 
 @dataclass(slots=True)
@@ -111,7 +115,7 @@ def _found(origin: Origin, named: Named, *, is_first: bool) -> Found:
     if origin.is_web and not named.url.path:
         url = url._replace(webs=tuple(dict.fromkeys((*url.webs, origin.url(named.path)))))
     name = origin.name if origin.is_rsync and not below else b""
-    return Found(url, name, named.how, is_first)
+    return Found(url, name, named.how, is_first, named.in_tree and not below)
 
 
 # The tree itself.
@@ -138,7 +142,7 @@ async def _in_tree(search: Search) -> Named | None:
         except P2psyncError as error:
             search.asked.append(f"{how}: {error}")
         else:
-            return Named(path, ArchiveUrl(archive), how)
+            return Named(path, ArchiveUrl(archive), how, in_tree=True)
     if not heads:
         search.asked.append(f"no head lies in {origin}")
     return None

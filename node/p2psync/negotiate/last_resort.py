@@ -12,7 +12,7 @@ import os
 from collections.abc import Sequence
 from typing import Final, TypedDict, Unpack
 
-from p2psync.errors import FileError, UsageError
+from p2psync.errors import FileError, UsageError, show_path
 from p2psync.format.pack import FOLDERS
 from p2psync.format.paths import split
 from p2psync.format.url import ArchiveUrl
@@ -79,6 +79,26 @@ async def fetch_files(
     return files
 
 
+async def copy_folder(origin: Origin, dest: bytes, *, deletes: bool, **waits: Unpack[Waits]) -> int:
+    """Bring the folder with the static files of the archive that ``origin`` is all of into ``dest``, as rsync
+    does with any other; its exit code. Nothing of it is believed by whoever reads it there.
+
+    Raises UsageError: rsync is not installed. FileError: it cannot be run, or ``dest`` is gone.
+    """
+    words = ["-rlpt", "--delay-updates", "--ignore-missing-args", *_words(origin, waits)]
+    words += ["--delete-delay"] if deletes else []
+    places = [origin.url(os.path.join(origin.path, os.fsencode(name))) for name in FOLDERS]
+    program = _program(origin)
+    try:
+        before = os.stat(dest)
+        code = await _run(origin, program, *words, "--", *places, dest + b"/")
+        # The folder is no part of the archive, whose root has a time of its own.
+        os.utime(dest, ns=(before.st_atime_ns, before.st_mtime_ns))
+    except OSError as error:
+        raise FileError(f"{show_path(dest)} cannot be worked in: {error.strerror}") from error
+    return code
+
+
 async def fetch_static(origin: Origin, url: ArchiveUrl, folder: bytes, **waits: Unpack[Waits]) -> bytes:
     """Fetch the static files of the archive ``url``, of which the origin is the part that ``url`` names; the
     directory below which they then lie as in the archive. For the rest see `fetch_files`.
@@ -113,9 +133,9 @@ def _words(origin: Origin, waits: Waits) -> list[str]:
     return words + ([f"--contimeout={CONNECT_TIMEOUT}"] if origin.is_plain else [])
 
 
-async def _run(origin: Origin, *argv: str | bytes) -> None:
-    """Run rsync to its end; what it tells goes to the standard error. Raises NetworkError: a proxy is to be
-    used that rsync cannot use.
+async def _run(origin: Origin, *argv: str | bytes) -> int:
+    """Run rsync to its end; its exit code. What it tells goes to the standard error. Raises NetworkError: a
+    proxy is to be used that rsync cannot use.
     """
     process = await asyncio.create_subprocess_exec(
         *argv,
@@ -124,7 +144,7 @@ async def _run(origin: Origin, *argv: str | bytes) -> None:
         env=environment_for(origin),
     )
     try:
-        await process.wait()
+        return await process.wait()
     finally:
         if process.returncode is None:
             process.terminate()

@@ -93,7 +93,7 @@ async def heads(origin: Origin) -> dict[bytes, bytes]:
         for level in origin.levels():
             below = level.partition(b"/")[2]  # Names are the module's own.
             for name in HEAD_NAMES:
-                raw = _read(os.fsencode(folder), os.path.join(below, name))
+                raw = read_small(os.fsencode(folder), os.path.join(below, name))
                 if raw is not None:
                     found.setdefault(level, raw)
     if not found and ran.code not in _ANSWERED:
@@ -203,7 +203,7 @@ def _folder() -> Iterator[str]:
         raise FileError(f"a temporary folder cannot be used: {error.strerror}; set $TMPDIR") from error
 
 
-def _read(folder: bytes, name: bytes) -> bytes | None:
+def read_small(folder: bytes, name: bytes) -> bytes | None:
     """A small regular file below ``folder``, no link and behind none; None where there is none."""
     path = os.path.join(folder, name)
     if os.path.realpath(path) != path:
