@@ -143,6 +143,15 @@ class Removing(NamedTuple):
     mode: int
 
 
+class Unsafe(NamedTuple):
+    """A link that is left out since it leads out of the tree. Only told to those who ask for changes (see
+    `Teller`).
+    """
+
+    path: PathBytes
+    target: PathBytes
+
+
 Event = (
     Phase
     | Advanced
@@ -157,6 +166,7 @@ Event = (
     | Whole
     | Changing
     | Removing
+    | Unsafe
 )
 Observer = Callable[[Event], None]
 
@@ -241,7 +251,7 @@ class Teller:
         """One that tells of changes and files alone, for work that is done once more afterwards."""
 
         def hear(event: Event) -> None:
-            if isinstance(event, Whole | Changing | Removing | FileDone):
+            if isinstance(event, Whole | Changing | Removing | Unsafe | FileDone):
                 self.hand_on(event)
 
         return Teller(hear, files=self.wants_files, changes=self.wants_changes)

@@ -80,7 +80,7 @@ def test_what_is_no_pull_of_an_archive_is_the_real_rsyncs_word_for_word(world: W
     for number, words in enumerate(
         [
             ["-rlpt", "-v", url("plain/"), "DEST/"],
-            ["-rlpt", "--itemize-changes", "--size-only", url("pub/dir0/"), "DEST"],
+            ["-rlpt", "--itemize-changes", "--fsync", url("pub/dir0/"), "DEST"],
             ["-rlpt", f"{world.tree}/", "DEST/"],
             ["-rlpt", url("none/"), "DEST/"],
             ["--list-only", url("")],
@@ -265,8 +265,8 @@ def test_a_state_directory_that_cannot_be_used_stops_no_script(world: World) -> 
 
 def test_why_rsync_is_run_is_told_to_whoever_asks(world: World) -> None:
     ran = world.drop_in.run(
-        "-a", "-u", world.rsyncd.url("pub/"), world.path / "copy", P2PSYNC_RSYNC_VERBOSE="1"
+        *PLAIN, "--fsync", world.rsyncd.url("pub/"), world.path / "copy", P2PSYNC_RSYNC_VERBOSE="1"
     )
     assert ran.code == 0
-    assert "rsync is run: --update is left to it" in ran.errors
+    assert "rsync is run: --fsync is left to it" in ran.errors
     assert need("rsync")

@@ -45,6 +45,12 @@ LINES = [
     ["--info=name,del", "--delete-after"],
     ["-v", "-8", "--no-inc-recursive"],
     ["-vhh", "--stats", "--no-motd"],
+    ["-iu", "--existing", "-O"],
+    ["-i", "--size-only", "--ignore-existing"],
+    ["-i", "--size-only", "--max-size=5k", "--stats"],
+    ["-i", "--exclude=/dir0", "--delete-excluded", "--delete-after", "--stats"],
+    ["-i", "--modify-window=4", "--force"],
+    ["-i", "-c"],
 ]
 
 
@@ -147,6 +153,13 @@ def test_lines_are_those_of_rsync(world: World, change: str, lines: list[list[st
         real, ours = world.both([PLAIN, *words], change)
         assert ours.out.splitlines() == real.out.splitlines(), words
         assert ours == real, words
+
+
+def test_links_that_lead_out_are_named_as_rsync_names_them(world: World) -> None:
+    real, ours = world.both([PLAIN, "-v", "--safe-links", "--delete-after", "--stats"], "much changed")
+    said = [sorted(ran.out.splitlines()) for ran in (real, ours)]
+    assert said[0] == said[1]
+    assert 'ignoring unsafe symlink "dangling" -> "/nowhere"' in said[1]
 
 
 def test_the_log_file_has_the_lines_of_rsyncs(world: World) -> None:

@@ -8,12 +8,12 @@ import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from p2psync.errors import FileError, UsageError
 from p2psync.rsync.command_line import CommandLine, NotRead, read
 from p2psync.rsync.options import OPTIONS, Handling
-from p2psync.rsync.units import parse_rate, parse_seconds
+from p2psync.rsync.units import parse_rate, parse_seconds, parse_size
 from p2psync.rsync.wishes import Wishes, wishes
 
 if TYPE_CHECKING:
@@ -36,6 +36,19 @@ DELETING: Final = (
     "delete-excluded",
 )
 RULES: Final = ("filter", "include", "exclude", "include-from", "exclude-from")
+SWITCHES: Final = (
+    "existing",
+    "force",
+    "ignore-errors",
+    "ignore-existing",
+    "omit-dir-times",
+    "prune-empty-dirs",
+    "safe-links",
+    "size-only",
+    "update",
+)
+SIZES: Final = ("max-size", "min-size")
+"""Options that a fetch has by the same names."""
 VARIABLES: Final = (
     "RSYNC_CONNECT_PROG",
     "RSYNC_ICONV",
@@ -165,9 +178,15 @@ def _transfer(line: CommandLine) -> TransferOptions:
     rules = _rules(line)
     if rules.rules:
         made["rules"] = rules
-    if "prune-empty-dirs" in line.on:
-        made["prune_empty_dirs"] = True
-    return made
+    more: dict[str, Any] = {name.replace("-", "_"): True for name in SWITCHES if name in line.on}
+    for name in (name for name in SIZES if name in line.values):
+        try:
+            more[name.replace("-", "_")] = parse_size(line.values[name])
+        except ValueError as error:
+            raise NotRead(f"--{name}: {error}") from error
+    if "modify-window" in line.values:
+        more["modify_window"] = _number(line, "modify-window")
+    return cast("TransferOptions", made | more)
 
 
 def _rules(line: CommandLine) -> Filter:

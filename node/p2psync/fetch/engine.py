@@ -356,7 +356,8 @@ class Fetch:
     async def _tell_changes(self, plan: Plan, manifest: Manifest, beneath: Beneath | None) -> None:
         if self._told != self._summary.seq:  # Planned anew, it is the rest of the same.
             self._told = self._summary.seq
-            await tell_plan(plan, manifest, beneath, self._tell)
+            checksum, receiving = self._options.checksum, self._options.receiving
+            await tell_plan(plan, manifest, beneath, receiving, self._tell, checksum=checksum)
 
     async def _check_space(self, check: Callable[P, None], *arguments: P.args, **keywords: P.kwargs) -> None:
         if self._options.check_space:

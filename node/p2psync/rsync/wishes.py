@@ -18,7 +18,7 @@ ESCAPE: Final = re.compile(r"%(-?[0-9]*)([a-zA-Z])")
 KNOWN: Final = frozenset("BLMfilnopt")
 """Escapes that a fetch has an answer to: others are of the daemon, or of bytes on its connection."""
 INFO: Final = {"name": 1, "flist": 1, "stats": 2, "del": 1, "progress": 2, "copy": 1, "misc": 1, "symsafe": 1}
-"""Words of --info and the highest level that is known here. The last three have nothing to tell of."""
+"""Words of --info and the highest level that is known here. copy and misc have nothing to tell of."""
 
 
 class Wishes(NamedTuple):
@@ -31,6 +31,8 @@ class Wishes(NamedTuple):
     deletions: bool
     creation: bool
     """That DEST was made."""
+    unsafe: bool
+    """That links are left out by --safe-links."""
     flist: bool
     is_incremental: bool
     """What is said of the list of files: rsync builds all of it before some transfers."""
@@ -54,7 +56,7 @@ def wishes(line: CommandLine) -> Wishes:
     if verbose > 1 or line.counts.get("itemize-changes", 0) > 1:
         raise NotRead("it wants to know more than a fetch tells")
     levels = dict.fromkeys(INFO, 0)
-    levels |= dict.fromkeys(("name", "flist", "stats", "del"), verbose)
+    levels |= dict.fromkeys(("name", "flist", "stats", "del", "symsafe"), verbose)
     levels["stats"] = 2 if "stats" in line.on else levels["stats"]
     given = _format(line.values.get("out-format"))
     itemizes = "itemize-changes" in line.on if given is None else has(given, "i")
@@ -72,6 +74,7 @@ def wishes(line: CommandLine) -> Wishes:
         itemizes=itemizes,
         deletions=bool(levels["del"]) and not is_quiet,
         creation=bool(levels["name"]) or itemizes,
+        unsafe=bool(levels["symsafe"]),
         flist=bool(levels["flist"]) and not is_quiet,
         is_incremental=not line.on.intersection(whole_list) and "inc-recursive" not in line.off,
         stats=levels["stats"],

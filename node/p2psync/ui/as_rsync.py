@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import BinaryIO, Final, NamedTuple
 
-from p2psync.events import Changing, Event, FileDone, Received, Removing, Warned, Whole
+from p2psync.events import Changing, Event, FileDone, Received, Removing, Unsafe, Warned, Whole
 from p2psync.rsync.figures import fraction, name, number, rate
 from p2psync.rsync.wishes import ESCAPE, NAMES, Wishes, has
 
@@ -120,6 +120,10 @@ class AsRsync:
             self._whole = event
             if self._counts_list:
                 self._tell_list()
+        elif isinstance(event, Unsafe):
+            if self._wishes.unsafe:
+                name_, target = self._prefix + event.path, event.target
+                self._tell(b'ignoring unsafe symlink "%b" -> "%b"' % (name_, target))
         elif isinstance(event, Warned):
             self._warn(event.text)
 
@@ -279,7 +283,7 @@ class AsRsync:
             return _permissions(change.mode)
         return time.strftime("%Y/%m/%d %H:%M:%S") if letter == "t" else str(os.getpid())
 
-    def _tell(self, line: str) -> None:
+    def _tell(self, line: str | bytes) -> None:
         if not self._wishes.is_quiet:
             self._say(line)
         self._log(line)
