@@ -5,14 +5,16 @@ microsocks, nginx and nftables, between namespaces of the kernel. What is tried 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.e2e.harness import assert_same_tree, make_tree
-from tests.e2e.namespaces import Host, Internet, command, internet
+from tests.e2e.namespaces import NO_UDP, Host, Internet, command, internet
 from tests.help.certificates import certificate_of
+from tests.help.waiting import until
 from tests.interop.proxy_servers import microsocks_at, squid_at
 
 ORIGIN, PROXY, READER = "192.0.2.10", "198.51.100.10", "203.0.113.10"
@@ -49,6 +51,11 @@ class World:
         self.origin.start("--role", "server", *words)
         self.url = self.origin.publish(self.tree, state="node").partition("?")[0]
 
+    def is_known_at(self, host: Host) -> bool:
+        """Whether who joins by a host finds the origin in the DHT."""
+        found = host.run("mirrors", self.url, "--bootstrap", host.peer, state="somebody", expect=None).events
+        return any(event["event"] == "holder" for event in found)
+
     def cage(self, allowed: str) -> None:
         """From now on the reader gets out by this way alone."""
         self.reader.filter(CAGE.format(allowed=allowed))
@@ -69,9 +76,14 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    with internet(tmp_path) as net:
-        yield World(net, tmp_path)
+def net(tmp_path: Path) -> Iterator[Internet]:
+    with internet(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def world(net: Internet, tmp_path: Path) -> World:
+    return World(net, tmp_path)
 
 
 def within(host: Host) -> list[str]:
@@ -112,3 +124,48 @@ def test_port_443_alone_is_enough(world: World) -> None:
     world.cage("tcp dport 443")
     done = world.fetch("--source", f"https://{ORIGIN}/", "--no-udp")
     assert set(done.done["sources"]) == {f"https://{ORIGIN}/"}
+
+
+BLOCKED = "UDP does not seem to pass: nobody in the DHT answered in "
+
+
+def test_without_udp_the_dht_is_asked_by_way_of_a_node(world: World, net: Internet) -> None:
+    """By one that has nothing of the archive itself, and is given as an address to join by."""
+    other = net.host("198.51.100.20")
+    other.start("--role", "server", bootstrap=world.origin)
+    until(lambda: world.is_known_at(other), "the archive is announced")
+    world.reader.filter(NO_UDP)
+    words = ["--bootstrap", other.peer]
+    first = world.fetch(*words)
+    seconds = re.search(rf"{BLOCKED}(\d+\.\d) seconds; it is asked by way of {other.peer}", first.stderr)
+    assert seconds is not None
+    print(f"gave up on UDP after {seconds[1]} s")
+    assert set(first.done["sources"]) == {world.origin.peer}
+    state = world.reader.state("reader")
+    (state / "index.sqlite").unlink()  # Nobody is known any more but by way of the node.
+    assert BLOCKED not in world.fetch(*words).stderr, "it is remembered, and not waited for again"
+    (state / "index.sqlite").unlink()
+    assert BLOCKED in world.fetch(*words, "--udp").stderr, "it is tried where that is asked for"
+
+
+def test_by_a_proxy_too_the_dht_is_asked_by_way_of_a_node(world: World, net: Internet) -> None:
+    other = net.host("198.51.100.20")
+    certificate = certificate_of("other.test", world.folder / "other.pem", other.public)
+    other.start(
+        "--role", "server", "--tls-cert", certificate, "--tls-listen", "0.0.0.0:443", bootstrap=world.origin
+    )
+    until(lambda: world.is_known_at(other), "the archive is announced")
+    world.cage(f"ip daddr {PROXY} tcp dport {SOCKS}")
+    with microsocks_at(SOCKS, host=PROXY, within=within(world.proxy)) as proxy:
+        words = [
+            "--source",
+            f"https://{other.public}/",
+            "--ca-file",
+            certificate,
+            "--proxy",
+            f"socks5://{proxy}",
+        ]
+        done = world.reader.run("fetch", world.url, world.copy, *words, state="reader")
+    assert_same_tree(world.tree, world.copy)
+    assert world.origin.peer in done.done["sources"]
+    assert world.past == 0

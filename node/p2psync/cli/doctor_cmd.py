@@ -26,9 +26,10 @@ MARKS = {True: "ok", False: "FAILED", None: "?"}
 def command(common: Common, network: Network, src: ArchiveUrl | Origin | None) -> int:
     """Try every way to an archive, and say what helps.
 
-    SRC is what it is for `p2psync fetch`; without it, the ways into the network are tried. Tried are names in
-    DNS, nodes by UDP and by TCP, web servers, the rsync daemon, the proxies that are used, and the clock,
-    each for six seconds at most. Nothing is fetched, and no server is held to what it says.
+    SRC is what it is for `p2psync fetch`; without it, the ways into the network are tried. Tried are names
+    in DNS, nodes by UDP and by TCP, gateways to the DHT, web servers, the rsync daemon, the proxies that
+    are used, and the clock, each for six seconds at most. Nothing is fetched, and no server is held to what
+    it says.
 
     The exit code is 0 if the archive was found and somebody who may have it answers.
     """

@@ -32,6 +32,7 @@ from p2psync.content.counters import Counters
 from p2psync.content.debts import REQUEST, Debts
 from p2psync.content.door import Answered, Door, House, come_back
 from p2psync.content.gate import Gate, pass_now
+from p2psync.content.gateway import Gateway
 from p2psync.content.interface import Library
 from p2psync.content.listening import bound, listening
 from p2psync.content.nominate import CALLBACK_TIMEOUT, Nominations
@@ -42,6 +43,7 @@ from p2psync.content.tls_door import TlsDoor
 from p2psync.content.visitors import Visitors
 from p2psync.errors import FormatError, NetworkError
 from p2psync.network.here import client_of
+from p2psync.network.protocols import Network
 from p2psync.sources.wire import BATCH_BODY_MAX, INFO_ARCHIVES_MAX, Info, head_tag
 from p2psync_dht import node_id_of
 
@@ -100,6 +102,7 @@ def create_app(
     debts: Debts | None = None,
     visitors: Visitors | None = None,
     heard: Callable[[], None] | None = None,
+    gateway: Gateway | None = None,
 ) -> web.Application:
     """The application that serves ``library`` as the node with the public key ``node_key`` (32 bytes).
     ``heard`` is called when somebody has handed on a newer head.
@@ -152,6 +155,7 @@ def create_app(
     subscribers = Subscribers(library, threads, head_tag)
     app[SUBSCRIBERS] = subscribers
     app.add_routes(Api(library, info, nominations, counted, threads, subscribers, heard).routes())
+    app.add_routes((gateway or Gateway(owed)).routes())
     app.add_routes(Pages(library, counted, threads).routes())
     app.on_response_prepare.append(count)
     app.on_shutdown.append(leave_nobody_waiting)
@@ -177,7 +181,9 @@ class ContentServer:
         counters: Counters,
         library: Library,
         subscribers: Subscribers,
+        gateway: Gateway,
     ) -> None:
+        self._gateway = gateway
         self._runner = runner
         self._servers = servers
         self._house = house
@@ -213,6 +219,7 @@ class ContentServer:
         counters = Counters()
         debts = Debts()
         visitors = Visitors(names)
+        gateway = Gateway(debts)
         app = create_app(
             library,
             node_key=node_key,
@@ -221,6 +228,7 @@ class ContentServer:
             debts=debts,
             visitors=visitors,
             heard=heard,
+            gateway=gateway,
         )
         runner = web.AppRunner(
             app,
@@ -254,7 +262,11 @@ class ContentServer:
         except NetworkError:
             await runner.cleanup()
             raise
-        return cls(runner, servers, house, counters, library, app[SUBSCRIBERS])
+        return cls(runner, servers, house, counters, library, app[SUBSCRIBERS], gateway)
+
+    def open_gateway(self, network: Network) -> None:
+        """From now on ask the DHT for those who ask here."""
+        self._gateway.network = network
 
     async def open_tls(self, host: str, port: int, context: ssl.SSLContext) -> tuple[str, int]:
         """Serve within TLS too; where. Raises NetworkError: the address cannot be listened at."""

@@ -36,6 +36,9 @@ from p2psync.events import SILENT, Teller
 from p2psync.fetch.engine import Host, run_fetch
 from p2psync.fetch.options import FetchOptions, FetchSummary
 from p2psync.network.dht import Entry, start_dht
+from p2psync.network.fallback import UdpMark, WithGateways
+from p2psync.network.gateways import Gateways, gateways_of
+from p2psync.network.protocols import Network
 from p2psync.network.seeds.find import Seeds
 from p2psync.network.seeds.query import split
 from p2psync.state import NODE_LOCK, State
@@ -281,13 +284,14 @@ async def _running(
         woken = asyncio.Event()
         server, entry = await _listen(options, state, library, seeds, woken.set, stack)
         listen = options.listen[0], server.address[1]
-        network = entry.network
+        network = _with_gateways(entry.network, options, state)
+        server.open_gateway(entry.network)
         recheck = Recheck(state, library.doubts, warn, detail)
         announcer = Announcer(
             state,
             identity,
             network,
-            network.observed,
+            entry.network.observed,
             listen,
             options.advertise,
             warn,
@@ -343,6 +347,12 @@ async def _rsync_too(
 
     door = rsync_door(state, listen, losses=recheck.losses, address=state.node_address, warn=warn)
     return partial(on_ready, rsync=await stack.enter_async_context(door))
+
+
+def _with_gateways(dht: Network, options: NodeOptions, state: State) -> Network:
+    """The network, asked by way of others while nobody answers by UDP."""
+    servers = gateways_of([*split(options.bootstrap)[0], *neighbours(state)])
+    return WithGateways(dht, Gateways(servers, dht.way), UdpMark(state.path))
 
 
 async def _tls_too(

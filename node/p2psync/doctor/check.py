@@ -9,7 +9,7 @@ class Check(NamedTuple):
     """One way that was tried."""
 
     way: str
-    """One of archive, clock, dht, dns, proxy, rsync, tcp, udp, web."""
+    """One of archive, clock, dht, dns, gateway, proxy, rsync, tcp, udp, web."""
     target: str
     """What was tried there: a host, HOST:PORT or URL."""
     ok: bool | None

@@ -16,6 +16,7 @@ from p2psync.negotiate.find import find
 from p2psync.negotiate.origin import PORTS, Kind, Origin
 from p2psync.network.dht import open_dht
 from p2psync.network.egress import egress
+from p2psync.network.gateways import gateways_of
 from p2psync.network.holders import holder_addresses
 from p2psync.network.seeds.query import is_domain, split
 from p2psync.network.server import Server
@@ -55,7 +56,7 @@ async def diagnose(asked: Asked, state: State, tell: Tell) -> bool:
         await _in_turn(_ways_to(src), heard)
         url = await _archive_of(src, asked, state, heard)
     await _in_turn(_ways_of(url, asked, state), heard)
-    await _by_udp(url, asked, state, heard)
+    await _dht(url, asked, state, heard)
     told = next((check for check in done if check.told is not None), None)
     by = "" if told is None else told.target
     heard(ways.clock(None if told is None else told.told, time.time(), by, CLOCK_SKEW))
@@ -129,9 +130,11 @@ def _ways_of(url: ArchiveUrl | None, asked: Asked, state: State) -> list[Awaitab
     return made
 
 
-async def _by_udp(url: ArchiveUrl | None, asked: Asked, state: State, heard: Tell) -> None:
-    """The nodes that were named, one by one, and the network as a whole."""
+async def _dht(url: ArchiveUrl | None, asked: Asked, state: State, heard: Tell) -> None:
+    """By way of others; by UDP the nodes that were named, one by one, and the network as a whole."""
     way = egress()
+    places = [*split(asked.bootstrap)[0], *asked.sources, *(() if url is None else (*url.webs, *url.peers))]
+    await _in_turn([ways.gateway(server) for server in gateways_of(places)], heard)
     if not way.udp:
         heard(Check("udp", "", None, "is not used", way.why_no_udp))
         return

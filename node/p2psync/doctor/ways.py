@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 from email.utils import parsedate_to_datetime
 from functools import wraps
+from http import HTTPStatus
 from typing import Final, ParamSpec
 
 from p2psync.doctor.check import Check
@@ -22,14 +23,16 @@ from p2psync.negotiate import rsync
 from p2psync.negotiate.origin import Origin
 from p2psync.network.connect import connect
 from p2psync.network.egress import Egress, egress
+from p2psync.network.gateways import ANSWER_MAX, NOTHING, holders_target
 from p2psync.network.proxy import Proxy
 from p2psync.network.resolve import is_numeric
 from p2psync.network.server import Server
 from p2psync.network.tunnel import LOGIN_NEEDED, ProxyRefused
-from p2psync.network.web_file import web_head
+from p2psync.network.web_file import web_get, web_head
 from p2psync.sources.node import PeerSource
 from p2psync.text import count
 from p2psync_dht import DhtNode
+from p2psync_dht.keys import ID_SIZE
 from p2psync_dht.trace import ping_address
 
 SECONDS: Final = 6.0
@@ -130,6 +133,19 @@ async def tcp(address: str, archive: bytes | None) -> Check:
     if archive is not None and archive not in info.archives:
         return Check("tcp", address, True, "a node answers, and does not list this archive")
     return Check("tcp", address, True, "a node answers" + ("" if archive is None else " and has the archive"))
+
+
+@timed("gateway")
+async def gateway(server: Server) -> Check:
+    """Whether a node asks the DHT for others."""
+    try:
+        answer = await web_get(server, holders_target(bytes(ID_SIZE)), ANSWER_MAX, seconds=SECONDS)
+    except NetworkError as error:
+        why = str(error).removeprefix(f"{server.name}: ").removeprefix(f"{server.name} ")
+        return Check("gateway", server.name, False, why, "check the address, and that its TCP port is open")
+    if answer.status in (HTTPStatus.OK, NOTHING):
+        return Check("gateway", server.name, True, "asks the DHT for those whose UDP does not pass")
+    return Check("gateway", server.name, None, f"does not ask the DHT for others (status {answer.status})")
 
 
 @timed("web")

@@ -194,6 +194,7 @@ class Fetch:
                 archive,
                 bootstrap=options.bootstrap,
                 peers=options.peers,
+                gateways=options.gateways,
                 has_source=options.has_source,
             ) as network:
                 yield network

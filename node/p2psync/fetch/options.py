@@ -165,6 +165,11 @@ class FetchOptions:
         named = (source for source in self.sources if "://" not in source)
         return tuple(dict.fromkeys((*named, *self.url.peers)))
 
+    @property
+    def gateways(self) -> tuple[str, ...]:
+        """The places given by hand, URLs among them, that may be nodes which ask the DHT for others."""
+        return tuple(dict.fromkeys((*self.sources, *self.url.webs)))
+
     def search(self, limiter: RateLimiter | None = None, memory: memoryview = NO_ARENA) -> Search:
         """The search for the archive and its sources. ``memory`` is that of the arena for content."""
         # Whoever only says what is to be fetched loads no network.

@@ -308,6 +308,7 @@ async def _finding(
         options.url.archive,
         bootstrap=options.bootstrap,
         peers=options.peers,
+        gateways=options.gateways,
         has_source=options.has_source,
     ) as network:
         discovery = Discovery(state, options.search(), network, swarm, warn)

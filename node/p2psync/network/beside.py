@@ -11,14 +11,18 @@ import asyncio
 import contextlib
 import importlib
 import logging
+import time
 from collections.abc import AsyncIterator, Collection, Sequence
 from typing import TYPE_CHECKING, Final
 
 from p2psync.errors import NetworkError
 from p2psync.network.egress import egress
+from p2psync.network.fallback import UdpMark, WithGateways
+from p2psync.network.gateways import Gateways, gateways_of
+from p2psync.network.seeds.query import split
 from p2psync.network.way import Way
-from p2psync.network.without import Without
 from p2psync.state import State
+from p2psync.text import duration
 from p2psync_dht import Head, HolderRecord
 
 if TYPE_CHECKING:
@@ -37,22 +41,31 @@ async def open_network(
     *,
     bootstrap: Sequence[str] = (),
     peers: Sequence[str] = (),
+    gateways: Sequence[str] = (),
     has_source: bool = False,
 ) -> AsyncIterator[Network]:
-    """The network, joined by ``bootstrap`` and what the state directory remembers, or by ``peers``: HOST:PORT
-    of nodes given as sources. With ``has_source`` it may still be on its way: whoever asks something then
-    waits for it. Where UDP may not be used (`egress`), it is one in which nobody is.
+    """The network, joined by ``bootstrap`` and what the state directory remembers, or by ``peers``:
+    HOST:PORT of nodes given as sources. With ``has_source`` it may still be on its way: whoever asks
+    something then waits for it. ``gateways``: further places (HOST:PORT, URLs) of nodes that may ask the
+    DHT for us, as those of ``bootstrap`` and ``peers`` may. Where UDP may not be used (`egress`), or was
+    found not to pass, they alone are asked.
 
     Raises:
         NetworkError: UDP cannot be used. UsageError: a bootstrap address is none. TrustError: there are only
         seeds that must not be believed.
     """
-    way = egress()
+    way, mark = egress(), UdpMark(state.path)
+    servers = gateways_of([*split(bootstrap)[0], *gateways, *peers])
     if not way.udp:
         way.say_no_udp()
-        yield Without(way.why_no_udp)
+        yield Gateways(servers, Way(closed=way.why_no_udp))
         return
-    made = Beside(state, archive, bootstrap, peers)
+    age = mark.age(time.time()) if servers and not way.wants_udp else None
+    if age is not None:
+        why = f"UDP did not pass {duration(age)} ago, and the DHT is not asked by it (--udp tries again)"
+        yield Gateways(servers, Way(closed=why))
+        return
+    made = Beside(state, archive, bootstrap, peers, Gateways(servers, Way()), mark)
     try:
         if not has_source:
             await made.entered()
@@ -66,11 +79,21 @@ class Beside:
     `open_network`.
     """
 
-    def __init__(self, state: State, archive: bytes, bootstrap: Sequence[str], peers: Sequence[str]) -> None:
+    def __init__(
+        self,
+        state: State,
+        archive: bytes,
+        bootstrap: Sequence[str],
+        peers: Sequence[str],
+        gateways: Gateways,
+        mark: UdpMark,
+    ) -> None:
         self._state = state
         self._archive = archive
         self._bootstrap = bootstrap
         self._peers = peers
+        self._gateways = gateways
+        self._mark = mark
         self._network: Network | None = None
         self._sure = bool(bootstrap) or not peers or state.contacts_path.exists()
         self._open = asyncio.Event()
@@ -134,12 +157,13 @@ class Beside:
         if not self._sure:
             await asyncio.sleep(HINTS_PAUSE)
         # kademlia and what it needs: loaded here, off the loop, and not by those whom a source is enough for.
+        began = time.monotonic()
         dht = await asyncio.to_thread(importlib.import_module, "p2psync.network.dht")
         async with dht.start_dht(
             self._state, bootstrap=self._bootstrap, peers=self._peers, archive=self._archive
         ) as entry:
             if entry.sure:
                 await entry.entered()
-            self._network = entry.network
+            self._network = WithGateways(entry.network, self._gateways, self._mark, began)
             self._open.set()
             await self._closing.wait()

@@ -88,6 +88,11 @@ class Egress:
         return None if proxy is None or self._exceptions.covers(host, port) else proxy
 
     @property
+    def wants_udp(self) -> bool:
+        """Whether UDP is asked for in so many words."""
+        return self._udp is True
+
+    @property
     def why_no_udp(self) -> str:
         """A clause that says why the DHT is not asked."""
         if self._udp is not None:

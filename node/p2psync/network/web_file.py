@@ -42,7 +42,7 @@ async def web_file(url: str, most: int, *, seconds: float) -> bytes:
     try:
         async with asyncio.timeout(seconds):
             for _ in range(REDIRECTS_MAX + 1):
-                answer = await _asked("GET", url, most, seconds)
+                answer = await _asked("GET", *_place(url), most, seconds)
                 if answer.status in (301, 302, 303, 307, 308):
                     url = _redirected(url, answer.headers.get("location", ""))
                     continue
@@ -54,10 +54,18 @@ async def web_file(url: str, most: int, *, seconds: float) -> bytes:
     raise NetworkError(f"{url} redirects without an end")
 
 
+async def web_get(server: Server, target: str, most: int, *, seconds: float) -> Answer:
+    """What a server answers to a GET, with at most ``most`` bytes and one more. Raises NetworkError;
+    TimeoutError.
+    """
+    async with asyncio.timeout(seconds):
+        return await _asked("GET", server, target, most, seconds)
+
+
 async def web_head(url: str, *, seconds: float) -> Answer:
     """What a web server says of ``url``, without what is there. Raises NetworkError; TimeoutError."""
     async with asyncio.timeout(seconds):
-        return await _asked("HEAD", url, 0, seconds)
+        return await _asked("HEAD", *_place(url), 0, seconds)
 
 
 def _redirected(url: str, location: str) -> str:
@@ -76,23 +84,29 @@ def _redirected(url: str, location: str) -> str:
     return target
 
 
-async def _asked(method: str, url: str, most: int, seconds: float) -> Answer:
-    handle = Handle()
-    ask = partial(_ask, method, url, most, seconds, handle, egress())
-    return await to_its_end(asyncio.get_running_loop().run_in_executor(_THREADS, ask), stop=handle.interrupt)
-
-
-def _ask(method: str, url: str, most: int, seconds: float, handle: Handle, way: Egress) -> Answer:
-    """One question, in a thread. ``seconds`` without a byte end it. Raises NetworkError."""
+def _place(url: str) -> tuple[Server, str]:
+    """The server of a URL, and what to ask it for. Raises NetworkError."""
     try:
         parts = urlsplit(url)
         tls = parts.scheme == "https"
         host = (parts.hostname or "").encode("idna").decode("ascii")
         server = Server(host, parts.port or (443 if tls else 80), tls, url)
-        dialled = dial(server, handle, timeout=seconds, way=way)
     except ValueError as error:
         raise NetworkError(f"{url} cannot be had: {error}") from None
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return server, (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+
+
+async def _asked(method: str, server: Server, target: str, most: int, seconds: float) -> Answer:
+    handle = Handle()
+    ask = partial(_ask, method, server, target, most, seconds, handle, egress())
+    return await to_its_end(asyncio.get_running_loop().run_in_executor(_THREADS, ask), stop=handle.interrupt)
+
+
+def _ask(
+    method: str, server: Server, target: str, most: int, seconds: float, handle: Handle, way: Egress
+) -> Answer:
+    """One question, in a thread. ``seconds`` without a byte end it. Raises NetworkError."""
+    dialled = dial(server, handle, timeout=seconds, way=way)
     connection = _Connection(dialled.sock, seconds)
     try:
         forward = dialled.forward
@@ -110,13 +124,13 @@ def _ask(method: str, url: str, most: int, seconds: float, handle: Handle, way: 
         response = connection.getresponse()
         if forward is not None and response.status == LOGIN_NEEDED:
             wants = wanted_logins(", ".join(response.headers.get_all("Proxy-Authenticate", [])))
-            raise NetworkError(f"{url}: {login_error(forward, wants)}")
+            raise NetworkError(f"{server.name}: {login_error(forward, wants)}")
         body = response.read(most + 1) if method != "HEAD" else b""
         if response.length and method != "HEAD" and len(body) <= most:
             raise ConnectionResetError("the answer is shorter than it said")
         return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, body)
     except (http.client.HTTPException, OSError, ValueError) as error:
-        raise NetworkError(f"{url} cannot be had: {error or type(error).__name__}") from None
+        raise NetworkError(f"{server.name} cannot be had: {error or type(error).__name__}") from None
     finally:
         connection.close()
         handle.close()

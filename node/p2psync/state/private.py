@@ -20,7 +20,7 @@ INDEX: Final = "index.sqlite"
 OURS: Final = frozenset(
     {
         *("node.key", "node.address", "tidied", "keys", "locks", "seeds", "origins", "rsyncd"),
-        *("contacts.msgpack", "records.msgpack", "control.sock", "control.sock.new"),
+        *("contacts.msgpack", "records.msgpack", "udp-blocked", "control.sock", "control.sock.new"),
         *(INDEX, f"{INDEX}-wal", f"{INDEX}-shm", f"{INDEX}-journal"),
     }
 )

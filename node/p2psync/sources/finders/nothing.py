@@ -16,7 +16,7 @@ def no_head(archive: bytes, given: Iterable[Member], way: Way) -> str:
     said = named(map(_of_source, asked))
     if way.contacts:
         said.append(f"{way}, and nobody there knows it")
-    elif way.tried or not nodes:
+    elif way.tried or way.closed or not nodes:
         said.append(str(way))
     what = f"no head of p2psync://{archive_text(archive)} was found"
     return f"{what}: {', '.join(said)}; {_remedy(nodes, way)}"
