@@ -34,6 +34,8 @@ from p2psync.sources.swarm import Member, Swarm
 from p2psync.sources.wire import Have, Info
 from p2psync.state import State
 from p2psync.supply import download, ledger
+from p2psync.supply.by_blocks import ByBlocks
+from p2psync.supply.compress import Compress
 from p2psync.supply.control import Control
 from p2psync.supply.download import STALL_SECONDS
 from p2psync.supply.manifest import Manifest
@@ -445,6 +447,7 @@ class Arena:
             self.memory,
             self.tell,
             control or Control(),
+            ByBlocks(self.swarm, Compress.OFF),
             STALL_SECONDS if silence is None else silence or None,
             writer="inline",
         )

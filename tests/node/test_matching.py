@@ -23,7 +23,7 @@ from p2psync.content.packed import packed_blocks
 from p2psync.publish import publish
 from p2psync.sources import wire
 from p2psync.sources.packing import pack
-from p2psync.supply import matching
+from p2psync.supply import by_blocks, matching
 
 RANDOM = random.Random(11)
 WORDS = [RANDOM.randbytes(5).hex() for _ in range(2000)]
@@ -91,6 +91,22 @@ async def test_an_update_costs_what_is_new(client: Client, node: Served, tmp_pat
     assert set(done.sources) == {node.address}
 
 
+@pytest.mark.parametrize("names", [300, 3000])
+@pytest.mark.parametrize("compress", [Compress.MAX, Compress.OFF])
+async def test_one_changed_name_of_a_directory_costs_little_of_its_listing(
+    tmp_path: Path, names: int, compress: Compress
+) -> None:
+    write(
+        tmp_path / "tree", {f"a name of some length {number:05}": b"%d" % number for number in range(names)}
+    )
+    async with served(tmp_path, tmp_path / "tree") as node, Client(tmp_path / "state") as client:
+        await client.fetch(url(node), tmp_path / "copy", share=False)
+        write(node.tree, {f"a name of some length {number:05}": b"new" for number in (7, names // 2)})
+        publish(node.state, node.tree)
+        done = await update(client, node, tmp_path, compress)
+    assert (done.received < 8_000) == (compress is Compress.MAX)
+
+
 async def test_whoever_wants_it_uncompressed_has_it_so(client: Client, node: Served, tmp_path: Path) -> None:
     assert (await update(client, node, tmp_path, Compress.OFF)).received > sum(map(len, SMALL.values()))
 
@@ -126,7 +142,7 @@ async def test_a_file_that_has_nothing_of_the_old_one_is_given_up_at_once(
 
     monkeypatch.setattr(api, "packed_blocks", counting)
     await update(client, node, tmp_path)
-    assert asked == 1
+    assert asked == 2, "for the listing of the directory, and for the beginning of the file"
 
 
 Answer = tuple[bytes, float]
@@ -213,14 +229,16 @@ async def test_wrong_bytes_are_noticed_and_had_elsewhere(
     monkeypatch.setattr(api, "packed_rows", wrong)
     monkeypatch.setattr(matching, "GROUP_BYTES", 1 << 16)
     await update(client, node, tmp_path)
-    assert asked == 1, "whoever sends wrong bytes for several chunks is not asked for such any more"
+    assert asked == 2, (
+        "a single wrong chunk, here the listing, may be chance; whoever sends several is not asked again"
+    )
 
 
 async def test_a_source_that_is_silent_about_blocks_is_not_waited_for_long(
     client: Client, node: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(matching, "PATIENCE", 0.05)
-    monkeypatch.setattr(matching, "RATE_MIN", 1 << 40)
+    monkeypatch.setattr(by_blocks, "PATIENCE", 0.05)
+    monkeypatch.setattr(by_blocks, "RATE_MIN", 1 << 40)
     held = threading.Event()
 
     def silent(library: Library, raw: bytes) -> Answer:

@@ -88,7 +88,7 @@ def test_a_gap_has_the_old_bytes_between_the_chunks_that_both_have(tmp_path: Pat
     for gap, at in zip(found, (100_000, 300_000), strict=True):
         assert OLD[at - 50 : at] in gap.old
         assert len(gap.old) < 2 * gap.size
-    assert {want.number for gap in found for want in wants(gap)} == set(job.missing())
+    assert {want.key.number for gap in found for want in wants(gap)} == set(job.missing())
 
 
 def test_of_a_file_that_shares_no_chunk_the_whole_old_one_is_looked_at(tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ from p2psync.sources.swarm import Swarm
 from p2psync.state import State
 from p2psync.state.off_loop import off_loop, to_its_end
 from p2psync.state.trees import Tree
+from p2psync.supply.by_blocks import ByBlocks
 from p2psync.supply.control import Control
 from p2psync.supply.download import STALL_SECONDS
 from p2psync.supply.manifest import Manifest
@@ -157,14 +158,15 @@ class Fetch:
         self._summary = FetchSummary(options.url.archive)
         self._telling = Telling(self._summary, tell.warn, options)
         self._swarm = Swarm(time.monotonic, tell.warn, tell.source_state)
+        self._by_blocks = by_blocks = ByBlocks(self._swarm, options.compress)
         self._context = Context(
             state,
             self._swarm,
             arena,
             tell,
             control,
+            by_blocks,
             patience(options),
-            options.compress,
             writer,
         )
 
@@ -214,6 +216,7 @@ class Fetch:
             discovery.start,
             special_bits=self._options.special_bits,
             archive=self._options.url.archive,
+            by_blocks=self._by_blocks,
         )
         head = await discovery.newest_head()
         self._tell_ended(head)
@@ -374,7 +377,8 @@ class Fetch:
         transfer: Transfer,
     ) -> Plan:
         root = wanted.root
-        if beneath is not None and not wanted.single and not await manifest.load([root.ref]):
+        older = {} if known is None else {root.ref: known.ref}
+        if beneath is not None and not wanted.single and not await manifest.load([root.ref], older):
             await adopt(
                 self._state,
                 tree,

@@ -24,8 +24,8 @@ from p2psync.sources.swarm import Swarm
 from p2psync.state import State
 from p2psync.state.off_loop import off_loop, to_its_end
 from p2psync.state.trees import FileRow, Tree
+from p2psync.supply.by_blocks import ByBlocks
 from p2psync.supply.change import Change
-from p2psync.supply.compress import Compress
 from p2psync.supply.control import Control
 from p2psync.supply.download import STALL_SECONDS, Download
 from p2psync.supply.jobs import Target
@@ -56,9 +56,9 @@ class Context(NamedTuple):
     arena: Arena
     tell: Teller
     control: Control
+    by_blocks: ByBlocks
     timeout: float | None = STALL_SECONDS
     """Seconds of silence after which a download gives up; None: never."""
-    compress: Compress = Compress.AUTO
     writer: WriterKind | None = None
     """Which writer is used whatever the size of the work."""
 
@@ -197,7 +197,7 @@ class Transfer:
             download,
             local,
             reader,
-            Matching(context.swarm, local, self._disk, context.arena.view, context.compress),
+            Matching(context.by_blocks, local, self._disk, context.arena.view),
             context.tell,
             self._disk,
             self._files_in,

@@ -8,7 +8,7 @@ for.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -23,7 +23,9 @@ from p2psync.sources.swarm import Swarm
 from p2psync.state import State
 from p2psync.state.off_loop import off_loop
 from p2psync.state.offers import ANYBODY
-from p2psync.supply.questions import NO_CHUNK, Questions
+from p2psync.supply.by_blocks import ByBlocks
+from p2psync.supply.older import OLD_MAX, Want, spans_of
+from p2psync.supply.questions import NO_CHUNK, SPANS_MAX, Questions
 
 BATCH_OBJECTS: Final = 512
 BATCH_BYTES: Final = 4 << 20
@@ -49,11 +51,14 @@ class Manifest:
         *,
         special_bits: bool = True,
         archive: bytes = ANYBODY,
+        by_blocks: ByBlocks | None = None,
     ) -> None:
         """``need_sources`` is awaited before anything is asked for: with nothing to ask, nobody is looked
         for. ``special_bits``: whether modes have setuid, setgid and sticky bits as they were published, or
-        none. ``archive``: the one whose metadata it is, and for whose readers.
+        none. ``archive``: the one whose metadata it is, and for whose readers. ``by_blocks``: how older
+        versions serve, beyond the chunks that they share.
         """
+        self._by_blocks = by_blocks
         self._state = state
         self._archive = archive
         self._questions = Questions(swarm)
@@ -99,6 +104,10 @@ class Manifest:
         if wanted:
             await self._need_sources()
         small = [ref for ref in wanted if ref.is_single]
+        if predecessors:
+            for batch in _batches([ref for ref in small if ref in predecessors]):
+                made = await self._from_older(batch, predecessors)
+                small = [ref for ref in small if ref not in made]
         missing: list[Ref] = []
         for batch in _batches(small):
             missing += await self._load_small(batch)
@@ -157,6 +166,45 @@ class Manifest:
             left = [ref for ref in left if ref not in good]
         return left
 
+    async def _from_older(self, refs: Sequence[Ref], predecessors: Mapping[Ref, Ref]) -> Collection[Ref]:
+        """Put small objects together from older versions, as far as can be; those that are kept now."""
+        if self._by_blocks is None or not self._by_blocks.on:
+            return ()
+        old = list(filter(None, (self._state.meta.get(predecessors[ref].digest) for ref in refs)))
+        if not old or sum(map(len, old)) > OLD_MAX:
+            return ()
+        room = memoryview(bytearray(sum(ref.size for ref in refs)))
+        wants = [Want(ref, ref.digest, spans_of(ref.digest, 0, ref.size)) for ref in refs]
+        made = await self._by_blocks.make(old, wants, room)
+        good = {want.key: bytes(room[at : at + want.size]) for want, at in made.chunks}
+        await off_loop(partial(self._state.meta.put_many, list(good.items()), archive=self._archive))
+        return good.keys()
+
+    async def _chunks_from_older(
+        self, ref: Ref, recipe: Recipe, lacking: Sequence[int], known: Mapping[bytes, bytes], made: memoryview
+    ) -> list[int]:
+        """Put chunks of a large object together from those of an older version that it does not have
+        (``known``, by their ids); those that are lacking still.
+        """
+        mine = {digest for digest, _ in recipe}
+        old = [raw for digest, raw in known.items() if digest not in mine]
+        done: set[int] = set()
+        for start in range(0, len(lacking), SPANS_MAX):
+            if self._by_blocks is None or not self._by_blocks.on or not old or sum(map(len, old)) > OLD_MAX:
+                break
+            wants = []
+            for index in lacking[start : start + SPANS_MAX]:
+                digest, length = recipe.chunk(index)
+                begin = recipe.offsets[index]
+                wants.append(Want(index, digest, spans_of(ref.digest, begin, begin + length)))
+            room = memoryview(bytearray(min(sum(want.size for want in wants), BATCH_BYTES)))
+            came = await self._by_blocks.make(old, wants, room)
+            for want, at in came.chunks:
+                begin = recipe.offsets[want.key]
+                made[begin : begin + want.size] = room[at : at + want.size]
+                done.add(want.key)
+        return [index for index in lacking if index not in done]
+
     async def _load_large(self, ref: Ref, predecessor: Ref | None) -> bool:
         """Put one object of several chunks together; False if no source has all of the rest."""
         if ref.size > LISTING_BYTES_MAX:
@@ -175,6 +223,8 @@ class Manifest:
                 made[recipe.offsets[index] : recipe.offsets[index] + length] = held
             else:
                 lacking.append(index)
+        if known and lacking:
+            lacking = await self._chunks_from_older(ref, recipe, lacking, known, memoryview(made))
         if not await self._questions.chunks(ref, recipe, lacking, memoryview(made)):
             return False
         await off_loop(partial(self._state.meta.put, ref, bytes(made), archive=self._archive))

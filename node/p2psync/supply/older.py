@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from p2psync.chunking import BlockCutter
 from p2psync.format.ids import chunk_id
@@ -23,6 +23,8 @@ OLD_MAX: Final = 8 << 20
 """Bytes of old content that are looked at together."""
 SLACK: Final = 1 << 20
 """Bytes by which old content may have moved within a gap that is longer than is looked at."""
+
+K = TypeVar("K")
 
 
 class Gap(NamedTuple):
@@ -40,12 +42,22 @@ class Gap(NamedTuple):
         return end - begin
 
 
-class Want(NamedTuple):
-    """One missing chunk, in the pieces by which it is asked for."""
+class Chunk(NamedTuple):
+    """A chunk of a job."""
 
     job: Job
     number: int
+
+
+class Want(NamedTuple, Generic[K]):
+    """What is to be put together."""
+
+    key: K
+    """Whatever tells the caller what it is."""
+    digest: bytes
+    """Its hash."""
     spans: list[Span]
+    """The pieces by which it is asked for."""
 
     @property
     def size(self) -> int:
@@ -86,15 +98,20 @@ def gaps(local: LocalChunks, job: Job, path: bytes, size: int) -> Iterator[Gap]:
         os.close(fd)
 
 
-def wants(gap: Gap) -> Iterator[Want]:
+def wants(gap: Gap) -> Iterator[Want[Chunk]]:
     """What is asked for."""
     for index in range(gap.first, gap.last):
         if gap.job.has(index):
             continue
         begin, end = gap.job.bounds(index, index + 1)
-        starts = range(begin, end, BATCH_ROW_MAX)
-        spans = [Span(gap.job.digest, start, min(BATCH_ROW_MAX, end - start)) for start in starts]
-        yield Want(gap.job, index, spans)
+        digest, _ = gap.job.recipe.chunk(index)
+        yield Want(Chunk(gap.job, index), digest, spans_of(gap.job.digest, begin, end))
+
+
+def spans_of(digest: bytes, begin: int, end: int) -> list[Span]:
+    """A part of an object, as rows of a batch can have it."""
+    starts = range(begin, end, BATCH_ROW_MAX)
+    return [Span(digest, start, min(BATCH_ROW_MAX, end - start)) for start in starts]
 
 
 class Match:
@@ -142,6 +159,6 @@ class Match:
         return given
 
 
-def is_right(want: Want, place: memoryview) -> bool:
-    """Whether what was put together is the chunk."""
-    return chunk_id(place) == want.job.recipe.chunk(want.number)[0]
+def is_right(want: Want[K], place: memoryview) -> bool:
+    """Whether what was put together is what was wanted."""
+    return chunk_id(place) == want.digest
