@@ -9,6 +9,7 @@ way to write it. What a DHT node reads is `targets`.
 from __future__ import annotations
 
 import base64
+import ipaddress
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
@@ -35,6 +36,13 @@ from p2psync.format.listing import (
     read_listing,
     symlink_entry,
 )
+from p2psync.format.mirror_list import (
+    MIRRORS_MAX,
+    PLACES_MAX,
+    Mirror,
+    decode_mirrors,
+    encode_mirrors,
+)
 from p2psync.format.recipe import Recipe
 from p2psync.format.snapshot import Snapshot
 from p2psync.format.url import ArchiveUrl, archive_text, host_and_port, host_port
@@ -46,7 +54,8 @@ from p2psync.network.server import Server
 from p2psync.sources import packing, wire
 from p2psync.sources.http.head import parse_chunk_line, parse_response_head
 from p2psync.sources.web_answers import LATER_MAX, duplicates, elsewhere, later
-from p2psync_dht import Head
+from p2psync_dht import Endpoint, Head
+from p2psync_dht.scope import pack_ip
 
 ASKED_ABOUT: Final = 3  # digests in the question whose answer is fuzzed
 DIGEST: Final = bytes(range(32))
@@ -85,6 +94,17 @@ def archive_head(data: bytes) -> None:
     assert decode_head(data).raw == data
 
 
+def mirror_list(data: bytes) -> None:
+    """A list of recommended mirrors; what is left of one without a newer writer's elements is the same."""
+    mirrors = decode_mirrors(data)
+    assert decode_mirrors(encode_mirrors(mirrors)) == mirrors
+    assert len(mirrors) <= MIRRORS_MAX
+    for mirror in mirrors:
+        assert mirror.near(["192.0.2.1", "2001:db8::1"]) in (True, False)
+        assert 0 < len(mirror.places) <= PLACES_MAX
+        assert all(place.url or pack_ip(place.ip) for place in mirror.places)
+
+
 def static_files(data: bytes) -> None:
     """The list of heads that a web server has, or the beginning of a pack; the first byte says which."""
     raw = data[1:]
@@ -120,6 +140,7 @@ def message(data: bytes) -> None:
         lambda raw: wire.decode_blocks_answer(raw, ASKED_ROWS),
         lambda raw: wire.decode_packed_answer(raw, ASKED_ROWS),
         lambda raw: packing.unpack(raw, ROOM, "it"),
+        wire.decode_mirrors,
     )
     kinds[data[0] % len(kinds)](data[1:])
 
@@ -229,6 +250,7 @@ FORMATS: Final[dict[str, Callable[[bytes], None]]] = {
         recipe,
         attributes,
         archive_head,
+        mirror_list,
         static_files,
         message,
         http_request,
@@ -283,6 +305,13 @@ def _head() -> bytes:
     return Head.sign(ROOT, root, epoch=0, seq=1, payload=payload, signed_at=NOW, fresh_until=NOW + 60).raw
 
 
+def _mirror_list() -> bytes:
+    networks = (ipaddress.ip_network("192.0.2.0/24"), ipaddress.ip_network("2001:db8::/32"))
+    places = (Endpoint("192.0.2.1", 8730), Endpoint("2001:db8::1", 8730))
+    node = Mirror(ROOT.public_key, places, 7, (b"a", b"b"), NOW, 9, networks, True)
+    return encode_mirrors([node, Mirror(b"", (Endpoint(url="https://a.example/b"),))])
+
+
 def _static_files() -> list[bytes]:
     rows = pack.encode_row(DIGEST, 5, recipe=False) + pack.encode_row(DIGEST, 9, recipe=True)
     return [b"\0" + pack.encode_header(2, [DIGEST]) + rows, b"\x80" + pack.encode_list([(0, 7), (1, 1)])]
@@ -300,6 +329,7 @@ def _messages() -> list[bytes]:
         wire.encode_blocks_answer([[(b"012345", 5)], None]),
         b"\0\0\0\5hello\xff\xff\xff\xff",
         packing.pack(b"hello"),
+        wire.encode_mirrors(_head(), _mirror_list()),
     )
     return [bytes([number]) + body for number, body in enumerate(bodies)]
 
@@ -362,6 +392,7 @@ _SEEDS: Final[dict[str, Callable[[], list[bytes]]]] = {
     "recipe": lambda: [_recipe()],
     "attributes": lambda: [encode_attributes([Attributes(b"a", {"x": 1}, Ref(60, DIGEST))])],
     "archive_head": lambda: [_head()],
+    "mirror_list": lambda: [_mirror_list()],
     "static_files": _static_files,
     "message": _messages,
     "http_request": _requests,

@@ -254,3 +254,16 @@ async def test_a_new_snapshot_is_what_is_checked_from_then_on(bench: Bench, tmp_
     await bench.run(CHECK_EVERY * 1.2)
     assert bench.listed(key)
     assert len(bench.asked) >= 2
+
+
+async def test_a_mirror_is_not_blamed_for_listings_that_are_not_here_nor_looked_at_all_the_time(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = bench.nominate("mirror")
+    await bench.run(60)
+    tries: list[float] = []
+    monkeypatch.setattr(mirror_checks, "draw", lambda *_: tries.append(bench.now))
+    bench.now += 2 * CHECK_EVERY
+    await bench.run(CHECK_EVERY)
+    assert bench.listed(key)
+    assert 1 < len(tries) <= CHECK_EVERY / LOOK + 1

@@ -19,7 +19,7 @@ from tests.node.wire_support import Served, says, scripted, served
 from p2psync.checks import Result, Verdict, checked
 from p2psync.daemon import recommend
 from p2psync.daemon.policy import Policy
-from p2psync.daemon.recommend import FRESH_FOR, HEAD_ROUND, PAUSE, RENEW, RETRY, Recommender, keep_list
+from p2psync.daemon.recommend import AGAIN, FRESH_FOR, HEAD_ROUND, PAUSE, RENEW, RETRY, Recommender, keep_list
 from p2psync.errors import FormatError, TrustError
 from p2psync.format.coverage import Coverage
 from p2psync.format.mirror_list import IpNetwork, Mirror, MirrorList, sign_list
@@ -238,7 +238,7 @@ async def test_a_delegate_signs_in_its_epoch_and_only_with_the_role(bench: Bench
     (warning,) = bench.warnings
     assert "delegate the role 'mirrors'" in warning
     delegate(ROLE_HEADS | ROLE_MIRRORS, 3)
-    await bench.run(10)
+    await bench.run(AGAIN + 10)
     made = bench.list
     assert made is not None and (made.record.epoch, made.record.seq) == (3, 1)
 
@@ -419,3 +419,17 @@ async def test_weights_decide_who_is_asked_first() -> None:
         assert chosen is not None and chosen.name != "3.0.0.1:8730"
         first += chosen.name == "2.0.0.1:8730"
     assert 1400 < first < 1600
+
+
+async def test_a_node_at_rest_looks_into_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.passes("one")
+    await bench.run(PAUSE + AGAIN)
+    asked: list[float] = []
+
+    def archives() -> list[bytes]:
+        asked.append(bench.clock.now)
+        return []
+
+    monkeypatch.setattr(bench.state.checks, "archives", archives)
+    await bench.run(2 * AGAIN)
+    assert len(asked) <= 3

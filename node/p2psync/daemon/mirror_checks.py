@@ -34,8 +34,8 @@ ROUND_MAX: Final = 256
 SAMPLES_KEPT: Final = 16
 """Archives whose samples are kept between rounds; each takes some 100 kB."""
 TRIES_MAX: Final = 4096
-"""Holders that never proved their key of whom it is remembered when they were tried; strangers can name any
-number.
+"""Holders of whom it is remembered when they were tried in vain, most of whom never proved their key;
+strangers can name any number.
 """
 SOON: Final = 10.0
 """Seconds after a check until there is another one for a holder that has said something new: it begins with
@@ -120,17 +120,20 @@ class MirrorChecks:
         return due, max(wait, PAUSE)
 
     def _published(self) -> list[bytes]:
-        trees = self._state.trees.all()
-        found = (tree for tree in trees if tree.role == "publish" and tree.snapshot is not None)
-        return list(dict.fromkeys(tree.archive for tree in found if tree.archive is not None))
+        """What is published here and somebody else has too."""
+        others = self._state.holders.archives_of_others(self._own_key)
+        trees = self._state.trees.all() if others else []
+        found = (tree.archive for tree in trees if tree.role == "publish" and tree.snapshot is not None)
+        return [archive for archive in dict.fromkeys(found) if archive is not None and archive in others]
 
     def _due_at(self, archive: bytes, record: HolderRecord, track: Track | None) -> float:
+        tries = self._tries.get((archive, record.node_key))
+        again_at = 0.0 if tries is None else tries.again_at
         if track is None:
-            tries = self._tries.get((archive, record.node_key))
-            return 0.0 if tries is None else tries.again_at
+            return again_at
         at = due_at(track, record.node_key, CHECK_EVERY)
         news = record.issued >= track.checked and not track.dropped
-        return min(at, track.checked + SOON) if news else at
+        return max(min(at, track.checked + SOON) if news else at, again_at)
 
     async def _check(self, due: _Due, gate: asyncio.Semaphore) -> None:
         async with gate:

@@ -31,7 +31,9 @@ RENEW: Final = 12 * 3600.0
 PAUSE: Final = 60.0
 """Seconds between two lists of one archive, at least: a mirror that comes and goes changes it each time."""
 LOOK: Final = 5.0
-"""Seconds between looks whether checks have changed something."""
+"""Seconds between looks whether anything was written to the index."""
+AGAIN: Final = 300.0
+"""Seconds between looks into it though nothing was: mirrors lag by time alone."""
 HEAD_ROUND: Final = 3600.0
 """Seconds between looks whether a list is well held in the DHT, and whether there is a newer one."""
 RETRY: Final = 15.0
@@ -48,13 +50,16 @@ ASKED: Final = 4
 class _Said:
     """What was last said of an archive's list. Times are of the monotonic clock."""
 
+    look_at: float
+    """When it is looked whether the DHT holds it well, and has a newer one."""
+    looked: bool = False
+    """It was: whoever signs has to know the last one."""
     record: bytes = b""
     """What the DHT has."""
-    signed_at: float = float("-inf")
-    look_at: float | None = None
     alone: int = 0
     """How often in a row nobody else took the record."""
     put_at: float = 0.0
+    signed_at: float = float("-inf")
     refused: str = ""
     """Why it could not be signed: said once."""
 
@@ -80,31 +85,38 @@ class Recommender:
         self._warn = warn
         self._detail = detail
         self._said: dict[bytes, _Said] = {}
+        self._records: dict[bytes, bytes] = {}
+        """Of the lists that are here, by archive."""
+        self._version = -1
+        """Of the index, when it was looked into last."""
+        self._again_at = 0.0
         self._random = random.Random()  # noqa: S311 - spreads load, guards nothing
 
     async def round(self) -> float:
         """Sign what changed, and tell the DHT what is due; seconds until it is looked again."""
-        archives = await off_loop(lambda: list(self._archives()))
-        self._said = {archive: self._said.get(archive, _Said()) for archive in archives}
+        now, version = time.monotonic(), self._state.data_version()
+        if version != self._version or now >= self._again_at:
+            self._version, self._again_at = version, now + AGAIN
+            archives = await off_loop(lambda: list(self._archives()))
+            known, self._said = self._said, {}
+            for archive in archives:
+                first = now + HEAD_ROUND * self._random.random()
+                self._said[archive] = known.get(archive) or _Said(first)
+            for archive in await off_loop(self._state.checks.archives):
+                if archive in self._said:
+                    await self._sign(archive, self._said[archive])
+            self._records = await off_loop(self._state.lists.records)
         for archive, said in self._said.items():
-            if said.look_at is None:
-                # Who signs has to know the last one; others hear of it from those whom they tell of
-                # themselves.
-                published = await off_loop(partial(self._is_published, archive))
-                said.look_at = 0.0 if published else time.monotonic() + HEAD_ROUND * self._random.random()
-            due = time.monotonic() >= said.look_at
-            if due:
-                said.look_at = time.monotonic() + HEAD_ROUND * self._random.uniform(0.9, 1.1)
-                await self._look(archive)
-            await off_loop(partial(self._sign_if_due, archive, said, time.time()))
-            await self._tell(archive, said, refresh=due)
+            if time.monotonic() >= said.look_at:
+                await self._look(archive, said)
+                await self._refresh(archive, said)
+            if archive in self._records and self._records[archive] != said.record:
+                await self._put(self._records[archive], said)
         return LOOK
 
-    def _is_published(self, archive: bytes) -> bool:
-        return any(tree.role == "publish" for tree in self._state.trees.by_archive(archive))
-
-    async def _look(self, archive: bytes) -> None:
+    async def _look(self, archive: bytes, said: _Said) -> None:
         """Get a newer list, if the DHT knows of one: of those who have the archive."""
+        said.look_at, said.looked = time.monotonic() + HEAD_ROUND * self._random.uniform(0.9, 1.1), True
         named = await self._network.get_mirrors_head(archive)
         ours = await off_loop(partial(self._state.lists.newest, archive))
         if named is None or (ours is not None and named.order <= ours.order):
@@ -115,15 +127,26 @@ class Recommender:
             if await take_list(self._state, place, archive, named):
                 return
 
-    def _sign_if_due(self, archive: bytes, said: _Said, now: float) -> None:
-        """Sign a list where this machine publishes the archive and the one that is here is not as it should
-        be. Blocks.
+    async def _sign(self, archive: bytes, said: _Said) -> None:
+        """Sign a list where this machine publishes the archive, and the one that is here is not as it should
+        be.
         """
+        early = said.signed_at + PAUSE
+        if time.monotonic() < early:
+            self._again_at = min(self._again_at, early)
+            return
+        if await off_loop(partial(self._wanted, archive, time.time())) is None:
+            return
+        if not said.looked:
+            await self._look(archive, said)
+        await off_loop(partial(self._sign_wanted, archive, said, time.time()))
+
+    def _wanted(self, archive: bytes, now: float) -> tuple[Mirror, ...] | None:
+        """The mirrors for another list; None if none is to be signed. Blocks."""
         head = self._state.heads.newest(archive)
-        if head is None or head.ended is not None or not self._is_published(archive):
-            return
-        if time.monotonic() - said.signed_at < PAUSE:
-            return
+        trees = self._state.trees.by_archive(archive)
+        if head is None or head.ended is not None or not any(tree.role == "publish" for tree in trees):
+            return None
         wanted = recommended(
             self._state.checks.of_archive(archive),
             self._state.holders.present(archive, now),
@@ -131,13 +154,17 @@ class Recommender:
             now,
         )
         ours = self._state.lists.newest(archive)
-        if ours is None and not wanted:
-            return
-        same = ours is not None and not differ(ours.mirrors, wanted)
-        if same and ours is not None and now - ours.record.signed_at < RENEW:
+        if ours is None:
+            return wanted or None
+        is_old = now - ours.record.signed_at >= RENEW
+        return wanted if is_old or differ(ours.mirrors, wanted) else None
+
+    def _sign_wanted(self, archive: bytes, said: _Said, now: float) -> None:
+        wanted = self._wanted(archive, now)
+        if wanted is None:
             return
         try:
-            made = self._signed(archive, wanted, ours, head.epoch, int(now))
+            made = self._signed(archive, wanted, int(now))
         except TrustError as error:
             if said.refused != str(error):
                 said.refused = str(error)
@@ -147,16 +174,16 @@ class Recommender:
             said.signed_at = time.monotonic()
             self._detail(f"signed list {made.record.seq} of recommended mirrors, which has {len(wanted)}")
 
-    def _signed(
-        self, archive: bytes, wanted: tuple[Mirror, ...], ours: MirrorList | None, epoch: int, now: int
-    ) -> MirrorList | None:
+    def _signed(self, archive: bytes, wanted: tuple[Mirror, ...], now: int) -> MirrorList | None:
         """The next list; None where no key is here. Raises TrustError."""
         found = self._state.keys.signing(archive)
-        if found is None:
+        head = self._state.heads.newest(archive)
+        if found is None or head is None:
             return None
         signer, delegation = found
+        ours = self._state.lists.newest(archive)
         last = (0, 0) if ours is None else ours.order[:2]
-        chosen = max(last[0], epoch) if delegation is None else delegation.epoch
+        chosen = max(last[0], head.epoch) if delegation is None else delegation.epoch
         if chosen < last[0]:
             raise TrustError(
                 "the list of recommended mirrors is signed for a later epoch than the key here may sign: "
@@ -173,22 +200,23 @@ class Recommender:
             delegation=delegation,
         )
 
-    async def _tell(self, archive: bytes, said: _Said, *, refresh: bool) -> None:
-        """Put a list's record into the DHT where it is new, and keep it there with all others who have it."""
-        raw = await off_loop(partial(self._state.lists.raw, archive))
-        if raw is None:
+    async def _put(self, record: bytes, said: _Said) -> None:
+        """Put a list's record into the DHT, where it is new."""
+        if time.monotonic() < said.put_at:
             return
-        if raw[0] != said.record:
-            if time.monotonic() < said.put_at:
-                return
-            copies = await self._network.put_head(raw[0])
-            said.alone = said.alone + 1 if copies <= 1 else 0  # One copy is our own.
-            said.put_at = time.monotonic() + min(RETRY * said.alone, HEAD_ROUND)
-            said.record = said.record if said.alone else raw[0]
-        elif refresh:
-            others = await off_loop(lambda: self._state.holders.count(archive, time.time()))
-            if self._random.random() * others <= REFRESHERS:
-                await self._network.refresh_head(raw[0])
+        copies = await self._network.put_head(record)
+        said.alone = said.alone + 1 if copies <= 1 else 0  # One copy is our own.
+        said.put_at = time.monotonic() + min(RETRY * said.alone, HEAD_ROUND)
+        said.record = said.record if said.alone else record
+
+    async def _refresh(self, archive: bytes, said: _Said) -> None:
+        """Keep it there, with all others who have it."""
+        record = self._records.get(archive)
+        if record is None or record != said.record:
+            return
+        others = await off_loop(lambda: self._state.holders.count(archive, time.time()))
+        if self._random.random() * others <= REFRESHERS:
+            await self._network.refresh_head(record)
 
 
 async def take_list(state: State, place: str, archive: bytes, at_least: Head | None = None) -> bool:

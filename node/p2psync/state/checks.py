@@ -35,6 +35,11 @@ class CheckStore:
             found = {bytes(key): _decode(bytes(raw)) for key, raw in rows}
         return {key: track for key, track in found.items() if track is not None}
 
+    def archives(self) -> list[bytes]:
+        """The archives of which any holder was checked."""
+        rows = self._db.connection.execute("SELECT DISTINCT archive FROM checks")
+        return [bytes(row[0]) for row in rows]
+
     def get(self, archive: bytes, node_key: bytes) -> Track | None:
         row = self._db.connection.execute(
             "SELECT track FROM checks WHERE archive = ? AND node_key = ?", (archive, node_key)

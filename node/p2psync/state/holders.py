@@ -143,6 +143,13 @@ class HolderStore:
         rows = self._db.connection.execute("SELECT archive FROM holders WHERE node_key = ?", (node_key,))
         return [bytes(row[0]) for row in rows]
 
+    def archives_of_others(self, node_key: bytes) -> set[bytes]:
+        """The archives of which a record of any node but this one is here."""
+        rows = self._db.connection.execute(
+            "SELECT DISTINCT archive FROM holders WHERE node_key != ?", (node_key,)
+        )
+        return {bytes(row[0]) for row in rows}
+
     def records(self, archive: bytes, now: float) -> list[HolderRecord]:
         """The records that have not expired at `now` (Unix seconds), read, withdrawals included."""
         made: list[HolderRecord] = []

@@ -43,3 +43,8 @@ class ListStore:
                 (made.archive, epoch, seq, digest, made.record.raw, made.body),
             )
             return done.rowcount > 0
+
+    def records(self) -> dict[bytes, bytes]:
+        """The record of each archive's list."""
+        rows = self._db.connection.execute("SELECT archive, record FROM mirror_lists")
+        return {bytes(archive): bytes(record) for archive, record in rows}
