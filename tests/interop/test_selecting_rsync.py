@@ -76,6 +76,7 @@ RECEIVING: tuple[tuple[bytes, int, dict[str, Any]], ...] = (
     (b"--checksum", 7, {"checksum": True}),
     (b"--modify-window=2", 7, {"modify_window": 2}),
     (b"--omit-dir-times", 7, {"omit_dir_times": True}),
+    (b"--delay-updates", 30, {"delay_updates": True}),
     (b"--force", 7, {"force": True}),
     (b"--ignore-errors", 3, {"ignore_errors": True}),
 )

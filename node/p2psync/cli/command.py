@@ -38,6 +38,7 @@ HEADINGS: Final[dict[str, tuple[str, ...]]] = {
         "ignore_times",
         "modify_window",
         "omit_dir_times",
+        "delay_updates",
         "one_file_system",
     ),
     "Transfer": (

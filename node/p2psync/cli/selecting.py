@@ -62,6 +62,11 @@ def selecting_options(function: F) -> F:
         ),
         click.option("--omit-dir-times", "-O", is_flag=True, help="Leave the times of directories."),
         click.option(
+            "--delay-updates",
+            is_flag=True,
+            help="Put files and links in place together, when all have come; until then DEST is as it was.",
+        ),
+        click.option(
             "--force",
             is_flag=True,
             help="Remove a directory that is in the way of a file with all in it, also without --delete.",

@@ -57,6 +57,7 @@ class Transfer(NamedTuple):
     ignore_times: bool = False
     modify_window: int = 0
     omit_dir_times: bool = False
+    delay_updates: bool = False
     force: bool = False
     ignore_errors: bool = False
 
@@ -96,6 +97,7 @@ class Transfer(NamedTuple):
             "size_only": self.size_only,
             "modify_window": self.modify_window,
             "omit_dir_times": self.omit_dir_times,
+            "delay_updates": self.delay_updates,
             "force": self.force,
             "ignore_errors": self.ignore_errors,
             "accept_shrink": self.accept_shrink,

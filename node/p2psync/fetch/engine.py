@@ -168,6 +168,7 @@ class Fetch:
             by_blocks,
             patience(options),
             writer,
+            options.delay_updates,
         )
 
     async def run(self) -> FetchSummary:

@@ -9,6 +9,7 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import count
 from typing import Any, Final, TypeVar
 
@@ -21,7 +22,8 @@ from p2psync.plan.files import same_attributes
 from p2psync.plan.folding import folded, told
 from p2psync.plan.listings import Listings
 from p2psync.state import State
-from p2psync.state.trees import DirRow, Tree
+from p2psync.state.off_loop import off_loop
+from p2psync.state.trees import DirRow, FileRow, Tree
 from p2psync.tree import orders
 from p2psync.tree.beneath import Beneath
 from p2psync.tree.stamp import Row, directory_stamp
@@ -55,14 +57,16 @@ class Finish:
         self.removed = 0
         """Names that were removed."""
 
-    async def run(self, plan: Plan, listings: Listings, *, removes: bool, complete: bool) -> list[str]:
+    async def run(
+        self, plan: Plan, listings: Listings, *, removes: bool, complete: bool, delayed: bool = False
+    ) -> list[str]:
         """What could not be done, each with its path and reason. ``removes``: what the plan says is removed.
-        ``complete``: all of the snapshot is in place.
+        ``complete``: all of the snapshot is in place, or, ``delayed``, waits to be put there.
 
         Raises FileError: the disk refuses. What was done is kept.
         """
         self._writer.on_fact = self._take
-        failed: list[str] = []
+        failed = await self._land(plan, listings) if delayed else []
         if removes:
             failed += await self._remove(plan.deletions)
         tidied = await self._order(orders.Tidy(next(self._tokens), everything=complete))
@@ -74,7 +78,9 @@ class Finish:
             await self._note(plan, listings)
         return failed + self._folded
 
-    async def _order(self, order: orders.Remove | orders.DressDirectories | orders.Tidy) -> orders.Done:
+    async def _order(
+        self, order: orders.Land | orders.Remove | orders.DressDirectories | orders.Tidy
+    ) -> orders.Done:
         answer: asyncio.Future[orders.Done] = asyncio.get_running_loop().create_future()
         self._answers[order.token] = answer
         self._writer.send(order)
@@ -90,6 +96,36 @@ class Finish:
 
     async def _in_thread(self, work: Callable[..., None], *arguments: Any) -> None:
         await asyncio.get_running_loop().run_in_executor(self._index, work, *arguments)
+
+    # What has waited.
+
+    async def _land(self, plan: Plan, listings: Listings) -> list[str]:
+        """Put everything into its place that has come."""
+        failed: list[str] = []
+        for work in plan.dirs:
+            positions = (*work.content, *work.symlinks)
+            if not positions:
+                continue
+            entries = await off_loop(partial(listings.listing, work.listing))
+            for some in _some(positions):
+                wanted = [entries[at] for at in some]
+                rows = [orders.Landing(e.name, e.mode, e.mtime_ns, e.digest, e.target) for e in wanted]
+                done = await self._order(orders.Land(next(self._tokens), work.path, rows))
+                there: list[FileRow] = []
+                for entry, result in zip(wanted, done.results, strict=True):
+                    if isinstance(result, str):
+                        if result:
+                            failed.append(f"{os.fsdecode(join(work.path, entry.name))!r}: {result}")
+                    elif entry.kind is Kind.FILE:
+                        there.append(FileRow(entry.name, *result, entry.digest))
+                await self._in_thread(self._landed, work.path, there)
+        return failed
+
+    def _landed(self, directory: bytes, rows: Sequence[FileRow]) -> None:
+        """Files have other stamps now than they had while they waited."""
+        with self._state.transaction():
+            known = self._state.trees.files_in(self._tree.id, directory)
+            self._state.trees.put_files(self._tree.id, directory, [row for row in rows if row.name in known])
 
     # What goes.
 

@@ -98,6 +98,8 @@ class TransferOptions(Asking, total=False):
     """Seconds by which times may differ and count as the same."""
     omit_dir_times: bool
     """Leave the times of directories."""
+    delay_updates: bool
+    """Put files and links in place together, when all have come."""
     force: bool
     """Remove a directory that is in the way of a file with all that is in it, though nothing is deleted."""
     ignore_errors: bool

@@ -98,6 +98,8 @@ class FetchOptions:
     """Seconds by which times may differ."""
     omit_dir_times: bool = False
     """Leave the times of directories."""
+    delay_updates: bool = False
+    """Put files and links in place together, when all have come."""
     force: bool = False
     """Remove a directory that is in the way of a file with all that is in it, though nothing is deleted."""
     ignore_errors: bool = False

@@ -61,6 +61,8 @@ class Context(NamedTuple):
     """Seconds of silence after which a download gives up; None: never."""
     writer: WriterKind | None = None
     """Which writer is used whatever the size of the work."""
+    delays: bool = False
+    """Whether files and links are put in place together, when all have come."""
 
 
 class Transfer:
@@ -143,7 +145,10 @@ class Transfer:
                 await self._on_disk(self._local.scan, plan)
         finally:
             await asyncio.wait([opening])
-        (await opening).send(orders.WorkIn(*identity(beneath.dir(b""))))
+        delays = self._context.delays
+        for work in plan.dirs if delays else ():
+            work.leaves = True  # As it is until the end, when it gets its stamp.
+        (await opening).send(orders.WorkIn(*identity(beneath.dir(b"")), delays))
 
     async def _on_disk(self, work: Callable[[Plan], None], plan: Plan) -> None:
         await asyncio.get_running_loop().run_in_executor(self._disk, work, plan)
@@ -172,7 +177,7 @@ class Transfer:
             share,
             change,
             moved=self._displaced,
-            made=local.made,
+            made=_not_there_yet if context.delays else local.made,
             repeated=repeated,
         )
         placing.result = self.result
@@ -228,9 +233,15 @@ class Transfer:
         writer = self._writer
         assert writer is not None  # noqa: S101 - opened by ``prepare``
         finish = Finish(self._context.state, self._tree, writer, self._index, beneath)
-        failed = await finish.run(plan, manifest, removes=removes, complete=complete)
+        failed = await finish.run(
+            plan, manifest, removes=removes, complete=complete, delayed=self._context.delays
+        )
         self._removed += finish.removed
         return failed
+
+
+def _not_there_yet(digest: bytes, path: bytes) -> None:
+    """What was made cannot be read in its place before all of it is put there."""
 
 
 def _is_large(files: int, size: int) -> bool:

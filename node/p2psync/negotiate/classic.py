@@ -31,6 +31,7 @@ _SWITCHES: Final = (
     "ignore_existing",
     "size_only",
     "omit_dir_times",
+    "delay_updates",
     "force",
     "ignore_errors",
 )

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from p2psync.format.reserved import PARTIAL
 from p2psync.tree.beneath import Beneath
+from p2psync.tree.delayed import NOT_HERE, DelayedPlacing
 from p2psync.tree.directories import dress, make_directory, remove
 from p2psync.tree.files import Files, set_attributes
 from p2psync.tree.folder import Folder, FolderBusy
@@ -26,6 +27,7 @@ from p2psync.tree.orders import (
     DressDirectories,
     Fact,
     FinishObject,
+    Land,
     MakeDirectory,
     MakeFiles,
     MakeLinks,
@@ -73,6 +75,7 @@ class TreeWriter:
         self._wait = wait
         self._may_go: dict[bytes, bytes | None] = {}
         self._which: Identity | None = None
+        self._delays = False
         self._beneath: Beneath | None = None
         self._workplace: _Workplace | None = None
         self._stopped = False
@@ -83,7 +86,7 @@ class TreeWriter:
             self._may_go.update(order.seals)
             return None
         if isinstance(order, WorkIn):
-            self._which = order.device, order.inode
+            self._which, self._delays = (order.device, order.inode), order.delays
             return None
         token = order.token
         try:
@@ -112,6 +115,8 @@ class TreeWriter:
                 return set_attributes(self._open_root(), self._trouble, order, self._make_anew)
             case MakeDirectory():
                 return [make_directory(self._open_root(make=True), self._trouble, order)]
+            case Land():
+                return self._begun().land(order, self._trouble)
             case Remove():
                 return remove(self._open_root(), self._trouble, order)
             case DressDirectories():
@@ -150,7 +155,9 @@ class TreeWriter:
             except OSError as error:
                 doing = "making the folder of unfinished files in"
                 raise Stopped(error.errno or 0, os.path.abspath(self._root), doing) from error
-            self._workplace = _Workplace(beneath, folder, self._trouble, self._may_go, self._arena)
+            self._workplace = _Workplace(
+                beneath, folder, self._trouble, self._may_go, self._arena, self._delays
+            )
         return self._workplace
 
     def _tidy(self, everything: bool) -> Result:
@@ -159,6 +166,7 @@ class TreeWriter:
             return 0, 0, 0, 0
         workplace = self._begun()
         workplace.objects.close()
+        workplace.placing.close()
         try:
             clear(workplace.folder.fd, everything=everything)
         except OSError as error:
@@ -171,6 +179,7 @@ class TreeWriter:
         workplace, self._workplace = self._workplace, None
         if workplace is not None:
             workplace.objects.close()
+            workplace.placing.close()
             workplace.folder.close()
 
     def close(self) -> None:
@@ -204,9 +213,17 @@ class _Workplace:
         trouble: Trouble,
         may_go: dict[bytes, bytes | None],
         arena: memoryview,
+        delays: bool,
     ) -> None:
         self.folder = folder
         self.way = Way(beneath, folder, may_go)
-        placing = Placing(beneath, folder, self.way)
-        self.files = Files(beneath, folder, trouble, self.way, placing, arena)
-        self.objects = Objects(folder, trouble, self.way, placing, arena)
+        self._delayed = DelayedPlacing(beneath, folder, self.way) if delays else None
+        self.placing = self._delayed or Placing(beneath, folder, self.way)
+        self.files = Files(beneath, folder, trouble, self.way, self.placing, arena)
+        self.objects = Objects(folder, trouble, self.way, self.placing, arena)
+
+    def land(self, order: Land, trouble: Trouble) -> list[Result]:
+        """Put what waits into its place; without any that waits, it has not come. Raises Stopped."""
+        return (
+            [NOT_HERE] * len(order.landings) if self._delayed is None else self._delayed.land(order, trouble)
+        )

@@ -57,6 +57,16 @@ class Target(NamedTuple):
     replaces: bool
 
 
+class Landing(NamedTuple):
+    """What waits to be put into its place: a file, or a link with its ``target``. ``digest``: of a file."""
+
+    name: bytes
+    mode: int
+    mtime_ns: int
+    digest: bytes
+    target: bytes
+
+
 class WorkIn(NamedTuple):
     """Which directory DEST is: all orders after this are for no other one, whatever is there by then under
     its name. Not answered.
@@ -64,6 +74,8 @@ class WorkIn(NamedTuple):
 
     device: int
     inode: int
+    delays: bool = False
+    """Whether files and links wait until ``Land``."""
 
 
 class MakeDirectory(NamedTuple):
@@ -150,6 +162,16 @@ class Remove(NamedTuple):
     names: list[tuple[bytes, bool]]
 
 
+class Land(NamedTuple):
+    """Put what waits for one directory into its place. Answered by ``Done``: a result for each, "" for what
+    has not come.
+    """
+
+    token: int
+    directory: bytes
+    landings: list[Landing]
+
+
 class Dress(NamedTuple):
     """Mode and time for a directory; None: as it is."""
 
@@ -189,6 +211,7 @@ Order = (
     | WriteObject
     | FinishObject
     | MayReplace
+    | Land
     | Remove
     | DressDirectories
     | Tidy

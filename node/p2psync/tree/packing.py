@@ -20,6 +20,8 @@ from p2psync.tree.orders import (
     Fact,
     File,
     FinishObject,
+    Land,
+    Landing,
     Link,
     MakeDirectory,
     MakeFiles,
@@ -56,6 +58,7 @@ _KINDS: Final[tuple[type[Any], ...]] = (
     WorkIn,
     Done,
     Broken,
+    Land,
 )
 _NUMBERS: Final = {kind: number for number, kind in enumerate(_KINDS)}
 _ROWS: Final[dict[type[Any], Callable[[Any], Any]]] = {
@@ -66,6 +69,7 @@ _ROWS: Final[dict[type[Any], Callable[[Any], Any]]] = {
         (SetAttributes, Attributes),
         (FinishObject, Target),
         (DressDirectories, Dress),
+        (Land, Landing),
     )
 }
 """What the last field of an order has a list of, where these are not plain tuples."""

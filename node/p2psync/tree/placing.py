@@ -26,7 +26,7 @@ copy_range: Final = getattr(os, "copy_file_range", None)
 
 
 class Placing:
-    """Puts what is in the folder into its place."""
+    """Puts what is in the folder into its place, at once (``delayed`` waits)."""
 
     def __init__(self, beneath: Beneath, folder: Folder, way: Way) -> None:
         self._beneath = beneath
@@ -80,6 +80,9 @@ class Placing:
         if not stat.S_ISLNK(found.st_mode) or os.fsencode(os.readlink(own_name, dir_fd=there)) != target:
             raise ChangedMeanwhile("it was replaced")
         return found
+
+    def close(self) -> None:
+        """Nothing more is going to be put anywhere."""
 
     def _move(self, name: bytes, directory: bytes, own_name: bytes) -> None:
         try:

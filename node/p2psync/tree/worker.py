@@ -26,6 +26,7 @@ from p2psync.tree.orders import (
     DressDirectories,
     Fact,
     FinishObject,
+    Land,
     MakeFiles,
     MakeLinks,
     MayReplace,
@@ -209,6 +210,8 @@ def rows_of(order: Order) -> int:
             rows = len(order.parts)
         case FinishObject():
             rows = len(order.targets)
+        case Land():
+            rows = len(order.landings)
         case Remove():
             rows = len(order.names)
         case DressDirectories():
