@@ -121,6 +121,14 @@ class FormatError(P2psyncError):
     exit_code = 12
 
 
+class HookError(P2psyncError):
+    """A command that the user wants to be run before an update failed, and the update was not begun
+    (rsync's code for errors with its own processes).
+    """
+
+    exit_code = 14
+
+
 class InterruptedFetch(P2psyncError):
     """Stopped by the user; what was done is kept."""
 
