@@ -32,6 +32,8 @@ COMMON = (
 
 NO_TABLE = ("seeds.",)
 """Commands without a table: TOML allows no table of the name that a key above has."""
+SHARED = {"hooks": "p2psync mirror, and node: commands that are run before and after updates of mirrors"}
+"""Tables that are of no command, and what they are for."""
 KEY = "a" * 52
 EXAMPLES = {
     "static": '"p2psync"',
@@ -61,6 +63,9 @@ EXAMPLES = {
     "min-size": '"1k"',
     "exclude-from": '["/etc/p2psync.exclude"]',
     "include-from": '["/etc/p2psync.include"]',
+    "before": '["/usr/bin/mountpoint", "-q", "/srv/mirror"]',
+    "after": '["/usr/local/bin/mirror-updated"]',
+    "failed": '["/usr/local/bin/mirror-failed"]',
     "allow": '["192.0.2.0/24"]',
     "deny": f'["{"0" * 64}"]',
     "network": '["192.0.2.0/24=198.51.100.7"]',
@@ -121,7 +126,8 @@ def write() -> str:
     for path, settings in schema.items():
         own = [key for key in settings if key not in COMMON]
         if own and not path.startswith(NO_TABLE):
-            made += [f"# ---- p2psync {path.replace('.', ' ')} ".ljust(111, "-"), "", f"[{path}]", ""]
+            whose = SHARED.get(path, f"p2psync {path.replace('.', ' ')}")
+            made += [f"# ---- {whose} ".ljust(111, "-"), "", f"[{path}]", ""]
             for key in own:
                 named = _option(commands[path], key) or _option(commands["node"], f"{path}-{key}")
                 made += lines(named, key) if named else []

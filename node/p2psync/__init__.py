@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         DeleteLimitError,
         FileError,
         FormatError,
+        HookError,
         InterruptedFetch,
         NetworkError,
         P2psyncError,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
         VanishedWarning,
     )
     from p2psync.events import FileDone, Phase, SourceState, Warned
+    from p2psync.fetch.hooks import Hooks
     from p2psync.fetch.keywords import Asking, TransferOptions
     from p2psync.fetch.options import Compress, Delete, FetchSummary
     from p2psync.fetch.verified import Verified
@@ -65,6 +67,8 @@ __all__ = [
     "Holders",
     "Holding",
     "Holdings",
+    "HookError",
+    "Hooks",
     "InterruptedFetch",
     "Listed",
     "Listing",
@@ -95,6 +99,7 @@ _MODULES: Final = {
         "DeleteLimitError",
         "FileError",
         "FormatError",
+        "HookError",
         "InterruptedFetch",
         "NetworkError",
         "P2psyncError",
@@ -105,6 +110,7 @@ _MODULES: Final = {
         "VanishedWarning",
     ),
     "events": ("FileDone", "Phase", "SourceState", "Warned"),
+    "fetch.hooks": ("Hooks",),
     "fetch.keywords": ("Asking", "TransferOptions"),
     "fetch.options": ("Compress", "Delete", "FetchSummary"),
     "fetch.verified": ("Verified",),

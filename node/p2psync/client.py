@@ -33,6 +33,7 @@ from p2psync.state.off_loop import off_loop
 if TYPE_CHECKING:
     from p2psync.doctor.check import Check
     from p2psync.fetch.ahead import LookAhead
+    from p2psync.fetch.hooks import Hooks
     from p2psync.fetch.keywords import Asking, Leaving, PathLike, TransferOptions
     from p2psync.fetch.options import FetchOptions, FetchSummary
     from p2psync.fetch.verified import Verified
@@ -460,21 +461,28 @@ class Client:
         directory: PathLike,
         *,
         interval: float = 3600.0,
+        hooks: Hooks | None = None,
         control: Control | None = None,
         files: bool = False,
         on_event: OnEvent = None,
         **options: Unpack[TransferOptions],
     ) -> FetchSummary:
         """As `fetch`; from then on every node on this state directory serves, announces and updates it,
-        each `interval` seconds.
+        each `interval` seconds. `hooks` are run before and after this one update.
         """
-        with self._looking_ahead(source, directory, options) as ahead:
-            from p2psync.fetch.keywords import options_for
 
-            asked = options_for(
-                source, directory, self._with_bootstrap(options), mirror=True, interval=interval
-            )
-            return await self._fetch(asked, ahead, control, files, on_event)
+        async def update() -> FetchSummary:
+            with self._looking_ahead(source, directory, options) as ahead:
+                from p2psync.fetch.keywords import options_for
+
+                asked = options_for(
+                    source, directory, self._with_bootstrap(options), mirror=True, interval=interval
+                )
+                return await self._fetch(asked, ahead, control, files, on_event)
+
+        if hooks is None:
+            return await update()
+        return await self._hooked(hooks, source, directory, update, on_event)
 
     @contextlib.asynccontextmanager
     async def view(
@@ -592,6 +600,27 @@ class Client:
 
         wanted = options.get("check_dest", True) and not options.get("checksum", False)
         return look_ahead(self.state, os.fsencode(dest), _url(source), wanted=wanted)
+
+    async def _hooked(
+        self,
+        hooks: Hooks,
+        source: str | ArchiveUrl,
+        directory: PathLike,
+        update: Callable[[], Coroutine[Any, Any, FetchSummary]],
+        on_event: OnEvent,
+    ) -> FetchSummary:
+        import logging
+
+        from p2psync.fetch.hooks import Updated, with_hooks
+        from p2psync.fetch.placed import placed
+
+        url = _url(source)
+        path = placed(os.fsencode(directory), url, single=False)
+        tree = await off_loop(partial(self.state.trees.get, path))
+        mirror = Updated(url.archive, path, 0 if tree is None else tree.seq)
+        log = logging.getLogger("p2psync.hooks")
+        async with relayed(on_event) as tell:
+            return await with_hooks(hooks, mirror, update, tell.warn, log.info)
 
     async def _fetch(
         self,

@@ -41,6 +41,10 @@ class Setting(NamedTuple):
     key: str
     multiple: bool = False
     switch: bool = False
+    words: bool = False
+    """Whether it is a command, whose words may stand in a list."""
+    apart: bool = False
+    """Whether it stands in its own table alone, and what is said for all commands is not for it."""
 
 
 Schema = Mapping[str, Mapping[str, Setting]]
@@ -108,7 +112,9 @@ def _parse(file: Path, text: str, schema: Schema) -> dict[str, dict[str, Any]]:
         raise UsageError(f"{file}: {error}") from None
     common: dict[str, Any] = {}
     specific: dict[str, dict[str, Any]] = {command: {} for command in schema}
-    everywhere = {key: setting for options in schema.values() for key, setting in options.items()}
+    everywhere = {
+        key: setting for options in schema.values() for key, setting in options.items() if not setting.apart
+    }
     tables = {command.split(".")[0] for command in schema}
     for key, value in document.items():
         if isinstance(value, dict):
@@ -120,7 +126,8 @@ def _parse(file: Path, text: str, schema: Schema) -> dict[str, dict[str, Any]]:
         else:
             raise _unknown(file, text, "", key, "key", everywhere)
     return {
-        command: {key: value for key, value in common.items() if key in options} | specific[command]
+        command: {key: value for key, value in common.items() if key in options and not options[key].apart}
+        | specific[command]
         for command, options in schema.items()
     }
 
@@ -153,6 +160,13 @@ def _checked(file: Path, text: str, table: str, setting: Setting, value: Any) ->
         value = [value] if isinstance(value, str) else value
         fits = isinstance(value, list) and all(isinstance(item, str) for item in value)
         wanted = "a text or a list of texts"
+    elif setting.words:
+        import shlex  # noqa: PLC0415 - few have such commands
+
+        listed = isinstance(value, list) and bool(value) and all(isinstance(item, str) for item in value)
+        fits = listed or isinstance(value, str)
+        wanted = "a list of texts: a program, and its arguments"
+        value = shlex.join(value) if listed else value
     else:
         fits = isinstance(value, str | int | float) and not isinstance(value, bool)
         wanted = "a text or a number"

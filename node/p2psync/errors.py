@@ -14,6 +14,7 @@ Exit codes are rsync's (rsync(1), EXIT VALUES), since cron jobs already know the
     │   ├── SelectionError  3   SRC and DEST do not fit together
     │   └── BusyError      75   another process is at work on the same
     ├── FormatError        12   damaged or hostile bytes
+    ├── HookError          14   a command that is to be run before an update failed
     ├── InterruptedFetch   20   the user or a signal stopped it
     ├── PartialError       23   some of the work could not be done
     ├── VanishedWarning    24   files vanished while they were read

@@ -17,6 +17,7 @@ import pytest
 from p2psync.cli.app import program, run
 from p2psync.cli.command import Command
 from p2psync.cli.environment import check_environment
+from p2psync.cli.hooks_options import hooks_options
 from p2psync.cli.mirrors_options import mirrors_options
 from p2psync.cli.options import (
     Common,
@@ -30,6 +31,7 @@ from p2psync.cli.types import Address, Consent
 from p2psync.config import Setting, default_files, line_of, load
 from p2psync.daemon.policy import Policy
 from p2psync.errors import UsageError
+from p2psync.fetch.hooks import VARIABLES, Hooks
 
 SCHEMA = {
     "fetch": {
@@ -325,6 +327,80 @@ def test_mistakes_in_that_table_name_line_and_remedy(
     configure(tmp_path, text)
     assert run(["node"]) == 1
     assert re.search(message, capsys.readouterr().err)
+
+
+@click.command("probe", cls=Command)
+@hooks_options
+@common_options
+def hooks_probe(common: Common, hooks: Hooks) -> None:
+    """Note which commands are run."""
+    seen.update(hooks=hooks)
+
+
+@pytest.fixture
+def hooks_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Hooks]:
+    """Run ``p2psync node`` with `hooks_probe` in its place."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setattr("p2psync.cli.node_cmd.command", hooks_probe)
+
+    def call(*argv: str) -> Hooks:
+        seen.clear()
+        assert run(["node", *argv]) == 0
+        found: Hooks = seen["hooks"]
+        return found
+
+    return call
+
+
+def test_commands_around_updates_are_lists_of_words_in_a_table_of_their_own(
+    hooks_of: Callable[..., Hooks], tmp_path: Path
+) -> None:
+    assert hooks_of() == Hooks()
+    configure(
+        tmp_path,
+        'state = "/var/lib/x"\ntimeout = 7\n[hooks]\nbefore = ["/bin/my program", "a b", "$HOME;ls", ""]\n'
+        "after = \"/bin/after 'a b' c\"\ntimeout = 90\n",
+    )
+    before = ("/bin/my program", "a b", "$HOME;ls", "")
+    assert hooks_of() == Hooks(before, ("/bin/after", "a b", "c"), (), 90.0)
+    assert hooks_of("--hooks-before", "true", "--hooks-timeout", "0") == Hooks(
+        ("true",), ("/bin/after", "a b", "c"), (), 0.0
+    )
+    text = "timeout = 7\n"
+    (tmp_path / "config" / "p2psync" / "p2psync.toml").write_text(text)
+    assert hooks_of().timeout == 60.0  # That is of transfers.
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[hooks]\nbefore = []\n", "line 2: 'before' should be a list of texts: a program, and its arg"),
+        ("[hooks]\nbefore = [1]\n", "line 2: 'before' should be a list of texts"),
+        ('[hooks]\nafter = ""\n', "line 2: 'hooks-after': it names no program"),
+        ('[hooks]\nafter = "a \'b"\n', "line 2: 'hooks-after': .* is no list of words"),
+        ('[hooks]\nfail = "true"\n', "line 2: unknown key 'fail' in .hooks.; did you mean 'failed'"),
+        ('after = "true"\n', "line 1: unknown key 'after'"),
+    ],
+)
+def test_mistakes_in_commands_name_line_and_remedy(
+    hooks_of: Callable[..., Hooks],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    text: str,
+    message: str,
+) -> None:
+    configure(tmp_path, text)
+    assert run(["node"]) == 1
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_what_a_command_around_an_update_hears_is_no_misspelt_setting(
+    hooks_of: Callable[..., Hooks], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may run this program."""
+    for name in VARIABLES:
+        monkeypatch.setenv(name, "x")
+    assert hooks_of() == Hooks()
 
 
 def test_the_command_of_the_tables_name_takes_its_own_keys_alone(tmp_path: Path) -> None:

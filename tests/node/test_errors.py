@@ -21,6 +21,7 @@ RSYNC_EXIT_VALUES = {
     "NoHead": 10,
     "FileError": 11,
     "FormatError": 12,
+    "HookError": 14,
     "InterruptedFetch": 20,
     "PartialError": 23,
     "VanishedWarning": 24,

@@ -30,6 +30,8 @@ PROMISED = [
     "Holders",
     "Holding",
     "Holdings",
+    "HookError",
+    "Hooks",
     "InterruptedFetch",
     "Listed",
     "Listing",

@@ -77,6 +77,7 @@ HEADINGS: Final[dict[str, tuple[str, ...]]] = {
         "mirrors_site",
         "mirrors_weight",
     ),
+    "Hooks": ("hooks_before", "hooks_after", "hooks_failed", "hooks_timeout"),
     "Output and settings": ("json", "json_files", "quiet", "verbose", "state", "config", "help"),
 }
 """Where an option stands that several commands have, by its long name. All others come first."""

@@ -23,6 +23,8 @@ NOT_OURS: Final = re.compile(
     r"|P2PSYNC(_\w+)?_PORT(_\d+_(TCP|UDP|SCTP)(_(ADDR|PORT|PROTO))?)?"
     r"|P2PSYNC(_\w+)?_(NAME|ENV_\w+)"
     # What units, init scripts and images use for themselves (`ExecStart=p2psync node $P2PSYNC_OPTS`).
+    # What a command hears that is run before or after an update (``fetch.hooks``), and may run this program.
+    r"|P2PSYNC_(HOOK|ARCHIVE|DIR|SEQ|RESULT|EXIT|CHANGED|DELETED|RECEIVED|ERROR)"
     r"|P2PSYNC_(OPTS|OPTIONS|ARGS|EXTRA_ARGS|FLAGS|VERSION|HOME|USER|GROUP|UID|GID)"
 )
 """Variables of others, which mean nothing here."""

@@ -8,6 +8,7 @@ import click
 from click.core import ParameterSource
 
 from p2psync.cli.command import Command
+from p2psync.cli.hooks_options import hooks_options
 from p2psync.cli.mirrors_options import mirrors_options
 from p2psync.cli.options import (
     NODE_LISTEN,
@@ -25,6 +26,7 @@ from p2psync.cli.types import DEST_DIRECTORY, SECONDS, SRC, Address
 if TYPE_CHECKING:
     from p2psync.daemon.options import Tls
     from p2psync.daemon.policy import Policy
+    from p2psync.fetch.hooks import Hooks
     from p2psync.fetch.options import FetchSummary
     from p2psync.format.url import ArchiveUrl
     from p2psync.negotiate.origin import Origin
@@ -53,6 +55,7 @@ INTERVAL = 3600
 @tls_options
 @advertise_option
 @metrics_option
+@hooks_options
 @mirrors_options
 @network_options(listen=NODE_LISTEN)
 @common_options
@@ -68,6 +71,7 @@ def command(
     metrics: Address | None,
     tls: Tls | None,
     policy: Policy,
+    hooks: Hooks,
 ) -> int:
     """Fetch an archive, keep it up to date, serve it and announce it.
 
@@ -85,8 +89,8 @@ def command(
     if interval == 0:
         raise UsageError("--interval 0 would ask without a pause; give at least one second")
     if once:
-        return _once(common, network, transfer, src, directory, interval)
-    return _stay(common, network, transfer, src, directory, interval, advertise, metrics, tls, policy)
+        return _once(common, network, transfer, src, directory, interval, hooks)
+    return _stay(common, network, transfer, src, directory, interval, advertise, metrics, tls, policy, hooks)
 
 
 def _once(
@@ -96,6 +100,7 @@ def _once(
     src: ArchiveUrl | Origin,
     directory: str,
     interval: int,
+    hooks: Hooks,
 ) -> int:
     from p2psync.cli.negotiated import Settled, by_rsync, settle
     from p2psync.cli.signals import run_async
@@ -115,6 +120,7 @@ def _once(
                     settled.url,
                     settled.dest,
                     interval=interval,
+                    hooks=hooks,
                     files=transfer.json_files,
                     on_event=tell,
                     **options,
@@ -143,6 +149,7 @@ def _stay(
     metrics: Address | None,
     tls: Tls | None,
     policy: Policy,
+    hooks: Hooks,
 ) -> int:
     """Serve from the start, fetch, and stay: what is here already is useful to others at once."""
     from p2psync.cli.negotiated import Settled, settle
@@ -192,6 +199,7 @@ def _stay(
         metrics=metrics,
         tls=tls,
         policy=policy,
+        hooks=hooks,
     )
     with common.open_state() as state, out.observing(files=transfer.json_files) as tell:
         try:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from p2psync.cli.command import Command
+from p2psync.cli.hooks_options import hooks_options
 from p2psync.cli.mirrors_options import mirrors_options
 from p2psync.cli.options import (
     NODE_LISTEN,
@@ -23,6 +24,7 @@ from p2psync.cli.types import RATE, RSYNC_LISTEN, Address
 if TYPE_CHECKING:
     from p2psync.daemon.options import Tls
     from p2psync.daemon.policy import Policy
+    from p2psync.fetch.hooks import Hooks
 
 ROLES = ("auto", "server", "bootstrap")
 
@@ -54,6 +56,7 @@ ROLES = ("auto", "server", "bootstrap")
 @tls_options
 @advertise_option
 @metrics_option
+@hooks_options
 @mirrors_options
 @network_options(listen=NODE_LISTEN, sources=False)
 @common_options
@@ -67,6 +70,7 @@ def command(
     rsync_listen: Address | None,
     tls: Tls | None,
     policy: Policy,
+    hooks: Hooks,
 ) -> None:
     """Run the daemon: serve and announce everything in the state directory.
 
@@ -93,6 +97,7 @@ def command(
         rsync_listen=rsync_listen,
         tls=tls,
         policy=policy,
+        hooks=hooks,
     )
     with common.open_state() as state, out.observing() as tell:
         try:

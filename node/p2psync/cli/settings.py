@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from p2psync.cli.types import is_setting
+from p2psync.cli.types import WORDS, is_setting
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,11 +18,10 @@ if TYPE_CHECKING:
     from p2psync.config import Schema, Setting
 
 
-TABLE: Final = "mirrors"
-"""The table of the configuration in which the options ``--mirrors-...`` of all commands stand, by what is
-behind that, beside those of the command of this name.
+TABLES: Final = ("mirrors", "hooks")
+"""Tables of the configuration in which the options ``--mirrors-...`` and ``--hooks-...`` of all commands
+stand, by what is behind that, beside those of the command of this name, if there is one.
 """
-PREFIX: Final = f"{TABLE}-"
 
 
 def settings_of(command: click.Command) -> dict[str, Setting]:
@@ -33,7 +32,7 @@ def settings_of(command: click.Command) -> dict[str, Setting]:
     for param in command.params:
         if is_setting(param) and param.name not in ("config", "help"):
             key = max(param.opts, key=len).lstrip("-")
-            settings[key] = Setting(key, param.multiple, param.is_flag)
+            settings[key] = Setting(key, param.multiple, param.is_flag, param.type is WORDS)
     return settings
 
 
@@ -51,13 +50,16 @@ def schema_of(root: click.Group, ctx: click.Context) -> Schema:
                     schema[f"{name}.{sub}"] = settings_of(found)
         elif command is not None:
             schema[name] = settings_of(command)
-    shared = {
-        key.removeprefix(PREFIX): settings.pop(key)
-        for settings in schema.values()
-        for key in [*settings]
-        if key.startswith(PREFIX)
-    }
-    schema[TABLE] |= {key: setting._replace(key=key) for key, setting in shared.items()}
+    for table in TABLES:
+        prefix = f"{table}-"
+        shared = {
+            key.removeprefix(prefix): settings.pop(key)
+            for settings in schema.values()
+            for key in [*settings]
+            if key.startswith(prefix)
+        }
+        apart = {key: setting._replace(key=key, apart=True) for key, setting in shared.items()}
+        schema[table] = schema.get(table, {}) | apart
     return schema
 
 
@@ -80,13 +82,12 @@ def configure(ctx: click.Context, _param: click.Parameter, file: Path | None) ->
         by_key = {max(p.opts, key=len).lstrip("-"): p for p in ctx.command.params}
         named = ".".join(path)
         values = {key: value for key, value in loaded[named].items() if key in by_key}
-        shared = {f"{PREFIX}{key}": value for key, value in loaded[TABLE].items()}
-        values |= {key: value for key, value in shared.items() if key in by_key}
+        shared = {f"{table}-{key}": (table, key) for table in TABLES for key in loaded[table]}
+        values |= {name: loaded[table][key] for name, (table, key) in shared.items() if name in by_key}
         for key, value in values.items():
             try:
                 by_key[key].type_cast_value(ctx, value)
             except click.BadParameter as error:
-                where = (TABLE, key.removeprefix(PREFIX)) if key in shared else (named, key)
-                place = place_of(files, *where)
+                place = place_of(files, *shared.get(key, (named, key)))
                 raise UsageError(f"{place or 'the configuration'}: {key!r}: {error.message}") from None
         ctx.default_map = {name: value for key, value in values.items() if (name := by_key[key].name)}

@@ -242,6 +242,19 @@ def _is_id(text: str) -> bool:
         return False
 
 
+def parse_words(text: str) -> tuple[str, ...]:
+    """A command and its arguments, in words as a shell tells them apart (shlex)."""
+    import shlex
+
+    try:
+        words = tuple(shlex.split(text))
+    except ValueError as error:
+        raise ValueError(f"{text!r} is no list of words ({error}); quote it as for a shell") from None
+    if not words or not words[0]:
+        raise ValueError("it names no program")
+    return words
+
+
 class RuleText(_ParamType):
     """A filter rule or pattern. In an environment variable, rules stand one a line, since they may hold
     spaces.
@@ -306,6 +319,7 @@ PROXY = Parsed("url", parse_proxy)
 SOURCE = Parsed("host:port|url", parse_source)
 RATE = Parsed("rate", parse_rate)
 SIZE = Parsed("size", parse_size)
+WORDS = Parsed("command", parse_words)
 SECONDS = Parsed("seconds", parse_seconds)
 WHO = Parsed("who", parse_mirror)
 NETWORK_OF = Parsed("network=who", parse_network_of)

@@ -7,15 +7,17 @@ import contextlib
 import os
 import random
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
-from typing import Any, Final
+from functools import partial
+from typing import Final
 
 from p2psync.errors import DeleteLimitError, P2psyncError, UsageError, show_path
 from p2psync.events import SILENT, Teller, warnings_to
 from p2psync.fetch.destination import refuse_published, share_as_asked
 from p2psync.fetch.engine import Host, run_fetch
 from p2psync.fetch.guards import find_moved
+from p2psync.fetch.hooks import NONE, Hooks, Updated, with_hooks
 from p2psync.fetch.options import FetchOptions, FetchSummary
 from p2psync.fetch.placed import placed
 from p2psync.fetch.recorded import from_record, to_record
@@ -57,8 +59,10 @@ class Mirrors:
         detail: Callable[[str], None],
         tell: Teller = SILENT,
         rng: random.Random | None = None,
+        hooks: Hooks = NONE,
     ) -> None:
-        """``tell`` hears how updates go, and when the next ones are due."""
+        """``tell`` hears how updates go, and when the next ones are due. ``hooks`` are run around each."""
+        self._hooks = hooks
         self._random = rng or random.Random()  # noqa: S311 - spreads load, guards nothing
         self._state = state
         self._tell = tell
@@ -126,7 +130,8 @@ class Mirrors:
             options = options_of(tree, self._bwlimit)
             # While a command fetches, the display is that fetch's.
             tell = Teller(warnings_to(self._warn)) if self._commanded else self._tell
-            summary = await self.updating(tree, run_fetch(options, self._state, tell, self._host))
+            fetching = partial(run_fetch, options, self._state, tell, self._host)
+            summary = await self.updating(tree, fetching)
         except DeleteLimitError as error:
             self.note_refused(tree, error)
             self._wait(tree, interval)
@@ -171,9 +176,13 @@ class Mirrors:
         else:
             self._tell.rest("not up to date", None, next_check)
 
-    async def updating(self, tree: Tree, work: Coroutine[Any, Any, FetchSummary]) -> FetchSummary | None:
-        """Do the work of an update; None where the mirror was let go of meanwhile."""
-        task = self._running[tree.path] = asyncio.ensure_future(work)
+    async def updating(self, tree: Tree, work: Callable[[], Awaitable[FetchSummary]]) -> FetchSummary | None:
+        """Do the work of an update, and what is to be run before and after it; None where the mirror was
+        let go of meanwhile.
+        """
+        mirror = Updated(tree.archive or b"", tree.path, tree.seq)
+        hooked = with_hooks(self._hooks, mirror, work, self._warn, self._detail)
+        task = self._running[tree.path] = asyncio.ensure_future(hooked)
         try:
             return await task
         except asyncio.CancelledError:

@@ -34,6 +34,7 @@ from p2psync.daemon.upkeep import Upkeep, open_doors
 from p2psync.errors import DeleteLimitError, NetworkError, P2psyncError, UsageError
 from p2psync.events import SILENT, Teller
 from p2psync.fetch.engine import Host, run_fetch
+from p2psync.fetch.hooks import Updated, with_hooks
 from p2psync.fetch.options import FetchOptions, FetchSummary
 from p2psync.network.dht import Entry, start_dht
 from p2psync.network.fallback import UdpMark, WithGateways
@@ -111,8 +112,10 @@ async def run_mirror(
     Where a node runs on this state directory already, that one serves and updates it, and this returns.
     """
     if state.node_runs():
-        await off_loop(partial(register, state, mirror))
-        on_done(await run_fetch(mirror, state, tell))
+        tree = await off_loop(partial(register, state, mirror))
+        updated = Updated(mirror.url.archive, tree.path, tree.seq)
+        fetching = partial(run_fetch, mirror, state, tell)
+        on_done(await with_hooks(options.hooks, updated, fetching, tell.warn, detail))
         detail("the node that runs on this state directory serves the mirror and keeps it up to date")
         return
     tree = await off_loop(partial(register, state, mirror))
@@ -123,7 +126,7 @@ async def run_mirror(
                 with node.mirrors.being_updated(tree):
                     group.create_task(node.serve())
                     try:
-                        summary = await node.mirrors.updating(tree, node.fetch(mirror, tell))
+                        summary = await node.mirrors.updating(tree, partial(node.fetch, mirror, tell))
                         if summary is not None:
                             if summary.complete:
                                 node.mirrors.note_updated(tree)
@@ -299,7 +302,9 @@ async def _running(
             closed=lambda: not entry.node.is_server,
         )
         inside = Host(network, lambda dest: PartialShare(partial, dest))
-        mirrors = Mirrors(state, inside, bwlimit=options.bwlimit, warn=warn, detail=detail, tell=tell)
+        mirrors = Mirrors(
+            state, inside, bwlimit=options.bwlimit, warn=warn, detail=detail, tell=tell, hooks=options.hooks
+        )
         checks = MirrorChecks(state, identity.public_key, warn=warn, detail=detail)
         recommender = Recommender(
             state, network, options.policy, archives=announcer.archives, warn=warn, detail=detail

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from p2psync.daemon.policy import EVERYBODY, Policy
+from p2psync.fetch.hooks import NONE, Hooks
 
 
 class Role(StrEnum):
@@ -50,6 +51,8 @@ class NodeOptions:
     """Where to answer for metrics and health; None: nowhere."""
     policy: Policy = EVERYBODY
     """Which mirrors of what is published here are recommended."""
+    hooks: Hooks = NONE
+    """What is run before and after updates of mirrors."""
     rsync_listen: tuple[str, int] | None = None
     """Where to serve rsync clients; None: nowhere."""
     tls: Tls | None = None

@@ -59,6 +59,9 @@ class Hooks(NamedTuple):
     """Seconds that each may take; 0: any number."""
 
 
+NONE: Final = Hooks()
+
+
 class Updated(NamedTuple):
     """Which mirror is updated."""
 

@@ -64,6 +64,17 @@ _SERVICE: Final = (
     ),
     ("JOURNAL_STREAM", "set by systemd; messages then have the priorities of the journal"),
 )
+_HOOKS: Final = (
+    (
+        "P2PSYNC_HOOK, P2PSYNC_ARCHIVE, P2PSYNC_DIR, P2PSYNC_SEQ, P2PSYNC_RESULT, P2PSYNC_EXIT, "
+        "P2PSYNC_CHANGED, P2PSYNC_DELETED, P2PSYNC_RECEIVED, P2PSYNC_ERROR",
+        "set for the commands of --hooks-before, --hooks-after and --hooks-failed: before, after or failed; "
+        "the archive's address; the mirror's directory; the number of its snapshot, of the newest one "
+        "afterwards; and then changed or unchanged, or partial, refused or failed; the exit code; how "
+        "many files were made or replaced, how many names deleted, and how many bytes received; the sentence "
+        "of an error",
+    ),
+)
 _CONTROL: Final = (
     "control.sock",
     "in the state directory: where the running node answers questions about itself",
@@ -183,6 +194,12 @@ ENTRIES: Final[dict[tuple[str, ...], Entry]] = {
                 "WantedBy=multi-user.target",
             ),
             example(
+                "See that the disk is there before each update, and tell a web server of what is new "
+                "afterwards:",
+                "p2psync mirror p2psync://ID /srv/mirror --hooks-before 'mountpoint -q /srv/mirror' "
+                "--hooks-after '/usr/local/bin/purge --all'",
+            ),
+            example(
                 "Follow, this time, a snapshot that has lost most of what the mirror has:",
                 "p2psync mirror p2psync://ID /srv/mirror --once --accept-shrink",
             ),
@@ -191,8 +208,9 @@ ENTRIES: Final[dict[tuple[str, ...], Entry]] = {
             **TRANSFER,
             0: "with --once, DIR equals the newest snapshot; else it was stopped after DIR had been up to "
             "date",
+            14: "",
         },
-        environment=_SERVICE,
+        environment=(*_SERVICE, *_HOOKS),
         files=(
             (".p2psync.partial/", "in DIR, while files are incomplete: what has come of them"),
             _CONTROL,
@@ -239,7 +257,7 @@ ENTRIES: Final[dict[tuple[str, ...], Entry]] = {
             11: "the state directory cannot be read or written, or is damaged",
             75: "another node runs on the same state directory; the message names its process",
         },
-        environment=_SERVICE,
+        environment=(*_SERVICE, *_HOOKS),
         files=(
             _CONTROL,
             ("rsyncd/", "in the state directory, with --rsync-listen: what the rsync processes are told"),

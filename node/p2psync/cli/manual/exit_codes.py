@@ -43,6 +43,11 @@ EXIT_CODES: Final[dict[int, ExitCode]] = {
         "the message names it and says what to do",
     ),
     12: ExitCode("damaged or hostile data", "other sources may have good data; run again"),
+    14: ExitCode(
+        "a command of the user's that is to be run before an update (`--hooks-before`) failed, and nothing "
+        "was updated",
+        "the message has the last line that it wrote; `-v` shows all",
+    ),
     20: ExitCode("stopped by a signal (SIGINT, SIGTERM, SIGHUP)", "run the same command again; it goes on"),
     23: ExitCode(
         "some of the work could not be done: parts that no source has, differences found by `verify` or "
