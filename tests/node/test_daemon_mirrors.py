@@ -19,7 +19,7 @@ from p2psync.daemon.mirrors import FIRST_RETRY, SPREAD_MAX, Mirrors, neighbours,
 from p2psync.errors import DeleteLimitError, FileError, NetworkError, P2psyncError, UsageError
 from p2psync.events import Teller
 from p2psync.fetch.engine import Host
-from p2psync.fetch.options import Delete, FetchOptions, FetchSummary
+from p2psync.fetch.options import Compress, Delete, FetchOptions, FetchSummary
 from p2psync.fetch.recorded import OF_ONE_RUN
 from p2psync.format.url import ArchiveUrl
 from p2psync.state import State
@@ -295,6 +295,7 @@ ASKED: dict[str, Any] = {
     "tuple[bytes, ...]": (b"- *.tmp", b"P \xff"),
     "tuple[str, ...]": ("192.0.2.1:8730", "http://192.0.2.2/"),
     "Delete": Delete.NONE,
+    "Compress": Compress.MAX,
 }
 """Something else than the default, by type of option."""
 

@@ -15,6 +15,7 @@ PROMISED = [
     "Client",
     "ClientEvent",
     "Completed",
+    "Compress",
     "ConnectTimeout",
     "Control",
     "Delete",
