@@ -13,6 +13,7 @@ whoever started it.
 from __future__ import annotations
 
 import atexit
+import codecs
 import contextlib
 import ctypes
 import functools
@@ -103,7 +104,12 @@ class Server:
         self._process.wait()
 
     def fork(
-        self, words: Sequence[str], environment: Mapping[str, str], stderr: int, namespace: str
+        self,
+        words: Sequence[str],
+        environment: Mapping[str, str],
+        stderr: int,
+        namespace: str,
+        user: int | None,
     ) -> Forked:
         """Have ``python -m p2psync`` with these words run."""
         asked = {
@@ -111,6 +117,7 @@ class Server:
             "environment": dict(environment),
             "directory": os.getcwd(),
             "namespace": namespace,
+            "user": user,
         }
         stdout, stdout_inside = os.pipe()
         status, status_inside = os.pipe()
@@ -131,12 +138,17 @@ def _server() -> Server:
 
 
 def forked(
-    words: Sequence[str], environment: Mapping[str, str], stderr: IO[bytes], namespace: str = ""
+    words: Sequence[str],
+    environment: Mapping[str, str],
+    stderr: IO[bytes],
+    namespace: str = "",
+    user: int | None = None,
 ) -> Forked:
     """As `subprocess.Popen` of ``python -m p2psync`` with these words, nothing to read and a pipe to write
-    to. ``namespace``: the network namespace that it runs in (ip-netns(8)).
+    to. ``namespace``: the network namespace that it runs in (ip-netns(8)). ``user``: whom root lets run it,
+    who need not be let read Python's files.
     """
-    return _server().fork(words, environment, stderr.fileno(), namespace)
+    return _server().fork(words, environment, stderr.fileno(), namespace, user)
 
 
 # The server.
@@ -163,6 +175,7 @@ def _load() -> None:
     for module in pkgutil.walk_packages(p2psync.__path__, "p2psync."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
+    codecs.lookup("idna")  # As the names of hosts are looked up.
     gc.collect()
     gc.freeze()
 
@@ -226,6 +239,10 @@ def _become(request: _Request) -> None:
     sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - for as long as the process runs
     sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115 - as above
     sys.argv = ["p2psync", *request.asked["words"]]
+    if (user := request.asked["user"]) is not None:
+        os.setgroups([])
+        os.setresgid(user, user, user)
+        os.setresuid(user, user, user)
 
 
 def _enter(namespace: Path) -> None:
