@@ -2,6 +2,7 @@
 #
 #   make demo    a whole network on this machine: publish, mirror, kill the origin, fetch from the survivors
 #   make test    the whole test suite        (make test ARGS="-k filters -x" passes arguments to pytest)
+#   make test-long  what would take every run of the suite too long: the command lines of all operators of mirrors
 #   make lint    ruff, mypy --strict, and the order of rooms
 #   make bench   publishing and fetching beside rsync, aria2c, libtorrent: an hour (ARGS="small nochange": these rows)
 #   make bench-dht  the DHT beside its targets, an hour (quick: make bench-dht DHT_NODES=100 DHT_READS=60)
@@ -20,7 +21,7 @@ PROGRAMS := rsync:rsync nginx:nginx apache2:apache2-bin curl:curl wget:wget chro
   openssl:openssl systemd-analyze:systemd promtool:prometheus mandoc:mandoc man:man-db lexgrog:man-db \
   squid:squid-openssl tinyproxy:tinyproxy microsocks:microsocks
 
-.PHONY: demo test lint format bench bench-dht fuzz fuzz-corpus circumstances man dist clean programs
+.PHONY: demo test test-long lint format bench bench-dht fuzz fuzz-corpus circumstances man dist clean programs
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -53,6 +54,9 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev programs
 	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+test-long: $(VENV)/.installed-dev programs
+	TEST_LONG=1 $(BIN)/python -m pytest -n 2 tests/interop/test_rsync_operators.py $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

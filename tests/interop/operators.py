@@ -44,7 +44,7 @@ small distribution: --archive --update --hard-links --delete --delete-after --de
 small distribution, parts: -avH --delete --exclude=v2.* --exclude=v3.0 --include=v3.1 --exclude=edge/armhf
 sources of a distribution: --recursive --links --perms --times -D --delete --timeout=300 --checksum
     --human-readable
-its portage tree: --recursive --links --safe-links --perms --times --omit-dir-times --compress --force
+its portage tree: --recursive --links --safe-links --perms --times -O --compress --force
     --whole-file --delete --stats --human-readable --timeout=180 --exclude=/distfiles --exclude=/local
     --exclude=/packages
 software of a foundation: -avz --safe-links --delete

@@ -35,8 +35,11 @@ DELETING: Final = (
     "delete-delay",
     "delete-excluded",
 )
+DELAYED: Final = ".~tmp~"
+"""Where rsync keeps files until the end (--delay-updates)."""
 RULES: Final = ("filter", "include", "exclude", "include-from", "exclude-from")
 SWITCHES: Final = (
+    "delay-updates",
     "existing",
     "force",
     "ignore-errors",
@@ -193,6 +196,10 @@ def _rules(line: CommandLine) -> Filter:
     from p2psync.cli.rules import build_filter
 
     given = [(name.replace("-", "_"), value) for name, value in line.said if name in RULES]
+    # rsync has a rule for the folder in which it keeps files that are on their way (--partial-dir).
+    kept = line.values.get("partial-dir", DELAYED if "delay-updates" in line.on else "")
+    if kept and not kept.startswith("/"):
+        given.append(("filter", f"-p {kept.rstrip('/')}/"))
     try:
         return build_filter(
             given,

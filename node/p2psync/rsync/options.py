@@ -123,6 +123,14 @@ _DIFFERENT: Final = _rows(
     ("progress ! no-progress", "a file has its line when it is in place; several come at once"),
     ("P", "--partial and --progress"),
     ("sparse,S ! no-sparse no-S", "the content is the same; no holes are made"),
+    (
+        "delay-updates ! no-delay-updates",
+        "links wait too; what waits is in .p2psync.partial, and not in .~tmp~",
+    ),
+    (
+        "partial-dir=DIR",
+        "what has come of a file is kept in .p2psync.partial; DIR is neither fetched nor deleted",
+    ),
     ("partial ! no-partial", "what has come of a file is always kept, in .p2psync.partial"),
     ("ipv4,4", "sources are reached by whichever family works"),
     ("ipv6,6", "sources are reached by whichever family works"),
@@ -195,8 +203,6 @@ _HANDED: Final = _rows(
     ("remove-source-files remove-sent-files", "changes the server"),
     ("ignore-missing-args", ""),
     ("delete-missing-args", ""),
-    ("partial-dir=DIR", ""),
-    ("delay-updates ! no-delay-updates", ""),
     ("usermap=STRING", ""),
     ("groupmap=STRING", ""),
     ("chown=USER:GROUP", ""),
