@@ -27,6 +27,7 @@ from p2psync.format.ids import Ref
 from p2psync.format.listing import Kind
 from p2psync.plan.changes import Plan
 from p2psync.plan.compare import Comparison
+from p2psync.sources.compress import Compress
 from p2psync.sources.finders import discovery, heads, joining, tryouts
 from p2psync.sources.orders import Answer, Order, failure, wrong_checks
 from p2psync.sources.source import NotHere, Span
@@ -35,7 +36,6 @@ from p2psync.sources.wire import Have, Info
 from p2psync.state import State
 from p2psync.supply import download, ledger
 from p2psync.supply.by_blocks import ByBlocks
-from p2psync.supply.compress import Compress
 from p2psync.supply.control import Control
 from p2psync.supply.download import STALL_SECONDS
 from p2psync.supply.manifest import Manifest

@@ -172,8 +172,8 @@ def transfer_options(function: Callable[..., Any]) -> Callable[..., Any]:
             type=click.Choice(["auto", "off", "max"]),
             default="auto",
             show_default=True,
-            help="Of files of which an older version is here, receive only what is new, compressed: where "
-            "that is faster, never, or wherever it saves bytes.",
+            help="Receive only what is new of files of which an older version is here, and all compressed: "
+            "where that is faster, never, or wherever it saves bytes.",
         ),
         click.option(
             "--max-total",

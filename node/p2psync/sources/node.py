@@ -20,15 +20,13 @@ from p2psync.sources.http.head import ResponseHead
 from p2psync.sources.http.pool import Pool, Settings
 from p2psync.sources.http.sinks import UNWANTED, BatchSink, CollectSink, IntoSink
 from p2psync.sources.node_content import GONE, RANGE_MIN, refusal
-from p2psync.sources.packing import unpack
+from p2psync.sources.packing import packed_max, unpack
 from p2psync.sources.source import Busy, Made, NotHere, NotOffered, Span, Unreachable, places, runs, together
 
 T = TypeVar("T")
 
 RECIPES_AT_ONCE: Final = 32
 """Recipes asked for at the same time, one by one: hides the delay of a distant node."""
-PACKED_OVER: Final = 64
-"""Bytes by which a small frame may be longer than its content; a large one by a 64th at most."""
 SECONDS_MAX: Final = 60.0
 """What a node may say that it worked: more than any answer takes."""
 _TIMING: Final = re.compile(r"\bmake;dur=([0-9]{1,8}(?:\.[0-9]{1,3})?)")
@@ -192,7 +190,7 @@ class PeerSource:
 
     async def _made(self, path: str, rows: Sequence[wire.Row], longest: int) -> tuple[bytes, float]:
         """An answer of at most ``longest`` bytes, unpacked, and for how many seconds the node worked."""
-        sink = CollectSink(longest + longest // 64 + PACKED_OVER)
+        sink = CollectSink(packed_max(longest))
         head = await self._pool.request("POST", path, sink, body=wire.encode_batch(rows))
         if head.status in GONE or head.status == 405:
             raise NotOffered(f"{self.name}: knows nothing of {path}")

@@ -13,6 +13,7 @@ from p2psync.sources.http.asks import UNDER_WAY
 from p2psync.sources.http.body import Body
 from p2psync.sources.http.head import ResponseHead, render_request_head
 from p2psync.sources.orders import ROW_HEAD, Order
+from p2psync.sources.packing import packed_max, unpack
 from p2psync.sources.source import runs
 
 RANGE_MIN: Final = 256 << 10
@@ -41,6 +42,7 @@ class NodeDialect:
 
     def __init__(self, server: Server) -> None:
         self._server = server
+        self.packed = PackedDialect(server)
 
     def request(self, order: Order) -> bytes:
         spans = order.spans
@@ -92,6 +94,52 @@ class NodeDialect:
         if came != size:
             raise FormatError(f"sent {came} bytes where {size} were asked for")
         return [span.offset - begin for span in order.spans]
+
+
+class PackedDialect:
+    """The same with compressed answers, of what a batch may have."""
+
+    spans_max = wire.BATCH_ROWS_MAX
+    ahead = UNDER_WAY
+    by_path = False
+    packed: Final = None
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def request(self, order: Order) -> bytes | None:
+        spans = order.spans
+        if (
+            len(spans) > wire.BATCH_ROWS_MAX
+            or max([span.length for span in spans]) > wire.BATCH_ROW_MAX
+            or _size(order) > wire.BATCH_BYTES_MAX
+        ):
+            return None
+        body = wire.encode_batch([span[:3] for span in spans])
+        return render_request_head("POST", wire.PACKED_PATH, self._server.authority, [], len(body)) + body
+
+    def receive(
+        self, order: Order, head: ResponseHead, body: Body, room: memoryview
+    ) -> list[int] | P2psyncError:
+        if head.status != 200:
+            return refusal(self._server.name, head.status)
+        head.check_plain()
+        longest = _size(order) + ROW_HEAD * len(order.spans)
+        raw = memoryview(bytearray(packed_max(longest)))
+        raw = raw[: body.into(raw)]
+        try:
+            content = unpack(raw, longest, "a compressed answer")
+            rows = wire.decode_packed_answer(content, [span[:3] for span in order.spans])
+        except FormatError as error:  # Perhaps somebody between changes it: the plain way is open still.
+            return NetworkError(f"{self._server.name}: sent what should be {error}")
+        positions: list[int] = []
+        at = 0
+        for row in rows:
+            positions.append(-1 if row is None else at)
+            if row is not None:
+                room[at : at + len(row)] = row
+                at += len(row)
+        return positions
 
 
 def _size(order: Order) -> int:

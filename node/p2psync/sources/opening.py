@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 from p2psync.errors import FormatError, NetworkError
 from p2psync.network.server import CONNECT_TIMEOUT, IDLE_TIMEOUT, Server, is_root
+from p2psync.sources.compress import Compress
 from p2psync.sources.http.bulk import BulkThread
 from p2psync.sources.http.dialect import Dialect
 from p2psync.sources.http.pool import Settings
@@ -35,6 +36,7 @@ class SourceSettings(NamedTuple):
     idle_timeout: float = IDLE_TIMEOUT
     ssl_context: ssl.SSLContext | None = None
     """In place of the default one, which verifies certificates and names."""
+    compress: Compress = Compress.OFF
 
 
 class OpenSource:
@@ -222,6 +224,7 @@ def open_source(name: str, settings: SourceSettings) -> OpenSource | WebSource |
             connect_timeout=settings.connect_timeout,
             idle_timeout=settings.idle_timeout,
             ssl_context=settings.ssl_context,
+            compress=settings.compress,
         )
 
     def node() -> OpenSource:

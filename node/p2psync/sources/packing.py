@@ -11,6 +11,8 @@ from p2psync.errors import FormatError
 
 LEVEL: Final = 3
 """Some 200 MB/s and processor, at which a link of 50 Mbit/s waits for nothing."""
+OVER: Final = 64
+"""Bytes by which a small frame may be longer than its content; a large one by a 64th at most."""
 
 
 def pack(data: bytes | memoryview) -> bytes:
@@ -20,7 +22,12 @@ def pack(data: bytes | memoryview) -> bytes:
     return zstandard.ZstdCompressor(level=LEVEL).compress(data)
 
 
-def unpack(raw: bytes | bytearray, longest: int, what: str) -> bytes:
+def packed_max(longest: int) -> int:
+    """How long the frame of ``longest`` bytes may be."""
+    return longest + longest // 64 + OVER
+
+
+def unpack(raw: bytes | bytearray | memoryview, longest: int, what: str) -> bytes:
     """The content of a frame, of at most ``longest`` bytes: no more is ever held. Raises FormatError, in
     which ``what`` names the body.
     """

@@ -44,6 +44,7 @@ class WebDialect:
     spans_max = 1
     ahead = AHEAD
     by_path = True
+    packed: Final = None
 
     def __init__(
         self,

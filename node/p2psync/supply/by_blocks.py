@@ -15,12 +15,12 @@ from functools import partial
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from p2psync.errors import FormatError, NetworkError
+from p2psync.sources.compress import Compress
 from p2psync.sources.interfaces import Delta
 from p2psync.sources.source import Made, NotOffered, Span, wish_of
 from p2psync.sources.swarm import Member, Swarm
 from p2psync.sources.wire import BATCH_BYTES_MAX, BATCH_ROWS_MAX, Block
 from p2psync.state.off_loop import off_loop
-from p2psync.supply.compress import Compress
 from p2psync.supply.older import Match, Want, is_right
 
 PATIENCE: Final = 5.0

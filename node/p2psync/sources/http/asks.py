@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from p2psync.sources.http.dialect import Dialect
 from p2psync.sources.orders import Answer, Order
 
 UNDER_WAY: Final = 3
@@ -21,10 +22,14 @@ to hide the delay between the two.
 class Ask:
     """One order on its way."""
 
-    __slots__ = ("attempts", "cancelled", "order", "request", "sent_at", "tell")
+    __slots__ = ("attempts", "cancelled", "dialect", "order", "request", "sent_at", "tell")
 
-    def __init__(self, order: Order, request: bytes, tell: Callable[[Answer], None]) -> None:
+    def __init__(
+        self, order: Order, request: bytes, tell: Callable[[Answer], None], dialect: Dialect
+    ) -> None:
         self.order = order
+        self.dialect = dialect
+        """What the request is written in, and the answer read by."""
         self.request = request
         self.tell = tell
         self.attempts = 0

@@ -18,12 +18,14 @@ from p2psync.errors import FormatError, NetworkError, P2psyncError, TransferTime
 from p2psync.network.dial import Handle, dial
 from p2psync.network.egress import egress
 from p2psync.network.server import ATTEMPTS_MAX, CONNECT_TIMEOUT, IDLE_TIMEOUT, Server
+from p2psync.sources.compress import Compress, Packing
 from p2psync.sources.http.asks import Ask, Asks
 from p2psync.sources.http.bell import Bell
 from p2psync.sources.http.body import Body
 from p2psync.sources.http.connection import Dropped
 from p2psync.sources.http.dialect import Dialect
 from p2psync.sources.http.forward import Forward
+from p2psync.sources.http.head import ResponseHead
 from p2psync.sources.http.link import Link
 from p2psync.sources.http.rate import RateLimiter
 from p2psync.sources.orders import Answer, Order, failure, wrong_checks
@@ -45,6 +47,7 @@ class BulkThread:
         limiter: shared with other sources.
         connect_timeout, idle_timeout: seconds.
         ssl_context: in place of the default one, which verifies certificates and names.
+        compress: when answers are asked for compressed.
     """
 
     def __init__(
@@ -57,7 +60,9 @@ class BulkThread:
         connect_timeout: float = CONNECT_TIMEOUT,
         idle_timeout: float = IDLE_TIMEOUT,
         ssl_context: ssl.SSLContext | None = None,
+        compress: Compress = Compress.OFF,
     ) -> None:
+        self._packing = Packing(compress)
         self._server = server
         self._dialect = dialect
         self._memory = memory
@@ -101,7 +106,14 @@ class BulkThread:
 
     def ask(self, order: Order, tell: Callable[[Answer], None]) -> None:
         loop = asyncio.get_running_loop()
-        request = self._dialect.request(order)
+        dialect = self._dialect
+        request: bytes | None = None
+        if self._dialect.packed is not None and self._packing.wanted():
+            dialect = self._dialect.packed
+            request = dialect.request(order)
+        if request is None:
+            dialect = self._dialect
+            request = dialect.request(order)
         if request is None:
             loop.call_soon(tell, Answer(order.token, [-1] * len(order.spans), [], 0.0))
             return
@@ -109,7 +121,7 @@ class BulkThread:
             if self._closed:
                 loop.call_soon(tell, failure(order, self._closed_error()))
                 return
-            self._asks.add(Ask(order, request, tell))
+            self._asks.add(Ask(order, request, tell, dialect))
             if self._bell is not None:
                 self._bell.ring()
         if self._thread is None:
@@ -249,20 +261,29 @@ class BulkThread:
         else:
             extent = order.extent
             room = self._memory[extent.offset : extent.offset + extent.size]
-            outcome = self._dialect.receive(order, head, body, room)
+            outcome = front.dialect.receive(order, head, body, room)
         begun, self._free_at = max(front.sent_at, self._free_at), time.monotonic()
         self._asks.answered()
         self._answers += 1
         if isinstance(outcome, list):
             positions = [at if at < 0 else order.extent.offset + at for at in outcome]
             wrong = wrong_checks(order, positions, self._memory)
+            self._note(front, head, self._free_at - begun)
             self._tell(front, Answer(order.token, positions, wrong, self._free_at - begun))
         else:
+            if front.dialect is not self._dialect:
+                self._packing.refused()
             self._tell(front, failure(order, outcome))
         if not body.reusable():
             if not head.keep_alive:  # What is sent behind the last answer is lost, and may take that along.
                 self._asks.ahead = min(self._asks.ahead, self._answers)
             self._send_again()
+
+    def _note(self, ask: Ask, head: ResponseHead, seconds: float) -> None:
+        """An answer came: so fast is the link, and so much was gained."""
+        size = sum([span.length for span in ask.order.spans])
+        received = size if head.length is None else head.length
+        self._packing.came(size, received, seconds, packed=ask.dialect is not self._dialect)
 
     # What goes wrong.
 

@@ -22,6 +22,10 @@ class Dialect(Protocol):
     by_path: bool
     """Whether content is found by its path."""
 
+    @property
+    def packed(self) -> Dialect | None:
+        """The same with compressed answers; None where there is no such thing."""
+
     def request(self, order: Order) -> bytes | None:
         """The request for ``order``, head and body; None if this kind of server cannot have any of it.
 
