@@ -66,6 +66,7 @@ EXAMPLES = {
     "before": '["/usr/bin/mountpoint", "-q", "/srv/mirror"]',
     "after": '["/usr/local/bin/mirror-updated"]',
     "failed": '["/usr/local/bin/mirror-failed"]',
+    "web": '["https://mirror.example.org/pub"]',
     "allow": '["192.0.2.0/24"]',
     "deny": f'["{"0" * 64}"]',
     "network": '["192.0.2.0/24=198.51.100.7"]',

@@ -27,12 +27,13 @@ if TYPE_CHECKING:
         VanishedWarning,
     )
     from p2psync.events import FileDone, Phase, SourceState, Warned
+    from p2psync.fetch.holders import Holder, Holders
     from p2psync.fetch.hooks import Hooks
     from p2psync.fetch.keywords import Asking, TransferOptions
     from p2psync.fetch.options import Compress, Delete, FetchSummary
     from p2psync.fetch.verified import Verified
     from p2psync.fetch.verify import Difference, Finding
-    from p2psync.fetch.view import Holder, Holders, Listed, View
+    from p2psync.fetch.view import Listed, View
     from p2psync.format.url import ArchiveUrl
     from p2psync.inventory.forget import Forgotten
     from p2psync.inventory.holdings import Holding, Holdings
@@ -115,7 +116,8 @@ _MODULES: Final = {
     "fetch.options": ("Compress", "Delete", "FetchSummary"),
     "fetch.verified": ("Verified",),
     "fetch.verify": ("Difference", "Finding"),
-    "fetch.view": ("Holder", "Holders", "Listed", "View"),
+    "fetch.holders": ("Holder", "Holders"),
+    "fetch.view": ("Listed", "View"),
     "format.url": ("ArchiveUrl",),
     "inventory.forget": ("Forgotten",),
     "inventory.holdings": ("Holding", "Holdings"),

@@ -39,6 +39,10 @@ SEEN_FOR: Final = 30 * 24 * 3600
 """Seconds for which a holder is remembered that passes no check any more."""
 
 
+WEB: Final = "web"
+"""The role of a web server that has the tree, and is no node."""
+
+
 class Verdict(StrEnum):
     """What came of one check."""
 

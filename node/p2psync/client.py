@@ -33,12 +33,13 @@ from p2psync.state.off_loop import off_loop
 if TYPE_CHECKING:
     from p2psync.doctor.check import Check
     from p2psync.fetch.ahead import LookAhead
+    from p2psync.fetch.holders import Holders
     from p2psync.fetch.hooks import Hooks
     from p2psync.fetch.keywords import Asking, Leaving, PathLike, TransferOptions
     from p2psync.fetch.options import FetchOptions, FetchSummary
     from p2psync.fetch.verified import Verified
     from p2psync.fetch.verify import Finding
-    from p2psync.fetch.view import Holders, Listed, View
+    from p2psync.fetch.view import Listed, View
     from p2psync.format.head import ArchiveHead
     from p2psync.inventory.forget import Forgotten
     from p2psync.inventory.holdings import Holdings
@@ -523,7 +524,7 @@ class Client:
         self, source: str | ArchiveUrl, *, on_event: OnEvent = None, **asking: Unpack[Asking]
     ) -> Holders:
         """Who says to hold an archive, how much of it and how fresh; and its newest head, if one is found."""
-        from p2psync.fetch.view import find_holders
+        from p2psync.fetch.holders import find_holders
 
         async with relayed(on_event) as tell:
             return await find_holders(_url(source), self.state, tell.warn, **self._whom(asking))

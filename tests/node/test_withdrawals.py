@@ -20,7 +20,7 @@ from p2psync.daemon.gossip import Gossip
 from p2psync.daemon.losses import Loss
 from p2psync.errors import NetworkError
 from p2psync.events import Teller
-from p2psync.fetch.view import Holder
+from p2psync.fetch.holders import Holder
 from p2psync.format.coverage import Coverage
 from p2psync.sources.interfaces import Source
 from p2psync.sources.node import PeerSource

@@ -72,6 +72,7 @@ HEADINGS: Final[dict[str, tuple[str, ...]]] = {
     "Recommended mirrors": (
         "mirrors_allow",
         "mirrors_deny",
+        "mirrors_web",
         "mirrors_max_lag",
         "mirrors_network",
         "mirrors_site",

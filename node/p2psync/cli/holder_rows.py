@@ -9,7 +9,7 @@ from p2psync.text import count, duration, name_fields, rate
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from p2psync.fetch.view import Checked, Holder
+    from p2psync.fetch.holders import Checked, Holder
     from p2psync.format.head import ArchiveHead
     from p2psync.format.mirror_list import Mirror
 
@@ -102,7 +102,7 @@ def _ago(moment: int, now: float) -> str:
 
 
 def _left(holder: Holder, now: float) -> str:
-    return duration(max(0.0, holder.expires - now))
+    return duration(max(0.0, holder.expires - now)) if holder.expires else "-"
 
 
 def _holds(check: Checked, said: str) -> str:

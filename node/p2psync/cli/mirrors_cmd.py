@@ -38,7 +38,7 @@ def command(common: Common, network: Network, src: ArchiveUrl | Origin) -> None:
     from p2psync.cli.signals import run_async
     from p2psync.client import Client
     from p2psync.events import Teller, warnings_to
-    from p2psync.fetch.view import Holders
+    from p2psync.fetch.holders import Holders
     from p2psync.ui.tables import columns
 
     out = common.out

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from p2psync.cli.options import stack
-from p2psync.cli.types import NETWORK_OF, SECONDS, WEIGHT_OF, WHO
+from p2psync.cli.types import NETWORK_OF, SECONDS, WEB_MIRROR, WEIGHT_OF, WHO
 
 
 def mirrors_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -28,6 +28,7 @@ def mirrors_options(function: Callable[..., Any]) -> Callable[..., Any]:
             networks=others.pop("mirrors_network"),
             sites=others.pop("mirrors_site"),
             weights=others.pop("mirrors_weight"),
+            web=tuple(dict.fromkeys(others.pop("mirrors_web"))),
         )
         return function(*args, policy=policy, **others)
 
@@ -43,6 +44,14 @@ def mirrors_options(function: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--mirrors-deny", type=WHO, multiple=True, metavar="WHO", help="Recommend all but these."
+        ),
+        click.option(
+            "--mirrors-web",
+            type=WEB_MIRROR,
+            multiple=True,
+            metavar="URL",
+            help="Check this web server too, below which the tree of an archive is, and recommend it while "
+            "it passes; may be repeated.",
         ),
         click.option(
             "--mirrors-max-lag",

@@ -274,6 +274,13 @@ def parse_mirror(text: str) -> Who:
     return parse_who(text)
 
 
+def parse_web_mirror(text: str) -> str:
+    """The URL of a web server. Raises UsageError."""
+    from p2psync.daemon.policy import parse_web
+
+    return parse_web(text)
+
+
 def parse_network_of(text: str) -> tuple[IpNetwork, Who]:
     """``NETWORK=WHO``. Raises UsageError."""
     from p2psync.daemon.policy import parse_network, parse_who
@@ -321,6 +328,7 @@ RATE = Parsed("rate", parse_rate)
 SIZE = Parsed("size", parse_size)
 WORDS = Parsed("command", parse_words)
 SECONDS = Parsed("seconds", parse_seconds)
+WEB_MIRROR = Parsed("url", parse_web_mirror)
 WHO = Parsed("who", parse_mirror)
 NETWORK_OF = Parsed("network=who", parse_network_of)
 WEIGHT_OF = Parsed("who=number", parse_weight_of)

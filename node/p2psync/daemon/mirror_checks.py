@@ -10,17 +10,29 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
-from p2psync.checks import CHECK_EVERY, DROPPING, FAILURES_MAX, Track, Verdict, checked, due_at, retry_after
+from p2psync.checks import (
+    CHECK_EVERY,
+    DROPPING,
+    FAILURES_MAX,
+    WEB,
+    Track,
+    Verdict,
+    checked,
+    due_at,
+    retry_after,
+)
 from p2psync.daemon.examine import Examined, Subject, examine
+from p2psync.daemon.examine_web import examine_web, web_key
 from p2psync.daemon.samples import Samples, draw
 from p2psync.errors import FormatError
 from p2psync.format.coverage import Coverage
 from p2psync.format.head import ArchiveHead
 from p2psync.format.url import host_and_port
+from p2psync.sources.finders.records import NOTHING
 from p2psync.state import State
 from p2psync.state.off_loop import off_loop
 from p2psync_dht import Endpoint, HolderRecord, HolderRole
@@ -51,9 +63,18 @@ class _Due(NamedTuple):
     """A check that is to be made."""
 
     subject: Subject
-    record: HolderRecord
+    role: str
     head: ArchiveHead
     track: Track | None
+    url: str = ""
+    """Of a web server, in place of a node."""
+
+
+class _Candidate(NamedTuple):
+    """A check, and when it is due (Unix s)."""
+
+    at: float
+    due: _Due
 
 
 class _Tries(NamedTuple):
@@ -73,10 +94,15 @@ class MirrorChecks:
         *,
         warn: Callable[[str], None],
         detail: Callable[[str], None],
+        web: Sequence[str] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
+        """``web``: URLs of web servers that are checked for each archive, as somebody has said here that they
+        have one.
+        """
         self._state = state
         self._own_key = own_key
+        self._web = web
         self._warn = warn
         self._detail = detail
         self._clock = clock
@@ -108,31 +134,45 @@ class MirrorChecks:
             if head is None or head.ended is not None:
                 continue
             tracks = self._state.checks.of_archive(archive)
-            for record in self._state.holders.ordered(archive, now):
-                if record.role is HolderRole.PEER or record.node_key == self._own_key or not record.ips:
-                    continue
-                track = tracks.get(record.node_key)
-                at = self._due_at(archive, record, track)
-                if at > now:
-                    wait = min(wait, at - now)
+            for each in self._candidates(archive, head, tracks, now):
+                if each.at > now:
+                    wait = min(wait, each.at - now)
                 elif len(due) < ROUND_MAX:
-                    due.append(_Due(_subject(archive, record, track), record, head, track))
+                    due.append(each.due)
         return due, max(wait, PAUSE)
 
-    def _published(self) -> list[bytes]:
-        """What is published here and somebody else has too."""
-        others = self._state.holders.archives_of_others(self._own_key)
-        trees = self._state.trees.all() if others else []
-        found = (tree.archive for tree in trees if tree.role == "publish" and tree.snapshot is not None)
-        return [archive for archive in dict.fromkeys(found) if archive is not None and archive in others]
+    def _candidates(
+        self, archive: bytes, head: ArchiveHead, tracks: Mapping[bytes, Track], now: float
+    ) -> Iterator[_Candidate]:
+        """Whom to check of an archive's holders, and when."""
+        for url in self._web:
+            key = web_key(url)
+            subject = Subject(archive, key, (url,), NOTHING)
+            at = self._due_at(archive, key, 0, tracks.get(key))
+            yield _Candidate(at, _Due(subject, WEB, head, tracks.get(key), url))
+        for record in self._state.holders.ordered(archive, now):
+            if record.role is not HolderRole.PEER and record.node_key != self._own_key and record.ips:
+                track = tracks.get(record.node_key)
+                at = self._due_at(archive, record.node_key, record.issued, track)
+                subject = _subject(archive, record, track)
+                yield _Candidate(at, _Due(subject, record.role.name.lower(), head, track))
 
-    def _due_at(self, archive: bytes, record: HolderRecord, track: Track | None) -> float:
-        tries = self._tries.get((archive, record.node_key))
+    def _published(self) -> list[bytes]:
+        """What is published here and somebody else may have too."""
+        others = self._state.holders.archives_of_others(self._own_key)
+        trees = self._state.trees.all() if others or self._web else []
+        found = (tree.archive for tree in trees if tree.role == "publish" and tree.snapshot is not None)
+        archives = [archive for archive in dict.fromkeys(found) if archive is not None]
+        return archives if self._web else [archive for archive in archives if archive in others]
+
+    def _due_at(self, archive: bytes, key: bytes, issued: int, track: Track | None) -> float:
+        """When somebody is checked next, whose newest word is from ``issued``."""
+        tries = self._tries.get((archive, key))
         again_at = 0.0 if tries is None else tries.again_at
         if track is None:
             return again_at
-        at = due_at(track, record.node_key, CHECK_EVERY)
-        news = record.issued >= track.checked and not track.dropped
+        at = due_at(track, key, CHECK_EVERY)
+        news = issued >= track.checked and not track.dropped
         return max(min(at, track.checked + SOON) if news else at, again_at)
 
     async def _check(self, due: _Due, gate: asyncio.Semaphore) -> None:
@@ -142,7 +182,11 @@ class MirrorChecks:
                 # Its listings are not here, or a newer snapshot has just come: that is nobody's failure.
                 self._note_try(due, LOOK)
                 return
-            examined = await examine(due.subject, due.head, samples, self._chance)
+            if due.url:
+                result = await examine_web(due.url, due.head, samples, self._chance)
+                examined = Examined(result)
+            else:
+                examined = await examine(due.subject, due.head, samples, self._chance)
         await off_loop(partial(self._note, due, examined, self._clock()))
 
     def _drawn(self, archive: bytes, head: ArchiveHead, now: float) -> Samples | None:
@@ -169,18 +213,19 @@ class MirrorChecks:
         """Keep what came of a check."""
         subject, (result, place) = due.subject, examined
         archive, key = subject.archive, subject.key
-        if due.track is None and not place:
+        if due.track is None and not place and (not due.url or result.verdict != Verdict.RIGHT):
             before = self._tries.get((archive, key))
+            if due.url and before is None:
+                self._warn(f"{due.url} is not recommended as a mirror: {result.reason}")
             self._note_try(due, retry_after(1 if before is None else before.often + 1))
             return
         self._tries.pop((archive, key), None)
-        role = due.record.role.name.lower()
-        track = checked(due.track, role, subject.places, result, due.head.record.signed_at, int(now))
+        track = checked(due.track, due.role, subject.places, result, due.head.record.signed_at, int(now))
         with self._state.transaction():
             self._state.checks.put(archive, key, track)
             if place:
                 self._state.nodes.proved(key, Endpoint(*host_and_port(place)), now)
-            if result.verdict == Verdict.RIGHT:
+            if result.verdict == Verdict.RIGHT and not due.url:
                 self._state.nodes.delivered([key], now)
             elif result.verdict == Verdict.OTHER:
                 self._state.holders.drop(archive, key)
@@ -202,6 +247,6 @@ def _subject(archive: bytes, record: HolderRecord, track: Track | None) -> Subje
     try:
         claim = Coverage.decode(record.payload)
     except FormatError:
-        claim = Coverage(False, 0, 0)
+        claim = NOTHING
     places = tuple(str(endpoint) for endpoint in record.endpoints if endpoint.ip)
     return Subject(archive, record.node_key, places, claim, () if track is None else track.suspects)

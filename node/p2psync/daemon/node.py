@@ -305,7 +305,7 @@ async def _running(
         mirrors = Mirrors(
             state, inside, bwlimit=options.bwlimit, warn=warn, detail=detail, tell=tell, hooks=options.hooks
         )
-        checks = MirrorChecks(state, identity.public_key, warn=warn, detail=detail)
+        checks = MirrorChecks(state, identity.public_key, warn=warn, detail=detail, web=options.policy.web)
         recommender = Recommender(
             state, network, options.policy, archives=announcer.archives, warn=warn, detail=detail
         )

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from p2psync.doctor import ways
 from p2psync.doctor.check import Check
 from p2psync.errors import NetworkError, P2psyncError
-from p2psync.fetch.view import find_holders
+from p2psync.fetch.holders import find_holders
 from p2psync.format.url import ArchiveUrl, host_and_port, host_port
 from p2psync.negotiate.find import find
 from p2psync.negotiate.origin import PORTS, Kind, Origin

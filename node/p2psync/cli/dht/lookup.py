@@ -112,7 +112,7 @@ def _tell(out: Output, step: Step) -> None:
 
 def _report(out: Output, subject: Subject, trace: Trace, holders: bool) -> None:
     from p2psync.cli.holder_rows import holder_fields
-    from p2psync.fetch.view import Holder
+    from p2psync.fetch.holders import Holder
     from p2psync.ui.tables import show
     from p2psync_dht.trace import Outcome
 
@@ -194,7 +194,7 @@ def _records(step: Step) -> str:
 
 def _holders_table(trace: Trace) -> Any:
     from p2psync.cli.holder_rows import HEADINGS, holder_row
-    from p2psync.fetch.view import Holder
+    from p2psync.fetch.holders import Holder
     from p2psync.ui.tables import Table
 
     now = time.time()
