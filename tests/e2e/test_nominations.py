@@ -3,6 +3,7 @@ the others are not listed."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from tests.e2e.impatient import impatient
 from tests.e2e.servers import Background, liar
 from tests.e2e.trees import MIB, plain_tree
 from tests.help.waiting import until
+from tests.node.file_server import file_server
 
 IMPATIENT = (
     "p2psync.checks.RETRY_FIRST=0.05",
@@ -164,3 +166,26 @@ def test_who_knows_one_mirror_learns_whom_the_archive_recommends_when_origin_and
     done = net.run("fetch", url, net.path / "copy", "--source", mirrors[0].address, state="reader").done
     assert set(done["sources"]) <= {mirror.address for mirror in mirrors}
     assert_same_tree(tree, net.path / "copy")
+
+
+def test_a_web_mirror_that_the_publisher_names_is_checked_recommended_and_taken_from(
+    patient: Network,
+) -> None:
+    """It runs nothing of p2psync's, and readers hear of it by the signed list alone."""
+    net = patient
+    tree = plain_tree(net.path / "tree", small=40, large=(8 * MIB,))
+    url = net.publish(tree, state="origin")
+    shutil.copytree(tree, net.path / "web", symlinks=True)
+    with file_server(net.path / "web") as server:
+        origin = net.node("origin", "--mirrors-web", server.url)
+
+        def recommended() -> bool:
+            found = holders(net, url, origin.address, "onlooker").get(server.url, {})
+            return found.get("role") == "web" and "recommended" in found
+
+        until(recommended, "the web mirror is in the list")
+        done = net.run(
+            "fetch", url, net.path / "copy", "--source", origin.address, "--bwlimit", "6m", state="reader"
+        ).done
+        assert server.url in done["sources"]
+        assert_same_tree(tree, net.path / "copy")

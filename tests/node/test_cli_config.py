@@ -293,7 +293,7 @@ def test_which_mirrors_are_recommended_stands_in_a_table_of_its_own(
         tmp_path,
         f'[mirrors]\nallow = ["192.0.2.0/24", "{key}"]\ndeny = "192.0.2.9"\nmax-lag = 3600\n'
         f'network = ["10.0.0.0/8={key}"]\nsite = ["10.0.0.0/8=192.0.2.7"]\nweight = ["{key}=250"]\n'
-        'source = ["a:1"]\n',
+        'web = "https://mirror.example.org/pub"\nsource = ["a:1"]\n',
     )
     who = bytes.fromhex(key)
     assert policy_of() == Policy(
@@ -303,6 +303,7 @@ def test_which_mirrors_are_recommended_stands_in_a_table_of_its_own(
         networks=((campus, who),),
         sites=((campus, ipaddress.ip_network("192.0.2.7/32")),),
         weights=((who, 250),),
+        web=("https://mirror.example.org/pub/",),
     )
     assert policy_of("--mirrors-max-lag", "60", "--mirrors-deny", key).deny == (who,)
 

@@ -267,3 +267,37 @@ async def test_a_mirror_is_not_blamed_for_listings_that_are_not_here_nor_looked_
     await bench.run(CHECK_EVERY)
     assert bench.listed(key)
     assert 1 < len(tries) <= CHECK_EVERY / LOOK + 1
+
+
+WEB = "https://mirror.example.org/pub/"
+
+
+async def test_a_web_server_is_checked_for_each_archive_and_said_once_to_have_none(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = [Result(Verdict.FAILED, "has nothing of it")]
+
+    async def examined(url: str, *_: object) -> Result:
+        assert url == WEB
+        return results[-1]
+
+    monkeypatch.setattr(mirror_checks, "examine_web", examined)
+    bench.checks = MirrorChecks(
+        bench.state,
+        b"own key",
+        warn=bench.warnings.append,
+        detail=bench.details.append,
+        web=[WEB],
+        clock=lambda: bench.now,
+    )
+    await bench.run(CHECK_EVERY)
+    assert bench.warnings == [f"{WEB} is not recommended as a mirror: has nothing of it"]
+    assert bench.state.checks.of_archive(bench.archive) == {}
+    results.append(RIGHT)
+    await bench.run(CHECK_EVERY)
+    (track,) = bench.state.checks.of_archive(bench.archive).values()
+    assert (track.role, track.places, track.listed) == ("web", (WEB,), True)
+    assert bench.details == [f"web {WEB} was checked, and is listed"]
+    results.append(Result(Verdict.FAILED, "silent"))
+    await bench.run(2 * CHECK_EVERY)
+    assert "is off the list" in bench.warnings[-1]

@@ -8,6 +8,7 @@ import pytest
 from tests.node.simulator import identity
 
 from p2psync.checks import Result, Track, Verdict, checked
+from p2psync.daemon.examine_web import web_key
 from p2psync.daemon.policy import MAX_LAG, VERIFIED_FOR, Policy, Who, differ, parse_who, recommended
 from p2psync.errors import UsageError
 from p2psync.format.mirror_list import MIRRORS_MAX, Mirror, encode_mirrors
@@ -147,6 +148,26 @@ def test_how_a_mirror_is_named() -> None:
     assert parse_who(key("one").hex()) == key("one")
     assert parse_who("198.51.100.77/24") == CAMPUS
     assert parse_who("2001:db8::1") == ipaddress.ip_network("2001:db8::1/128")
+    assert parse_who("https://mirror.example.org/pub") == "https://mirror.example.org/pub/"
+    for url in ("https://", "http://a b/", f"https://a.example/{'x' * 128}"):
+        with pytest.raises(UsageError):
+            parse_who(url)
     for wrong in ("mirror.example.org", "", "192.0.2.1:8730", "z" * 64, "192.0.2.0/33"):
         with pytest.raises(UsageError, match="neither a node's key"):
             parse_who(wrong)
+
+
+def test_a_web_server_that_passes_is_recommended_by_its_url_while_the_policy_names_it() -> None:
+    url = "https://mirror.example.org/pub/"
+    tracks = {web_key(url): track()}
+    policy = Policy(web=(url,), weights=((url, 50),), networks=((CAMPUS, url),), allow=(key("one"),))
+    (mirror,) = recommended(tracks, [], policy, NOW)
+    assert mirror == Mirror(
+        b"", (Endpoint(url=url),), 50, verified=NOW - 60, rate=1_000_000, networks=(CAMPUS,)
+    )
+    encode_mirrors([mirror])
+    assert recommended(tracks, [], Policy(), NOW) == ()
+    assert recommended({web_key(url): track(Result(Verdict.FAILED, "gone"))}, [], policy, NOW) == ()
+    other = "https://other.example.org/"
+    both = recommended({web_key(each): track() for each in (url, other)}, [], Policy(web=(url, other)), NOW)
+    assert differ([mirror], both) and len(both) == 2
