@@ -23,8 +23,12 @@ class TestProxy:
     hosts: Mapping[str, str] = field(default_factory=dict)
     """``NAME:PORT`` to the ``HOST:PORT`` that is meant; others are as they are."""
     connect: bytes = b""
+    longest: int = 0
+    """Bytes that it lets through before it ends a connection, counted anew with each request; 0: all."""
     login: str = ""
     """USER:PASSWORD that is wanted."""
+    cuts: int = 0
+    """How often it did so."""
     asked: list[str] = field(default_factory=list)
     """``CONNECT``, ``GET``, ... or ``SOCKS5``, and what for."""
     address: str = ""
@@ -99,16 +103,27 @@ class TestProxy:
         other_reader: asyncio.StreamReader,
         other_writer: asyncio.StreamWriter,
     ) -> None:
-        ways = [_one_way(reader, other_writer), _one_way(other_reader, writer)]
-        await asyncio.gather(*ways)
+        came = [0]
 
+        async def there() -> None:
+            while data := await reader.read(1 << 16):
+                came[0] = 0
+                other_writer.write(data)
+            other_writer.close()
 
-async def _one_way(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
-        while data := await reader.read(1 << 16):
-            writer.write(data)
-            await writer.drain()
-    writer.close()
+        async def back() -> None:
+            while data := await other_reader.read(1 << 16):
+                came[0] += len(data)
+                if self.longest and came[0] > self.longest:
+                    self.cuts += 1
+                    break
+                writer.write(data)
+                await writer.drain()
+            writer.close()
+            other_writer.close()
+
+        with contextlib.suppress(OSError):
+            await asyncio.gather(there(), back())
 
 
 @contextlib.asynccontextmanager

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -20,12 +21,14 @@ from tests.node.bulk_support import digest, node_bulk, web_bulk
 from tests.node.wire_support import Served, served
 
 import p2psync
+from p2psync import ArchiveUrl, Client
 from p2psync.errors import ConnectTimeout, NetworkError
 from p2psync.network.dht import open_dht, start_dht
 from p2psync.network.egress import egress_of, leaving_by
 from p2psync.network.names import Dns
 from p2psync.network.told import SOMEWHERE, teller_at
 from p2psync.network.web_file import web_file
+from p2psync.publish import publish
 from p2psync.sources.node import PeerSource
 from p2psync.sources.source import Span
 from p2psync.state import State
@@ -107,6 +110,24 @@ async def test_a_proxy_that_makes_no_tunnels_hands_requests_on(node: Served, nam
     assert all(
         asked.split()[1].startswith(f"http://{name}/") for asked in proxy.asked if "CONNECT" not in asked
     )
+
+
+@pytest.mark.parametrize("connect", [b"", REFUSED], ids=["tunnels", "hands on"])
+async def test_a_proxy_that_cuts_long_answers_is_asked_for_shorter_ones(
+    node: Served, name: str, tmp_path: Path, connect: bytes
+) -> None:
+    big = os.urandom(24 << 20)
+    (node.tree / "big").write_bytes(big)
+    publish(node.state, node.tree)
+    async with (
+        proxy_server(TestProxy({name: node.address}, connect, longest=200_000)) as proxy,
+        Client(tmp_path / "reader", proxy=proxy.url()) as client,
+    ):
+        url = ArchiveUrl(node.archive)
+        done = await client.fetch(url, tmp_path / "copy", sources=[name], share=False)
+    assert done.complete
+    assert 1 <= proxy.cuts <= 5, "4 MiB at most, 2 MiB, 1 MiB, 512 KiB, 256 KiB"
+    assert (tmp_path / "copy/big").read_bytes() == big
 
 
 @pytest.mark.parametrize("scheme", ["http", "socks5", "https"])

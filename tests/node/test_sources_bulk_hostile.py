@@ -86,6 +86,32 @@ async def test_hostile_batches_end_in_an_error_that_names_the_node(attack: str) 
         assert answer.positions == []
 
 
+@pytest.mark.parametrize(
+    ("said", "ends", "begun"),
+    [
+        (b"", True, False),
+        (OK, True, True),
+        (OK + b"Content-Length: 9\r\n\r\n\0\0", True, True),
+        (OK, False, True),
+    ],
+)
+async def test_it_is_told_whether_an_answer_had_begun_that_broke_off(
+    said: bytes, ends: bool, begun: bool
+) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(said)
+        await writer.drain()
+        if not ends:
+            await reader.read()
+
+    async with scripted(talk) as server, node_bulk(server.address, idle_timeout=0.5) as asker:
+        first, second = await asyncio.gather(asker.get(FIVE), asker.get(FIVE))
+    assert isinstance(first.error, NetworkError)
+    assert first.begun == begun
+    assert not second.begun or ends, "the one behind it was not answered at all"
+
+
 @pytest.mark.parametrize("attack", RANGES)
 async def test_hostile_ranges_end_in_an_error_that_names_the_node(attack: str) -> None:
     async with scripted(once(RANGES[attack])) as server, node_bulk(server.address) as asker:

@@ -201,3 +201,17 @@ def test_room_is_made_by_those_that_are_gone(bench: Bench) -> None:
     bench.add("late")
     assert bench.swarm.version == version + 1
     assert not bench.swarm.has_room()
+
+
+def test_who_has_cut_a_long_answer_is_asked_for_shorter_ones_for_good(bench: Bench) -> None:
+    member = bench.add("behind a proxy")
+    bench.swarm.succeeded(member, 100 << 20, 1.0)
+    assert member.request_size == REQUEST_MAX
+    bench.swarm.cut_short(member, REQUEST_MAX)
+    bench.swarm.cut_short(member, REQUEST_MAX)
+    assert member.request_size == REQUEST_MAX // 4
+    bench.swarm.succeeded(member, 100 << 20, 1.0)
+    assert member.request_size == REQUEST_MAX // 4
+    bench.swarm.cut_short(member, 2 * REQUEST_MIN)
+    bench.swarm.cut_short(member, 1)
+    assert member.request_size == REQUEST_MIN

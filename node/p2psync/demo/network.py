@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from p2psync.errors import PartialError
+from p2psync.network.egress import VARIABLES
 from p2psync.text import clean_text
 
 DEADLINE = 600.0
@@ -29,7 +30,9 @@ class Process:
         self._events: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         # Without this, each process would compile what it imports into __pycache__: the demo may publish that
         # very tree.
-        environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
+        # And no proxy leads to this machine's own loopback.
+        environment = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+        environment |= {"PYTHONDONTWRITEBYTECODE": "1"}
         stderr = log.open("wb") if log is not None else None
         try:
             self.process = subprocess.Popen(

@@ -48,9 +48,10 @@ class Answer(NamedTuple):
     """What came of an order, verified.
 
     ``positions``: for each span where in the arena its bytes lie, -1 if the source does not have it.
-    ``wrong``: indices of the checks that failed (their spans have a position all the same).
-    ``seconds`` from the moment when the answer could begin: the request sent, and the answer before it
-    complete. ``error``: nothing came, for this reason; the other fields are then empty.
+    ``wrong``: indices of the checks that failed (their spans have a position all the same). ``seconds``
+    from the moment when the answer could begin: the request sent, and the answer before it complete.
+    ``error``: nothing came, for this reason; the other fields are then empty, but for ``begun``: the answer
+    had begun when it broke off.
     """
 
     token: int
@@ -58,6 +59,7 @@ class Answer(NamedTuple):
     wrong: list[int]
     seconds: float
     error: P2psyncError | None = None
+    begun: bool = False
 
     @property
     def complete(self) -> bool:
@@ -65,10 +67,10 @@ class Answer(NamedTuple):
         return self.error is None and not self.wrong and min(self.positions, default=0) >= 0
 
 
-def failure(order: Order, error: P2psyncError) -> Answer:
-    """The answer that says that nothing came."""
+def failure(order: Order, error: P2psyncError, *, begun: bool = False) -> Answer:
+    """The answer that says that nothing came. ``begun``: it broke off."""
     # An error that was raised holds on to the frames it went through, and they to the arena.
-    return Answer(order.token, [], [], 0.0, error.with_traceback(None))
+    return Answer(order.token, [], [], 0.0, error.with_traceback(None), begun)
 
 
 def wrong_checks(order: Order, positions: list[int], memory: memoryview) -> list[int]:

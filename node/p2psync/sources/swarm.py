@@ -76,6 +76,8 @@ class Member:
         """Bytes a second and request, smoothed."""
         self.answered = False
         """It has answered something: who has not may be silent, and is waited for last."""
+        self.longest = REQUEST_MAX
+        """Bytes of the longest answer that may come whole: some proxies cut or hold up long ones."""
         self.pace = 0.0
         """Bytes a second that came from it in the last second or so, of answers that are not complete as
         well.
@@ -157,8 +159,8 @@ class Member:
     def request_size(self) -> int:
         """Bytes to ask for in one request."""
         if not self.rate:
-            return REQUEST_FIRST
-        return int(min(max(self.rate * REQUEST_SECONDS, REQUEST_MIN), REQUEST_MAX))
+            return min(REQUEST_FIRST, self.longest)
+        return int(min(max(self.rate * REQUEST_SECONDS, REQUEST_MIN), self.longest))
 
 
 def _usable(member: Member) -> bool:
@@ -306,6 +308,12 @@ class Swarm:
         if size and seconds > 0:
             rate = size / seconds
             member.rate = rate if not member.rate else member.rate + RATE_WEIGHT * (rate - member.rate)
+
+    def cut_short(self, member: Member, size: int) -> None:
+        """An answer of so many bytes broke off: shorter ones may come whole. (A proxy that looks into all
+        that passes holds it up from some size on, often 2 MiB, or cuts it.)
+        """
+        member.longest = max(min(size, member.longest) // 2, REQUEST_MIN)
 
     def failed(self, member: Member, reason: str, wish: float = 0.0) -> None:
         """A request broke off; the source is left alone for a while that doubles, or for the ``wish``

@@ -353,6 +353,8 @@ class Download:
         elif isinstance(error, FormatError):
             self._swarm.lied(member, request.parts[0].job.digest, -1)
         elif error is not None:
+            if answer.begun:
+                self._swarm.cut_short(member, request.size)
             self._swarm.failed(member, str(error), wish_of(error))
 
     def _take(self, member: Member, request: Request, answer: Answer, lease: Lease) -> None:

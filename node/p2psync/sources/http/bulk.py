@@ -296,14 +296,16 @@ class BulkThread:
             self._send_again()
 
     def _front_failed(self, error: P2psyncError) -> None:
+        begun = self._link is not None and self._link.begun
         self._hang_up()
-        self._fail(self._asks.answered(), error)
+        self._fail(self._asks.answered(), error, begun=begun)
         self._send_again()
 
     def _all_failed(self, error: P2psyncError) -> None:
+        front = self._asks.front if self._link is not None and self._link.begun else None
         self._hang_up()
         for ask in self._asks.take_all():
-            self._fail(ask, error)
+            self._fail(ask, error, begun=ask is front)
 
     def _send_again(self) -> None:
         """What is under way is lost with the connection, and goes onto the next one."""
@@ -311,12 +313,12 @@ class BulkThread:
         for ask in self._asks.connection_lost():
             self._fail(ask, self._cancelled_error())
 
-    def _fail(self, ask: Ask, error: P2psyncError) -> None:
+    def _fail(self, ask: Ask, error: P2psyncError, *, begun: bool = False) -> None:
         if self._closed:
             error = self._closed_error()
         elif ask.cancelled:
             error = self._cancelled_error()
-        self._tell(ask, failure(ask.order, error))
+        self._tell(ask, failure(ask.order, error, begun=begun))
 
     def _tell(self, ask: Ask, answer: Answer) -> None:
         assert self._loop is not None  # noqa: S101 - set before the thread began

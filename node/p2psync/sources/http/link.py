@@ -106,6 +106,11 @@ class Link:
             self._count(max(_bytes_received(self._socket) - self._counted, 0))
         self._handle.close()
 
+    @property
+    def begun(self) -> bool:
+        """Whether the answer that was read last has come in part."""
+        return self._began_at is not None
+
     # Sending.
 
     @property
