@@ -7,7 +7,7 @@ itself decides only what it is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -148,6 +148,25 @@ class Track(NamedTuple):
     def gone_at(self) -> int:
         """When it is forgotten, unless it passes a check."""
         return (self.passed or self.since) + SEEN_FOR
+
+
+class Counts(NamedTuple):
+    """How the checked mirrors of an archive stand."""
+
+    listed: int = 0
+    failing: int = 0
+    """Failed too often, or have nothing yet."""
+    dropped: int = 0
+
+
+def count(tracks: Iterable[Track]) -> Counts:
+    """How these stand."""
+    listed = failing = dropped = 0
+    for track in tracks:
+        listed += track.listed
+        dropped += track.dropped
+        failing += not (track.listed or track.dropped)
+    return Counts(listed, failing, dropped)
 
 
 def checked(

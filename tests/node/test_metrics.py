@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.e2e.harness import need
 from tests.node.simulator import Publisher
 
+from p2psync.checks import Counts
 from p2psync.content.library import StateLibrary
 from p2psync.content.server import ContentServer
 from p2psync.daemon.announce import Announcer
@@ -81,7 +82,17 @@ async def vitals(tmp_path: Path) -> AsyncIterator[Vitals]:
             dht.counters.events["bad_reply"] += 1
             server.counters.add("tree", published.archive, 1000)
             options = NodeOptions(("127.0.0.1", 0), ("127.0.0.1:9",), role=Role.SERVER)
-            yield Vitals(options, state, dht, seeds, server, announcer, mirrors, clock=Clock())
+            yield Vitals(
+                options,
+                state,
+                dht,
+                seeds,
+                server,
+                announcer,
+                mirrors,
+                lambda: {published.archive: Counts(3, 2, 1)},
+                clock=Clock(),
+            )
         await server.close()
         library.close()
 

@@ -11,7 +11,7 @@ import pytest
 from tests.node.publishing import write
 from tests.node.simulator import identity
 
-from p2psync.checks import CHECK_EVERY, FAILURES_MAX, RETRY_FIRST, Result, Verdict
+from p2psync.checks import CHECK_EVERY, FAILURES_MAX, RETRY_FIRST, Counts, Result, Verdict
 from p2psync.daemon import mirror_checks
 from p2psync.daemon.examine import Examined, Subject
 from p2psync.daemon.mirror_checks import LOOK, PAUSE, SOON, TRIES_MAX, MirrorChecks
@@ -301,3 +301,11 @@ async def test_a_web_server_is_checked_for_each_archive_and_said_once_to_have_no
     results.append(Result(Verdict.FAILED, "silent"))
     await bench.run(2 * CHECK_EVERY)
     assert "is off the list" in bench.warnings[-1]
+
+
+async def test_how_mirrors_stand_is_counted_for_whoever_watches(bench: Bench) -> None:
+    bench.nominate("honest")
+    bench.nominate("liar", "192.0.2.2", result=WRONG)
+    bench.nominate("empty", "192.0.2.3", result=Result(Verdict.EMPTY, "has nothing yet"))
+    await bench.run(2 * PAUSE)
+    assert bench.checks.counts == {bench.archive: Counts(listed=1, failing=1, dropped=1)}

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from p2psync import __version__
+from p2psync.checks import Counts
 from p2psync.content.server import ContentServer
 from p2psync.daemon.announce import Announcer
 from p2psync.daemon.company import Company
@@ -36,6 +37,8 @@ class Vitals:
     server: ContentServer | None = None
     announcer: Announcer | None = None
     mirrors: Mirrors | None = None
+    checked: Callable[[], Mapping[bytes, Counts]] = dict
+    """How the mirrors that were checked stand, by archive."""
     losses: Callable[[], Mapping[int, Loss]] = dict
     """What trees no longer have of their archives, by the ids of trees."""
     clock: Callable[[], float] = time.monotonic

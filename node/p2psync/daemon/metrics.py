@@ -225,6 +225,15 @@ class _NodeCollector:
             if head is not None and head.ended is not None:
                 ended.add_metric(name, head.ended)
         yield from (signed, fresh, ended, holders, company)
+        checked = GaugeMetricFamily(
+            "p2psync_checked_mirrors",
+            "Mirrors of an archive published here that were checked: listed, failing, dropped.",
+            labels=("archive", "state"),
+        )
+        for archive, counts in [*vitals.checked().items()][:ARCHIVES_MAX]:
+            for state, number in counts._asdict().items():
+                checked.add_metric((archive_text(archive), state), number)
+        yield checked
 
     def _damage(self) -> Iterator[Metric]:
         labels = ("archive", "path")

@@ -19,9 +19,11 @@ from p2psync.checks import (
     DROPPING,
     FAILURES_MAX,
     WEB,
+    Counts,
     Track,
     Verdict,
     checked,
+    count,
     due_at,
     retry_after,
 )
@@ -110,6 +112,8 @@ class MirrorChecks:
         self._samples: dict[bytes, tuple[float, Samples]] = {}
         """By archive, and until when they are used."""
         self._looked = 0.0
+        self.counts: dict[bytes, Counts] = {}
+        """How the mirrors of each archive stood when that was looked at last. Replaced as a whole."""
         self._tries: dict[tuple[bytes, bytes], _Tries] = {}
 
     async def round(self) -> float:
@@ -129,16 +133,20 @@ class MirrorChecks:
         """Who is due, those whom this machine has dealt with first; and seconds until somebody will be."""
         due: list[_Due] = []
         wait = LOOK
+        counts: dict[bytes, Counts] = {}
         for archive in self._published():
             head = self._state.heads.newest(archive)
             if head is None or head.ended is not None:
                 continue
             tracks = self._state.checks.of_archive(archive)
+            if tracks:
+                counts[archive] = count(tracks.values())
             for each in self._candidates(archive, head, tracks, now):
                 if each.at > now:
                     wait = min(wait, each.at - now)
                 elif len(due) < ROUND_MAX:
                     due.append(each.due)
+        self.counts = counts
         return due, max(wait, PAUSE)
 
     def _candidates(

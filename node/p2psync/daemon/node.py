@@ -309,7 +309,17 @@ async def _running(
         recommender = Recommender(
             state, network, options.policy, archives=announcer.archives, warn=warn, detail=detail
         )
-        vitals = Vitals(options, state, entry.node, seeds, server, announcer, mirrors, recheck.losses)
+        vitals = Vitals(
+            options,
+            state,
+            entry.node,
+            seeds,
+            server,
+            announcer,
+            mirrors,
+            lambda: checks.counts,
+            recheck.losses,
+        )
         stack.push_async_callback(announcer.leave)
         if options.rsync_listen is not None:
             on_ready = await _rsync_too(options.rsync_listen, state, recheck, warn, on_ready, stack)

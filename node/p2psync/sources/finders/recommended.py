@@ -12,11 +12,10 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Final
 
-from p2psync.format.coverage import Coverage
 from p2psync.format.mirror_list import WEIGHT, Mirror, MirrorList, decode_list
 from p2psync.network.here import local_address
 from p2psync.network.told import may_look_at
-from p2psync.sources.finders.records import Found
+from p2psync.sources.finders.records import NOTHING, Found
 from p2psync.sources.web_answers import elsewhere
 from p2psync.state import State
 from p2psync.state.off_loop import off_loop
@@ -90,8 +89,8 @@ class Recommended:
         return self._weights.get(node_key, WEIGHT)
 
     def found(self, teller: str) -> list[tuple[Found, Standing]]:
-        """The nodes in the list as if each had said so itself, at those addresses that are looked at on the
-        word of somebody at the IP address ``teller``, which handed it out.
+        """The nodes in the list as if each had said that it has something, at those addresses that are
+        looked at on the word of somebody at the IP address ``teller``, which handed it out.
         """
         made = []
         for mirror in self._mirrors:
@@ -107,7 +106,7 @@ class Recommended:
                     payload=b"",
                     raw=b"",
                 )
-                made.append((Found(record, Coverage(mirror.parts is None, 0, 0)), self._standing(mirror)))
+                made.append((Found(record, NOTHING), self._standing(mirror)))
         return made
 
     def web(self, teller: str) -> Iterable[str]:
