@@ -15,7 +15,7 @@ from p2psync.cli.options import (
     network_options,
 )
 from p2psync.cli.transfer_options import Transfer, transfer_options
-from p2psync.cli.types import DEST, SRC
+from p2psync.cli.types import DEST, SRC, Consent
 
 if TYPE_CHECKING:
     from p2psync.fetch.options import FetchSummary
@@ -26,10 +26,19 @@ if TYPE_CHECKING:
 @click.command("fetch", cls=Command)
 @click.argument("src", type=SRC)
 @click.argument("dest", type=DEST)
+@click.option(
+    "--dry-run",
+    "-n",
+    cls=Consent,
+    is_flag=True,
+    help="Change nothing, and list what would be done, as rsync's --itemize-changes has it.",
+)
 @transfer_options
 @network_options(listen=FETCH_LISTEN)
 @common_options
-def command(common: Common, network: Network, transfer: Transfer, src: ArchiveUrl | Origin, dest: str) -> int:
+def command(
+    common: Common, network: Network, transfer: Transfer, src: ArchiveUrl | Origin, dest: str, dry_run: bool
+) -> int:
     """Make a directory equal to an archive.
 
     SRC is p2psync://ID, as publish prints it. p2psync://ID/PATH is a part of the archive, and
@@ -49,22 +58,32 @@ def command(common: Common, network: Network, transfer: Transfer, src: ArchiveUr
     The exit code is 0 if DEST equals the newest snapshot, and 23 if some of it could not be had.
     """
     from p2psync.cli.negotiated import Settled, by_rsync, fetch_settled, settle
+    from p2psync.cli.planned import listing
     from p2psync.cli.signals import run_async
     from p2psync.cli.transfers import report
     from p2psync.client import Client
 
     options = transfer.as_options(network)
     options["listen"] = network.listen
+    options["dry_run"] = dry_run
 
     async def run() -> FetchSummary | int:
         async with Client(common.state_path) as client:
             settled = await settle(client, src, dest, network, common.out)
             if not isinstance(settled, Settled):
                 return await by_rsync(client, settled, dest, options, common.out)
+            if dry_run:
+                return await fetch_settled(
+                    client, src, settled, options, listing(common.out), say=common.out.warn
+                )
             with common.out.observing(files=transfer.json_files) as tell:
                 return await fetch_settled(
                     client, src, settled, options, tell, say=tell.warn, files=transfer.json_files
                 )
 
     done = run_async(run())
-    return done if isinstance(done, int) else report(common.out, done)
+    if isinstance(done, int):
+        return done
+    if dry_run:
+        common.out.summary("nothing was changed (--dry-run); it would be:")
+    return report(common.out, done)

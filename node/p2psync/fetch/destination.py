@@ -48,6 +48,7 @@ class Destination:
         """The directory that is worked in: what the user named, or where the single file goes."""
         self.single = False
         """Whether only one file or link is wanted, and all else in the directory is not ours."""
+        self._is_new = False
         self.shared = False
         """Whether others are given what is in it; known once `tree` is."""
         self.spared: frozenset[bytes] = frozenset()
@@ -117,6 +118,7 @@ class Destination:
                 f"'{show_path(self._options.url.path)}' is a file or a link, and a mirror is of a directory: "
                 "fetch it, or end SRC in a slash for the directory that a link leads to"
             )
+        self._is_new = known is None
         if known is not None and role == "fetch":
             role = known.role
         with self._state.transaction():  # No node may see it before it is known whether it is for others.
@@ -131,6 +133,11 @@ class Destination:
         options = self._options
         before = None if self.single else put.complete_of(tree, options.url.path, options.choice)
         return tree, before
+
+    def forget_new(self, tree: Tree) -> None:
+        """Forget a tree that was not known before: nothing was put there."""
+        if self._is_new:
+            self._state.trees.remove(tree)
 
     def has_stamps(self, tree: Tree) -> bool:
         """Whether a directory that is as it was left is as it should be now."""

@@ -278,7 +278,8 @@ class Fetch:
         if previous == head.snapshot and self._is_taken_as_it_was(tree):
             self._summary.reused = root.totals.bytes
             # The head may be newer though it names the same snapshot.
-            await off_loop(partial(self.dest.remember, tree, head, wanted, looked=False))
+            if not self._options.dry_run:
+                await off_loop(partial(self.dest.remember, tree, head, wanted, looked=False))
             return False
         return await self._make_like(asked, whole.root, head, manifest, discovery)
 
@@ -295,13 +296,16 @@ class Fetch:
             return False  # Not even the directory itself is made.
         try:
             async with open_transfer(self._context, self.dest, tree) as transfer:
-                if beneath is None and self._options.receiving.leaves_nothing:
+                if beneath is None and self._options.receiving.leaves_nothing and not self._options.dry_run:
                     await self._check_space(check_empty, root.totals, self.dest.path)
                     transfer.all_is_missing(root.totals)
                 plan = await self._compare(wanted, known, tree, manifest, beneath, transfer)
                 if plan.removes and self._options.delete != Delete.NONE and not self._options.accept_shrink:
                     await off_loop(partial(check_loss, self._state, tree, plan, head, whole))
                 await self._tell_changes(plan, manifest, beneath)
+                if self._options.dry_run:
+                    await self._tell_of(plan, tree, beneath, rules)
+                    return False
                 if plan.dirs:
                     await self._check_space(check_plan, plan, self.dest.path, beneath, manifest)
                     beneath = beneath or self.dest.open(create=True)
@@ -330,6 +334,22 @@ class Fetch:
                 note_cleared(tree, head, wanted.path)
             await off_loop(partial(self.dest.remember, tree, head, wanted, leaves=plan.leaves))
         return False
+
+    async def _tell_of(self, plan: Plan, tree: Tree, beneath: Beneath | None, rules: Filter) -> None:
+        """Say what would come of a plan, and leave no trace of it."""
+        summary = self._summary
+        summary.changed, summary.reused = plan.files, plan.kept_bytes
+        summary.touched = sum(len(work.metadata) + len(work.symlinks) + work.retouch for work in plan.dirs)
+        summary.missing = [path + b"/" if path else SNAPSHOT_PATH for path in plan.unread]
+        if beneath is not None and not plan.unread:
+            deletions = Deletions(
+                self._state, tree, beneath, self._options.delete, self._options.max_delete, rules
+            )
+            await deletions.decide(plan)
+            self._telling.kept(deletions)
+            await tell_deletions(plan.deletions, beneath, self._tell)
+            summary.deleted = sum(len(each.names) for each in plan.deletions)
+        await off_loop(partial(self.dest.forget_new, tree))
 
     def _is_taken_as_it_was(self, tree: Tree) -> bool:
         """Whether a tree that was complete is not looked at."""

@@ -98,6 +98,10 @@ class TransferOptions(Asking, total=False):
     """Seconds by which times may differ and count as the same."""
     omit_dir_times: bool
     """Leave the times of directories."""
+    dry_run: bool
+    """Change nothing. A `Teller` that wants changes hears what would be done, before the result has the
+    figures of it.
+    """
     delay_updates: bool
     """Put files and links in place together, when all have come."""
     force: bool

@@ -98,6 +98,8 @@ class FetchOptions:
     """Seconds by which times may differ."""
     omit_dir_times: bool = False
     """Leave the times of directories."""
+    dry_run: bool = False
+    """Say what would be done, and change nothing."""
     delay_updates: bool = False
     """Put files and links in place together, when all have come."""
     force: bool = False

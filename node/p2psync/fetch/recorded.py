@@ -17,7 +17,7 @@ from p2psync.fetch.options import Compress, Delete, FetchOptions
 from p2psync.format.url import ArchiveUrl
 
 OF_ONE_RUN: Final = frozenset(
-    {"url", "dest", "bootstrap", "share", "listen", "mirror", "accept_shrink", "accept_moved"}
+    {"url", "dest", "bootstrap", "share", "listen", "mirror", "accept_shrink", "accept_moved", "dry_run"}
 )
 """Fields that are not recorded: the tree has the first two, the node that updates has the next, and consent
 is given once.

@@ -72,6 +72,7 @@ def arguments(
     sizes = {"max-size": options.get("max_size"), "min-size": options.get("min_size")}
     words += [f"--{name}={size}" for name, size in sizes.items() if size is not None]
     words += [f"--modify-window={options['modify_window']}"] if options.get("modify_window") else []
+    words += ["--dry-run", "--itemize-changes"] if options.get("dry_run") else []
     words += ["-q"] if quiet else ["-v"] * verbose
     rules = [b"--filter=" + rule for rule in rules_in(options)]
     kept = [b"--filter=P /" + _SPECIAL.sub(rb"\\\g<0>", path) for path in (PARTIAL, *spared)]
