@@ -2,7 +2,7 @@
 #
 #   make demo    a whole network on this machine: publish, mirror, kill the origin, fetch from the survivors
 #   make test    the whole test suite        (make test ARGS="-k filters -x" passes arguments to pytest)
-#   make test-long  what would take every run of the suite too long: the command lines of all operators of mirrors
+#   make test-long  the command lines of all operators of mirrors, and thousands of cases beside rsync (CASES=5000)
 #   make lint    ruff, mypy --strict, and the order of rooms
 #   make bench   publishing and fetching beside rsync, aria2c, libtorrent: an hour (ARGS="small nochange": these rows)
 #   make bench-dht  the DHT beside its targets, an hour (quick: make bench-dht DHT_NODES=100 DHT_READS=60)
@@ -55,8 +55,10 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-dev programs
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
+CASES ?= 2000
 test-long: $(VENV)/.installed-dev programs
-	TEST_LONG=1 $(BIN)/python -m pytest -n 2 tests/interop/test_rsync_operators.py $(ARGS)
+	TEST_LONG=1 P2PSYNC_CASES=$(CASES) $(BIN)/python -m pytest -n 2 tests/interop/test_rsync_operators.py \
+	  tests/interop/test_selecting_rsync.py $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -6,6 +6,7 @@ DEST. They are compared by the trees that they leave, by what was deleted and by
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import stat
@@ -17,6 +18,11 @@ from typing import Any, Final, NamedTuple
 from tests.node.fetch_world import World
 from tests.node.simulator import MTIME, Link, Tree
 
+from p2psync.events import Teller
+from p2psync.rsync.command_line import read as read_words
+from p2psync.rsync.wishes import wishes
+from p2psync.ui.as_rsync import AsRsync
+
 OLD: Final = MTIME - 10**9 * 3600
 """Time of what stands in DEST before, unless it is told to be the archive's."""
 
@@ -25,6 +31,9 @@ NOW_NS: Final = MTIME + 10**9 * 7200
 """Whatever is younger was changed by the run."""
 
 
+COMPLAINT: Final = b"cannot delete non-empty directory: "
+"""What rsync says among its changes, since something in it is protected."""
+WISHES: Final = wishes(read_words(["-i", "-8"]))
 _NUMBERS: Final = count(1)
 
 
@@ -34,6 +43,8 @@ class Outcome(NamedTuple):
     tree: dict[bytes, tuple[Any, ...]]
     deleted: int
     code: int
+    lines: list[bytes]
+    """What --itemize-changes says, in no order."""
 
 
 def make(root: bytes, tree: Tree, mtime_ns: int = MTIME) -> None:
@@ -102,18 +113,30 @@ class Bench:
                 make(dest, before, before_ns)
             was = read(theirs)
             done = subprocess.run(
-                [b"rsync", b"-rlpt", *words, b"--", source + b"/" + below, theirs + b"/"],
+                [b"rsync", b"-rlpti", b"-8", *words, b"--", source + b"/" + below, theirs + b"/"],
                 capture_output=True,
                 check=False,
             )
-            expected = self._outcome(theirs, was, done.returncode)
+            expected = self._outcome(theirs, was, done.returncode, done.stdout)
             self._world.publisher.publish(tree)
+            lines = self._planned(ours, below, options)
             summary = self._world.fetch(ours, below, **options)
-            return self._outcome(ours, was, summary.exit_code), expected
+            return self._outcome(ours, was, summary.exit_code, lines), expected
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
+    def _planned(self, dest: bytes, below: bytes, options: dict[str, Any]) -> bytes:
+        """What a fetch says that it would do, and does not."""
+        out = io.BytesIO()
+        name = below if below and not below.endswith(b"/") else b""
+        told = AsRsync(WISHES, out, None, lambda _: None, prefix=name + b"/" if name else b"")
+        before = read(dest)
+        self._world.fetch(dest, below, dry_run=True, tell=Teller(told.hear, changes=True), **options)
+        assert read(dest) == before
+        return out.getvalue()
+
     @staticmethod
-    def _outcome(dest: bytes, was: dict[bytes, tuple[Any, ...]], code: int) -> Outcome:
+    def _outcome(dest: bytes, was: dict[bytes, tuple[Any, ...]], code: int, lines: bytes) -> Outcome:
         tree = read(dest)
-        return Outcome(tree, len(was.keys() - tree.keys()), code)
+        told = sorted(line for line in lines.splitlines() if not line.startswith(COMPLAINT))
+        return Outcome(tree, len(was.keys() - tree.keys()), code, told)

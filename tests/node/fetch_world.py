@@ -69,6 +69,7 @@ class World:
         *,
         control: Control | None = None,
         ahead: LookAhead | None = None,
+        tell: Teller | None = None,
         **options: Any,
     ) -> FetchSummary:
         url = ArchiveUrl(self.publisher.archive, path.rstrip(b"/"), inside=path.endswith(b"/"))
@@ -77,7 +78,7 @@ class World:
             url, os.fsencode(dest or self.dest), sources=tuple(self.sources), **{"share": False} | options
         )
         return await run_fetch(
-            asked, self.state, Teller(self.watcher), host, control, writer="inline", ahead=ahead
+            asked, self.state, tell or Teller(self.watcher), host, control, writer="inline", ahead=ahead
         )
 
     def fetch(self, dest: Path | bytes | None = None, path: bytes = b"", **options: Any) -> FetchSummary:

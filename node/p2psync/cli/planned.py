@@ -13,6 +13,9 @@ from p2psync.text import name_fields
 if TYPE_CHECKING:
     from p2psync.cli.output import Output
 
+TYPES = {"f": "file", "d": "directory", "L": "symlink", "S": "special"}
+"""As of ``p2psync ls``."""
+
 
 def listing(out: Output) -> Teller:
     """Who prints what would be changed, and shows warnings."""
@@ -27,13 +30,13 @@ def listing(out: Output) -> Teller:
             out.event(
                 "change",
                 **name_fields(event.path or b".", "path"),
-                type=event.kind,
+                type=TYPES[event.kind],
                 new=event.is_new,
                 differs=event.differs,
                 size=event.size,
             )
         elif out.json and isinstance(event, Removing):
-            out.event("delete", **name_fields(event.path, "path"), type=event.kind)
+            out.event("delete", **name_fields(event.path, "path"), type=TYPES[event.kind])
         elif not out.quiet or isinstance(event, Warned):
             told.hear(event)
 

@@ -39,7 +39,7 @@ from p2psync.network.protocols import Network
 from p2psync.plan.changes import Plan
 from p2psync.plan.compare import Comparison
 from p2psync.plan.deletions import Deletions
-from p2psync.plan.itemized import tell_deletions, tell_plan
+from p2psync.plan.itemized import tell_deletions, tell_plan, tell_ways
 from p2psync.rules.filter import Filter
 from p2psync.sources.finders.discovery import Discovery
 from p2psync.sources.swarm import Swarm
@@ -345,6 +345,8 @@ class Fetch:
             deletions = Deletions(
                 self._state, tree, beneath, self._options.delete, self._options.max_delete, rules
             )
+            ways = await self._forcing(tree, beneath, deletions).make_way(plan)
+            await tell_ways(ways, beneath, self._tell)
             await deletions.decide(plan)
             self._telling.kept(deletions)
             await tell_deletions(plan.deletions, beneath, self._tell)
@@ -457,6 +459,7 @@ class Fetch:
         """Work through the plan; True if a newer snapshot should be taken instead."""
         try:
             way = await self._forcing(tree, beneath, deletions).make_way(plan)
+            await tell_ways(way, beneath, self._tell)
             # After that: what a link is going to replace is noted there too.
             await off_loop(partial(self.dest.begin, tree, head, wanted, plan, manifest))
             await transfer.prepare(plan, beneath, way)

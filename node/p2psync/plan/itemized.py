@@ -71,6 +71,15 @@ async def tell_deletions(deletions: Sequence[Deletion], beneath: Beneath, tell: 
         await off_loop(partial(_tell_removals, deletions, beneath, tell, stopped.is_set), stop=stopped.set)
 
 
+async def tell_ways(ways: Iterable[bytes], beneath: Beneath, tell: Teller) -> None:
+    """Tell of what is in directories that make way for files, as rsync does: of all but these themselves; to
+    those who ask.
+    """
+    if tell.wants_changes:
+        stopped = threading.Event()
+        await off_loop(partial(_tell_ways, ways, beneath, tell, stopped.is_set), stop=stopped.set)
+
+
 async def _tell_whole(plan: Plan, listings: Listings, receiving: Receiving, tell: Teller) -> None:
     """What is in DEST when all of the plan is done, and which links stay out of it. Directories without links
     are not looked into.
@@ -206,6 +215,16 @@ def _removals(
         else:
             yield from _removals(inside, waiting, beneath)
             yield _removing(inside, found[name])
+
+
+def _tell_ways(ways: Iterable[bytes], beneath: Beneath, tell: Teller, stopped: Callable[[], bool]) -> None:
+    for path in ways:
+        found = _there(beneath, path)
+        for name in _backwards(found):
+            if stopped():
+                return
+            for removing in _all_of(beneath, join(path, name), found[name]):
+                tell.hand_on(removing)
 
 
 def _all_of(beneath: Beneath, path: bytes, found: os.stat_result) -> Iterator[Removing]:
