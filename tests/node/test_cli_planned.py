@@ -14,6 +14,7 @@ from tests.node.client_support import url
 from tests.node.wire_support import Served
 
 from p2psync.state import State
+from p2psync.text import name_of
 
 
 async def fetch(*argv: str) -> bytes:
@@ -38,7 +39,7 @@ async def test_what_would_be_done_is_listed_and_not_done(node: Served, tmp_path:
     made = {os.fsencode(path.relative_to(dest)) for path in dest.rglob("*")}
     if as_json:
         events = [json.loads(line) for line in lines]
-        told = {os.fsencode(each["path"]) for each in events if each["event"] == "change"}
+        told = {name_of(each, "path") for each in events if each["event"] == "change"}
         assert told == made | {b"."}
     else:
         told = {line[12:].split(b" -> ")[0].rstrip(b"/") for line in lines if line[11:12] == b" "}

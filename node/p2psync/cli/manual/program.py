@@ -18,11 +18,11 @@ _ADDRESSES: Final = (
     "%% in a unit of systemd.",
 )
 _SETTINGS: Final = (
-    "Every option but those that say yes to one run (--accept-shrink, --accept-moved, --no-static, "
-    "--unsigned, --head, `forget --key`) can stand in p2psync.toml under its long name, at the top for "
-    "all commands or in a table such as [mirror] for one. Environment variables are stronger than the "
-    "files, and the command line is stronger than both. A key or a variable that is no setting is an "
-    "error.",
+    "Every option but those that are about one run (--accept-shrink, --accept-moved, --dry-run, "
+    "--no-static, --unsigned, --head, `forget --key`) can stand in p2psync.toml under its long name, at "
+    "the top for all commands or in a table such as [mirror] for one. Environment variables are "
+    "stronger than the files, and the command line is stronger than both. A key or a variable that is "
+    "no setting is an error.",
 )
 
 ENTRIES: Final[dict[tuple[str, ...], Entry]] = {
