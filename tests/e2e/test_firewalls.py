@@ -20,7 +20,7 @@ from tests.interop.proxy_servers import microsocks_at, squid_at
 ORIGIN, PROXY, READER = "192.0.2.10", "198.51.100.10", "203.0.113.10"
 NAME = "origin.test"
 """A name that the proxy alone knows."""
-SQUID, SOCKS = 3128, 1080
+SQUID, OPENS, SOCKS = 3128, 3129, 1080
 
 CAGE = """
 table inet cage {{
@@ -108,6 +108,51 @@ def test_a_fetch_gets_through_a_proxy_and_with_the_proxy_down_nothing_goes_past_
     down = f"http://{PROXY}:{SQUID}"
     done = world.fetch("--source", source, state="stranger", https_proxy=down, expect=10)
     assert f"the proxy http://{PROXY}:{SQUID} cannot be used" in done.stderr
+    assert world.past == 0
+
+
+def test_a_proxy_that_opens_tls_is_trusted_by_its_own_certificate(world: World) -> None:
+    """squid makes a certificate for each server that it leads to; what it sees is verified as ever."""
+    authority = world.folder / "authority.pem"
+    words = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=proxy"]
+    key, made = authority.with_suffix(".key"), authority.with_suffix(".crt")
+    command(
+        "openssl",
+        *words,
+        "-addext",
+        "basicConstraints=critical,CA:TRUE",
+        "-keyout",
+        f"{key}",
+        "-out",
+        f"{made}",
+    )
+    authority.write_bytes(key.read_bytes() + made.read_bytes())
+
+    def opens_tls(folder: Path) -> str:
+        for name, source in (("authority.pem", authority), ("origin.pem", world.certificate)):
+            (folder / name).write_bytes(source.read_bytes())
+            (folder / name).chmod(0o644)
+        certificates = folder / "certificates"
+        command("/usr/lib/squid/security_file_certgen", "-c", "-s", f"{certificates}", "-M", "4MB")
+        command("chown", "-R", "proxy", f"{certificates}")
+        return (
+            f"{hosts(folder)}\n"
+            f"http_port {PROXY}:{OPENS} ssl-bump generate-host-certificates=on cert={folder}/authority.pem\n"
+            f"sslcrtd_program /usr/lib/squid/security_file_certgen -s {certificates} -M 4MB\n"
+            f"tls_outgoing_options cafile={folder}/origin.pem\nssl_bump bump all"
+        )
+
+    source = f"https://{NAME}/"
+    world.cage(f"ip daddr {PROXY} tcp dport {OPENS}")
+    with squid_at(SQUID, host=PROXY, within=within(world.proxy), extra=opens_tls) as squid:
+        way = f"http://{PROXY}:{OPENS}"
+        refused = world.fetch("--source", source, state="stranger", https_proxy=way, expect=10)
+        assert "TLS failed: " in refused.stderr and "certificate" in refused.stderr
+        trusted = ["--source", source, "--ca-file", made]
+        done = world.reader.run("fetch", world.url, world.copy, *trusted, state="reader", https_proxy=way)
+        assert_same_tree(world.tree, world.copy)
+        assert source in done.done["sources"]
+        assert f"POST {source}p2psync/v1/batch" in squid.log
     assert world.past == 0
 
 
