@@ -27,6 +27,8 @@ class TestProxy:
     """Bytes that it lets through before it ends a connection, counted anew with each request; 0: all."""
     login: str = ""
     """USER:PASSWORD that is wanted."""
+    get_only: int = 0
+    """The status that it answers to requests which it is to hand on, and are no GET; 0: it hands them on."""
     cuts: int = 0
     """How often it did so."""
     asked: list[str] = field(default_factory=list)
@@ -51,7 +53,9 @@ class TestProxy:
                 b"HTTP/1.1 407 Login\r\nProxy-Authenticate: Basic realm=x\r\nContent-Length: 0\r\n\r\n"
             )
             return
-        if method != b"CONNECT":
+        if method not in (b"CONNECT", b"GET") and self.get_only:
+            writer.write(b"HTTP/1.1 %d No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n" % self.get_only)
+        elif method != b"CONNECT":
             rest = target.removeprefix(b"http://")
             where, slash, path = rest.partition(b"/")
             other = await self._reach(where.decode())

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from tests.e2e.harness import assert_same_tree
 from tests.help.certificates import certificate_of
 from tests.help.proxies import TestProxy, proxy_server
 from tests.node.bulk_support import digest, node_bulk, web_bulk
@@ -128,6 +129,26 @@ async def test_a_proxy_that_cuts_long_answers_is_asked_for_shorter_ones(
     assert done.complete
     assert 1 <= proxy.cuts <= 5, "4 MiB at most, 2 MiB, 1 MiB, 512 KiB, 256 KiB"
     assert (tmp_path / "copy/big").read_bytes() == big
+
+
+@pytest.mark.parametrize("status", [403, 405, 501])
+async def test_where_post_does_not_pass_batches_go_by_get(
+    node: Served, name: str, tmp_path: Path, status: int
+) -> None:
+    for index in range(120):
+        (node.tree / str(index)).write_bytes(os.urandom(1 + 300 * index))
+    (node.tree / "middle").write_bytes(os.urandom(150_000))
+    publish(node.state, node.tree)
+    async with (
+        proxy_server(TestProxy({name: node.address}, REFUSED, get_only=status)) as proxy,
+        Client(tmp_path / "reader", proxy=proxy.url()) as client,
+    ):
+        url = ArchiveUrl(node.archive)
+        done = await client.fetch(url, tmp_path / "copy", sources=[name], share=False)
+    assert done.complete and not done.banned
+    assert_same_tree(node.tree, tmp_path / "copy")
+    posts = [asked for asked in proxy.asked if asked.startswith("POST")]
+    assert 1 <= len(posts) <= 12, "it is not tried again and again"
 
 
 @pytest.mark.parametrize("scheme", ["http", "socks5", "https"])

@@ -21,6 +21,7 @@ from p2psync.sources.http.pool import Pool, Settings
 from p2psync.sources.http.sinks import UNWANTED, BatchSink, CollectSink, IntoSink
 from p2psync.sources.node_content import GONE, RANGE_MIN, refusal
 from p2psync.sources.packing import packed_max, unpack
+from p2psync.sources.posts import Posts
 from p2psync.sources.source import Busy, Made, NotHere, NotOffered, Span, Unreachable, places, runs, together
 
 T = TypeVar("T")
@@ -38,7 +39,9 @@ class PeerSource:
     ``p2psync.sources.interfaces`` for the methods.
     """
 
-    def __init__(self, address: str, **settings: Unpack[Settings]) -> None:
+    def __init__(self, address: str, posts: Posts | None = None, **settings: Unpack[Settings]) -> None:
+        """``posts``: what is known of the way there, by whoever else asks there."""
+        self._posts = posts or Posts()
         self._pool = Pool(Server.node(address), **settings)
         self._batches_recipes = True
 
@@ -123,7 +126,7 @@ class PeerSource:
         while done < len(refs):
             asked = refs[done:]
             came: list[bytes | None] = []
-            if self._batches_recipes:
+            if self._batches_recipes and self._posts.allowed:
                 raw = await self._ask_recipes(asked)
                 if raw is not None:
                     came = self._decoded(wire.decode_recipes_answer, raw, len(asked))
@@ -140,7 +143,7 @@ class PeerSource:
         sink = CollectSink(min(longest, wire.RECIPES_ANSWER_MAX))
         body = wire.encode_recipes([ref.digest for ref in refs])
         head = await self._pool.request("POST", wire.RECIPES_PATH, sink, body=body)
-        if head.status in (404, 405):
+        if head.status in (404, 405) or self._posts.are_refused(head.status):
             self._batches_recipes = False
             return None
         if head.status != 200:
@@ -204,8 +207,19 @@ class PeerSource:
         answers: list[wire.Have] = []
         for start in range(0, len(digests), wire.HAVE_DIGESTS_MAX):
             asked = digests[start : start + wire.HAVE_DIGESTS_MAX]
-            raw = await self._collect(wire.HAVE_PATH, wire.HAVE_ANSWER_MAX, wire.encode_have(asked))
-            answers += self._decoded(wire.decode_have_answer, raw, len(asked))
+            if not self._posts.allowed:
+                answers += [True] * len(asked)  # A hint: what it does not have, it will say when it is asked.
+                continue
+            sink = CollectSink(wire.HAVE_ANSWER_MAX)
+            head = await self._pool.request("POST", wire.HAVE_PATH, sink, body=wire.encode_have(asked))
+            if self._posts.are_refused(head.status):
+                answers += [True] * len(asked)
+            elif head.status in GONE:
+                raise NotHere(f"{self.name}: does not have {wire.HAVE_PATH}")
+            elif head.status != 200:
+                raise self._refusal(head)
+            else:
+                answers += self._decoded(wire.decode_have_answer, bytes(sink.body), len(asked))
         return answers
 
     async def holders(self, archive: bytes) -> list[bytes]:
@@ -237,10 +251,10 @@ class PeerSource:
     async def close(self) -> None:
         await self._pool.close()
 
-    async def _collect(self, target: str, limit: int, body: bytes | None = None) -> bytes:
-        """The body of a 200 answer to a GET, or to a POST of ``body``. Raises NotHere for 404."""
+    async def _collect(self, target: str, limit: int) -> bytes:
+        """The body of a 200 answer to a GET. Raises NotHere for 404."""
         sink = CollectSink(limit)
-        head = await self._pool.request("GET" if body is None else "POST", target, sink, body=body or b"")
+        head = await self._pool.request("GET", target, sink)
         if head.status in GONE:
             raise NotHere(f"{self.name}: does not have {target}")
         if head.status != 200:
@@ -269,13 +283,31 @@ class PeerSource:
     async def _batch(
         self, group: Sequence[int], pieces: Sequence[Span], views: Sequence[memoryview], here: list[bool]
     ) -> None:
+        if not self._posts.allowed:
+            await self._one_by_one(group, pieces, views, here)
+            return
         rows = [(pieces[index].digest, pieces[index].offset, pieces[index].length) for index in group]
         sink = BatchSink([views[index] for index in group])
         head = await self._pool.request("POST", wire.BATCH_PATH, sink, body=wire.encode_batch(rows))
+        if self._posts.are_refused(head.status):
+            await self._one_by_one(group, pieces, views, here)
+            return
         if head.status != 200:
             raise self._refusal(head)
         for index, came in zip(group, sink.here, strict=True):
             here[index] = came
+
+    async def _one_by_one(
+        self, group: Sequence[int], pieces: Sequence[Span], views: Sequence[memoryview], here: list[bool]
+    ) -> None:
+        """What would be a batch, by GET."""
+        gate = asyncio.Semaphore(RECIPES_AT_ONCE)
+
+        async def one(index: int) -> None:
+            async with gate:
+                here[index] = await self._range(pieces[index], views[index])
+
+        await together([one(index) for index in group])
 
     def _decoded(self, decode: Callable[..., T], *arguments: object) -> T:
         try:

@@ -14,6 +14,7 @@ from p2psync.sources.http.body import Body
 from p2psync.sources.http.head import ResponseHead, render_request_head
 from p2psync.sources.orders import ROW_HEAD, Order
 from p2psync.sources.packing import packed_max, unpack
+from p2psync.sources.posts import Posts
 from p2psync.sources.source import runs
 
 RANGE_MIN: Final = 256 << 10
@@ -36,17 +37,25 @@ def refusal(name: str, status: int) -> NetworkError:
 class NodeDialect:
     """Orders as requests to the node ``server``. See ``p2psync.sources.http.bulk.Dialect``."""
 
-    spans_max = wire.BATCH_ROWS_MAX
     ahead = UNDER_WAY
     by_path = False
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, posts: Posts | None = None) -> None:
         self._server = server
-        self.packed = PackedDialect(server)
+        self._posts = posts or Posts()
+        self._by_get: set[int] = set()
+        """Tokens of orders that would be batches, and are ranges."""
+        self.packed = PackedDialect(server, self._posts)
+
+    @property
+    def spans_max(self) -> int:
+        return wire.BATCH_ROWS_MAX if self._posts.allowed else 1
 
     def request(self, order: Order) -> bytes:
         spans = order.spans
-        if _is_range(order):
+        if not self._posts.allowed and _is_stretch(order):
+            self._by_get.add(order.token)
+        if _is_range(order) or order.token in self._by_get:
             begin = spans[0].offset
             last = begin + _size(order) - 1
             target = wire.object_path(spans[0].digest)
@@ -60,8 +69,11 @@ class NodeDialect:
     def receive(
         self, order: Order, head: ResponseHead, body: Body, room: memoryview
     ) -> list[int] | P2psyncError:
-        if _is_range(order):
+        if _is_range(order) or order.token in self._by_get:
+            self._by_get.discard(order.token)
             return self._range(order, head, body, room)
+        if self._posts.are_refused(head.status):
+            return NetworkError(f"{self._server.name}: POST does not pass on the way there; asking by GET")
         if head.status != 200:
             return refusal(self._server.name, head.status)
         head.check_plain()
@@ -104,13 +116,15 @@ class PackedDialect:
     by_path = False
     packed: Final = None
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, posts: Posts) -> None:
         self._server = server
+        self._posts = posts
 
     def request(self, order: Order) -> bytes | None:
         spans = order.spans
         if (
-            len(spans) > wire.BATCH_ROWS_MAX
+            not self._posts.allowed
+            or len(spans) > wire.BATCH_ROWS_MAX
             or max([span.length for span in spans]) > wire.BATCH_ROW_MAX
             or _size(order) > wire.BATCH_BYTES_MAX
         ):
@@ -147,7 +161,12 @@ def _size(order: Order) -> int:
 
 
 def _is_range(order: Order) -> bool:
-    return _size(order) >= RANGE_MIN and len(next(runs(order.spans))) == len(order.spans)
+    return _size(order) >= RANGE_MIN and _is_stretch(order)
+
+
+def _is_stretch(order: Order) -> bool:
+    """Whether its spans are neighbours in one object."""
+    return len(next(runs(order.spans))) == len(order.spans)
 
 
 def _rows(order: Order, room: memoryview, came: int) -> list[int]:

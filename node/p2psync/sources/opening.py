@@ -20,6 +20,7 @@ from p2psync.sources.local_tree import LocalTree
 from p2psync.sources.node import PeerSource
 from p2psync.sources.node_content import NodeDialect
 from p2psync.sources.orders import Bulk
+from p2psync.sources.posts import Posts
 from p2psync.sources.source import NotHere
 from p2psync.sources.static import StaticFiles
 from p2psync.sources.web_content import WebDialect
@@ -228,8 +229,8 @@ def open_source(name: str, settings: SourceSettings) -> OpenSource | WebSource |
         )
 
     def node() -> OpenSource:
-        server = Server.node(name)
-        return OpenSource(bulk(server, NodeDialect(server)), PeerSource(name, **asking))
+        server, posts = Server.node(name), Posts()
+        return OpenSource(bulk(server, NodeDialect(server, posts)), PeerSource(name, posts, **asking))
 
     if not name.startswith(("http://", "https://")):
         return node()

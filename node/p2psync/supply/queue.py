@@ -168,7 +168,8 @@ class Queue:
             self._bundles.clear()
         parts = self._choose(member, size)
         bundles: list[Bundle] = []
-        if not parts and not member.lacking and not member.content.by_path:
+        batches = not member.content.by_path and member.content.spans_max > 1
+        if not parts and not member.lacking and batches:
             bundles = self._cut_bundles(size)
         while not parts and not bundles and self._bundles:
             # This source does not have everything, or knows paths only: it is asked for one by one.

@@ -15,8 +15,10 @@ from p2psync.sources.orders import Order
 class Dialect(Protocol):
     """How orders are asked of one kind of server. Used by several threads; has no state."""
 
-    spans_max: int
-    """Spans that an order may have."""
+    @property
+    def spans_max(self) -> int:
+        """Spans that an order may have."""
+
     ahead: int
     """Requests that may be sent ahead on one connection, while it carries as many."""
     by_path: bool
