@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from tests.e2e.harness import Network, Node, assert_same_tree, total_size
 from tests.e2e.trees import MIB, odd_tree, plain_tree
 from tests.help.waiting import until
+
+from p2psync.format.url import archive_text
+from p2psync.publish import publish
+from p2psync.state import State
+
+DAY = 86400
 
 
 def holders(net: Network, url: str, state: str, *options: object) -> set[str]:
@@ -69,6 +76,36 @@ def test_without_any_dht_one_known_mirror_leads_to_the_others(net: Network) -> N
         assert_same_tree(tree, copy)
         assert set(done["sources"]) == {first.address, second.address}
         assert all(done["sources"].values())
+
+
+def test_past_the_freshness_of_its_head_an_archive_without_origin_and_dht_is_fetched_and_gets_new_mirrors(
+    net: Network,
+) -> None:
+    """A dead publisher vouches for nothing any more: the age is told, and nobody is turned away."""
+    tree = plain_tree(net.path / "tree", small=20, large=(6 * MIB,))
+    with State.open(net.state("origin")) as state:
+        published = publish(state, tree, now=time.time() - 30 * DAY)
+    url = f"p2psync://{archive_text(published.archive)}"
+    origin = net.node("origin")
+    old = net.mirror(url, net.path / "old", "--source", origin.address, state="old")
+    old.wait_event("done")
+    origin.kill()
+    new = net.mirror(url, net.path / "new", "--source", old.address, state="new")
+    assert new.wait_event("done")["seq"] == 1
+    assert_same_tree(tree, net.path / "new")
+    until(
+        lambda: new.address in holders(net, url, "onlooker", "--source", old.address),
+        "the old mirror tells of the new one",
+    )
+    done = net.run(
+        "fetch", url, net.path / "copy", "--source", old.address, "--bwlimit", "6m", state="client"
+    )
+    assert_same_tree(tree, net.path / "copy")
+    assert set(done.done["sources"]) == {old.address, new.address}
+    for command in (done, new):
+        assert "30 days old" in command.stderr
+    told = net.run("mirrors", url, "--source", new.address, state="other onlooker")
+    assert "30 days old" in told.stderr
 
 
 def test_a_client_joins_again_with_the_contacts_that_it_has_cached(net: Network) -> None:
