@@ -136,7 +136,7 @@ async def test_directories_have_a_slash_and_files_have_none(node: Served) -> Non
         b"/%2e%2e/%2e%2e/etc/passwd",
         b"/..%2f..%2fetc%2fpasswd",
         b"/dir/../../tree/file",
-        b"/dir/./inner",
+        b"/dir/./../file",
         b"//file",
         b"/dir//inner",
         b"/file%00",
@@ -151,6 +151,14 @@ async def test_paths_that_lead_nowhere(node: Served, path: bytes) -> None:
     status, _, body = await get(node, base(node) + path)
     assert status in (400, 404, 414)
     assert b"root:" not in body
+
+
+async def test_a_dot_among_the_names_is_passed_over_as_apt_leaves_it_to_servers(node: Served) -> None:
+    for path in (b"/dir/./inner", b"/./dir/inner", b"/././dir/%2e/inner"):
+        assert (await get(node, base(node) + path))[0] == 200
+    for path in (b"/dir/.", b"/dir/./", b"/."):
+        assert (await get(node, base(node) + path))[0] == 200
+    assert (await get(node, base(node) + b"/dir/inner/."))[0] == 404
 
 
 @pytest.mark.parametrize(

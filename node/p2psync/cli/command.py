@@ -77,6 +77,7 @@ HEADINGS: Final[dict[str, tuple[str, ...]]] = {
         "mirrors_network",
         "mirrors_site",
         "mirrors_weight",
+        "mirrors_redirect",
     ),
     "Hooks": ("hooks_before", "hooks_after", "hooks_failed", "hooks_timeout"),
     "Output and settings": ("json", "json_files", "quiet", "verbose", "state", "config", "help"),

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from p2psync.cli.options import stack
-from p2psync.cli.types import NETWORK_OF, SECONDS, WEB_MIRROR, WEIGHT_OF, WHO
+from p2psync.cli.types import NETWORK_OF, SECONDS, SIZE, WEB_MIRROR, WEIGHT_OF, WHO
 
 
 def mirrors_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -29,6 +29,7 @@ def mirrors_options(function: Callable[..., Any]) -> Callable[..., Any]:
             sites=others.pop("mirrors_site"),
             weights=others.pop("mirrors_weight"),
             web=tuple(dict.fromkeys(others.pop("mirrors_web"))),
+            redirect=others.pop("mirrors_redirect"),
         )
         return function(*args, policy=policy, **others)
 
@@ -80,5 +81,13 @@ def mirrors_options(function: Callable[..., Any]) -> Callable[..., Any]:
             multiple=True,
             metavar="WHO=NUMBER",
             help="How much a mirror is to be preferred, from 0 to 1000; others weigh 100.",
+        ),
+        click.option(
+            "--mirrors-redirect",
+            type=SIZE,
+            metavar="SIZE",
+            help="Send browsers, curl, wget, apt and the like, where they ask for a file of SIZE or more "
+            "(64k, 10m; 0 for all) of what is published here, to a mirror that passes its checks and has the "
+            "very snapshot. Default: nobody.",
         ),
     )

@@ -26,6 +26,7 @@ class Counters:
         self.rows = 0
         self.missed = 0
         self.refused = 0
+        self.redirected = 0
 
     def note(
         self,
@@ -37,6 +38,7 @@ class Counters:
         rows: int = 0,
         missed: int = 0,
         refused: int = 0,
+        redirected: int = 0,
     ) -> None:
         """Count what happened."""
         with self._lock:
@@ -47,6 +49,7 @@ class Counters:
             self.rows += rows
             self.missed += missed
             self.refused += refused
+            self.redirected += redirected
 
     def add(self, way: Way, archive: bytes | None, number: int) -> None:
         """Count bytes that went out."""

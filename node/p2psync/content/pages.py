@@ -19,6 +19,7 @@ from aiohttp import web
 
 from p2psync.content.counters import Counters
 from p2psync.content.interface import BytesContent, Content, Directory, Library
+from p2psync.content.redirect import Redirects
 from p2psync.content.send import abort, send_content, write
 from p2psync.content.threads import Threads
 from p2psync.errors import UsageError, show_path
@@ -64,8 +65,11 @@ class _Shown(NamedTuple):
 class Pages:
     """The handlers of everything outside /p2psync/."""
 
-    def __init__(self, library: Library, counters: Counters, threads: Threads) -> None:
+    def __init__(
+        self, library: Library, counters: Counters, threads: Threads, redirects: Redirects | None = None
+    ) -> None:
         self._library = library
+        self._redirects = redirects
         self._counters = counters
         self._threads = threads
         self._threaded = threads.do
@@ -88,6 +92,10 @@ class Pages:
         if found.entry.kind is not Kind.DIR:
             if slash:
                 raise web.HTTPNotFound(text="not a directory\n")
+            sent_on = self._redirects and self._redirects.answer(request, archive, parts, found.entry)
+            if sent_on:
+                self._counters.note(redirected=1)
+                return sent_on
             return await self._file(request, archive, parts[-1], found.entry)
         if not slash:
             # Relative: a proxy in front may show the node below a path of its own.
@@ -160,12 +168,18 @@ class Pages:
 
 def parse_target(target: str) -> tuple[bytes, list[bytes], bool]:
     """Archive, names and whether a slash ends it, of a request target. Raises HTTPNotFound for what no
-    archive can have."""
+    archive can have.
+
+    A "." among the names is passed over, as RFC 3986 (section 5.2.4) has it: apt asks for ``./Packages`` in
+    a repository without distributions, and so leaves that to the server. A ".." is what no honest client
+    leaves.
+    """
     path = target.encode("utf-8", "surrogateescape").partition(b"?")[0].partition(b"#")[0]
     first, *parts = (unquote_to_bytes(part) for part in path.lstrip(b"/").split(b"/", PARTS_MAX))
-    slash = bool(parts) and parts[-1] == b""
+    slash = bool(parts) and parts[-1] in (b"", b".")
     if slash:
         parts.pop()
+    parts = [part for part in parts if part != b"."]
     try:
         archive = parse_archive_text(first.decode("ascii"))
     except (UsageError, UnicodeDecodeError):

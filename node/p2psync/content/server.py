@@ -37,6 +37,7 @@ from p2psync.content.interface import Library
 from p2psync.content.listening import bound, listening
 from p2psync.content.nominate import CALLBACK_TIMEOUT, Nominations
 from p2psync.content.pages import Pages
+from p2psync.content.redirect import Redirects
 from p2psync.content.subscribers import Subscribers
 from p2psync.content.threads import Threads, client_now
 from p2psync.content.tls_door import TlsDoor
@@ -103,9 +104,11 @@ def create_app(
     visitors: Visitors | None = None,
     heard: Callable[[], None] | None = None,
     gateway: Gateway | None = None,
+    redirects: Redirects | None = None,
 ) -> web.Application:
     """The application that serves ``library`` as the node with the public key ``node_key`` (32 bytes).
-    ``heard`` is called when somebody has handed on a newer head.
+    ``heard`` is called when somebody has handed on a newer head. ``redirects``: which readers of files are
+    sent to mirrors.
     """
     counted = counters if counters is not None else Counters()
     owed = debts if debts is not None else Debts()
@@ -156,7 +159,7 @@ def create_app(
     app[SUBSCRIBERS] = subscribers
     app.add_routes(Api(library, info, nominations, counted, threads, subscribers, heard).routes())
     app.add_routes((gateway or Gateway(owed)).routes())
-    app.add_routes(Pages(library, counted, threads).routes())
+    app.add_routes(Pages(library, counted, threads, redirects).routes())
     app.on_response_prepare.append(count)
     app.on_shutdown.append(leave_nobody_waiting)
     app.on_cleanup.append(stop)
@@ -209,10 +212,11 @@ class ContentServer:
         callback_timeout: float = CALLBACK_TIMEOUT,
         bulk_threads: int = THREADS,
         heard: Callable[[], None] | None = None,
+        redirects: Redirects | None = None,
     ) -> ContentServer:
         """Listen at ``host`` (an IP address; "::" is everywhere) and ``port`` (0: the kernel picks one).
         ``names``: those by which a proxy on this machine may ask. ``heard`` is called when somebody has
-        handed on a newer head.
+        handed on a newer head. ``redirects``: which readers of files are sent to mirrors.
 
         Raises NetworkError: the address cannot be listened at.
         """
@@ -229,6 +233,7 @@ class ContentServer:
             visitors=visitors,
             heard=heard,
             gateway=gateway,
+            redirects=redirects,
         )
         runner = web.AppRunner(
             app,

@@ -49,6 +49,7 @@ _CONTENT_COUNTERS: Final = {
     "rows": "Rows of batches.",
     "missed": "Objects and rows that were asked for and are not here.",
     "refused": "Requests refused as malformed or too large.",
+    "redirected": "Readers of files who were sent to a mirror.",
 }
 
 

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from p2psync.content.library import StateLibrary
 from p2psync.content.partial import PartialObjects
+from p2psync.content.redirect import Redirects
 from p2psync.content.served import tell_served
 from p2psync.content.server import ContentServer
 from p2psync.daemon.announce import Announcer
@@ -28,6 +29,7 @@ from p2psync.daemon.news import News
 from p2psync.daemon.options import NodeOptions, Ready, Role, Tls
 from p2psync.daemon.recheck import Recheck
 from p2psync.daemon.recommend import Recommender
+from p2psync.daemon.redirecting import Redirecting
 from p2psync.daemon.supervisor import Supervisor
 from p2psync.daemon.tls import serving_tls
 from p2psync.daemon.upkeep import Upkeep, open_doors
@@ -169,6 +171,7 @@ class Node:
         recheck: Recheck,
         entry: Entry,
         news: News,
+        redirecting: Redirecting,
         server: ContentServer,
         woken: asyncio.Event,
         warn: Callable[[str], None],
@@ -184,12 +187,14 @@ class Node:
         self._upkeep = upkeep
         self._recheck = recheck
         self._news = news
+        self._redirecting = redirecting
         self._server = server
         self._woken = woken
         self._warn = warn
         self._announce_now = asyncio.Event()
         self._update_now = asyncio.Event()
         self._listen_now = asyncio.Event()
+        self._redirect_now = asyncio.Event()
         self._check_now = asyncio.Event()
 
     async def serve(self) -> None:
@@ -203,6 +208,7 @@ class Node:
             group.create_task(self._loop(self._announcer.round, self._announce_now))
             group.create_task(self._loop(self.mirrors.round, self._update_now))
             group.create_task(self._loop(self._news.round, self._listen_now))
+            group.create_task(self._loop(self._redirecting.round, self._redirect_now))
             group.create_task(self._loop(self._checks.round, self._check_now))
             group.create_task(self._loop(self._recommender.round, asyncio.Event()))
             group.create_task(self._meet())
@@ -248,6 +254,7 @@ class Node:
                 self._update_now.set()
                 self._check_now.set()
                 self._listen_now.set()
+                self._redirect_now.set()
                 self._server.look()
 
     async def _meet(self) -> None:
@@ -285,7 +292,8 @@ async def _running(
         stack.callback(library.close)
         seeds = Seeds(state.path, split(options.bootstrap)[1])
         woken = asyncio.Event()
-        server, entry = await _listen(options, state, library, seeds, woken.set, stack)
+        redirects = Redirects(options.policy.redirect)
+        server, entry = await _listen(options, state, library, seeds, woken.set, redirects, stack)
         listen = options.listen[0], server.address[1]
         network = _with_gateways(entry.network, options, state)
         server.open_gateway(entry.network)
@@ -343,6 +351,7 @@ async def _running(
             recheck,
             entry,
             news,
+            Redirecting(state, identity.public_key, options.policy, redirects),
             server,
             woken,
             warn,
@@ -383,6 +392,7 @@ async def _listen(
     library: StateLibrary,
     seeds: Seeds,
     heard: Callable[[], None],
+    redirects: Redirects,
     stack: AsyncExitStack,
 ) -> tuple[ContentServer, Entry]:
     """The content server and the DHT on one port number."""
@@ -390,7 +400,9 @@ async def _listen(
     key = state.identity().public_key
     names = [] if options.advertise is None else [options.advertise[0]]
     for attempt in range(PORT_TRIES):
-        server = await ContentServer.start(library, host, port, node_key=key, names=names, heard=heard)
+        server = await ContentServer.start(
+            library, host, port, node_key=key, names=names, heard=heard, redirects=redirects
+        )
         opened = start_dht(
             state,
             bootstrap=options.bootstrap,

@@ -50,6 +50,8 @@ class Policy(NamedTuple):
     weights: tuple[tuple[Who, int], ...] = ()
     web: tuple[str, ...] = ()
     """URLs of web servers that have the trees of archives, which are checked as well."""
+    redirect: int | None = None
+    """Bytes of a file from which on readers who know nothing of p2psync are sent to mirrors; None: never."""
 
 
 EVERYBODY: Final = Policy()
