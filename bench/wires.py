@@ -60,10 +60,19 @@ def wire(one: Host, one_end: str, other: Host, other_end: str) -> None:
 
 def sent(pid: int, device: str) -> int:
     """Bytes that a device of the namespace of a process has sent so far, headers included."""
+    return _counts(pid, device)[8]
+
+
+def received(pid: int, device: str) -> int:
+    """Bytes that it has received."""
+    return _counts(pid, device)[0]
+
+
+def _counts(pid: int, device: str) -> list[int]:
     for line in Path(f"/proc/{pid}/net/dev").read_text().splitlines():
         name, _, counts = line.partition(":")
         if name.strip() == device:
-            return int(counts.split()[8])
+            return list(map(int, counts.split()))
     raise LookupError(f"there is no device {device}")
 
 

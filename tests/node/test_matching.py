@@ -123,6 +123,7 @@ async def test_where_the_link_is_faster_than_the_work_it_is_left_off(
         return packed_blocks(library, raw)[0], 50.0
 
     monkeypatch.setattr(api, "packed_blocks", slow)
+    monkeypatch.setattr(by_blocks, "JUDGED", 1)
     await update(client, node, tmp_path, Compress.AUTO)
     assert asked == 1
 

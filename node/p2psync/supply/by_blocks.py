@@ -27,6 +27,9 @@ PATIENCE: Final = 5.0
 RATE_MIN: Final = 16 << 10
 """Seconds that a source has for an answer, and bytes a second beyond that; then all is had the usual way."""
 
+JUDGED: Final = 1 << 20
+"""Bytes that are put together before it is judged whether that is worth while: less says little."""
+
 K = TypeVar("K")
 T = TypeVar("T")
 
@@ -77,6 +80,8 @@ class ByBlocks:
         """Whether it is worth while, as far as is known."""
         self._without: set[str] = set()
         """Names of sources that have nothing to say to older versions, or nothing right."""
+        self._size = self._received = 0
+        self._waited = self._worked = 0.0
 
     async def make(self, old: Sequence[bytes], wants: Sequence[Want[K]], room: memoryview) -> Together[K]:
         """Put together in ``room`` as many of the chunks, from the first on, as can be."""
@@ -116,11 +121,20 @@ class ByBlocks:
         if made.wrong > 1:  # One may be two blocks that have the same hash.
             self._without.add(member.name)
         self._swarm.succeeded(member, made.size - made.given, waited + worked)
-        # What the link takes is at most what it took for these few bytes, delays included.
-        plain = made.size * waited / max(received, 1)
-        if not self._always and plain < waited + worked:
-            self.on = False
+        self._judge(made.size, received, waited, worked)
         return made
+
+    def _judge(self, size: int, received: int, waited: float, worked: float) -> None:
+        """Whether it goes on: ``size`` bytes were put together with ``received`` ones, in so many seconds."""
+        self._size += size
+        self._received += received
+        self._waited += waited
+        self._worked += worked
+        if self._always or self._size < JUDGED:
+            return
+        # What the link takes for all is at most what it took for these few bytes, delays included.
+        if self._size * self._waited / max(self._received, 1) < self._waited + self._worked:
+            self.on = False
 
     def _able(self, chunks: Sequence[Want[K]]) -> list[Member]:
         """Who can be asked now, the best first."""
