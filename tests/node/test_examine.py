@@ -20,6 +20,7 @@ from p2psync.daemon.examine import Examined, Subject, examine
 from p2psync.daemon.samples import Sample, Samples, draw
 from p2psync.format.coverage import Coverage
 from p2psync.format.head import ArchiveHead
+from p2psync.publish import publish
 from p2psync.sources.wire import ROW_LENGTH, Have, Row
 
 ALL = Coverage(True, 0, 1)
@@ -127,6 +128,19 @@ async def test_one_that_claims_the_newest_snapshot_and_lacks_some_of_it(node: Se
     result, place = await check(node, ALL, samples=samples)
     assert (result.verdict, place) == (Verdict.LACKS, node.address)
     assert result.reason.startswith("lacks 8 chunks of 8 that it says it has, one of them of '")
+
+
+async def test_one_that_has_a_later_snapshot_may_lack_what_was_only_in_this_one(node: Served) -> None:
+    """It was published elsewhere, or a moment ago. A later claim without a signed head helps nobody."""
+    samples, before = samples_of(node), head_of(node)
+    gone = [one._replace(ref=one.ref._replace(digest=bytes(32))) for one in samples.anywhere]
+    absent = samples._replace(anywhere=gone)
+    result, _ = await check(node, Coverage(True, 0, 9), samples=absent)
+    assert result.verdict == Verdict.LACKS
+    write(node.tree / "new", b"new")
+    publish(node.state, node.tree)
+    result, _ = await check(node, Coverage(True, 0, 2), samples=absent, newest=before)
+    assert (result.verdict, result.behind) == (Verdict.RIGHT, False)
 
 
 class Falsified(StateLibrary):

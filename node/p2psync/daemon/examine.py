@@ -23,7 +23,7 @@ from p2psync.sources.node import PeerSource
 from p2psync.sources.source import Span, places
 from p2psync.text import count
 
-TIMEOUT: Final = 60.0
+TIMEOUT: Final = 30.0
 """Seconds for a check: 600 kB, and a dozen round trips, on a line that is worth recommending."""
 CONNECT_TIMEOUT: Final = 5.0
 IDLE_TIMEOUT: Final = 15.0
@@ -114,8 +114,10 @@ async def _examine(
         raise NetworkError(f"{source.name}: gave another archive's head")
     claim = subject.claim
     at = (claim.epoch, claim.seq) if claim.complete else (head.epoch, head.seq)
-    whole = claim.complete and at >= (newest.epoch, newest.seq)
-    made = Result(Verdict.RIGHT, epoch=at[0], seq=at[1], behind=at < (newest.epoch, newest.seq))
+    ours = newest.epoch, newest.seq
+    # One that has a later head, which nobody can make up, need not have what is of this one alone.
+    whole = claim.complete and at >= ours and (head.epoch, head.seq) <= ours
+    made = Result(Verdict.RIGHT, epoch=at[0], seq=at[1], behind=at < ours)
     try:
         if subject.suspects:
             await _read(source, [_suspected(suspect) for suspect in subject.suspects])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -39,12 +40,12 @@ from p2psync.state import State
 from p2psync.state.off_loop import off_loop
 from p2psync_dht import Endpoint, HolderRecord, HolderRole
 
-AT_ONCE: Final = 8
-"""Checks under way at once: some 5 MB in memory, and 256 names that are made up, each silent for five
-seconds, are through in three minutes.
+AT_ONCE: Final = 16
+"""Checks under way at once: some 10 MB in memory."""
+ROUND_MAX: Final = 64
+"""Checks in one round, which takes two minutes where all of them drip for as long as they may: then it is
+looked anew who is due, and those whom this machine has dealt with come first again.
 """
-ROUND_MAX: Final = 256
-"""Checks in one round: the others wait for the next."""
 SAMPLES_KEPT: Final = 16
 """Archives whose samples are kept between rounds; each takes some 100 kB."""
 TRIES_MAX: Final = 4096
@@ -114,6 +115,7 @@ class MirrorChecks:
         self._looked = 0.0
         self.counts: dict[bytes, Counts] = {}
         """How the mirrors of each archive stood when that was looked at last. Replaced as a whole."""
+        self._drawing = threading.Lock()
         self._tries: dict[tuple[bytes, bytes], _Tries] = {}
 
     async def round(self) -> float:
@@ -198,6 +200,10 @@ class MirrorChecks:
         await off_loop(partial(self._note, due, examined, self._clock()))
 
     def _drawn(self, archive: bytes, head: ArchiveHead, now: float) -> Samples | None:
+        with self._drawing:  # Many are due at once, and one is enough to draw.
+            return self._draw(archive, head, now)
+
+    def _draw(self, archive: bytes, head: ArchiveHead, now: float) -> Samples | None:
         until, known = self._samples.get(archive, (0.0, None))
         if known is not None and known.snapshot == head.snapshot and now < until:
             return known
