@@ -3,17 +3,22 @@ the others are not listed."""
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
-import pytest
-from tests.e2e.harness import Network, assert_same_tree
+from tests.e2e.harness import Network, Node, assert_same_tree
 from tests.e2e.impatient import impatient
 from tests.e2e.servers import Background, liar
 from tests.e2e.trees import MIB, plain_tree
 from tests.help.waiting import until
 from tests.node.file_server import file_server
+
+from p2psync.format.url import ArchiveUrl
+from p2psync.publish import publish
+from p2psync.state import State
 
 IMPATIENT = (
     "p2psync.checks.RETRY_FIRST=0.05",
@@ -28,11 +33,19 @@ IMPATIENT = (
 """Checks each fifth of a second, and not each hour."""
 
 
-@pytest.fixture
-def patient(net: Network) -> Network:
-    net.program = impatient(*IMPATIENT)
-    net.forks = False
-    return net
+@contextlib.contextmanager
+def impatiently(net: Network) -> Iterator[None]:
+    """Nodes that are started within the block do not wait."""
+    before = net.program, net.forks
+    net.program, net.forks = impatient(*IMPATIENT), False
+    yield
+    net.program, net.forks = before
+
+
+def origin_of(net: Network, *options: object) -> Node:
+    """The node that publishes, and checks."""
+    with impatiently(net):
+        return net.node("origin", *options)
 
 
 def checks(net: Network, url: str) -> dict[str, dict[str, Any]]:
@@ -60,11 +73,10 @@ def wait_for(
     return seen
 
 
-def test_a_mirror_nominates_itself_is_listed_dies_is_gone_and_comes_back(patient: Network) -> None:
-    net = patient
+def test_a_mirror_nominates_itself_is_listed_dies_is_gone_and_comes_back(net: Network) -> None:
     tree = plain_tree(net.path / "tree", small=40, large=(2 * MIB,))
     url = net.publish(tree, state="origin")
-    origin = net.node("origin")
+    origin = origin_of(net)
     mirror = net.mirror(told(url, origin.address), net.path / "mirror", state="mirror")
     mirror.wait_event("done")
     check = wait_for(net, url, mirror.address, "it is listed", lambda check: check["listed"])
@@ -78,12 +90,11 @@ def test_a_mirror_nominates_itself_is_listed_dies_is_gone_and_comes_back(patient
 
 
 def test_a_mirror_that_serves_corrupted_chunks_is_dropped_with_the_reason(
-    patient: Network, servers: Background
+    net: Network, servers: Background
 ) -> None:
-    net = patient
     tree = plain_tree(net.path / "tree", small=40, large=(2 * MIB,))
     url = net.publish(tree, state="origin")
-    origin = net.node("origin")
+    origin = origin_of(net)
     mirror = net.mirror(told(url, origin.address), net.path / "mirror", state="mirror")
     mirror.wait_event("done")
     mirror.stop()
@@ -104,11 +115,10 @@ def test_a_mirror_that_serves_corrupted_chunks_is_dropped_with_the_reason(
     assert lying.address not in [end for each in known for end in each.get("endpoints", [])]
 
 
-def test_a_mirror_that_claims_more_than_it_has_is_dropped_with_the_reason(patient: Network) -> None:
-    net = patient
+def test_a_mirror_that_claims_more_than_it_has_is_dropped_with_the_reason(net: Network) -> None:
     tree = plain_tree(net.path / "tree", small=40, large=(2 * MIB,))
     url = net.publish(tree, state="origin")
-    origin = net.node("origin")
+    origin = origin_of(net)
     mirror = net.mirror(told(url, origin.address), net.path / "mirror", state="mirror")
     mirror.wait_event("done")
     wait_for(net, url, mirror.address, "it is listed", lambda check: check["listed"])
@@ -120,11 +130,10 @@ def test_a_mirror_that_claims_more_than_it_has_is_dropped_with_the_reason(patien
     )
 
 
-def test_a_mirror_of_a_part_is_listed_with_that_part(patient: Network) -> None:
-    net = patient
+def test_a_mirror_of_a_part_is_listed_with_that_part(net: Network) -> None:
     tree = plain_tree(net.path / "tree", small=40, large=(2 * MIB,))
     url = net.publish(tree, state="origin")
-    origin = net.node("origin")
+    origin = origin_of(net)
     part = net.mirror(f"{url}/large/?peer={origin.address}", net.path / "part", state="part")
     part.wait_event("done")
     check = wait_for(net, url, part.address, "it is listed", lambda check: check["listed"])
@@ -139,16 +148,18 @@ def holders(net: Network, url: str, source: str, state: str) -> dict[str, dict[s
 
 
 def test_who_knows_one_mirror_learns_whom_the_archive_recommends_when_origin_and_dht_are_gone(
-    patient: Network,
+    net: Network,
 ) -> None:
     """Each mirror has the signed list from whoever it told of itself, and hands it on."""
-    net = patient
     tree = plain_tree(net.path / "tree", small=40, large=(2 * MIB,))
     url = net.publish(tree, state="origin")
     config = net.path / "p2psync.toml"
     config.write_text('[mirrors]\nnetwork = ["127.0.0.0/8=127.0.0.1"]\nmax-lag = 3600\n')
-    origin = net.node("origin", "--config", config)
-    mirrors = [net.mirror(told(url, origin.address), net.path / name, state=name) for name in ("one", "two")]
+    origin = origin_of(net, "--config", config)
+    with impatiently(net):
+        mirrors = [
+            net.mirror(told(url, origin.address), net.path / name, state=name) for name in ("one", "two")
+        ]
     for mirror in mirrors:
         mirror.wait_event("done")
 
@@ -169,15 +180,14 @@ def test_who_knows_one_mirror_learns_whom_the_archive_recommends_when_origin_and
 
 
 def test_a_web_mirror_that_the_publisher_names_is_checked_recommended_and_taken_from(
-    patient: Network,
+    net: Network,
 ) -> None:
     """It runs nothing of p2psync's, and readers hear of it by the signed list alone."""
-    net = patient
     tree = plain_tree(net.path / "tree", small=40, large=(8 * MIB,))
     url = net.publish(tree, state="origin")
     shutil.copytree(tree, net.path / "web", symlinks=True)
     with file_server(net.path / "web") as server:
-        origin = net.node("origin", "--mirrors-web", server.url)
+        origin = origin_of(net, "--mirrors-web", server.url)
 
         def recommended() -> bool:
             found = holders(net, url, origin.address, "onlooker").get(server.url, {})
@@ -189,3 +199,28 @@ def test_a_web_mirror_that_the_publisher_names_is_checked_recommended_and_taken_
         ).done
         assert server.url in done["sources"]
         assert_same_tree(tree, net.path / "copy")
+
+
+def test_past_its_freshness_an_archive_whose_origin_is_gone_is_fetched_and_gets_new_mirrors(
+    net: Network,
+) -> None:
+    """Its age is told, and who knows one mirror learns of the newer one."""
+    tree = plain_tree(net.path / "tree", small=20, large=(1 * MIB,))
+    net.state("origin").parent.mkdir(parents=True)
+    with State.open(net.state("origin")) as state:
+        done = publish(state, tree, freshness=1, now=time.time() - 3 * 86_400)
+    url = str(ArchiveUrl(done.archive))
+    origin = net.node("origin")
+    first = net.mirror(told(url, origin.address), net.path / "first", state="first")
+    first.wait_event("done")
+    origin.kill()
+    second = net.mirror(told(url, first.address), net.path / "second", state="second")
+    assert second.wait_event("done")["seq"] == 1
+    until(
+        lambda: second.address in holders(net, url, first.address, "onlooker"),
+        "who knows the first mirror learns of the second",
+    )
+    fetched = net.run("fetch", url, net.path / "copy", "--source", first.address, state="reader")
+    assert_same_tree(tree, net.path / "copy")
+    for command in (second, fetched):
+        assert "is 3 days old; its publisher vouched for it until" in command.stderr

@@ -57,7 +57,7 @@ SOON: Final = 10.0
 nothing, and is complete a moment later, or was gone and is back.
 """
 PAUSE: Final = 2.0
-"""Seconds between looks who is due, at least: a look at a thousand mirrors takes some 60 ms of a thread."""
+"""Seconds between looks who is due, at least: a look at a thousand mirrors takes some 0.1 s of a thread."""
 LOOK: Final = 60.0
 """Seconds after which it is looked again who is due, though nothing was written to the index."""
 
