@@ -4,6 +4,7 @@ Exit codes are rsync's (rsync(1), EXIT VALUES), since cron jobs already know the
 
     P2psyncError
     ├── UsageError          1   the command line or the configuration is wrong
+    │   └── LinksNotKept    1   hard links were asked for, and are not known
     ├── TrustError          5   a signature, a pinned key or the order of heads forbids going on
     │   └── OriginChanged   76   a server names another archive than the one that it is held to
     ├── NetworkError       10   a socket failed, or nobody could be reached
@@ -62,6 +63,10 @@ class UsageError(P2psyncError):
     """A command was called with something it cannot use."""
 
     exit_code = 1
+
+
+class LinksNotKept(UsageError):
+    """Hard links are to be kept, of an archive that has some, or may have some."""
 
 
 class TrustError(P2psyncError):

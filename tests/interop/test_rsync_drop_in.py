@@ -168,6 +168,22 @@ def test_the_static_files_beside_an_archive_come_too_and_once(world: World) -> N
     assert os.listdir(world.path / "part") == ["dir0"]
 
 
+def test_hard_links_are_by_p2p_where_there_are_none_and_else_rsyncs(world: World) -> None:
+    assert world.ask(*PLAIN, "-Hv", world.rsyncd.url("pub/"), world.path / "copy") == (0, True)
+    tree = world.path / "tree"
+    os.link(tree / "empty", tree / "second")
+    os.link(world.path / "served/empty", world.path / "served/second")
+    with Network(world.path) as net:
+        net.publish(tree, state="origin")
+        words = [*PLAIN, "-H", "-v", world.rsyncd.url("pub/"), world.path / "linked"]
+        ran = world.drop_in.run(*words, P2PSYNC_RSYNC_VERBOSE="1")
+        assert ran.code == 0
+        assert "rsync is run: the archive has hard links" in ran.errors
+        assert ran.out.count("receiving incremental file list") == 1
+        inodes = {(world.path / "linked" / name).stat().st_ino for name in ("empty", "second")}
+        assert len(inodes) == 1
+
+
 def test_a_path_that_the_archive_does_not_have_ends_as_with_rsync(world: World) -> None:
     words = [*PLAIN, world.rsyncd.url("pub/none/"), world.path / "copy"]
     assert world.drop_in.run(*words).code == world.drop_in.real(*words).code == 23

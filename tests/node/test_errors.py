@@ -15,6 +15,7 @@ from p2psync.errors import P2psyncError
 
 RSYNC_EXIT_VALUES = {
     "UsageError": 1,
+    "LinksNotKept": 1,
     "SelectionError": 3,
     "TrustError": 5,
     "NetworkError": 10,

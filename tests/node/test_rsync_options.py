@@ -225,6 +225,8 @@ def test_an_option_that_p2p_has_leaves_it_a_fetch(option: Option) -> None:
         ["-rlp", SRC, "."],
         ["-a", "--no-perms", SRC, "."],
         ["-a", "--port=8873", SRC, "."],
+        ["-a6", "rsync://192.0.2.1/pub", "."],
+        ["-a4", "rsync://[2001:db8::1]/pub", "."],
         ["-a", "--timeout=x", SRC, "."],
         ["-a", "--bwlimit=x", SRC, "."],
         ["-a", "--max-delete=-2", SRC, "."],

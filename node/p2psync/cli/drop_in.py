@@ -4,6 +4,7 @@ DEST.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import stat
 from collections.abc import Mapping
@@ -42,6 +43,7 @@ SWITCHES: Final = (
     "delay-updates",
     "existing",
     "force",
+    "hard-links",
     "ignore-errors",
     "ignore-existing",
     "omit-dir-times",
@@ -139,6 +141,8 @@ def _places(line: CommandLine) -> tuple[Origin, str]:
         origin = parse_origin(src)
     except UsageError as error:
         raise NotRead(str(error)) from error
+    if not _fits(origin.host, line.on):
+        raise NotRead(f"{origin.host} is an address of the other family")
     if origin.user:
         raise NotRead(f"{src!r} names a user")
     if origin.is_pattern:
@@ -149,6 +153,15 @@ def _places(line: CommandLine) -> tuple[Origin, str]:
         origin = origin._replace(port=_number(line, "port"))
     _check_dest(dest, mkpath="mkpath" in line.on)
     return origin, dest
+
+
+def _fits(host: str, on: set[str]) -> bool:
+    """Whether a host's name, or address, may be reached with -4 or -6, if one of these is asked for."""
+    try:
+        version = ipaddress.ip_address(host).version
+    except ValueError:
+        return True
+    return f"ipv{10 - version}" not in on
 
 
 def _check_dest(dest: str, *, mkpath: bool) -> None:

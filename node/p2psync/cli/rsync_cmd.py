@@ -12,7 +12,7 @@ import click
 
 from p2psync.cli.command import Command
 from p2psync.cli.options import FETCH_LISTEN, Common, Network, common_options, network_options
-from p2psync.errors import FileError, P2psyncError, PartialError, UsageError
+from p2psync.errors import FileError, LinksNotKept, P2psyncError, PartialError, UsageError
 from p2psync.text import count
 
 if TYPE_CHECKING:
@@ -143,6 +143,9 @@ async def _pull(common: Common, network: Network, pull: Pull, out: Output) -> in
         tell = Teller(told.hear, files=bool(pull.wishes.progress), changes=pull.wishes.any_line)
         try:
             summary = await fetch_settled(client, pull.origin, settled, pull.options, tell, say=out.detail)
+        except LinksNotKept as error:
+            out.detail(f"rsync is run: {error}")
+            return None
         except P2psyncError as error:
             told.fail(INSTEAD.get(error.exit_code, error.exit_code))
             raise

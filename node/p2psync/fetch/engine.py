@@ -23,7 +23,7 @@ from p2psync.fetch.adopt import ADOPT_BYTES_MAX, adopt
 from p2psync.fetch.ahead import LookAhead, look_ahead
 from p2psync.fetch.choosing import choose
 from p2psync.fetch.destination import Destination, only_the_file
-from p2psync.fetch.guards import check_loss, note_cleared, to_do
+from p2psync.fetch.guards import check_links, check_loss, note_cleared, to_do
 from p2psync.fetch.options import Delete, FetchOptions, FetchSummary
 from p2psync.fetch.room import check_empty, check_limits, check_plan
 from p2psync.fetch.telling import Telling
@@ -266,6 +266,7 @@ class Fetch:
             return False
         await discovery.accept(head)
         snapshot = await manifest.snapshot(head.snapshot)
+        check_links(snapshot, kept=self._options.hard_links)
         self._telling.unread(unread_paths(snapshot.extra))
         roots = Roots(self._state, manifest, self.dest, self._options.url)
         whole = await roots.of(snapshot)

@@ -10,11 +10,13 @@ import shlex
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from p2psync.errors import DeleteLimitError, FileError, show_path
+from p2psync.errors import DeleteLimitError, FileError, LinksNotKept, show_path
 from p2psync.fetch import put
 from p2psync.format.head import ArchiveHead
 from p2psync.format.ids import Ref
 from p2psync.format.listing import Entry
+from p2psync.format.marks import has_no_links
+from p2psync.format.snapshot import Snapshot
 from p2psync.plan.changes import Plan
 from p2psync.plan.listings import Listings
 from p2psync.plan.shrink import Earlier, Part
@@ -180,3 +182,12 @@ def _made(plan: Plan, listings: Listings) -> Iterator[tuple[bytes, bytes | None]
             for position in work.symlinks:
                 entry = entries[position]
                 yield os.path.join(work.path, entry.name), entry.target
+
+
+def check_links(snapshot: Snapshot, *, kept: bool) -> None:
+    """Raises LinksNotKept: hard links are to be kept, and the publisher does not say that there are none."""
+    if kept and not has_no_links(snapshot.extra):
+        raise LinksNotKept(
+            "the archive has hard links, or may have some, and each name would become a file of its own; "
+            "fetch without -H, or by rsync"
+        )

@@ -102,6 +102,10 @@ class TransferOptions(Asking, total=False):
     """Change nothing. A `Teller` that wants changes hears what would be done, before the result has the
     figures of it.
     """
+    hard_links: bool
+    """Refuse an archive that has hard links, or may have some, since they would become files of their own
+    (`LinksNotKept`).
+    """
     delay_updates: bool
     """Put files and links in place together, when all have come."""
     force: bool

@@ -100,6 +100,8 @@ class FetchOptions:
     """Leave the times of directories."""
     dry_run: bool = False
     """Say what would be done, and change nothing."""
+    hard_links: bool = False
+    """Refuse an archive that has hard links, or may have some: they are not known (rsync's --hard-links)."""
     delay_updates: bool = False
     """Put files and links in place together, when all have come."""
     force: bool = False

@@ -8,7 +8,8 @@ have marks of their own.
 ``carried`` is ``true`` at a file or directory that could not be read, and therefore stands as it did in an
 earlier snapshot, with all that is below it. Nothing is missing there: it is an earlier state.
 
-``unread``, a key of the snapshot, is how many paths could not be read.
+``unread``, a key of the snapshot, is how many paths could not be read. ``linked``, another, is how many names
+of files have further names (hard links), which no other place tells of.
 
 Whoever does not know the marks keeps them, as it keeps all further fields.
 """
@@ -24,6 +25,7 @@ from p2psync.format.listing import Entry
 INCOMPLETE: Final = "incomplete"
 CARRIED: Final = "carried"
 UNREAD: Final = "unread"
+LINKED: Final = "linked"
 NAMES_MAX: Final = 16
 """Names that are told one by one: an entry has 16 KiB, and a listing 2^22 values for all further fields."""
 NAMED_MAX: Final = 1 << 16
@@ -77,3 +79,13 @@ def unread_paths(extra: Mapping[str, Any]) -> int:
     """How many paths a publisher could not read, from the further keys of its snapshot; 0 if none."""
     count = extra.get(UNREAD)
     return count if type(count) is int and 0 <= count <= TREE_ENTRIES_MAX else 0
+
+
+def further(unread: int, linked: int) -> dict[str, int]:
+    """The further keys of a snapshot. What was not read may have had further names, too."""
+    return {UNREAD: unread} if unread else {LINKED: linked}
+
+
+def has_no_links(extra: Mapping[str, Any]) -> bool:
+    """Whether a publisher says, in the further keys of its snapshot, that no file has further names."""
+    return type(extra.get(LINKED)) is int and extra[LINKED] == 0

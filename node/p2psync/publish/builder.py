@@ -131,6 +131,7 @@ class Builder:
             packed = pack_directory(fd, path, self._rules, self._hidden)
             if packed is not None:
                 node.found_packed(packed)
+                self._report.linked += packed.linked
             else:
                 node.listed = list_directory(
                     fd, path, self._rules, self._report, self._hidden, partial(self._unread.leave, node)

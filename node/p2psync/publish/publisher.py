@@ -26,7 +26,7 @@ from p2psync.events import SILENT, PathBytes, Teller
 from p2psync.format.head import ArchiveHead, sign_head
 from p2psync.format.ids import Ref
 from p2psync.format.listing import Entry
-from p2psync.format.marks import UNREAD
+from p2psync.format.marks import further
 from p2psync.format.snapshot import ParentSnapshot, Snapshot
 from p2psync.format.url import archive_text
 from p2psync.publish.claim import (
@@ -40,10 +40,11 @@ from p2psync.publish.claim import (
     rules_of,
 )
 from p2psync.publish.static import StaticFiles, static_files
-from p2psync.publish.walk import Walked, root_of, walk
+from p2psync.publish.walk import Walked, is_news, root_of, walk
 from p2psync.rules.filter import Filter
 from p2psync.state import Note, State, Tree
 from p2psync.state.heads import ENDED_HERE
+from p2psync.tree.report import Report
 from p2psync.trust import CLOCK_SKEW, ended_text
 
 PUBLISHED_HERE: Final = "published here"
@@ -209,7 +210,7 @@ class Run:
         walked = self.walk(applied, ask, count_first=count_first, accept_shrink=accept_shrink)
         root, report = walked.root, walked.report
         with state.transaction(durable=True):
-            head, changed = self._sign(root, report.unread)
+            head, changed = self._sign(root, report)
         named = tree.options.get(NAMED, tree.path)
         state.keys.put_note(archive, Note(tree.path, named, head.epoch, head.seq))
         if self.static is not None:
@@ -263,16 +264,15 @@ class Run:
         walked.accept(self.tree)
         return walked
 
-    def _sign(self, root: Entry, unread: int) -> tuple[ArchiveHead, bool]:
+    def _sign(self, root: Entry, report: Report) -> tuple[ArchiveHead, bool]:
         """The newest head, signed now unless it stands, and whether it has a new snapshot; within the
         caller's transaction.
         """
         state, tree, signer, now = self._state, self.tree, self.signer, self._now
         newest = state.heads.newest(signer.archive)
-        previous = root_of(state, None if newest is None else newest.snapshot)
-        changed = previous != root
+        changed = is_news(state, newest and newest.snapshot, root, report)
         if newest is None or changed:
-            ref = put_snapshot(state, signer.archive, root, newest, now, unread)
+            ref = put_snapshot(state, signer.archive, root, newest, now, report)
         else:
             ref = newest.snapshot
         last = last_place(state, signer.archive, newest)
@@ -329,7 +329,7 @@ class Run:
 
 
 def put_snapshot(
-    state: State, archive: bytes, root: Entry, newest: ArchiveHead | None, now: float, unread: int
+    state: State, archive: bytes, root: Entry, newest: ArchiveHead | None, now: float, report: Report
 ) -> Ref:
     parents: list[ParentSnapshot] = []
     if newest is not None:
@@ -337,8 +337,8 @@ def put_snapshot(
     for known in state.meta.snapshots(archive):
         if known.ref not in [parent.ref for parent in parents]:
             parents.append(ParentSnapshot(known.epoch, known.seq, known.ref))
-    further = {UNREAD: unread} if unread else {}
-    raw = Snapshot(root, int(now * 1e9), tuple(parents[:PARENTS]), extra=further).encode()
+    extra = further(report.unread, report.linked)
+    raw = Snapshot(root, int(now * 1e9), tuple(parents[:PARENTS]), extra=extra).encode()
     ref, _ = cut_object(raw)
     state.meta.put(ref, raw, archive=archive)
     return ref

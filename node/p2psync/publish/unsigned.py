@@ -31,7 +31,7 @@ from p2psync.publish.publisher import (
     put_snapshot,
     running,
 )
-from p2psync.publish.walk import root_of
+from p2psync.publish.walk import is_news
 from p2psync.rules.filter import Filter
 from p2psync.state import State
 from p2psync.trust import CLOCK_SKEW
@@ -78,10 +78,10 @@ def prepare(
         )
         name = run.signer.archive
         newest = state.heads.newest(name)
-        changed = root_of(state, None if newest is None else newest.snapshot) != walked.root
+        changed = is_news(state, newest and newest.snapshot, walked.root, walked.report)
         with state.transaction(durable=True):
             if newest is None or changed:
-                ref = put_snapshot(state, name, walked.root, newest, moment, walked.report.unread)
+                ref = put_snapshot(state, name, walked.root, newest, moment, walked.report)
             else:
                 ref = newest.snapshot
             tree.options[UNSIGNED] = state.meta.get(ref.digest)  # Nothing else refers to it.

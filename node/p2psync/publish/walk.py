@@ -12,6 +12,7 @@ from typing import Final
 from p2psync.events import Teller
 from p2psync.format.ids import Ref
 from p2psync.format.listing import Entry, decode_listing
+from p2psync.format.marks import has_no_links
 from p2psync.format.snapshot import Snapshot
 from p2psync.publish.builder import Builder
 from p2psync.publish.claim import PLACE, RULES, TEMPORARY
@@ -98,8 +99,22 @@ def walk(
 
 def root_of(state: State, snapshot: Ref | None) -> Entry | None:
     """The root of a snapshot, if that is here."""
-    decoded = None if snapshot is None else state.meta.read(snapshot, Snapshot.decode)
+    decoded = _snapshot(state, snapshot)
     return None if decoded is None else decoded.root
+
+
+def is_news(state: State, snapshot: Ref | None, root: Entry, report: Report) -> bool:
+    """Whether a tree that was read is another one than that of a snapshot, or what that says of it is not so
+    any more.
+    """
+    before = _snapshot(state, snapshot)
+    if before is None or before.root != root:
+        return True
+    return report.linked > 0 and has_no_links(before.extra)
+
+
+def _snapshot(state: State, snapshot: Ref | None) -> Snapshot | None:
+    return None if snapshot is None else state.meta.read(snapshot, Snapshot.decode)
 
 
 def _names(state: State, directory: Entry) -> frozenset[bytes]:

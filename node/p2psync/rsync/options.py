@@ -122,6 +122,10 @@ _DIFFERENT: Final = _rows(
     ("stats", "bytes are those of P2P (below)"),
     ("progress ! no-progress", "a file has its line when it is in place; several come at once"),
     ("P", "--partial and --progress"),
+    (
+        "hard-links,H ! no-hard-links no-H",
+        "if the publisher says that no file has a second name; else rsync is run, when that is known",
+    ),
     ("sparse,S ! no-sparse no-S", "the content is the same; no holes are made"),
     (
         "delay-updates ! no-delay-updates",
@@ -187,7 +191,6 @@ _HANDED: Final = _rows(
     ("munge-links ! no-munge-links", ""),
     ("copy-dirlinks,k", ""),
     ("keep-dirlinks,K", ""),
-    ("hard-links,H ! no-hard-links no-H", ""),
     ("chmod=CHMOD", ""),
     ("acls,A ! no-acls no-A", ""),
     ("xattrs,X ! no-xattrs no-X", ""),

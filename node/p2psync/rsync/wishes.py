@@ -47,7 +47,8 @@ class Wishes(NamedTuple):
     @property
     def any_line(self) -> bool:
         """Whether anybody wants to know of each change."""
-        return self.format is not None or self.log_file is not None or bool(self.stats) or self.deletions
+        lines = (self.format, self.log_file, self.stats, self.deletions, self.flist, self.progress)
+        return any(lines)
 
 
 def wishes(line: CommandLine) -> Wishes:

@@ -20,6 +20,8 @@ class Listed(NamedTuple):
 
     names: list[bytes]
     columns: Columns
+    linked: int = 0
+    """Files among them that have further names, here or elsewhere (hard links)."""
 
     @classmethod
     def read(cls, fd: int, left_out: Collection[bytes] = ()) -> Listed | None:
@@ -27,15 +29,15 @@ class Listed(NamedTuple):
         they have to be looked at one by one: there are others than directories, files and links, one is
         gone by now, or the system does not tell. Raises OSError.
         """
-        from p2psync.tree.statx import attributes  # noqa: PLC0415 - ctypes is for those only who compare
+        from p2psync.tree.statx import look  # noqa: PLC0415 - ctypes is for those only who compare
 
         found = os.listdir(fd)
         # One call for all of them: os.fsencode takes as long as looking at the file.
         names = sorted("\0".join(found).encode(_ENCODING, _ERRORS).split(b"\0")) if found else []
         if left_out:
             names = [name for name in names if name not in left_out]
-        columns = attributes(fd, names)
-        return cls(names, columns) if columns is not None and columns.can_be_listed() else None
+        looked = look(fd, names)
+        return cls(names, *looked) if looked is not None and looked[0].can_be_listed() else None
 
     def stamp(self) -> bytes:
         """As ``stamp.directory_stamp`` of its rows."""

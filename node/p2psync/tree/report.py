@@ -25,6 +25,8 @@ class Report:
         self.warnings: list[str] = []
         self.temporaries = 0
         """Names that look like temporary ones of rsync's, and were left out."""
+        self.linked = 0
+        """Names of files that have further names, in the tree or elsewhere (hard links)."""
 
     def skipped(self, path: bytes, what: str) -> None:
         self._name("of other kinds were left out", f"{show_path(path)} is left out: it is {what}")

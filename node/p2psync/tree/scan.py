@@ -130,6 +130,7 @@ def list_directory(
                 else:
                     report.not_read(join(directory, name), _OUT_OF_TIME)
                 continue
+            report.linked += st.st_nlink > 1 and kind == stat.S_IFREG
             rows.append((name, mode, st.st_size, mtime_ns, st.st_ctime_ns, st.st_ino))
     if len(rows) > LISTING_ENTRIES_MAX:
         raise TooManyEntries

@@ -9,6 +9,8 @@ its caller looks at each name by itself.
 from __future__ import annotations
 
 import os
+import stat
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -23,8 +25,10 @@ AT_ONCE: Final = 512
 """Records in memory at once, for each thread that asks: 128 KiB."""
 _FLAGS: Final = 0x100 | 0x800
 """AT_SYMLINK_NOFOLLOW, AT_NO_AUTOMOUNT: as lstat(2)."""
-_MASK: Final = 0x1 | 0x2 | 0x40 | 0x80 | 0x100 | 0x200
-"""STATX_TYPE, MODE, MTIME, CTIME, INO and SIZE."""
+_MASK: Final = 0x1 | 0x2 | 0x4 | 0x40 | 0x80 | 0x100 | 0x200
+"""STATX_TYPE, MODE, NLINK, MTIME, CTIME, INO and SIZE."""
+_ONE: Final = (1).to_bytes(4, sys.byteorder)
+"""The only name of a file, as a record has it."""
 _AT_FDCWD: Final = -100
 
 
@@ -41,13 +45,20 @@ class _Records:
         self._places = [ctypes.c_void_p(start + RECORD * number) for number in range(AT_ONCE)]
         self._2, self._4, self._8 = view.cast("H"), view.cast("I"), view.cast("Q")
 
-    def read(self, fd: int, names: Sequence[bytes]) -> Columns | None:
-        """Up to `AT_ONCE` names; None if any of them could not be looked at."""
+    def read(self, fd: int, names: Sequence[bytes]) -> tuple[Columns, int] | None:
+        """Up to `AT_ONCE` names, and how many of them are files with further names; None if any of them
+        could not be looked at.
+        """
         if any(map(self._call, repeat(fd), names, repeat(_FLAGS), repeat(_MASK), self._places)):
             return None
         count = len(names)
         end_2, end_4, end_8 = count * 128, count * 64, count * 32
-        return Columns(
+        links = self._4[4:end_4:64]
+        linked = 0
+        if links.tobytes() != _ONE * count:
+            modes = self._2[14:end_2:128]
+            linked = sum(many > 1 and stat.S_ISREG(mode) for many, mode in zip(links, modes, strict=True))
+        columns = Columns(
             mode=self._2[14:end_2:128].tobytes(),
             ino=self._8[4:end_8:32].tobytes(),
             size=self._8[5:end_8:32].tobytes(),
@@ -56,6 +67,7 @@ class _Records:
             mtime=self._8[14:end_8:32].tobytes(),
             mtime_ns=self._4[30:end_4:64].tobytes(),
         )
+        return columns, linked
 
 
 _threads: Final = threading.local()
@@ -65,6 +77,12 @@ def attributes(fd: int, names: Sequence[bytes]) -> Columns | None:
     """What lstat(2) tells of ``names`` in the directory that is open as ``fd``. None if that cannot be told
     in this way, or one of them is not there.
     """
+    looked = look(fd, names)
+    return None if looked is None else looked[0]
+
+
+def look(fd: int, names: Sequence[bytes]) -> tuple[Columns, int] | None:
+    """As `attributes`, and how many of the names are files that have further names (hard links)."""
     call = _statx()
     if call is None:
         return None
@@ -74,12 +92,14 @@ def attributes(fd: int, names: Sequence[bytes]) -> Columns | None:
     if len(names) <= AT_ONCE:
         return records.read(fd, names)
     parts: list[Columns] = []
+    linked = 0
     for start in range(0, len(names), AT_ONCE):
         part = records.read(fd, names[start : start + AT_ONCE])
         if part is None:
             return None
-        parts.append(part)
-    return Columns._make(map(b"".join, zip(*parts, strict=True)))
+        parts.append(part[0])
+        linked += part[1]
+    return Columns._make(map(b"".join, zip(*parts, strict=True))), linked
 
 
 @cache
@@ -97,4 +117,4 @@ def _statx() -> Callable[..., int] | None:
     expected = Columns.of(
         [root.st_mode], [root.st_ino], [root.st_size], [root.st_ctime_ns], [root.st_mtime_ns]
     )
-    return call if _Records(call).read(_AT_FDCWD, [b"/"]) == expected else None
+    return call if _Records(call).read(_AT_FDCWD, [b"/"]) == (expected, 0) else None

@@ -81,18 +81,13 @@ class AsRsync:
     # As it begins.
 
     def begin(self, created: str | None) -> None:
-        """``created``: DEST, where it had to be made."""
-        self._log("receiving file list")
+        """``created``: DEST, where it had to be made. Nothing is written before it is known that there is
+        something to fetch: until then, the real rsync may have to do it.
+        """
         self._created = created
-        if not self._counts_list:
-            self._tell_list()
 
-    @property
-    def _counts_list(self) -> bool:
-        """Whether the list is told of when it is known how long it is."""
-        return self._wishes.flist and bool(self._wishes.progress) and not self._wishes.is_incremental
-
-    def _tell_list(self) -> None:
+    def _begin(self) -> None:
+        self._log("receiving file list")
         if self._wishes.flist and self._wishes.is_incremental:
             self._say("receiving incremental file list")
         elif self._wishes.flist:
@@ -118,8 +113,7 @@ class AsRsync:
             self._remove(event)
         elif isinstance(event, Whole):
             self._whole = event
-            if self._counts_list:
-                self._tell_list()
+            self._begin()
         elif isinstance(event, Unsafe):
             if self._wishes.unsafe:
                 name_, target = self._prefix + event.path, event.target
