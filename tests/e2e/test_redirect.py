@@ -25,9 +25,7 @@ FROM_MIRRORS = 0.95
 @pytest.fixture
 def patient(net: Network) -> Network:
     """Checks each fifth of a second."""
-    net.program = impatient(
-        *IMPATIENT, "p2psync.daemon.redirecting.LOOK=0.2", "p2psync.daemon.redirecting.PAUSE=0.1"
-    )
+    net.program = impatient(*IMPATIENT, "p2psync.daemon.redirecting.LOOK=0.2")
     net.forks = False
     return net
 

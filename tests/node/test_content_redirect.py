@@ -13,9 +13,10 @@ import aiohttp
 import pytest
 from tests.node.wire_support import Served, served
 
-from p2psync.content.redirect import MARK, Redirects
+from p2psync.content.redirect import MARK, Having, Redirects
 from p2psync.format.mirror_list import Mirror
 from p2psync.format.url import archive_text
+from p2psync.publish import publish
 from p2psync_dht import Endpoint
 
 SMALLEST = 1000
@@ -43,6 +44,12 @@ class Door:
     redirects: Redirects
     session: aiohttp.ClientSession
 
+    def have(self, *mirrors: Mirror) -> None:
+        """These have what is shown now."""
+        whole = self.node.library.browse(self.node.archive, [])
+        assert whole is not None
+        self.redirects.mirrors = {self.node.archive: Having(whole.entry.digest, mirrors)}
+
     async def ask(
         self, path: str, method: str = "GET", **headers: str
     ) -> tuple[int, str | None, aiohttp.ClientResponse]:
@@ -62,10 +69,13 @@ class Door:
 async def door(tmp_path: Path) -> AsyncIterator[Door]:
     redirects = Redirects(SMALLEST, random.Random(1))
     options = {"redirects": redirects}
-    async with served(tmp_path, tree_in(tmp_path / "tree"), **options) as node:  # type: ignore[arg-type]
-        redirects.mirrors = {node.archive: [mirror("one", "127.0.0.7")]}
-        async with aiohttp.ClientSession() as session:
-            yield Door(node, redirects, session)
+    async with (
+        served(tmp_path, tree_in(tmp_path / "tree"), **options) as node,  # type: ignore[arg-type]
+        aiohttp.ClientSession() as session,
+    ):
+        made = Door(node, redirects, session)
+        made.have(mirror("one", "127.0.0.7"))
+        yield made
 
 
 async def test_a_reader_of_a_file_is_sent_to_a_mirror_for_the_very_path(door: Door) -> None:
@@ -108,12 +118,23 @@ async def test_who_has_the_file_already_is_told_so_here(door: Door) -> None:
     assert await door.is_sent(If_None_Match='"another"')
 
 
+async def test_from_the_moment_when_something_newer_is_shown_nobody_is_sent_to_those_who_have_the_older(
+    door: Door,
+) -> None:
+    (door.node.tree / "new").write_bytes(b"x" * SMALLEST)
+    publish(door.node.state, door.node.tree)
+    assert not await door.is_sent()
+    assert not await door.is_sent("new")
+    door.have(mirror("one", "127.0.0.7"))
+    assert await door.is_sent("new")
+
+
 async def test_without_a_mirror_that_has_it_everything_is_answered_here(door: Door) -> None:
     door.redirects.mirrors = {}
     assert not await door.is_sent()
-    door.redirects.mirrors = {door.node.archive: [mirror("one", "127.0.0.7", parts=(b"another dir",))]}
+    door.have(mirror("one", "127.0.0.7", parts=(b"another dir",)))
     assert not await door.is_sent()
-    door.redirects.mirrors = {door.node.archive: [mirror("one", "127.0.0.7", parts=(b"a dir",))]}
+    door.have(mirror("one", "127.0.0.7", parts=(b"a dir",)))
     assert await door.is_sent()
 
 
@@ -165,7 +186,7 @@ def test_who_weighs_twice_as_much_is_taken_twice_as_often_and_who_weighs_nothing
 
 
 async def test_others_are_named_beside_but_not_without_end(door: Door) -> None:
-    door.redirects.mirrors = {door.node.archive: [mirror(str(n), f"127.0.0.{n}") for n in range(1, 20)]}
+    door.have(*(mirror(str(n), f"127.0.0.{n}") for n in range(1, 20)))
     _, _, answer = await door.ask("a%20dir/large")
     assert answer.headers["Link"].count("rel=duplicate") == 4
 

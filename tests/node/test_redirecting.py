@@ -93,7 +93,8 @@ class Bench:
     async def sent_to(self, later: float = 0.0) -> set[bytes]:
         self.clock.now += max(later, module.PAUSE)
         await self.redirecting.round()
-        return {mirror.key for mirror in self.redirects.mirrors.get(self.archive, ())}
+        having = self.redirects.mirrors.get(self.archive)
+        return set() if having is None else {mirror.key for mirror in having.mirrors}
 
 
 class _Source:

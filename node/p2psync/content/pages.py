@@ -55,11 +55,14 @@ FILE_HEADERS: Final = _SECURITY | {
 
 
 class _Shown(NamedTuple):
-    """What is at a path; ``page``: the one that a directory has of its own."""
+    """What is at a path; ``page``: the one that a directory has of its own; ``root``: the digest of the
+    root of the snapshot that it is in, where readers may be sent elsewhere for it.
+    """
 
     entry: Entry
     directory: Directory | None
     page: Entry | None
+    root: bytes | None
 
 
 class Pages:
@@ -92,10 +95,11 @@ class Pages:
         if found.entry.kind is not Kind.DIR:
             if slash:
                 raise web.HTTPNotFound(text="not a directory\n")
-            sent_on = self._redirects and self._redirects.answer(request, archive, parts, found.entry)
-            if sent_on:
-                self._counters.note(redirected=1)
-                return sent_on
+            if self._redirects is not None and found.root is not None:
+                sent_on = self._redirects.answer(request, archive, found.root, parts, found.entry)
+                if sent_on is not None:
+                    self._counters.note(redirected=1)
+                    return sent_on
             return await self._file(request, archive, parts[-1], found.entry)
         if not slash:
             # Relative: a proxy in front may show the node below a path of its own.
@@ -117,7 +121,12 @@ class Pages:
         if page is not None and page.kind is Kind.SYMLINK:
             led = self._library.browse(archive, [*parts, INDEX])
             page = None if led is None else led.entry
-        return _Shown(found.entry, found.directory, page if page and page.kind is Kind.FILE else None)
+        root = None
+        if self._redirects is not None and archive in self._redirects.mirrors:
+            # Afterwards: what was found is of this snapshot, or of one before it.
+            whole = self._library.browse(archive, [])
+            root = None if whole is None else whole.entry.digest
+        return _Shown(found.entry, found.directory, page if page and page.kind is Kind.FILE else None, root)
 
     async def _file(
         self, request: web.Request, archive: bytes, name: bytes, entry: Entry

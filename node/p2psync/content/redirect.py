@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import quote_from_bytes
 
 from aiohttp import web
@@ -30,22 +30,34 @@ OTHERS_MAX: Final = 3
 """Further mirrors that an answer names (RFC 6249)."""
 
 
+class Having(NamedTuple):
+    """Who has a snapshot, and answers."""
+
+    root: bytes
+    """The digest of its root directory: what is shown may be a newer one by the time that somebody asks."""
+    mirrors: Sequence[Mirror]
+
+
 class Redirects:
     """Where readers of files are sent."""
 
     def __init__(self, smallest: int | None, chance: random.Random | None = None) -> None:
         """``smallest``: bytes of a file from which on its readers are sent to mirrors; None: never."""
         self.smallest = smallest
-        self.mirrors: Mapping[bytes, Sequence[Mirror]] = {}
-        """By archive, those that have the very snapshot that is shown here, and answer."""
+        self.mirrors: Mapping[bytes, Having] = {}
+        """By archive, those that have the snapshot that is shown here."""
         self._chance = chance or random.Random()  # noqa: S311 - spreads load, guards nothing
 
     def answer(
-        self, request: web.Request, archive: bytes, parts: Sequence[bytes], entry: Entry
+        self, request: web.Request, archive: bytes, root: bytes, parts: Sequence[bytes], entry: Entry
     ) -> web.Response | None:
-        """Where the reader of a file at a path is sent; None: he is served here."""
-        mirrors = self.mirrors.get(archive)
-        if not mirrors or self.smallest is None or entry.size < max(self.smallest, 1):
+        """Where the reader of a file at a path is sent; None: he is served here. ``root``: of the snapshot
+        that the file was found in.
+        """
+        having = self.mirrors.get(archive)
+        if having is None or having.root != root:
+            return None
+        if self.smallest is None or entry.size < max(self.smallest, 1):
             return None
         if "User-Agent" not in request.headers or MARK in request.query_string or _is_secure(request):
             return None
@@ -53,7 +65,7 @@ class Redirects:
             return None
         urls = [
             f"http://{place}/{archive_text(archive)}/{_quoted(parts)}?{MARK}"
-            for place in self.places(mirrors, parts, _client_of(request))
+            for place in self.places(having.mirrors, parts, _client_of(request))
         ]
         if not urls:
             return None

@@ -10,7 +10,8 @@ from functools import partial
 from typing import Final
 
 from p2psync.checks import CHECK_EVERY
-from p2psync.content.redirect import Redirects
+from p2psync.content.browse import snapshot_root
+from p2psync.content.redirect import Having, Redirects
 from p2psync.daemon.policy import Policy, recommended
 from p2psync.errors import P2psyncError
 from p2psync.format.mirror_list import Mirror
@@ -57,43 +58,51 @@ class Redirecting:
             return early
         self._looked = began
         fit = await off_loop(partial(self._fit, time.time()))
-        asked = {mirror.key: mirror for mirrors in fit.values() for mirror in mirrors}
+        asked = {mirror.key: mirror for having in fit.values() for mirror in having.mirrors}
         due = [each for key, each in asked.items() if began - self._answered.get(key, -LOOK) >= LOOK]
         await asyncio.gather(*map(self._ask, due))
         self._answered = {key: at for key, at in self._answered.items() if key in asked}
         self._redirects.mirrors = {
-            archive: tuple(mirror for mirror in mirrors if mirror.key in self._answered)
-            for archive, mirrors in fit.items()
+            archive: having._replace(mirrors=there)
+            for archive, having in fit.items()
+            if (there := [mirror for mirror in having.mirrors if mirror.key in self._answered])
         }
         return LOOK
 
-    def _fit(self, now: float) -> dict[bytes, tuple[Mirror, ...]]:
+    def _fit(self, now: float) -> dict[bytes, Having]:
         """By archive that is published here, the mirrors that have the snapshot which is shown here."""
-        found: dict[bytes, tuple[Mirror, ...]] = {}
-        trees = [
-            tree for tree in self._state.trees.all() if tree.role == "publish" and tree.snapshot is not None
-        ]
-        for archive in {tree.archive for tree in trees if tree.archive is not None}:
-            shown = max(
-                (each.epoch, each.seq) for each in self._state.trees.by_archive(archive) if each.snapshot
+        found: dict[bytes, Having] = {}
+        trees = self._state.trees.all()
+        for archive in {
+            tree.archive for tree in trees if tree.role == "publish" and tree.archive is not None
+        }:
+            newest = max(
+                (tree for tree in trees if tree.archive == archive and tree.snapshot is not None),
+                key=lambda tree: (tree.epoch, tree.seq),
+                default=None,
             )
-            tracks = {
-                key: track
-                for key, track in self._state.checks.of_archive(archive).items()
-                if (track.epoch, track.seq) == shown
-                and not track.failures
-                and not track.behind_since
-                and now - track.passed <= PASSED_FOR
-            }
-            records = [
-                record
-                for record in self._state.holders.present(archive, now)
-                if record.role is HolderRole.MIRROR and record.node_key != self._own_key
-            ]
-            # Of a web server it is not known which snapshot it has at each path.
-            fit = [mirror for mirror in recommended(tracks, records, self._policy, now) if mirror.key]
-            found[archive] = tuple(fit[:ASKED_MAX])
+            root = newest and newest.snapshot and snapshot_root(self._state, newest.snapshot)
+            if newest is not None and root:
+                found[archive] = Having(root.digest, self._having(archive, (newest.epoch, newest.seq), now))
         return found
+
+    def _having(self, archive: bytes, shown: tuple[int, int], now: float) -> list[Mirror]:
+        tracks = {
+            key: track
+            for key, track in self._state.checks.of_archive(archive).items()
+            if (track.epoch, track.seq) == shown
+            and not track.failures
+            and not track.behind_since
+            and now - track.passed <= PASSED_FOR
+        }
+        records = [
+            record
+            for record in self._state.holders.present(archive, now)
+            if record.role is HolderRole.MIRROR and record.node_key != self._own_key
+        ]
+        # Of a web server it is not known which snapshot it has at each path.
+        fit = [mirror for mirror in recommended(tracks, records, self._policy, now) if mirror.key]
+        return fit[:ASKED_MAX]
 
     async def _ask(self, mirror: Mirror) -> None:
         """Whether it is there."""
