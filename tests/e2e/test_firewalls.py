@@ -162,6 +162,13 @@ def test_the_same_by_socks(world: World) -> None:
     with microsocks_at(SOCKS, host=PROXY, within=within(world.proxy)) as proxy:
         done = world.fetch("--source", source, all_proxy=f"socks5h://{proxy}")
         assert source in done.done["sources"]
+        # And by a node that stays: nothing that it does by itself goes another way.
+        words = ["--source", source, "--ca-file", world.certificate, "--proxy", f"socks5://{proxy}"]
+        mirror = world.reader.stand(world.url, world.folder / "mirror", *words, "--interval", "1")
+        mirror.wait_event("done")
+        mirror.wait_event("resting")
+        mirror.stop()
+        assert_same_tree(world.tree, world.folder / "mirror")
     assert world.past == 0
 
 

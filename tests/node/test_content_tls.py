@@ -177,4 +177,8 @@ def test_a_node_serves_within_tls_and_reads_its_certificate_again(tmp_path: Path
             "fetch", url, tmp_path / "other", "--source", source, "--no-udp", state="r2", expect=10
         )
         assert "TLS failed: self-signed certificate" in refused.stderr
+        by_environment = net.run(
+            "fetch", url, tmp_path / "third", "--source", source, state="r3", SSL_CERT_FILE=str(file)
+        )
+        assert by_environment.done["files"] == done.done["files"]
         assert net.run("node", "--tls-key", file, state="n", expect=1).stderr.count("--tls-cert") == 1

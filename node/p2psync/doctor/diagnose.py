@@ -136,7 +136,7 @@ async def _dht(url: ArchiveUrl | None, asked: Asked, state: State, heard: Tell) 
     places = [*split(asked.bootstrap)[0], *asked.sources, *(() if url is None else (*url.webs, *url.peers))]
     await _in_turn([ways.gateway(server) for server in gateways_of(places)], heard)
     if not way.udp:
-        heard(Check("udp", "", None, "is not used", way.why_no_udp))
+        heard(Check("udp", "", None, way.why_no_udp))
         return
     texts = split(asked.bootstrap)[0]
     targets = list(dict.fromkeys([*texts, *(() if url is None else url.peers)]))[:TARGETS_MAX]

@@ -96,10 +96,9 @@ class Egress:
     def why_no_udp(self) -> str:
         """A clause that says why the DHT is not asked."""
         if self._udp is not None:
-            return "the DHT is not asked, as --no-udp wants it"
-        return (
-            f"the DHT is not asked, since the proxy {self.proxy} carries no UDP (--udp asks it all the same)"
-        )
+            return "the DHT is not asked by UDP, as --no-udp wants it"
+        why = f"since the proxy {self.proxy} carries none (--udp asks all the same)"
+        return f"the DHT is not asked by UDP, {why}"
 
     def say_no_udp(self) -> None:
         """Log it, once, unless it was wanted."""
@@ -126,9 +125,9 @@ def _context(ca_file: str | None) -> ssl.SSLContext:
         try:
             context.load_verify_locations(ca_file)
         except OSError as error:  # ssl.SSLError is one: no certificates in it.
-            why = os.strerror(error.errno) if not isinstance(error, ssl.SSLError) and error.errno else "none"
+            why = "it has none" if isinstance(error, ssl.SSLError) else str(error.strerror or error)
             raise UsageError(
-                f"no certificates can be read from {ca_file!r} ({why}); give a file in PEM format"
+                f"no certificates can be read from {ca_file!r}: {why}; give a file in PEM format"
             ) from None
     return context
 
