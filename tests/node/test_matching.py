@@ -14,7 +14,7 @@ from tests.e2e.harness import assert_same_tree
 from tests.node.client_support import url
 from tests.node.wire_support import Served, served
 
-from p2psync import Client, Compress, FetchSummary
+from p2psync import Client, Compress, Delete, FetchSummary
 from p2psync.chunking import BlockCutter
 from p2psync.content import api
 from p2psync.content.counters import Counters
@@ -89,6 +89,22 @@ async def test_an_update_costs_what_is_new(client: Client, node: Served, tmp_pat
     assert done.received < SIZE / 20
     assert done.reused > 0.9 * SIZE
     assert set(done.sources) == {node.address}
+
+
+async def test_a_directory_with_another_version_in_its_name_costs_what_is_new(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    write(tmp_path / "tree/thing-1.0", OLD)
+    write(tmp_path / "tree/other", {"small1": text(77, 2000)})
+    async with served(tmp_path, tmp_path / "tree") as node, Client(tmp_path / "state") as client:
+        await client.fetch(url(node), tmp_path / "copy", share=False)
+        (node.tree / "thing-1.0").rename(node.tree / "thing-1.1")
+        write(node.tree / "thing-1.1", NEW)
+        publish(node.state, node.tree)
+        done = await client.fetch(
+            url(node), tmp_path / "copy", share=False, compress=Compress.MAX, delete=Delete.OWN
+        )
+        assert_same_tree(node.tree, tmp_path / "copy")
+    assert done.received < SIZE / 20
 
 
 @pytest.mark.parametrize("names", [300, 3000])

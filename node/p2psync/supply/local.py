@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, takewhile
 from typing import Final
 
 from p2psync.chunking import cut_alike
@@ -34,6 +34,8 @@ SCAN_BYTES_MIN: Final = 256 << 20
 SCAN_FACTOR: Final = 8
 """Old content is read up to this many times the bytes that are wanted: DEST may hold terabytes of other
 things."""
+NAMESAKES_MAX: Final = 1 << 16
+"""Names of which old files are remembered."""
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # never waits, should it be a pipe
 
 
@@ -47,6 +49,8 @@ class LocalChunks:
         self._files: list[bytes] = []
         self._number_of: dict[bytes, int] = {}
         """Where those of several chunks stand in ``_files``."""
+        self._namesakes: dict[bytes, list[bytes]] = {}
+        """Paths of old files in whose places nothing comes, by their names."""
         self._db = connect("", "the temporary file for chunks that are here (in TMPDIR)")
         self._db.execute(
             "CREATE TABLE chunk (id BLOB PRIMARY KEY, file INTEGER, offset INTEGER) WITHOUT ROWID"
@@ -85,6 +89,8 @@ class LocalChunks:
             if self.stopped:
                 return
             rows += self._chunks_of(path, wanted)
+            if wanted is None and len(self._namesakes) < NAMESAKES_MAX:
+                self._namesakes.setdefault(split(path)[1], []).append(path)
             if len(rows) >= ROWS_AT_ONCE:
                 self._note(rows)
                 rows = []
@@ -248,6 +254,15 @@ class LocalChunks:
         row = self._db.execute("SELECT file, offset FROM chunk WHERE id = ?", (digest,)).fetchone()
         return None if row is None or row[0] != self._number_of.get(path) else int(row[1])
 
+    def namesake(self, path: bytes) -> bytes | None:
+        """The old file of the same name that has most of its directories in common with ``path``, from the
+        end on, and is in nobody's place: of a directory that was renamed, as those with a version in their
+        names are.
+        """
+        here = path.split(b"/")[::-1]
+        found = self._namesakes.get(here[0], ())
+        return max(found, key=lambda old: _in_common(here, old.split(b"/")[::-1]), default=None)
+
     def open_old(self, path: bytes) -> int | None:
         """A descriptor of the old file at ``path``, wherever it is by now; None if there is none to read."""
         return self._open(self._now_at(path))
@@ -329,6 +344,12 @@ class LocalChunks:
             return fd
         os.close(fd)
         return None
+
+
+def _in_common(one: Sequence[bytes], other: Sequence[bytes]) -> int:
+    """How many words both begin with."""
+    pairs = zip(one, other, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _path(place: Located) -> bytes:

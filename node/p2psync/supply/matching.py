@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import chain
 from typing import Final, NamedTuple, TypeVar
 
 from p2psync.state.off_loop import to_its_end
@@ -53,9 +54,11 @@ class Matching:
         """Whether it is worth while, as far as is known."""
         return self._by_blocks.on
 
-    def takes(self, size: int) -> bool:
-        """Whether a file of ``size`` bytes that replaces an older one is looked at."""
-        return self.on and size >= FILE_MIN
+    def takes(self, path: bytes, size: int, replaces: bool) -> bool:
+        """Whether there is something for a file of ``size`` bytes that comes to ``path`` to be compared with;
+        ``replaces``: an older one stands there.
+        """
+        return self.on and size >= FILE_MIN and (replaces or self._local.namesake(path) is not None)
 
     async def groups(self, jobs: Sequence[Job]) -> AsyncIterator[list[Gap]]:
         """What is missing of some jobs, beside the older content that stands there, in parts that are put
@@ -67,13 +70,19 @@ class Matching:
 
     def _gaps(self, jobs: Sequence[Job]) -> Iterator[Gap]:
         for job in jobs:
-            target = next((target for target in job.targets if target.replaces), None)
-            if target is None or not job.left or not self.takes(job.size):
+            old = self._older(job)
+            if old is None or not job.left or job.size < FILE_MIN:
                 continue
-            for gap in gaps(self._local, job, target.path, GROUP_BYTES):
+            for gap in gaps(self._local, job, old, GROUP_BYTES):
                 yield gap
                 if job in self._useless:
                     break
+
+    def _older(self, job: Job) -> bytes | None:
+        """The path of an old file that may be an older version."""
+        replaced = (target.path for target in job.targets if target.replaces)
+        namesakes = (self._local.namesake(target.path) for target in job.targets)
+        return next(chain(replaced, filter(None, namesakes)), None)
 
     async def fill(self, group: Sequence[Gap], lease: Lease) -> Matched:
         """Put together in ``lease`` as much of the missing chunks as can be."""

@@ -18,6 +18,7 @@ from p2psync.events import Teller
 from p2psync.format.ids import Ref
 from p2psync.format.limits import SINGLE_CHUNK_MAX
 from p2psync.format.listing import Entry, Kind
+from p2psync.format.paths import join
 from p2psync.format.recipe import Recipe
 from p2psync.plan.changes import DirWork, Plan, repeat_key
 from p2psync.state.off_loop import to_its_end
@@ -236,9 +237,9 @@ class Producer:
             alone = [not fits(entry) for entry in some.entries]
             if here:
                 alone = list(map(or_, alone, [entry.digest in here for entry in some.entries]))
-            if self._matching.on:
+            if self._matching.on and self._local.has_chunks:
                 alone = [
-                    each or (replaces and self._matching.takes(entry.size))
+                    each or self._matching.takes(join(some.directory, entry.name), entry.size, replaces)
                     for each, entry, replaces in zip(alone, some.entries, some.replaces, strict=True)
                 ]
             if self._repeated:
