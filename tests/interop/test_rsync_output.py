@@ -51,6 +51,8 @@ LINES = [
     ["-i", "--exclude=/dir0", "--delete-excluded", "--delete-after", "--stats"],
     ["-i", "--modify-window=4", "--force"],
     ["-i", "-c"],
+    ["-niv", "--delete-after", "--stats"],
+    ["-nP", "--delete-after", "--info=flist0"],
 ]
 
 

@@ -41,6 +41,7 @@ DELAYED: Final = ".~tmp~"
 RULES: Final = ("filter", "include", "exclude", "include-from", "exclude-from")
 SWITCHES: Final = (
     "delay-updates",
+    "dry-run",
     "existing",
     "force",
     "hard-links",
@@ -151,6 +152,8 @@ def _places(line: CommandLine) -> tuple[Origin, str]:
         if "://" in src:
             raise NotRead("--port beside a URL")
         origin = origin._replace(port=_number(line, "port"))
+    if "dry-run" in line.on and origin.name and not os.path.isdir(dest):
+        raise NotRead("DEST would have to be made to say what would be done")
     _check_dest(dest, mkpath="mkpath" in line.on)
     return origin, dest
 

@@ -41,6 +41,7 @@ class Wishes(NamedTuple):
     human: int
     eight_bit: bool
     is_quiet: bool
+    dry_run: bool
     log_file: str | None
     log_format: str
 
@@ -83,6 +84,7 @@ def wishes(line: CommandLine) -> Wishes:
         human=_human(line),
         eight_bit="8-bit-output" in line.on,
         is_quiet=is_quiet,
+        dry_run="dry-run" in line.on,
         log_file=line.values.get("log-file"),
         log_format=_format(line.values.get("log-file-format")) or ITEMIZED,
     )

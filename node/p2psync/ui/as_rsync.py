@@ -130,8 +130,8 @@ class AsRsync:
         is_made = change.is_new or change.is_update or "c" in change.differs
         if not (self._wishes.itemizes or is_made or change.kind == "d"):
             return
-        later = change.is_update and self._wishes.progress == 1 and self._wishes.format == NAMES
-        if self._wishes.format is not None and not later:
+        later = self._wishes.progress == 1 and self._wishes.format == NAMES and not self._wishes.dry_run
+        if self._wishes.format is not None and not (later and change.is_update):
             self._say(self._filled(self._wishes.format, change))
         self._log(self._filled(self._wishes.log_format, change))
 
@@ -204,7 +204,8 @@ class AsRsync:
                 f"{fraction(pace, human)} bytes/sec"
             )
             speedup = fraction(size / max(both, 1), min(human, 1))
-            self._tell(f"total size is {number(size, human)}  speedup is {speedup}")
+            end = " (DRY RUN)" if self._wishes.dry_run else ""
+            self._tell(f"total size is {number(size, human)}  speedup is {speedup}{end}")
         elif not code:
             self._log(f"sent {totals.sent} bytes  received {totals.received} bytes  total size {size}")
         if code:
@@ -219,6 +220,7 @@ class AsRsync:
         whole = self._whole
         there = Counter({"reg": whole.files, "dir": whole.dirs + 1, "link": whole.links})
         literal = min(self._literal, self._updated_bytes)
+        matched = 0 if self._wishes.dry_run else self._updated_bytes - literal
         return [
             f"Number of files: {self._counts(there)}",
             f"Number of created files: {self._counts(self._made)}",
@@ -227,7 +229,7 @@ class AsRsync:
             f"Total file size: {number(size, human)} bytes",
             f"Total transferred file size: {number(self._updated_bytes, human)} bytes",
             f"Literal data: {number(literal, human)} bytes",
-            f"Matched data: {number(self._updated_bytes - literal, human)} bytes",
+            f"Matched data: {number(matched, human)} bytes",
             f"File list size: {number(0, human)}",
             "File list generation time: 0.001 seconds",
             "File list transfer time: 0.000 seconds",
