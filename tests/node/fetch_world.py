@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import stat
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
@@ -42,6 +43,9 @@ class Nobody:
     reachable = False
     received = 0
     way = Way()
+
+    def observed(self, family: socket.AddressFamily) -> str | None:
+        return None
 
 
 class World:

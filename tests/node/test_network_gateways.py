@@ -5,6 +5,7 @@ everybody.
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -130,6 +131,9 @@ class Dht:
         self.received = 0
         self.asked = 0
         self._raw = raw
+
+    def observed(self, family: socket.AddressFamily) -> str | None:
+        return None
 
     async def get_head(self, archive: bytes) -> Head | None:
         self.asked += 1

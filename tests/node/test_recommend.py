@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ipaddress
 import random
+import socket
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -376,6 +377,27 @@ async def test_mirrors_of_ones_own_network_come_first_and_those_of_other_sites_n
     outside = await following(node, monkeypatch, None, *mirrors)
     assert outside.standings(known)[keys[1]] == Standing.RECOMMENDED
     assert outside.standings(known)[keys[2]] == Standing.TOLD
+
+
+async def test_behind_a_nat_a_machine_is_where_others_see_it_once_they_have_told(
+    node: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def local_address(_: str) -> str | None:
+        return "192.168.1.9"
+
+    seen: dict[socket.AddressFamily, str] = {}
+    monkeypatch.setattr(recommended, "local_address", local_address)
+    follower = Recommended(node.state, node.archive, seen.get)
+    mirror = Mirror(
+        NODE, (Endpoint("203.0.113.1", 8730),), networks=(network("198.51.100.0/24"),), site=True, weight=7
+    )
+    signed = list_of(node, mirror)
+    assert await follower.take((signed.record.raw, signed.body))
+    assert follower.found("203.0.113.1") == [] and list(follower.web("h:1")) == []
+    seen[socket.AF_INET] = "198.51.100.20"
+    ((_, standing),) = follower.found("203.0.113.1")
+    assert standing == Standing.NEAR
+    assert follower.weight(NODE) == 7
 
 
 async def test_a_list_from_far_away_names_nobody_inside_our_network(

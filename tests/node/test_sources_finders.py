@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
@@ -49,6 +50,9 @@ class SimNetwork:
     @property
     def reachable(self) -> bool:
         return bool(self.records) or self.head is not None
+
+    def observed(self, family: socket.AddressFamily) -> str | None:
+        return None
 
     async def get_head(self, archive: bytes) -> Head | None:
         await asyncio.sleep(self.head_after)

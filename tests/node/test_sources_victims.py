@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -31,6 +32,9 @@ class Told:
 
     def __init__(self, records: list[HolderRecord]) -> None:
         self._records = records
+
+    def observed(self, family: socket.AddressFamily) -> str | None:
+        return None
 
     async def get_head(self, archive: bytes) -> None:
         return None

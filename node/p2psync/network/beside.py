@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import importlib
 import logging
+import socket
 import time
 from collections.abc import AsyncIterator, Collection, Sequence
 from typing import TYPE_CHECKING, Final
@@ -112,6 +113,9 @@ class Beside:
     @property
     def received(self) -> int:
         return 0 if self._network is None else self._network.received
+
+    def observed(self, family: socket.AddressFamily) -> str | None:
+        return None if self._network is None else self._network.observed(family)
 
     async def entered(self) -> Network:
         """The network, once it is open. Raises as `open_network`."""

@@ -87,6 +87,9 @@ class WithGateways:
     def received(self) -> int:
         return self._dht.received + self._gateways.received
 
+    def observed(self, family: socket.AddressFamily) -> str | None:
+        return self._dht.observed(family)
+
     async def get_head(self, archive: bytes) -> Head | None:
         return await self._first(lambda network: network.get_head(archive))
 

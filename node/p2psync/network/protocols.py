@@ -7,6 +7,7 @@ what other nodes do: they find less, or store less.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Collection
 from typing import Protocol
 
@@ -60,6 +61,9 @@ class Network(Heads, Holders, Protocol):
     @property
     def way(self) -> Way:
         """What came of the way to them so far."""
+
+    def observed(self, family: socket.AddressFamily) -> str | None:
+        """Our IP address of a family as most of those see it who answered; None where nobody has told."""
 
     @property
     def received(self) -> int:

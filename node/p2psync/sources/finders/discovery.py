@@ -81,7 +81,7 @@ class Discovery:
         self._swarm = swarm
         self._warn = warn
         own_key = swarm.own_key = state.identity().public_key
-        self._recommended = Recommended(state, search.archive)
+        self._recommended = Recommended(state, search.archive, network.observed)
         self._joining = Joining(
             self._archive,
             own_key,

@@ -7,8 +7,9 @@ and is who it is said to be, is found out as with all holders (``joining``).
 
 from __future__ import annotations
 
+import socket
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Final
 
@@ -29,10 +30,21 @@ WEB_MAX: Final = 4
 class Recommended:
     """What is known of the list of ``archive``."""
 
-    def __init__(self, state: State, archive: bytes) -> None:
+    def __init__(
+        self,
+        state: State,
+        archive: bytes,
+        observed: Callable[[socket.AddressFamily], str | None] = lambda _: None,
+    ) -> None:
+        """``observed`` gives this machine's address of a family as others see it, once they have told."""
         self._state = state
         self._archive = archive
+        self._observed = observed
         self._list: MirrorList | None = None
+        self._local: set[str] = set()
+        """This machine's addresses on the way to mirrors."""
+        self._own: set[str] = set()
+        """These, and as others see it."""
         self._mirrors: list[Mirror] = []
         """Those in it that are for this machine."""
         self._near: set[Mirror] = set()
@@ -61,22 +73,37 @@ class Recommended:
         return True
 
     async def _look_around(self) -> None:
-        """Find out which of them are for this machine: where it is is seen on the way to them."""
+        """Find out where this machine is: that is seen on the way to mirrors."""
         mirrors = () if self._list is None else self._list.mirrors
-        own: dict[bool, str] = {}
+        self._local = set()
         if any(mirror.networks for mirror in mirrors):
             places = {":" in each.ip: str(each) for mirror in mirrors for each in mirror.places if each.ip}
-            for is_ipv6, place in places.items():
+            for place in places.values():
                 if address := await local_address(place):
-                    own[is_ipv6] = address
-        self._near = {mirror for mirror in mirrors if mirror.near(own.values())}
+                    self._local.add(address)
+        self._choose(self._local)
+
+    def _choose(self, own: set[str]) -> None:
+        """Find out which mirrors are for a machine with these addresses."""
+        mirrors = () if self._list is None else self._list.mirrors
+        self._own = own
+        self._near = {mirror for mirror in mirrors if mirror.near(own)}
         self._mirrors = [mirror for mirror in mirrors if not mirror.site or mirror in self._near]
         self._weights = {mirror.key: mirror.weight for mirror in self._mirrors}
+
+    def _settle(self) -> list[Mirror]:
+        """The mirrors that are for this machine, by what is known of its addresses now."""
+        if self._list is not None and any(mirror.networks for mirror in self._list.mirrors):
+            seen = map(self._observed, (socket.AF_INET, socket.AF_INET6))
+            own = self._local | {address for address in seen if address is not None}
+            if own != self._own:
+                self._choose(own)
+        return self._mirrors
 
     def standings(self, known: Mapping[bytes, Standing]) -> dict[bytes, Standing]:
         """How holders stand, by node key, with what the list says of them; ``known``: without."""
         made = dict(known)
-        for mirror in self._mirrors:
+        for mirror in self._settle():
             if mirror.key in made:
                 made[mirror.key] = self._standing(mirror)
         return made
@@ -93,7 +120,7 @@ class Recommended:
         looked at on the word of somebody at the IP address ``teller``, which handed it out.
         """
         made = []
-        for mirror in self._mirrors:
+        for mirror in self._settle():
             places = tuple(place for place in mirror.places if place.ip and may_look_at(place.ip, teller))
             if places:
                 record = HolderRecord(
@@ -111,6 +138,6 @@ class Recommended:
 
     def web(self, teller: str) -> Iterable[str]:
         """URLs of web servers in the list, as far as the node at ``teller`` (HOST:PORT) may lead there."""
-        urls = [place.url for mirror in self._mirrors for place in mirror.places if place.url]
+        urls = [place.url for mirror in self._settle() for place in mirror.places if place.url]
         led = (elsewhere(f"http://{teller}/", url) for url in urls)
         return [url for url in led if url is not None][:WEB_MAX]
