@@ -15,7 +15,16 @@ import pytest
 from tests.node.simulator import Publisher
 
 from p2psync.daemon import mirrors as module
-from p2psync.daemon.mirrors import FIRST_RETRY, SPREAD_MAX, Mirrors, neighbours, options_of, pause, register
+from p2psync.daemon.mirrors import (
+    AT_ONCE,
+    FIRST_RETRY,
+    SPREAD_MAX,
+    Mirrors,
+    neighbours,
+    options_of,
+    pause,
+    register,
+)
 from p2psync.errors import DeleteLimitError, FileError, NetworkError, P2psyncError, UsageError
 from p2psync.events import Teller
 from p2psync.fetch.engine import Host
@@ -53,10 +62,13 @@ class Bench:
         self.updates: list[FetchOptions] = []
         self.outcome: P2psyncError | int = 0
         self.publishers: dict[bytes, Publisher] = {}
-        self.mirrors = Mirrors(
+        self.mirrors = self.build(bwlimit=123)
+
+    def build(self, *, bwlimit: int | None) -> Mirrors:
+        return Mirrors(
             self.state,
             cast(Host, object()),
-            bwlimit=123,
+            bwlimit=bwlimit,
             warn=self.warnings.append,
             detail=self.details.append,
             rng=random.Random(1),
@@ -261,6 +273,55 @@ async def test_one_failing_mirror_does_not_keep_the_others(bench: Bench) -> None
     bench.mirror("b")
     await bench.mirrors.round()
     assert bench.updated == ["a", "b"]
+
+
+async def test_an_update_that_takes_long_keeps_no_other_mirror_from_its_news(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.mirrors = bench.build(bwlimit=None)
+    names = ["endless", "a", "b", "c", "d"]
+    for name in names:
+        bench.mirror(name)
+    going_on: set[str] = set()
+    most = 0
+
+    async def run_fetch(options: FetchOptions, state: State, tell: Teller, host: Host) -> FetchSummary:
+        nonlocal most
+        name = os.path.basename(os.fsdecode(options.dest))
+        going_on.add(name)
+        most = max(most, len(going_on))
+        try:
+            await (asyncio.Event().wait() if name == "endless" else asyncio.sleep(0))
+            return await bench.run_fetch(options, state, tell, host)
+        finally:
+            going_on.discard(name)
+
+    monkeypatch.setattr(module, "run_fetch", run_fetch)
+    for _ in range(10):
+        await bench.mirrors.round()
+    assert bench.updated == names[1:]
+    assert (going_on, most) == ({"endless"}, AT_ONCE)
+    await bench.mirrors.close()
+    assert not going_on
+
+
+async def test_updates_with_a_limit_in_common_go_one_after_the_other(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        bench.mirror(name)
+    begun: list[bytes] = []
+
+    async def endless(options: FetchOptions, *_: Any) -> FetchSummary:
+        begun.append(options.dest)
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(module, "run_fetch", endless)
+    for _ in range(3):
+        await bench.mirrors.round()
+    assert len(begun) == 1
+    await bench.mirrors.close()
 
 
 async def test_while_a_command_updates_it_the_node_does_not(bench: Bench) -> None:

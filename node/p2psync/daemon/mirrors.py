@@ -46,8 +46,20 @@ known, and at most: a thousand are not to come to the origin in the same second.
 """
 
 
+AT_ONCE: Final = 3
+"""Updates under way at once, each with an arena of 32 MiB: a large archive that comes for days keeps no
+small one from its news.
+"""
+MOMENT: Final = 0.1
+"""Seconds for which those that were begun are waited for: most find that nothing is new."""
+RUNNING_LOOK: Final = 0.5
+"""Seconds until it is looked again, while some go on, whether others can be begun."""
+
+
 class Mirrors:
-    """Updates the mirrors of a state directory, one at a time."""
+    """Updates the mirrors of a state directory, a few at a time, or one after the other where they have a
+    limit in common.
+    """
 
     def __init__(
         self,
@@ -75,6 +87,9 @@ class Mirrors:
         """When a newer snapshot is taken that was heard of, by tree."""
         self._failures: dict[int, int] = {}
         self._refused: dict[int, tuple[int, int]] = {}
+        self._at_once = AT_ONCE if bwlimit is None else 1
+        self._updates: dict[bytes, asyncio.Task[None]] = {}
+        """By path, those that were begun here."""
         self._running: dict[bytes, asyncio.Task[FetchSummary]] = {}
         self._let_go: dict[bytes, float] = {}
         self.main: bytes | None = None
@@ -85,20 +100,52 @@ class Mirrors:
         """Since when each has been up to date without a break, in Unix seconds."""
 
     async def round(self) -> float:
-        """Update what is due; seconds until something is due again, if nothing changes before."""
+        """Begin to update what is due; seconds until something is due again, if nothing changes before.
+        Whatever is under way ends when this is cancelled.
+        """
+        try:
+            return await self._round()
+        except asyncio.CancelledError:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Stop all updates."""
+        for task in self._updates.values():
+            task.cancel()
+        if self._updates:
+            await asyncio.wait(self._updates.values())
+        self._updates.clear()
+
+    async def _round(self) -> float:
         now = time.monotonic()
         trees = [tree for tree in self._state.trees.all() if tree.role == "mirror" and tree.source]
         self._let_go = {path: until for path, until in self._let_go.items() if until > now}
         for tree in trees:
-            if tree.path in self._let_go:
+            if tree.path in self._let_go or tree.path in self._updates:
                 continue
             if self._due.get(tree.id, 0.0) <= now or self._begins(tree, now):
-                await self._update(tree)
+                if len(self._updates) >= self._at_once:
+                    await self._settle()
+                if len(self._updates) >= self._at_once:
+                    break
+                self._updates[tree.path] = asyncio.create_task(self._update(tree))
+        await self._settle(asyncio.ALL_COMPLETED)
+        if self._updates:
+            return RUNNING_LOOK
         self.rest()
         waiting = [self._due[tree.id] for tree in trees if tree.id in self._due]
         left = max(min(waiting, default=now + DEFAULT_INTERVAL) - time.monotonic(), 0.5)
         soon = min(self._begin_at.values(), default=float("inf")) - time.monotonic()
         return min(left, max(soon, 0.0), LOOK)
+
+    async def _settle(self, until: str = asyncio.FIRST_COMPLETED) -> None:
+        """Wait for updates for a moment. Raises what one has failed with that nobody has told the user."""
+        if self._updates:
+            await asyncio.wait(self._updates.values(), timeout=MOMENT, return_when=until)
+        ended = [self._updates.pop(path) for path, task in list(self._updates.items()) if task.done()]
+        for task in ended:
+            task.result()
 
     def _begins(self, tree: Tree, now: float) -> bool:
         """Whether it is time to take a newer snapshot that is known of."""
@@ -128,8 +175,9 @@ class Mirrors:
         interval = interval_of(tree)
         try:
             options = options_of(tree, self._bwlimit)
-            # While a command fetches, the display is that fetch's.
-            tell = Teller(warnings_to(self._warn)) if self._commanded else self._tell
+            # While a command or another update fetches, the display is that fetch's.
+            shown = self._commanded or len(self._updates) > 1
+            tell = Teller(warnings_to(self._warn)) if shown else self._tell
             fetching = partial(run_fetch, options, self._state, tell, self._host)
             summary = await self.updating(tree, fetching)
         except DeleteLimitError as error:

@@ -336,6 +336,7 @@ async def _running(
         news = News(state, identity.public_key, detail, random.Random())  # noqa: S311 - spreads load
         news.heard = woken.set
         stack.push_async_callback(news.close)
+        stack.push_async_callback(mirrors.close)
         await open_doors(stack, vitals, supervisor, server.address, entry, on_ready, look=woken.set)
         upkeep = Upkeep(vitals, supervisor, entry, warn)
         telling = asyncio.ensure_future(tell_served(server, tell))
