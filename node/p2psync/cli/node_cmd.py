@@ -76,7 +76,8 @@ def command(
 
     Published archives and mirrors are served over HTTP and announced in the DHT, both on the port of
     --listen, and mirrors are kept up to date. What is published or mirrored on the same state directory while
-    it runs is noticed within two seconds.
+    it runs is noticed within two seconds. Mirrors of what is published here are checked each hour, and those
+    that pass are recommended to readers by a list that is signed with the archive's key.
 
     With --role bootstrap it is a node for others to join the network by, and nothing else. It runs until it
     is stopped by SIGTERM or Ctrl-C, which is no error.

@@ -60,6 +60,11 @@ ENTRIES: Final[dict[tuple[str, ...], Entry]] = {
                 "p2psync mirrors --json p2psync://ID |",
                 "  jq -n '[inputs | select(.event == \"holder\" and .complete)] | length'",
             ),
+            example(
+                "Where the archive is published, name the mirrors that were dropped, and why:",
+                "p2psync mirrors --json p2psync://ID |",
+                "  jq -r 'select(.check.dropped) | .endpoints[0] + \": \" + .check.reason'",
+            ),
         ),
         exits={
             **ANY,
