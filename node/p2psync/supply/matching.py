@@ -21,7 +21,9 @@ from p2psync.supply.older import OLD_MAX, Gap, gaps, wants
 FILE_MIN: Final = 1 << 10
 """Bytes of a file from which on it is worth a look at its old version."""
 GROUP_BYTES: Final = 4 << 20
-"""Missing bytes that are put together at once: two round trips cost little beside them, and they are held."""
+"""Missing bytes that are put together at once, at most: two round trips cost little beside them, and they are
+held. Half of it is enough to begin.
+"""
 GROUP_GAPS: Final = 1024
 USELESS: Final = 16
 """A file of whose first chunks old content gives less than one part in so many is taken as it is."""
@@ -73,7 +75,7 @@ class Matching:
             old = self._older(job)
             if old is None or not job.left or job.size < FILE_MIN:
                 continue
-            for gap in gaps(self._local, job, old, GROUP_BYTES):
+            for gap in gaps(self._local, job, old, GROUP_BYTES // 2):
                 yield gap
                 if job in self._useless:
                     break
@@ -92,7 +94,7 @@ class Matching:
             [gap.old for gap in group], wanted, self._arena[begin : begin + size]
         )
         if USELESS * made.given < made.size:
-            self._useless.update(gap.job for gap in group if 2 * gap.size > GROUP_BYTES)
+            self._useless.update(gap.job for gap in group if 4 * gap.size > GROUP_BYTES)
         pieces = [
             Piece(want.key.job, want.key.number, begin + position, want.size)
             for want, position in made.chunks
@@ -112,6 +114,6 @@ def _some(left: Iterator[Gap]) -> list[Gap]:
         group.append(gap)
         size += gap.size
         old += len(gap.old)
-        if size >= GROUP_BYTES or old >= OLD_MAX or len(group) >= GROUP_GAPS:
+        if size >= GROUP_BYTES // 2 or old >= OLD_MAX or len(group) >= GROUP_GAPS:
             break
     return group

@@ -350,7 +350,8 @@ class Producer:
     async def _match(self, jobs: list[Job]) -> None:
         """Put together from older versions what can be."""
         async for group in self._matching.groups(jobs):
-            lease = await self._placing.wait_for_lease(sum(gap.size for gap in group))
+            size = min(sum(gap.size for gap in group), READ_BYTES)  # The arena may have no more.
+            lease = await self._placing.wait_for_lease(size)
             try:
                 made = await self._matching.fill(group, lease)
                 new = self._placing.put(made.pieces, lease)
