@@ -14,6 +14,7 @@ Exit codes are rsync's (rsync(1), EXIT VALUES), since cron jobs already know the
     ├── FileError          11   a local file or directory could not be read or written
     │   ├── SelectionError  3   SRC and DEST do not fit together
     │   └── BusyError      75   another process is at work on the same
+    │       └── PlaceBusy  75   in the same directory
     ├── FormatError        12   damaged or hostile bytes
     ├── HookError          14   a command that is to be run before an update failed
     ├── InterruptedFetch   20   the user or a signal stopped it
@@ -163,3 +164,7 @@ class BusyError(FileError):
     """Another process is at work on the same: try again later (sysexits.h, EX_TEMPFAIL; rsync has none)."""
 
     exit_code = 75
+
+
+class PlaceBusy(BusyError):
+    """Another process is at work in the directory, or on the file, that is to be changed or published."""

@@ -30,6 +30,7 @@ RSYNC_EXIT_VALUES = {
     "TransferTimeout": 30,
     "ConnectTimeout": 35,
     "BusyError": 75,
+    "PlaceBusy": 75,
     "OriginChanged": 76,
 }
 """rsync(1), EXIT VALUES, and one of sysexits.h: they are promised to scripts, so none may change."""

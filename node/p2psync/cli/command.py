@@ -80,6 +80,7 @@ HEADINGS: Final[dict[str, tuple[str, ...]]] = {
         "mirrors_redirect",
     ),
     "Hooks": ("hooks_before", "hooks_after", "hooks_failed", "hooks_timeout"),
+    "Cron and monitoring": ("queue", "status_file"),
     "Output and settings": ("json", "json_files", "quiet", "verbose", "state", "config", "help"),
 }
 """Where an option stands that several commands have, by its long name. All others come first."""

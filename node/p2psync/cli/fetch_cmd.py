@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from p2psync.cli.command import Command
+from p2psync.cli.cron_options import cron_options
 from p2psync.cli.options import (
     FETCH_LISTEN,
     Common,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 @transfer_options
 @network_options(listen=FETCH_LISTEN)
 @common_options
+@cron_options
 def command(
     common: Common, network: Network, transfer: Transfer, src: ArchiveUrl | Origin, dest: str, dry_run: bool
 ) -> int:

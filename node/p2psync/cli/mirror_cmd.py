@@ -8,6 +8,7 @@ import click
 from click.core import ParameterSource
 
 from p2psync.cli.command import Command
+from p2psync.cli.cron_options import cron_options
 from p2psync.cli.hooks_options import hooks_options
 from p2psync.cli.mirrors_options import mirrors_options
 from p2psync.cli.options import (
@@ -59,6 +60,7 @@ INTERVAL = 3600
 @mirrors_options
 @network_options(listen=NODE_LISTEN)
 @common_options
+@cron_options
 def command(
     common: Common,
     network: Network,

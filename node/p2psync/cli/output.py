@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,8 @@ class Output:
         self.quiet = quiet
         self.verbose = verbose
         self.warnings: list[str] = []
+        self.on_summary: Callable[[dict[str, Any], int], None] | None = None
+        """Hears how a transfer went, as its last event has it, and the exit code."""
 
     def event(self, kind: str, **fields: Any) -> None:
         """Tell a machine; people see nothing of it."""

@@ -45,6 +45,8 @@ def report(out: Output, summary: FetchSummary, *, logged: bool = False) -> int:
         out.summary(line, always=always)
     event = summary.as_event()
     out.event(event.pop("event"), **event)
+    if out.on_summary is not None:
+        out.on_summary(event, summary.exit_code)
     return summary.exit_code
 
 

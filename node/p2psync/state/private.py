@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 INDEX: Final = "index.sqlite"
 OURS: Final = frozenset(
     {
-        *("node.key", "node.address", "tidied", "keys", "locks", "seeds", "origins", "rsyncd"),
+        *("node.key", "node.address", "tidied", "keys", "locks", "seeds", "origins", "queued", "rsyncd"),
         *("contacts.msgpack", "records.msgpack", "udp-blocked", "control.sock", "control.sock.new"),
         *(INDEX, f"{INDEX}-wal", f"{INDEX}-shm", f"{INDEX}-journal"),
     }

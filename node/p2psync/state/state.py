@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -24,7 +24,7 @@ from typing import Final
 from blake3 import blake3
 
 from p2psync.config import home_directory
-from p2psync.errors import FileError, UsageError, show_path
+from p2psync.errors import BusyError, FileError, PlaceBusy, UsageError, show_path
 from p2psync.state.checks import CheckStore
 from p2psync.state.database import Database
 from p2psync.state.files import leave_to_owner, read_private, write_private
@@ -205,11 +205,17 @@ class State:
         """
         return lock(self.path / "locks", name, on=on, patience=patience)
 
-    def lock_place(self, place: bytes, *, patience: float = PROBES_LAST) -> AbstractContextManager[None]:
+    @contextmanager
+    def lock_place(self, place: bytes, *, patience: float = PROBES_LAST) -> Iterator[None]:
         """Hold the lock of a directory, or of a single file, that is going to be changed or published. Raises
-        BusyError if it is held for `patience` seconds.
+        PlaceBusy if it is held for `patience` seconds.
         """
-        return self.lock(_lock_of(place), on=repr(show_path(place)), patience=patience)
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(self.lock(_lock_of(place), on=repr(show_path(place)), patience=patience))
+            except BusyError as error:
+                raise PlaceBusy(str(error)) from None
+            yield
 
     def place_is_held(self, place: bytes) -> bool:
         """Whether somebody is at work in a directory now, as `lock_place` would find."""
