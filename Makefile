@@ -6,7 +6,7 @@
 #   make lint    ruff, mypy --strict, and the order of rooms
 #   make bench   publishing and fetching beside rsync, aria2c, libtorrent: an hour (ARGS="small nochange": these rows)
 #   make bench-dht  the DHT beside its targets, an hour (quick: make bench-dht DHT_NODES=100 DHT_READS=60)
-#   make fuzz    coverage-guided fuzzing of what strangers send, a minute each of 23 targets (FUZZ_SECONDS=600 make fuzz: longer)
+#   make fuzz    coverage-guided fuzzing of what strangers send, a minute each of 24 targets (FUZZ_SECONDS=600 make fuzz: longer)
 #   make fuzz-corpus  what these runs have found into fuzz/corpus, which every test run tries
 #   make circumstances  one path's trouble, beside rsync, on seven file systems; as root, who can mount them
 #   make man     man pages into build/man (the wheel has them too), shell completion into build/completion
@@ -90,7 +90,7 @@ bench-dht: $(VENV)/.installed-dev
 # docs/fuzzing.md. atheris is large and not for every platform, so only this target installs it.
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?= datagram reply look record snapshot listing recipe attributes archive_head mirror_list static_files message \
-  http_request http_response http_stream http_link http_line http_agreed ranges coverage seed_list web_answer url
+  http_request http_response http_stream http_link http_line http_agreed ranges coverage seed_list web_answer url proxy_answer
 $(VENV)/.installed-fuzz: pyproject.toml | $(BIN)/python
 	$(call PIP_INSTALL,-e '.[fuzz]')
 	@touch $@

@@ -11,12 +11,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from typing import Final
+from typing import Final, cast
 
 from p2psync.errors import FormatError, NetworkError
 from p2psync.network.dial import Handle
+from p2psync.network.proxy import Kind, Proxy
+from p2psync.network.server import Server
+from p2psync.network.tunnel import ANSWER_MAX, ProxyRefused, pass_through
 from p2psync.sources.http.bell import Bell
 from p2psync.sources.http.body import Body
 from p2psync.sources.http.connection import Connection
@@ -26,6 +30,7 @@ from p2psync_dht.testing.virtual import VirtualLoop
 
 ROOM: Final = 24  # bytes that are asked for, of each answer
 GUARD: Final = b"\xa5" * 8  # around the room: nobody may write there
+PROXY_WORDS_MAX: Final = 700  # characters of what is said of a proxy
 ETAG: Final = '"abc"'
 
 
@@ -155,6 +160,57 @@ def http_link(data: bytes) -> None:
     assert sum(counted) <= len(data)
 
 
+class SaidSocket:
+    """The other end says what it was given, whatever it is told; then it hangs up."""
+
+    def __init__(self, said: bytes, piece: int) -> None:
+        self._said = memoryview(said)
+        self._piece = piece
+        self.at = 0
+
+    def settimeout(self, seconds: float) -> None:
+        assert seconds > 0
+
+    def sendall(self, data: bytes) -> None:
+        assert data
+
+    def recv(self, most: int) -> bytes:
+        came = bytes(self._said[self.at : self.at + min(most, self._piece)])
+        self.at += len(came)
+        return came
+
+
+def proxy_answer(data: bytes) -> None:
+    """What a proxy says: it has made a connection, or an error says in a bounded sentence why not."""
+    kind = Kind.SOCKS5 if data[:1] > b"\x7f" else Kind.HTTP
+    login = (b"me", b"word") if data[:1] and data[0] & 1 else (b"", b"")
+    said = SaidSocket(data[1:], 1 + (data[0] >> 1 & 15 if data[:1] else 0))
+    proxy = Proxy(kind, "proxy.example", 3128, *login)
+    try:
+        pass_through(
+            cast(socket.socket, said), proxy, Server.peer("host.example:8730"), time.monotonic() + 60
+        )
+    except (ProxyRefused, OSError) as error:
+        assert str(error).isprintable()
+        assert len(str(error)) < PROXY_WORDS_MAX
+    assert said.at <= ANSWER_MAX
+
+
+def _proxy_seeds() -> list[bytes]:
+    http = b"HTTP/1.1 "
+    refused = b'407 x\r\nProxy-Authenticate: NTLM\r\nproxy-authenticate: Basic realm="a, b"\r\n\r\n'
+    heads = [b"200 OK\r\nVia: x\r\n\r\n", b"403 No \x1b[2J\r\n\r\n", refused]
+    done = b"\x05\x00\x00\x01" + bytes(6)
+    named = b"\x05\x00\x00\x03\x04name\x00\x50"
+    socks = [b"\x05\x00" + done, b"\x05\x00" + named, b"\x05\x00\x05\x02\x00\x01" + bytes(6), b"\x05\xff"]
+    with_login = [b"\x05\x02\x01\x00" + done, b"\x05\x02\x01\x01"]
+    return [
+        *(b"\x1e" + http + head for head in heads),
+        *(b"\xfe" + each for each in socks),
+        *(b"\xff" + each for each in with_login),
+    ]
+
+
 def _stream_seeds() -> list[bytes]:
     whole = b"HTTP/1.1 206 x\r\nContent-Range: bytes 0-23/99\r\nContent-Length: 24\r\n\r\n" + b"x" * ROOM
     chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -163,10 +219,13 @@ def _stream_seeds() -> list[bytes]:
     return [whole, unwanted + chunked, chunked + unwanted + whole]
 
 
-TARGETS: Final[dict[str, Callable[[bytes], None]]] = {one.__name__: one for one in (http_stream, http_link)}
+TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
+    one.__name__: one for one in (http_stream, http_link, proxy_answer)
+}
 _SEEDS: Final[dict[str, Callable[[], list[bytes]]]] = {
     "http_stream": lambda: [bytes([7, way]) + seed for way, seed in enumerate(_stream_seeds())],
     "http_link": _stream_seeds,
+    "proxy_answer": _proxy_seeds,
 }
 
 

@@ -107,6 +107,7 @@ class Client:
         self._opened: State | None = None
 
     async def __aenter__(self) -> Client:
+        _ = self._way  # What is wrong with it is said now.
         self._opened = await off_loop(partial(State.open, self._path), lost=State.close)
         return self
 
@@ -122,7 +123,11 @@ class Client:
         """The way out that this client was made with, if it was."""
         from p2psync.network.egress import egress_of
 
-        return egress_of(**self._leaving) if self._leaving else None
+        if not self._leaving:
+            return None
+        way = egress_of(**self._leaving)
+        way.check()
+        return way
 
     @property
     def state(self) -> State:

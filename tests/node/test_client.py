@@ -253,3 +253,10 @@ def test_the_keywords_are_those_of_a_fetch() -> None:
     of_rules = {"rules", "delete_excluded"}  # Become "filters".
     assert fields - names == {"url", "dest", "mirror", "mirror_interval", "filters"}
     assert names - fields == of_rules
+
+
+async def test_a_way_out_that_is_none_is_said_when_the_client_is_opened(tmp_path: Path) -> None:
+    for leaving in ({"proxy": "ftp://x"}, {"ca_file": str(tmp_path)}):
+        with pytest.raises(UsageError):
+            async with Client(tmp_path / "state", **leaving):  # type: ignore[arg-type]  # strings
+                pass

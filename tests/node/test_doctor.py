@@ -94,6 +94,21 @@ async def test_tcp_reaches_a_node_that_has_the_archive_or_another_or_somebody_el
         assert failed(await ways.tcp(foreign, None), "")
 
 
+async def test_a_gateway_asks_the_dht_for_others_or_not_and_tells_the_time() -> None:
+    for status, ok in ((200, True), (204, True), (404, None), (503, None)):
+
+        async def answer(_: web.Request, status: int = status) -> web.StreamResponse:
+            return web.Response(status=status, headers={"Date": formatdate(NOW, usegmt=True)})
+
+        async with web_server(answer) as url:
+            check = await ways.gateway(Server.node(f"{url}/"))
+        assert (check.ok, check.told) == (ok, NOW)
+    assert failed(await ways.gateway(Server.node(CLOSED)), "Connection refused")
+    async with speaking(b"") as silent, speaking(b"SSH-2.0-x\r\n\r\n") as foreign:
+        assert failed(await ways.gateway(Server.node(silent)), "no answer")
+        assert failed(await ways.gateway(Server.node(foreign)), "")
+
+
 @pytest.mark.parametrize(("apart", "ok"), [(0, True), (-599, True), (601, False), (-86400, False)])
 async def test_a_web_server_tells_the_time(apart: int, ok: bool) -> None:
     async def answer(_: web.Request) -> web.StreamResponse:

@@ -56,7 +56,8 @@ def timed(way: str) -> Callable[[Callable[P, Awaitable[Check]]], Callable[P, Awa
                 async with asyncio.timeout(SECONDS):
                     made = await check(*args, **keywords)
             except TimeoutError:
-                target = next((str(each) for each in args if isinstance(each, str | Origin | Proxy)), "")
+                named = (each.name if isinstance(each, Server) else each for each in args)
+                target = next((str(each) for each in named if isinstance(each, str | Origin | Proxy)), "")
                 made = Check(way, target, False, f"no answer in {SECONDS:.0f} seconds", _DROPPED.get(way, ""))
             return made._replace(seconds=time.monotonic() - begun)
 
@@ -69,6 +70,8 @@ _DROPPED: Final = {
     "dns": "the DNS servers of this machine do not answer: look at /etc/resolv.conf",
     "tcp": "a firewall on the way drops it, or the address is wrong: have this TCP port opened, or ask a "
     "holder at a port that is open",
+    "gateway": "a firewall on the way drops it, or the address is wrong: have this TCP port opened, or name "
+    "another node",
     "proxy": "it is down, or its address is wrong",
     "web": "a firewall on the way drops it, or the server is down: try another mirror",
     "rsync": "a firewall on the way drops it, or the server is down: have TCP port 873 opened, or name an "
@@ -143,9 +146,12 @@ async def gateway(server: Server) -> Check:
     except NetworkError as error:
         why = str(error).removeprefix(f"{server.name}: ").removeprefix(f"{server.name} ")
         return Check("gateway", server.name, False, why, "check the address, and that its TCP port is open")
+    told = _date(answer.headers.get("date", ""))
     if answer.status in (HTTPStatus.OK, NOTHING):
-        return Check("gateway", server.name, True, "asks the DHT for those whose UDP does not pass")
-    return Check("gateway", server.name, None, f"does not ask the DHT for others (status {answer.status})")
+        works = "asks the DHT for those whose UDP does not pass"
+        return Check("gateway", server.name, True, works, told=told)
+    not_so = f"does not ask the DHT for others (status {answer.status})"
+    return Check("gateway", server.name, None, not_so, told=told)
 
 
 @timed("web")
