@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.e2e.harness import Network, Node, assert_same_tree, make_tree
+from tests.e2e.harness import Network, Node, assert_same_tree, make_tree, rsync_difference
 from tests.help.certificates import certificate_of
 from tests.help.places import own_host
+from tests.help.rsyncd import rsync_daemon
 from tests.interop.proxy_servers import microsocks_at, squid_at, tinyproxy_at
 from tests.interop.web_servers import nginx_at
 
@@ -111,6 +112,23 @@ def test_a_node_behind_a_reverse_proxy_with_tls_is_a_node(world: World) -> None:
     with nginx_at(world.folder / "nginx", world.folder, WEB, extra=extra):
         said = world.fetch("--ca-file", file, "--no-udp", source=f"https://{where}/")
     assert said == ""
+
+
+def test_rsync_is_handed_the_proxy_and_not_run_where_it_cannot_use_it(world: World) -> None:
+    module = make_tree(world.folder / "module", files=5)
+    with rsync_daemon(world.folder / "rsyncd", {"pub": module}) as rsyncd:
+        allowed = f"ConnectPort {rsyncd.address.rpartition(':')[2]}"
+        with tinyproxy_at(world.folder / "tinyproxy", PORT, extra=f"{allowed}\nBasicAuth me p.s") as proxy:
+            words = [rsyncd.url("pub/"), world.folder / "copy"]
+            way = f"http://me:p%2Es@{proxy}"
+            done = world.net.run("fetch", *words, state="reader", http_proxy=way)
+            assert done.events[-1] == {"event": "rsync", "src": rsyncd.url("pub/"), "code": 0}
+            assert f"CONNECT {rsyncd.address}" in (world.folder / "tinyproxy/log").read_text()
+            assert rsync_difference(module, world.folder / "copy") == ""
+        before = rsyncd.connections
+        refused = world.net.run("fetch", *words, "--proxy", f"socks5://{proxy}", state="other", expect=10)
+        assert f"rsync cannot use the proxy socks5h://{proxy}" in refused.stderr
+        assert rsyncd.connections == before, "nothing goes past it"
 
 
 def test_where_the_proxy_is_down_nothing_goes_direct(world: World) -> None:
