@@ -21,7 +21,7 @@ from p2psync.format.head import ArchiveHead
 from p2psync.publish import publish
 from p2psync.state import State
 from p2psync.trust import Standing
-from p2psync_dht import Endpoint, HolderRecord, HolderRole, holders_key
+from p2psync_dht import ROLE_HEADS, ROLE_MIRRORS, Delegation, Endpoint, HolderRecord, HolderRole, holders_key
 
 START = 1_800_000_000
 RIGHT = Result(Verdict.RIGHT, seq=1, asked=8, came=8, complete=True, rate=1e6)
@@ -230,6 +230,23 @@ async def test_what_is_not_published_here_is_not_checked(bench: Bench) -> None:
     bench.nominate("mirror")
     assert await bench.checks.round() == LOOK
     assert bench.asked == []
+
+
+async def test_a_mirror_that_was_delegated_the_role_checks_the_others(bench: Bench) -> None:
+    (tree,) = bench.state.trees.by_archive(bench.archive)
+    tree.role = "mirror"
+    bench.state.trees.update(tree)
+    root = bench.state.keys.root(bench.archive)
+    assert root is not None
+    key = bench.nominate("mirror")
+    signer = bench.state.keys.create_signing(bench.archive)
+    for roles, checked in ((ROLE_HEADS, False), (ROLE_MIRRORS, True)):
+        term = {"not_before": START, "not_after": START + 86_400}
+        bench.state.keys.add_delegation(
+            Delegation.sign(root, signer.public_key, epoch=0, roles=roles, **term)
+        )
+        await bench.run(2 * PAUSE)
+        assert bench.listed(key) is checked
 
 
 async def test_tries_of_strangers_are_remembered_within_bounds(

@@ -251,6 +251,47 @@ async def test_where_the_key_is_elsewhere_nothing_is_signed(bench: Bench) -> Non
     assert bench.list is None and bench.warnings == []
 
 
+async def test_a_machine_that_mirrors_and_has_the_role_signs_too(bench: Bench) -> None:
+    """Who looks after the mirrors need not be able to publish."""
+    key = bench.passes("one")
+    root = bench.state.keys.root(bench.archive)
+    assert root is not None
+    (tree,) = bench.state.trees.by_archive(bench.archive)
+    tree.role = "mirror"
+    bench.state.trees.update(tree)
+    bench.state.keys.remove_root(bench.archive)
+    await bench.run(30)
+    assert bench.list is None
+    signer = bench.state.keys.create_signing(bench.archive)
+    bench.state.keys.add_delegation(
+        Delegation.sign(
+            root,
+            signer.public_key,
+            epoch=0,
+            roles=ROLE_MIRRORS,
+            not_before=START - 60,
+            not_after=START + 86_400,
+        )
+    )
+    await bench.run(AGAIN + 10)
+    assert bench.keys == {key}
+
+
+async def test_two_who_sign_different_lists_do_not_outdo_each_other_each_minute(bench: Bench) -> None:
+    bench.passes("one")
+    await bench.run(10)
+    signed = 1
+    for _ in range(60):
+        made = bench.list
+        assert made is not None
+        if made.mirrors[0].key != NODE:  # The other one, at once.
+            signed += 1
+            other = a_list(bench, seq=made.record.seq + 1, at=int(bench.clock.time()))
+            assert bench.state.lists.put(other)
+        await bench.run(60)
+    assert 3 < signed < 10
+
+
 # Keeping and sharing.
 
 

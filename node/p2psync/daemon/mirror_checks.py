@@ -38,6 +38,7 @@ from p2psync.format.url import host_and_port
 from p2psync.sources.finders.records import NOTHING
 from p2psync.state import State
 from p2psync.state.off_loop import off_loop
+from p2psync.state.trees import Tree
 from p2psync_dht import Endpoint, HolderRecord, HolderRole
 
 AT_ONCE: Final = 16
@@ -88,7 +89,7 @@ class _Tries(NamedTuple):
 
 
 class MirrorChecks:
-    """Checks the mirrors of what is published from a state directory."""
+    """Checks the mirrors of what a state directory publishes, or may recommend mirrors of."""
 
     def __init__(
         self,
@@ -168,12 +169,12 @@ class MirrorChecks:
                 yield _Candidate(at, _Due(subject, record.role.name.lower(), head, track))
 
     def _published(self) -> list[bytes]:
-        """What is published here and somebody else may have too."""
+        """What this machine looks after and somebody else may have too."""
         others = self._state.holders.archives_of_others(self._own_key)
         trees = self._state.trees.all() if others or self._web else []
-        found = (tree.archive for tree in trees if tree.role == "publish" and tree.snapshot is not None)
-        archives = [archive for archive in dict.fromkeys(found) if archive is not None]
-        return archives if self._web else [archive for archive in archives if archive in others]
+        likely = [tree for tree in trees if self._web or tree.archive in others]
+        found = dict.fromkeys(tree.archive for tree in likely if looks_after(self._state, tree))
+        return [archive for archive in found if archive is not None]
 
     def _due_at(self, archive: bytes, key: bytes, issued: int, track: Track | None) -> float:
         """When somebody is checked next, whose newest word is from ``issued``."""
@@ -255,6 +256,15 @@ class MirrorChecks:
             self._warn(f"{where} is dropped: it {track.reason}; it is listed again once it has passed checks")
         elif was and not track.listed:
             self._warn(f"{where} is off the list: it failed {FAILURES_MAX} checks, at last: {track.reason}")
+
+
+def looks_after(state: State, tree: Tree) -> bool:
+    """Whether the mirrors of a tree's archive are this machine's business: it publishes the archive, or has
+    all of it and a key that was delegated the role. Blocks.
+    """
+    if tree.archive is None or tree.snapshot is None or tree.role == "fetch":
+        return False
+    return tree.role == "publish" or state.keys.may_recommend(tree.archive)
 
 
 def _subject(archive: bytes, record: HolderRecord, track: Track | None) -> Subject:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from p2psync.daemon.mirror_checks import looks_after
 from p2psync.daemon.policy import Policy, differ, recommended
 from p2psync.errors import P2psyncError, TrustError
 from p2psync.format.mirror_list import Mirror, MirrorList, decode_list, sign_list
@@ -60,6 +61,10 @@ class _Said:
     """How often in a row nobody else took the record."""
     put_at: float = 0.0
     signed_at: float = float("-inf")
+    signed: bytes = b""
+    """The record that was signed here last."""
+    pause: float = PAUSE
+    """Seconds until another one may be: longer and longer where somebody else signs lists in between."""
     refused: str = ""
     """Why it could not be signed: said once."""
 
@@ -131,7 +136,7 @@ class Recommender:
         """Sign a list where this machine publishes the archive, and the one that is here is not as it should
         be.
         """
-        early = said.signed_at + PAUSE
+        early = said.signed_at + said.pause
         if time.monotonic() < early:
             self._again_at = min(self._again_at, early)
             return
@@ -145,7 +150,11 @@ class Recommender:
         """The mirrors for another list; None if none is to be signed. Blocks."""
         head = self._state.heads.newest(archive)
         trees = self._state.trees.by_archive(archive)
-        if head is None or head.ended is not None or not any(tree.role == "publish" for tree in trees):
+        if (
+            head is None
+            or head.ended is not None
+            or not any(looks_after(self._state, tree) for tree in trees)
+        ):
             return None
         wanted = recommended(
             self._state.checks.of_archive(archive),
@@ -163,6 +172,7 @@ class Recommender:
         wanted = self._wanted(archive, now)
         if wanted is None:
             return
+        before = self._state.lists.raw(archive)
         try:
             made = self._signed(archive, wanted, int(now))
         except TrustError as error:
@@ -171,7 +181,9 @@ class Recommender:
                 self._warn(str(error))
             return
         if made is not None and self._state.lists.put(made):
-            said.signed_at = time.monotonic()
+            foreign = before is not None and said.signed not in (b"", before[0])
+            said.pause = min(2 * said.pause, RENEW) if foreign else PAUSE
+            said.signed_at, said.signed = time.monotonic(), made.record.raw
             self._detail(f"signed list {made.record.seq} of recommended mirrors, which has {len(wanted)}")
 
     def _signed(self, archive: bytes, wanted: tuple[Mirror, ...], now: int) -> MirrorList | None:

@@ -18,7 +18,7 @@ import msgpack
 from p2psync.errors import FileError, P2psyncError, UsageError
 from p2psync.format.url import archive_text, parse_archive_text
 from p2psync.state.files import read_private, write_private
-from p2psync_dht import Delegation, Identity, RecordError
+from p2psync_dht import ROLE_MIRRORS, Delegation, Identity, RecordError
 
 SEED_SIZE: Final = 32
 """Bytes of an Ed25519 private key (RFC 8032)."""
@@ -260,6 +260,11 @@ class KeyStore:
             return identity, delegation
         root = self.root(archive)
         return None if root is None else (root, None)
+
+    def may_recommend(self, archive: bytes) -> bool:
+        """Whether a key that is here was delegated the role of recommending mirrors. Raises FileError."""
+        delegation = self._delegation_of(archive, self._signing_key(archive))
+        return delegation is not None and bool(delegation.roles & ROLE_MIRRORS)
 
     def archives(self) -> list[bytes]:
         """All archives of which any key is here, in order."""
