@@ -74,6 +74,11 @@ class DropIn:
             errors.seek(0)
             return Ran(code, _text(said), _text(errors.read()))
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What it is run with."""
+        return dict(self._env)
+
     def real(self, *words: object, **env: str) -> Ran:
         """Run it by the real rsync."""
         return self.run(*words, program=(need("rsync"),), as_nobody=False, **env)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -127,6 +128,8 @@ def test_filter_rules_choose_and_protect_as_with_rsync(world: World) -> None:
                     (dest / name).parent.mkdir(parents=True, exist_ok=True)
                     (dest / name).touch()
                     set_mtime(dest / name, 10**18)
+                for folder in (dest / "dir0", dest / ".~tmp~", dest):
+                    set_mtime(folder, 10**18)
                 before = world.rsyncd.sent
                 assert run(*PLAIN, *words, src.url(path), dest).code == 0
                 assert world.rsyncd.sent - before < PROBE_MAX
@@ -264,6 +267,25 @@ def test_where_nobody_has_the_archive_rsync_is_not_believed_in_its_place(world: 
     ran = alone.run(*PLAIN, world.rsyncd.url("pub/"), world.path / "copy")
     assert ran.code == 23
     assert not (world.path / "copy").exists()
+
+
+def test_a_run_that_is_stopped_ends_with_20_and_says_so_in_the_log(world: World, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "p2psync", "rsync", *PLAIN, "-v", "--bwlimit=1", f"--log-file={log}"),
+            *(world.rsyncd.url("pub/"), os.fspath(world.path / "copy")),
+        ],
+        env=world.drop_in.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"receiving incremental file list\n"
+    process.terminate()
+    process.communicate()
+    assert process.returncode == 20
+    assert "rsync error: received SIGINT, SIGTERM, or SIGHUP (code 20)" in log.read_text(errors="replace")
 
 
 def test_a_state_directory_that_cannot_be_used_stops_no_script(world: World) -> None:

@@ -12,7 +12,7 @@ import click
 
 from p2psync.cli.command import Command
 from p2psync.cli.options import FETCH_LISTEN, Common, Network, common_options, network_options
-from p2psync.errors import FileError, LinksNotKept, P2psyncError, PartialError, UsageError
+from p2psync.errors import FileError, InterruptedFetch, LinksNotKept, P2psyncError, PartialError, UsageError
 from p2psync.text import count
 
 if TYPE_CHECKING:
@@ -102,6 +102,8 @@ def _fetch(common: Common, network: Network, pull: Pull) -> int | None:
 
 
 async def _pull(common: Common, network: Network, pull: Pull, out: Output) -> int | None:
+    import asyncio
+
     from p2psync.cli.negotiated import Settled, fetch_settled, settle
     from p2psync.client import Client
     from p2psync.events import Teller
@@ -146,6 +148,9 @@ async def _pull(common: Common, network: Network, pull: Pull, out: Output) -> in
         except LinksNotKept as error:
             out.detail(f"rsync is run: {error}")
             return None
+        except asyncio.CancelledError:
+            told.fail(InterruptedFetch.exit_code)
+            raise
         except P2psyncError as error:
             told.fail(INSTEAD.get(error.exit_code, error.exit_code))
             raise
