@@ -19,6 +19,7 @@ from tests.node.seeds_servers import web_server
 from tests.node.wire_support import Served, served
 
 from p2psync.content import gateway
+from p2psync.network import fallback
 from p2psync.network.fallback import UdpMark, WithGateways
 from p2psync.network.gateways import PATH, Gateways, encode_records, gateways_of, head_target, holders_target
 from p2psync.network.server import Server
@@ -176,6 +177,34 @@ async def test_gateways_are_asked_where_nobody_in_the_dht_answers_and_that_is_re
     assert mark.age(now - 7200) is None
     mark.clear()
     assert mark.age(now) is None
+
+
+async def test_who_has_met_nobody_waits_for_the_dht_no_longer_than_others_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many nodes may be remembered, and each is tried; who has met somebody waits for the answer."""
+    monkeypatch.setattr(fallback, "PATIENCE", 0.05)
+    answer = asyncio.Event()
+
+    class Waiting(Dht):
+        async def get_head(self, archive: bytes) -> Head | None:
+            await answer.wait()
+            return Head.decode(head(5))
+
+    async with answering(head(3)) as servers:
+        gateways = Gateways(servers, Way())
+        found = await WithGateways(Waiting(0), gateways, UdpMark(tmp_path)).get_head(ARCHIVE)
+        assert found is not None and found.seq == 3
+    async with answering(404) as servers:
+        for contacts in (0, 2):
+            network = WithGateways(Waiting(contacts), Gateways(servers, Way()), UdpMark(tmp_path))
+            asking = asyncio.ensure_future(network.get_head(ARCHIVE))
+            await asyncio.wait([asking], timeout=0.3)
+            assert not asking.done(), "nobody else knows: it is waited for"
+            answer.set()
+            found = await asking
+            assert found is not None and found.seq == 5
+            answer.clear()
 
 
 async def test_gateways_are_not_asked_where_the_dht_answers_and_silence_of_all_is_no_sign(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from p2psync.errors import NetworkError
 from p2psync.network.egress import egress
-from p2psync.network.fallback import UdpMark, WithGateways
+from p2psync.network.fallback import PATIENCE, UdpMark, WithGateways
 from p2psync.network.gateways import Gateways, gateways_of
 from p2psync.network.seeds.query import split
 from p2psync.network.way import Way
@@ -27,6 +27,7 @@ from p2psync.text import duration
 from p2psync_dht import Head, HolderRecord
 
 if TYPE_CHECKING:
+    from p2psync.network.dht import Entry
     from p2psync.network.protocols import Network
 
 log = logging.getLogger(__name__)
@@ -157,6 +158,16 @@ class Beside:
             if isinstance(outcome, Exception) and not self._awaited:
                 log.warning("the network could not be joined: %s", outcome)
 
+    async def _wait_for(self, entry: Entry) -> None:
+        """Until the way in was found, or for as long as there is no better one. Raises as `Entry.entered`."""
+        entering = asyncio.ensure_future(entry.entered())
+        try:
+            await asyncio.wait([entering], timeout=PATIENCE if self._gateways.reachable else None)
+            if entering.done():
+                entering.result()
+        finally:
+            entering.cancel()
+
     async def _run(self) -> None:
         if not self._sure:
             await asyncio.sleep(HINTS_PAUSE)
@@ -167,7 +178,7 @@ class Beside:
             self._state, bootstrap=self._bootstrap, peers=self._peers, archive=self._archive
         ) as entry:
             if entry.sure:
-                await entry.entered()
+                await self._wait_for(entry)
             self._network = WithGateways(entry.network, self._gateways, self._mark, began)
             self._open.set()
             await self._closing.wait()

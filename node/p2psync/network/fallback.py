@@ -4,15 +4,16 @@ remembered for a while, and then nobody waits for it again.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import logging
 import os
 import socket
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Callable, Collection, Coroutine
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from p2psync.network.gateways import Gateways
 from p2psync.network.protocols import Network
@@ -27,6 +28,10 @@ NAME: Final = "udp-blocked"
 """The file in the state directory."""
 REMEMBERED: Final = 3600.0
 """Seconds for which UDP is not tried again by those who have a gateway."""
+PATIENCE: Final = 2.0
+"""Seconds from the beginning of the way into the DHT until gateways are asked, where nobody was met: those
+who answer at all answer in one. Remembered nodes that are all silent take three.
+"""
 MARK_MAX: Final = 1024
 """Bytes of the file that are read."""
 
@@ -108,15 +113,20 @@ class WithGateways:
     async def announce(self, raws: Collection[bytes]) -> dict[bytes, int]:
         return await self._dht.announce(raws)
 
-    async def _first(self, ask: Callable[[Network], Awaitable[T]]) -> T:
+    async def _first(self, ask: Callable[[Network], Coroutine[Any, Any, T]]) -> T:
         """What the DHT says or, where it says nothing and nobody in it is met, what gateways do."""
-        found = await ask(self._dht)
-        if found or self._is_met():
-            return found
-        seconds = time.monotonic() - self._began
-        found = await ask(self._gateways)
-        self._note(seconds)
-        return found
+        asking = asyncio.ensure_future(ask(self._dht))
+        try:
+            left = self._began + PATIENCE - time.monotonic()
+            await asyncio.wait([asking], timeout=max(left, 0.0) if self._gateways.reachable else None)
+            if self._is_met() or (asking.done() and asking.result()):
+                return await asking
+            seconds = time.monotonic() - self._began
+            found = await ask(self._gateways)
+            self._note(seconds)
+            return found if self._gateways.answered else await asking
+        finally:
+            asking.cancel()
 
     def _is_met(self) -> bool:
         """Whether anybody answers by UDP."""
