@@ -118,10 +118,12 @@ def test_curl_scrapes_metrics_and_health_of_a_network_at_work(net: Network, tree
     assert seen["p2psync_content_bytes_total,way=object"] + seen["p2psync_content_bytes_total,way=batch"] > 0
     assert seen["p2psync_dht_lookup_duration_seconds_count,kind=put_head,result=ok"] >= 1
     assert {name for name in seen if name.startswith("p2psync_archive_bytes_total")} == {
-        f"p2psync_archive_bytes_total,archive={archive},way={way}" for way in ("object", "batch", "tree")
+        f"p2psync_archive_bytes_total,archive={archive},way={way}"
+        for way in ("object", "batch", "packed", "tree")
     }
     served = sum(
-        seen[f"p2psync_archive_bytes_total,archive={archive},way={way}"] for way in ("object", "batch")
+        seen[f"p2psync_archive_bytes_total,archive={archive},way={way}"]
+        for way in ("object", "batch", "packed")
     )
     files = [path for path in tree.rglob("*") if path.is_file() and not path.is_symlink()]
     assert served >= sum(path.stat().st_size for path in files)

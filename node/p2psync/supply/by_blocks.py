@@ -29,6 +29,10 @@ RATE_MIN: Final = 16 << 10
 
 JUDGED: Final = 1 << 20
 """Bytes that are put together before it is judged whether that is worth while: less says little."""
+USELESS: Final = 16
+"""Where old content gives less than one part in so many, the plain way is the better one: others are asked
+too, and what came is here if it ends half-way.
+"""
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -43,6 +47,8 @@ class Together(NamedTuple, Generic[K]):
     """Bytes of them that old content gave."""
     wrong: int = 0
     """Chunks that had all that they were to be made of, and are others."""
+    is_useless: bool = False
+    """Old content has next to nothing of it."""
 
     @property
     def size(self) -> int:
@@ -105,6 +111,9 @@ class ByBlocks:
         match, known = await off_loop(partial(_compare, old, chunks, told.rows))
         worked = time.monotonic() - began + told.worked
         literals = [span for each in known for span in each.literals]
+        size = sum(each.want.size for each in known)
+        if USELESS * (size - sum(span.length for span in literals)) < size:
+            return Together([], 0, is_useless=True)
         waited, received = told.waited, told.received
         rows: list[memoryview | None] = []
         if literals:

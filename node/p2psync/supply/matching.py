@@ -25,8 +25,6 @@ GROUP_BYTES: Final = 4 << 20
 held. Half of it is enough to begin.
 """
 GROUP_GAPS: Final = 1024
-USELESS: Final = 16
-"""A file of whose first chunks old content gives less than one part in so many is taken as it is."""
 
 T = TypeVar("T")
 
@@ -93,7 +91,7 @@ class Matching:
         made = await self._by_blocks.make(
             [gap.old for gap in group], wanted, self._arena[begin : begin + size]
         )
-        if USELESS * made.given < made.size:
+        if made.is_useless:
             self._useless.update(gap.job for gap in group if 4 * gap.size > GROUP_BYTES)
         pieces = [
             Piece(want.key.job, want.key.number, begin + position, want.size)
