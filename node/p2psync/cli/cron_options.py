@@ -5,7 +5,6 @@ them.
 from __future__ import annotations
 
 import functools
-import json
 import os
 import time
 from collections.abc import Callable
@@ -139,6 +138,8 @@ class Status:
         }
         temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         try:
+            import json
+
             temporary.write_text(json.dumps(told, indent=1, ensure_ascii=True) + "\n")
             os.replace(temporary, self._path)
         except OSError as error_:
@@ -150,6 +151,8 @@ class Status:
         """What it said before; nothing where there is none, or another file."""
         try:
             with self._path.open("rb") as file:
+                import json
+
                 told = json.loads(file.read(STATUS_MAX))
         except (OSError, ValueError):
             return {}

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import socket
@@ -46,6 +45,8 @@ class UdpMark:
         """Seconds since it was found; None where it may pass. ``now``: Unix seconds."""
         try:
             with self._file.open("rb") as stream:
+                import json  # noqa: PLC0415 - 3 ms, where there is one
+
                 found = json.loads(stream.read(MARK_MAX))
             since = now - float(found["at"])
             return since if 0 <= since < REMEMBERED and found["from"] == _here() else None
@@ -55,6 +56,8 @@ class UdpMark:
     def set(self, now: float) -> None:
         """UDP does not pass. It is only a help to the next run, and nothing where it cannot be written."""
         made = self._file.with_name(f".{NAME}.{os.getpid()}")
+        import json  # noqa: PLC0415 - 3 ms, for once
+
         with contextlib.suppress(OSError):
             made.write_text(json.dumps({"at": now, "from": _here()}))
             made.replace(self._file)

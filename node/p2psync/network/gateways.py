@@ -19,7 +19,6 @@ from p2psync.errors import FormatError, NetworkError, UsageError
 from p2psync.format.url import archive_text, host_and_port, host_port
 from p2psync.network.server import Server
 from p2psync.network.way import Way
-from p2psync.network.web_file import web_get
 from p2psync_dht import TAG_HEAD, TAG_MIRRORS, Head, HolderRecord, RecordError, head_key, mirrors_key
 
 T = TypeVar("T")
@@ -161,6 +160,9 @@ class Gateways:
 
     async def _ask_one(self, server: Server, target: str, most: int, take: Callable[[bytes], T]) -> T | None:
         try:
+            # What reads the web takes 15 ms to load, and most have no gateway to ask.
+            from p2psync.network.web_file import web_get  # noqa: PLC0415
+
             answer = await web_get(server, target, most, seconds=ASK_SECONDS)
             self.received += len(answer.body)
             if answer.status == NOTHING:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import base64
 import binascii
 import datetime
-import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -180,6 +179,8 @@ def _parse(raw: bytes) -> dict[str, Any]:
         depth += (byte in b"[{") - (byte in b"]}")
         if depth > DEPTH_MAX:
             raise FormatError("the seed list is nested too deeply")
+    import tomllib  # noqa: PLC0415 - 10 ms, where there is a list to read
+
     try:
         return tomllib.loads(raw.decode("utf-8"))
     except UnicodeDecodeError:
