@@ -6,10 +6,13 @@ from __future__ import annotations
 
 import re
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.e2e.harness import need
 
 from p2psync.cli import drop_in
@@ -261,3 +264,67 @@ def test_whoever_has_named_options_of_his_own_for_rsync_has_rsync_read_them(
     (tmp_path / ".popt").write_text("rsync alias -Z --no-p --chmod=ugo=rwX\n")
     with pytest.raises(NotRead, match=r"\.popt"):
         refuse_aliases()
+
+
+# The real rsync is asked how it reads a command line: it says its version if it gets that far.
+
+SAFE = {
+    "checksum-choice": "md5",
+    "compress-choice": "zlib",
+    "block-size": "8192",
+    "info": "name1",
+    "debug": "none",
+    "stderr": "errors",
+    "outbuf": "L",
+    "max-alloc": "1g",
+    "filter": "- x",
+    "protocol": "30",
+    "stop-at": "2099-01-01T00:00",
+    "confine-root": "/",
+    "chmod": "u+r",
+    "chown": "a:b",
+}
+"""Values that rsync takes, where that is not so of a number."""
+NOT_TRIED = {"exclude-from", "include-from", "files-from", "help", "version", "server", "sender", "daemon"}
+TRIED = [o for o in OPTIONS if o.name not in NOT_TRIED and o.why != "an rsync server"]
+
+
+@st.composite
+def words_of_options(draw: st.DrawFn) -> list[str]:
+    """Options in all ways in which they may be written, and some in which they may not."""
+    words: list[str] = []
+    for option in draw(st.lists(st.sampled_from(TRIED), min_size=1, max_size=4)):
+        value = SAFE.get(option.name, "1")
+        longs = [name for name in (option.name, *option.others) if len(name) > 1]
+        letter = option.letter or (option.name if len(option.name) == 1 else "")
+        ways = [[f"--{name}={value}"] for name in longs]
+        ways += [[f"--{name}", value] if option.value else [f"--{name}"] for name in longs]
+        ways += [[f"--{name}"] for name in option.off]
+        if letter and option.value:
+            ways += [[f"-{letter}{value}"], [f"-r{letter}", value], [f"-{letter}={value}"]]
+        elif letter:
+            ways += [[f"-{letter}"], [f"-t{letter}r"], [f"-{letter}=1"]]
+        words += draw(st.sampled_from(ways))
+    spoil = draw(st.sampled_from([None, None, None, "--recurs", "--no-archive", "-Y", "--", "-", "name"]))
+    return words if spoil is None else [*words, spoil]
+
+
+@settings(max_examples=60, deadline=None)
+@given(words_of_options())
+def test_command_lines_are_read_where_the_real_rsync_reads_them(words: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(
+            [need("rsync"), *words, "--version"]
+            if "--" not in words
+            else [need("rsync"), "--version", *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=folder,
+        )
+    try:
+        read(words)
+        is_read = True
+    except NotRead:
+        is_read = False
+    assert is_read == (done.returncode == 0), done.stderr

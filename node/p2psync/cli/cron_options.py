@@ -8,7 +8,6 @@ import functools
 import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -18,6 +17,8 @@ from p2psync.cli.types import PathType
 from p2psync.errors import P2psyncError, PlaceBusy
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from p2psync.cli.options import Common
     from p2psync.cli.output import Output
 
@@ -121,6 +122,8 @@ class Status:
         self._write(code, message, None)
 
     def _write(self, code: int, message: str, summary: dict[str, Any] | None) -> None:
+        import json  # 3 ms
+
         before = self._read()
         now = int(time.time())
         error = {"time": now, "code": code, "message": message}
@@ -149,6 +152,8 @@ class Status:
 
     def _read(self) -> dict[str, Any]:
         """What it said before; nothing where there is none, or another file."""
+        import json
+
         try:
             with self._path.open("rb") as file:
                 import json
