@@ -10,7 +10,7 @@ from tests.node.simulator import identity
 from tests.node.test_supply_queue import LIMIT, Bench, job
 
 from p2psync.sources.swarm import Member
-from p2psync.supply.crowd import crowd_of, is_ours
+from p2psync.supply.crowd import PATIENCE, crowd_of, is_ours
 from p2psync.supply.jobs import Job, Part
 
 WANTED = (0, 2)
@@ -82,6 +82,24 @@ def test_while_the_others_bring_it_who_has_all_is_asked_for_ones_own_share_alone
     while (request := bench.queue.take(bench.origin, LIMIT)) is not None:
         asked |= {part.job.digest for part in request.parts}
     assert asked == ours - {jobs[0].digest}
+
+
+def test_a_mirror_leaves_the_others_a_moment_to_get_what_is_theirs_and_who_fetches_for_people_does_not() -> (
+    None
+):
+    for patient in (True, False):
+        bench = Crowd(("a", "b"))
+        bench.swarm.patient = patient
+        jobs = bench.wants(40)
+        ours = {each.digest for each in jobs if is_ours(Part(each, 0, each.chunks), KEYS[0], KEYS[1:2])}
+        asked: set[bytes] = set()
+        while (request := bench.queue.take(bench.origin, LIMIT)) is not None:
+            asked |= {part.job.digest for part in request.parts}
+        assert asked == (ours if patient else {each.digest for each in jobs})
+        bench.now += PATIENCE
+        while (request := bench.queue.take(bench.origin, LIMIT)) is not None:
+            asked |= {part.job.digest for part in request.parts}
+        assert asked == {each.digest for each in jobs}
 
 
 def test_what_the_others_do_not_bring_is_asked_of_who_has_all() -> None:

@@ -159,6 +159,7 @@ class Fetch:
         self._telling = Telling(self._summary, tell.warn, options)
         self._swarm = Swarm(time.monotonic, tell.warn, tell.source_state)
         self._by_blocks = by_blocks = ByBlocks(self._swarm, options.compress)
+        self._swarm.patient = host is not None
         self._context = Context(
             state,
             self._swarm,

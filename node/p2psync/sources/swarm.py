@@ -196,6 +196,8 @@ class Swarm:
         """(epoch, sequence number) of the snapshot that is fetched."""
         self.expecting: Callable[[], bool] = lambda: False
         """Whether others may join soon: somebody is being tried, or waits for a place."""
+        self.patient = False
+        """Whether who fetches can wait a moment for others who fetch the same: a mirror, not a person."""
         self.line = 0.0
         """Bytes a second that came from all sources together, at the best of times."""
         self.version = 0

@@ -27,6 +27,10 @@ STRETCH_MAX: Final = 64 << 20
 """An object is divided into so many stretches, as far as each has these bytes: long enough for a server to
 read from a disk in one go.
 """
+PATIENCE: Final = 3.0
+"""Seconds from the first request on for which a mirror asks who has all for its own share alone: as long as
+it takes until the others have some of theirs and it is known of them.
+"""
 ENOUGH: Final = 0.5
 """The part of what a source that has all could give that others have to bring for it to be spared: a new
 snapshot may take up to twice as long, and comes from the origin about once.

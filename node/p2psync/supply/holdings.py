@@ -22,7 +22,7 @@ ROUND: Final = 0.25
 of one crowd have something new for each other that often (measured with eight at once, together with quicker
 searches: the origin sent 1.8 files and not 2.35).
 """
-MANY: Final = 256
+MANY: Final = 512
 """Objects in one question from which on the next one comes later: an object takes 34 bytes in each."""
 
 

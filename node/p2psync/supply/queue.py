@@ -17,7 +17,7 @@ from typing import Final
 
 from p2psync.sources.swarm import Member, Swarm
 from p2psync.supply.bundles import Bundle
-from p2psync.supply.crowd import SPREAD_SIZE, crowd_of, is_ours, spares, stretch_of
+from p2psync.supply.crowd import PATIENCE, SPREAD_SIZE, crowd_of, is_ours, spares, stretch_of
 from p2psync.supply.ending import share, waiting_bytes
 from p2psync.supply.jobs import Job, Part
 
@@ -117,6 +117,8 @@ class Queue:
         """Nothing new will be added: requests may be doubled."""
         self.shares_files = False
         """Whether small files go one by one in a crowd, so that each is had from whoever has it already."""
+        self._began: float | None = None
+        """When it was first seen that others fetch the same."""
         self._none_late_until = 0.0
         self._vain: dict[Member, float] = {}
         """Sources for which there was nothing in what waits, and until when they are not looked at again."""
@@ -204,9 +206,15 @@ class Queue:
         if crowd and self._swarm.has_all(member):
             parts = self._cut(member, size, rare=True, crowd=crowd)
             at_work = {request.member for request in self._under_way}
-            if parts or spares(self._swarm, member, self._partial(member), at_work):
+            if parts or self._waits() or spares(self._swarm, member, self._partial(member), at_work):
                 return parts
         return self._cut(member, size, rare=True) or self._cut(member, size, rare=False)
+
+    def _waits(self) -> bool:
+        """Whether there is still time for others to get what is theirs to bring."""
+        now = self._clock()
+        self._began = now if self._began is None else self._began
+        return self._swarm.patient and now - self._began < PATIENCE
 
     def _cut(self, member: Member, size: int, *, rare: bool, crowd: Sequence[bytes] = ()) -> list[Part]:
         """Parts from the front for one request; ``rare``: only such as no source of parts could give;
@@ -215,7 +223,10 @@ class Queue:
         others = self._partial(member) if rare else []
         if rare and not (others or crowd):
             return []
-        choosy = bool(others or crowd or member.lacking or member.held)
+        # Who fetches the same says by itself what it has; to ask it for the rest would be in vain.
+        hears = self._swarm.patient and member.metadata is not None and not self._swarm.has_all(member)
+        choosy = bool(others or crowd or hears or member.lacking or member.held)
+        held = member.held
         most = min(member.content.spans_max, PARTS_MAX)
         parts: list[Part] = []
         passed: list[tuple[Part, bool]] = []
@@ -224,7 +235,11 @@ class Queue:
         while self._waiting and left > 0 and len(parts) < most and len(passed) < LOOK_AHEAD:
             part = self._waiting.popleft()
             if choosy:
-                offered = None if self._swarm.lacks(member, part.job.digest) else _offered(member, part)
+                offered = None
+                if not (
+                    self._swarm.lacks(member, part.job.digest) or (hears and part.job.digest not in held)
+                ):
+                    offered = _offered(member, part)
                 if (
                     offered is None
                     or (crowd and not is_ours(offered, self._swarm.own_key, crowd))
@@ -239,10 +254,11 @@ class Queue:
             left -= self._take_some(part, parts, left, size)
         if passed:
             usable = self._swarm.usable()
+            whole = [each for each in usable if hears and self._swarm.has_all(each)]
             for part, waits in reversed(passed):
-                if not waits:
+                if not (waits or any(not self._swarm.lacks(each, part.job.digest) for each in whole)):
                     self._again(part, usable)
-                elif crowd:  # Order means nothing there, and the next look is to find others.
+                elif crowd or hears:  # Order means nothing there, and the next look is to find others.
                     self._waiting.append(part)
                 else:
                     self._waiting.appendleft(part)
