@@ -21,7 +21,7 @@ from p2psync.state import State
 from p2psync.state import database as database_module
 from p2psync.state.connection import connect
 
-WITHOUT_INDEX = {"dht", "seeds", "demo", "help"}
+WITHOUT_INDEX = {"dht", "seeds", "demo", "help", "rsync"}
 """Commands that work without the index of a state directory."""
 
 
