@@ -4,6 +4,7 @@ is left to it.
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import tempfile
@@ -245,6 +246,24 @@ def test_as_root_owners_and_groups_are_left_to_rsync() -> None:
     assert "--group" in why("-rlptg", SRC, ".", root=True)
     assert pull("-a", "--no-o", "--no-g", root=True)
     assert pull("-rlptD", root=True)
+
+
+@pytest.mark.parametrize("word", ["--log-file={}", "--exclude-from={}", "--filter=. {}"])
+def test_files_behind_links_of_others_are_left_to_rsync_which_refuses_them(
+    word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/file").write_text("- x\n")
+    (tmp_path / "link").symlink_to("folder")
+    named = word.format(tmp_path / "link/file")
+    assert pull("-a", named)
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    if (tmp_path / "link").lstat().st_uid:
+        assert "link of others" in why("-a", named, SRC, ".")
+    else:
+        assert pull("-a", named)
+        os.lchown(tmp_path / "link", 54321, 54321)
+        assert "link of others" in why("-a", named, SRC, ".")
 
 
 @pytest.mark.parametrize("name", drop_in.VARIABLES)

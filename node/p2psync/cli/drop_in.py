@@ -94,7 +94,10 @@ def pull_of(words: Sequence[str], *, is_root: bool, environ: Mapping[str, str]) 
     line = read(words)
     _check_options(line, is_root=is_root)
     origin, dest = _places(line)
-    return Pull(origin, dest, _transfer(line), wishes(line))
+    told = wishes(line)
+    if told.log_file is not None and _by_others(told.log_file):
+        raise NotRead(f"{told.log_file!r} leads through a link of others")
+    return Pull(origin, dest, _transfer(line), told)
 
 
 def refuse_aliases() -> None:
@@ -235,9 +238,27 @@ def _read(name: bytes) -> bytes:
         is_regular = stat.S_ISREG(os.stat(name).st_mode)
     except OSError:
         is_regular = False
-    if not is_regular:
-        raise NotRead(f"its rules are in {os.fsdecode(name)!r}, which is no regular file")
+    if not is_regular or _by_others(os.fsdecode(name)):
+        raise NotRead(
+            f"its rules are in {os.fsdecode(name)!r}, which is no regular file, or behind a link of others"
+        )
     return read_rule_file(name)
+
+
+def _by_others(path: str) -> bool:
+    """Whether a link on the way there belongs to neither root nor this user: since 3.5.0 rsync follows none
+    of these where a command line names a file.
+    """
+    way = os.path.abspath(path)
+    while way != os.path.dirname(way):
+        try:
+            found = os.lstat(way)
+        except OSError:
+            found = None
+        if found is not None and stat.S_ISLNK(found.st_mode) and found.st_uid not in (0, os.geteuid()):
+            return True
+        way = os.path.dirname(way)
+    return False
 
 
 def _number(line: CommandLine, name: str) -> int:
