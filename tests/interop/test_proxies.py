@@ -11,6 +11,7 @@ from tests.e2e.harness import Network, Node, assert_same_tree, make_tree, rsync_
 from tests.help.certificates import certificate_of
 from tests.help.places import own_host
 from tests.help.rsyncd import rsync_daemon
+from tests.help.waiting import until
 from tests.interop.proxy_servers import microsocks_at, squid_at, tinyproxy_at
 from tests.interop.web_servers import nginx_at
 
@@ -52,6 +53,19 @@ def test_squid_hands_requests_on_where_it_makes_no_tunnel(world: World) -> None:
         assert said.count(f"the DHT is not asked by UDP, since the proxy http://{squid.address}") == 1
         assert f"CONNECT {world.node.address}" in squid.log and "TCP_DENIED/403" in squid.log
         assert f"POST http://{world.node.address}/p2psync/v1/batch" in squid.log
+
+
+def test_a_mirror_behind_squid_hears_of_a_new_snapshot_when_it_is_published(world: World) -> None:
+    """A request that is left open passes as any other; nobody reaches the mirror, and its interval is an
+    hour.
+    """
+    with squid_at(PORT) as squid:
+        copy = world.folder / "mirror"
+        words = ["--source", world.node.address, "--no-share", "--proxy", f"http://{squid.address}"]
+        world.net.mirror(world.url, copy, *words, state="mirror").wait_event("done")
+        (world.tree / "new").write_text("new")
+        world.net.publish(world.tree, state="origin")
+        until((copy / "new").exists, "the mirror has the new snapshot")
 
 
 def test_squid_makes_tunnels_to_the_port_of_tls_for_those_who_log_in(world: World) -> None:
