@@ -19,7 +19,7 @@ BIN := $(VENV)/bin
 # program:Debian package. Tests compare with these programs; without one, the tests that need it fail and name the package.
 PROGRAMS := rsync:rsync nginx:nginx apache2:apache2-bin curl:curl wget:wget chromium:chromium ip:iproute2 nft:nftables \
   openssl:openssl systemd-analyze:systemd promtool:prometheus mandoc:mandoc man:man-db lexgrog:man-db \
-  squid:squid-openssl tinyproxy:tinyproxy microsocks:microsocks
+  squid:squid-openssl tinyproxy:tinyproxy microsocks:microsocks dnsmasq:dnsmasq-base stunnel:stunnel4
 
 .PHONY: demo test test-long lint format bench bench-dht fuzz fuzz-corpus circumstances man dist clean programs
 .DEFAULT_GOAL := help
