@@ -59,6 +59,7 @@ EXAMPLES = {
     "to": f'"{"0" * 64}"',
     "timeout": '"60"',
     "verbose": "1",
+    "files-from": '"/etc/p2psync.names"',
     "max-size": '"2g"',
     "min-size": '"1k"',
     "exclude-from": '["/etc/p2psync.exclude"]',

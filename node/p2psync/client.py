@@ -363,6 +363,30 @@ class Client:
         )
 
     @_outward
+    async def read_list(
+        self, source: ArchiveUrl, path: bytes, *, nul: bool = False, sources: Sequence[str] = ()
+    ) -> list[bytes]:
+        """The names in a file of an archive, for `files_from`: ``path`` from the archive's root. ``nul``:
+        they are separated by NUL. Raises PartialError: it cannot be had.
+        """
+        from p2psync.errors import PartialError, show_path
+        from p2psync.rules.names import LIST_MAX, read_names
+
+        whole = source._replace(path=path, inside=False)
+        with _folder() as folder:
+            place = os.path.join(folder, b"list")
+            try:
+                done = await self.fetch(whole, place, share=False, max_total=LIST_MAX, sources=sources)
+            finally:
+                made = self.state.trees.get(folder)
+                if made is not None:
+                    await off_loop(partial(self.state.trees.remove, made))
+            if not done.complete or not os.path.isfile(place):
+                raise PartialError(f"the list of files '{show_path(path)}' cannot be had from the archive")
+            text = await off_loop(Path(os.fsdecode(place)).read_bytes)
+        return list(read_names(text, nul=nul))
+
+    @_outward
     async def fetch_missing(
         self,
         origin: Origin,
@@ -605,7 +629,10 @@ class Client:
         from p2psync.fetch.ahead import look_ahead
 
         wanted = options.get("check_dest", True) and not options.get("checksum", False)
-        return look_ahead(self.state, os.fsencode(dest), _url(source), wanted=wanted)
+        url = _url(source)
+        if options.get("files_from") is not None:
+            url = url._replace(inside=bool(url.path))
+        return look_ahead(self.state, os.fsencode(dest), url, wanted=wanted)
 
     async def _hooked(
         self,

@@ -171,7 +171,7 @@ def without(outcome: Outcome, paths: Iterable[bytes]) -> Outcome:
 
 def without_directory_times(outcome: Outcome) -> Outcome:
     return outcome._replace(
-        tree={path: row[:3] if stat.S_ISDIR(row[0]) else row for path, row in outcome.tree.items()}
+        tree={path: row[:3] if row and stat.S_ISDIR(row[0]) else row for path, row in outcome.tree.items()}
     )
 
 
@@ -187,3 +187,44 @@ def something_stands_where_directories_are_wanted(tree: Tree, before: Tree, belo
         )
         for name, value in inside.items()
     )
+
+
+PARTS = (b"a", b"b", b"foo", b".d", b"a.o")
+name = st.one_of(
+    st.lists(st.sampled_from(PARTS), min_size=1, max_size=3).map(b"/".join),
+    st.lists(st.sampled_from(PARTS), min_size=1, max_size=2).map(lambda parts: b"/".join(parts) + b"/"),
+    st.sampled_from([b".", b"./", b"/a", b"foo/../b", b"..", b"foo//a", b"# a"]),
+)
+plain: st.SearchStrategy[Tree] = st.dictionaries(
+    st.sampled_from(PARTS),
+    st.one_of(CONTENT, st.dictionaries(st.sampled_from(PARTS), st.one_of(CONTENT, st.just({})), max_size=4)),
+    max_size=5,
+)
+
+
+@given(
+    tree=plain,
+    before=plain,
+    names=st.lists(name, min_size=1, max_size=4),
+    asked=asked(),
+    recursive=st.booleans(),
+    age=st.sampled_from(AGES),
+)
+@settings(
+    max_examples=max(CASES // 3, 10),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+def test_a_fetch_of_a_list_leaves_what_rsync_leaves(
+    world: World, tree: Tree, before: Tree, names: list[bytes], asked: Asked, recursive: bool, age: int
+) -> None:
+    words = [*asked.words, *([b"-r"] if recursive else [])]
+    ours, theirs = Bench(world).compare(
+        tree, before, words, before_ns=age, names=names, recursive=recursive, **asked.options
+    )
+    # DEST itself is only given a time where it is listed; else it has that of the moment or keeps its own.
+    for outcome in (ours, theirs):
+        outcome.tree[b""] = ()
+    if asked.options.keys() & {"omit_dir_times", "modify_window"}:
+        ours, theirs = without_directory_times(ours), without_directory_times(theirs)
+    assert ours == theirs

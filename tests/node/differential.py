@@ -31,8 +31,11 @@ NOW_NS: Final = MTIME + 10**9 * 7200
 """Whatever is younger was changed by the run."""
 
 
-COMPLAINT: Final = b"cannot delete non-empty directory: "
-"""What rsync says among its changes, since something in it is protected."""
+COMPLAINTS: Final = (
+    b"cannot delete non-empty directory: ",
+    b"IO error encountered -- skipping file deletion",
+)
+"""What rsync says among its changes."""
 WISHES: Final = wishes(read_words(["-i", "-8"]))
 _NUMBERS: Final = count(1)
 
@@ -100,10 +103,12 @@ class Bench:
         *,
         below: bytes = b"",
         before_ns: int = OLD,
+        names: list[bytes] | None = None,
         **options: Any,
     ) -> tuple[Outcome, Outcome]:
         """What rsync with ``words``, and a fetch with ``options``, make of a DEST in which ``before`` stands.
-        ``below``: the part of the tree that is asked for, as SRC names it.
+        ``below``: the part of the tree that is asked for, as SRC names it. ``names``: a list of what takes
+        part, for --files-from.
         """
         folder = os.fsencode(self._world.folder) + b"/%d" % next(_NUMBERS)
         source, theirs, ours = folder + b"/source", folder + b"/theirs", folder + b"/ours"
@@ -113,17 +118,36 @@ class Bench:
                 make(dest, before, before_ns)
             was = read(theirs)
             done = subprocess.run(
-                [b"rsync", b"-rlpti", b"-8", *words, b"--", source + b"/" + below, theirs + b"/"],
+                [
+                    b"rsync",
+                    b"-lpti",
+                    b"-8",
+                    *self._listed(folder, names),
+                    *words,
+                    b"--",
+                    source + b"/" + below,
+                    theirs + b"/",
+                ],
                 capture_output=True,
                 check=False,
             )
             expected = self._outcome(theirs, was, done.returncode, done.stdout)
             self._world.publisher.publish(tree)
+            if names is not None:
+                options["names"] = tuple(names)
             lines = self._planned(ours, below, options)
             summary = self._world.fetch(ours, below, **options)
             return self._outcome(ours, was, summary.exit_code, lines), expected
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+    @staticmethod
+    def _listed(folder: bytes, names: list[bytes] | None) -> list[bytes]:
+        """Words for a list of names; without one, everything below is asked for."""
+        if names is None:
+            return [b"-r"]
+        Path(os.fsdecode(folder + b"/names")).write_bytes(b"".join(name + b"\0" for name in names))
+        return [b"--from0", b"--files-from=" + folder + b"/names"]
 
     def _planned(self, dest: bytes, below: bytes, options: dict[str, Any]) -> bytes:
         """What a fetch says that it would do, and does not."""
@@ -138,5 +162,5 @@ class Bench:
     @staticmethod
     def _outcome(dest: bytes, was: dict[bytes, tuple[Any, ...]], code: int, lines: bytes) -> Outcome:
         tree = read(dest)
-        told = sorted(line for line in lines.splitlines() if not line.startswith(COMPLAINT))
+        told = sorted(line for line in lines.splitlines() if not line.startswith(COMPLAINTS))
         return Outcome(tree, len(was.keys() - tree.keys()), code, told)

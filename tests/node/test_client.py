@@ -250,9 +250,9 @@ async def test_a_client_that_is_not_open_says_so(tmp_path: Path) -> None:
 def test_the_keywords_are_those_of_a_fetch() -> None:
     fields = {field.name for field in dataclasses.fields(FetchOptions)}
     names = TransferOptions.__required_keys__ | TransferOptions.__optional_keys__
-    of_rules = {"rules", "delete_excluded"}  # Become "filters".
-    assert fields - names == {"url", "dest", "mirror", "mirror_interval", "filters"}
-    assert names - fields == of_rules
+    become_others = {"rules", "delete_excluded", "files_from"}
+    assert fields - names == {"url", "dest", "mirror", "mirror_interval", "filters", "names"}
+    assert names - fields == become_others
 
 
 async def test_a_way_out_that_is_none_is_said_when_the_client_is_opened(tmp_path: Path) -> None:

@@ -353,6 +353,7 @@ ASKED: dict[str, Any] = {
     "int": 7,
     "int | None": 1000,
     "bytes": b"dir",
+    "tuple[bytes, ...] | None": (b"a/b", b"c/"),
     "tuple[bytes, ...]": (b"- *.tmp", b"P \xff"),
     "tuple[str, ...]": ("192.0.2.1:8730", "http://192.0.2.2/"),
     "Delete": Delete.NONE,

@@ -13,6 +13,7 @@ import pytest
 from tests.node.fetch_world import TREE, World, changed
 from tests.node.simulator import MTIME, Publisher, Tree, content
 
+from p2psync.errors import UsageError
 from p2psync.fetch.options import Delete
 from p2psync.fetch.put import chosen_of
 from p2psync.fetch.verified import verify
@@ -21,6 +22,7 @@ from p2psync.format.listing import Entry, decode_listing
 from p2psync.format.snapshot import Snapshot
 from p2psync.plan.selected import Selecting
 from p2psync.rules.filter import Filter
+from p2psync.rules.names import Names, read_names
 from p2psync.rules.selection import Selection
 from p2psync.state import State
 from p2psync.state.meta import GC_GRACE
@@ -216,3 +218,61 @@ def test_names_are_protected_from_where_dest_begins(world: World) -> None:
         (place / "theirs").write_text("theirs")
         world.fetch(path=below, delete=Delete.ALL, protect=("/mine", "/notes"))
         assert names(place) - {"notes/a", "notes/b", "notes/mine", "notes"} == {"a", "b", "mine"}
+
+
+# A list of names.
+
+
+def test_of_a_list_only_what_leads_to_it_is_looked_into(world: World) -> None:
+    world.publisher.publish(WIDE)
+    summary = world.fetch(names=(b"007/deep/x", b"042/", b"099"))
+    assert names(world.dest) == {"007", "007/deep", "007/deep/x", "042", "042/file", "042/deep", "099"}
+    assert (summary.files, summary.exit_code) == (2, 0)
+    asked = {digest for source in world.sources.values() for digest in source.asked}
+    # The snapshot, the root, 007, its deep, 042, and two files.
+    assert len(asked & world.publisher.objects.keys()) <= 7
+    assert world.fetch(names=(b"007/deep/x", b"042/", b"099")).changed == 0
+    assert world.fetch(names=(b"007",), recursive=True).changed == 1
+
+
+def test_beside_what_is_listed_nothing_is_deleted(world: World) -> None:
+    world.fetch()
+    (world.dest / "notes" / "mine").write_text("mine")
+    (world.dest / "mine").write_text("mine")
+    assert world.fetch(names=(b"notes/a",), delete=Delete.ALL).deleted == 0
+    assert world.fetch(names=(b"notes",), delete=Delete.ALL).deleted == 0
+    assert world.fetch(names=(b"notes/",), delete=Delete.ALL).deleted == 1
+    assert (world.dest / "mine").exists()
+    found: list[object] = []
+    verify(world.state, world.dest, None, None, found=found.append)
+    assert found == []
+
+
+def test_what_is_listed_and_is_not_there_is_told_each_time(world: World) -> None:
+    for _ in range(2):
+        summary = world.fetch(names=(b"notes/a", b"nothing", b"big/x"))
+        assert summary.exit_code == 23
+        assert summary.failed == [
+            "'big/x': the archive has no such name",
+            "'nothing': the archive has no such name",
+        ]
+        assert names(world.dest) == {"notes", "notes/a"}
+
+
+@pytest.mark.parametrize(
+    ("text", "nul", "listed"),
+    [
+        (b"a\n\n# b\n; c\r\nd e\n", False, [b"a", b"d e"]),
+        (b"a\nb\0# c\0\0", True, [b"a\nb", b"# c"]),
+        (b"", False, []),
+    ],
+)
+def test_lists_are_read_as_rsync_reads_them(text: bytes, nul: bool, listed: list[bytes]) -> None:
+    assert read_names(text, nul=nul) == listed
+
+
+def test_lists_have_an_end_and_no_name_that_leads_elsewhere() -> None:
+    with pytest.raises(UsageError, match="which no path has"):
+        read_names(b"a" * 5000)
+    with pytest.raises(UsageError, match="elsewhere"):
+        Names([b"a/./b"])

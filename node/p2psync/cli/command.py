@@ -27,6 +27,8 @@ HEADINGS: Final[dict[str, tuple[str, ...]]] = {
         "accept_moved",
     ),
     "What is fetched, as in rsync": (
+        "files_from",
+        "recursive",
         "prune_empty_dirs",
         "max_size",
         "min_size",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import click
@@ -71,9 +72,14 @@ def command(
 
     async def run() -> FetchSummary | int:
         async with Client(common.state_path) as client:
-            settled = await settle(client, src, dest, network, common.out)
+            settled = await settle(client, transfer.base(src), dest, network, common.out)
             if not isinstance(settled, Settled):
                 return await by_rsync(client, settled, dest, options, common.out)
+            if transfer.lists_in_archive and transfer.files_from is not None:
+                listed = os.fsencode(transfer.files_from[1:].strip("/"))
+                options["files_from"] = await client.read_list(
+                    settled.url, listed, nul=transfer.from0, sources=network.sources
+                )
             if dry_run:
                 return await fetch_settled(
                     client, src, settled, options, listing(common.out), say=common.out.warn

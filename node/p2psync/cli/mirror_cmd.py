@@ -90,6 +90,12 @@ def command(
 
     if interval == 0:
         raise UsageError("--interval 0 would ask without a pause; give at least one second")
+    if transfer.lists_in_archive:
+        raise UsageError(
+            "a mirror remembers its list, and would not notice that the one in the archive has changed: "
+            "fetch with it, or give the list as a file"
+        )
+    src = transfer.base(src)
     if once:
         return _once(common, network, transfer, src, directory, interval, hooks)
     return _stay(common, network, transfer, src, directory, interval, advertise, metrics, tls, policy, hooks)

@@ -58,17 +58,28 @@ def rules_given(rules: Sequence[tuple[str, str]], *, cvs_exclude: bool, from0: b
 
 def read_rule_file(name: bytes) -> bytes:
     """The text of a file of rules; of the standard input for ``-``. Raises FileError."""
+    return _read(name, MERGE_FILE_MAX, "filter file")
+
+
+def _read(name: bytes, most: int, what: str) -> bytes:
     try:
         if name == b"-":
-            text = sys.stdin.buffer.read(MERGE_FILE_MAX + 1)
+            text = sys.stdin.buffer.read(most + 1)
         else:
             with open(name, "rb") as stream:
-                text = stream.read(MERGE_FILE_MAX + 1)
+                text = stream.read(most + 1)
     except OSError as error:
-        raise FileError(f"cannot read the filter file '{show_path(name)}': {error.strerror}") from None
-    if len(text) > MERGE_FILE_MAX:
-        raise FileError(f"the filter file '{show_path(name)}' is larger than {MERGE_FILE_MAX} bytes")
+        raise FileError(f"cannot read the {what} '{show_path(name)}': {error.strerror}") from None
+    if len(text) > most:
+        raise FileError(f"the {what} '{show_path(name)}' is larger than {most} bytes")
     return text
+
+
+def read_names_file(name: str, *, nul: bool) -> Sequence[bytes]:
+    """The names of a list for --files-from; ``-`` is the standard input. Raises FileError, UsageError."""
+    from p2psync.rules.names import LIST_MAX, read_names
+
+    return read_names(_read(os.fsencode(name), LIST_MAX, "list of files"), nul=nul)
 
 
 def _ignored() -> tuple[bytes, ...]:

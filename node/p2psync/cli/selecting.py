@@ -16,6 +16,19 @@ def selecting_options(function: F) -> F:
         function,
         filter_options,
         click.option(
+            "--files-from",
+            metavar="FILE",
+            help="Fetch what is listed in FILE alone, one path a line, seen from SRC: - is the standard "
+            "input, :PATH a file of the archive. Directories come without their content, unless a slash is "
+            "behind them or --recursive is given.",
+        ),
+        click.option(
+            "--recursive",
+            "-r",
+            is_flag=True,
+            help="With --files-from, fetch all below the directories that it lists. Else everything is.",
+        ),
+        click.option(
             "--prune-empty-dirs",
             "-m",
             is_flag=True,

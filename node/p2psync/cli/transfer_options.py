@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
@@ -14,6 +14,10 @@ from p2psync.cli.types import RATE, RULE, SECONDS, SIZE, Consent
 
 if TYPE_CHECKING:
     from p2psync.fetch.keywords import TransferOptions
+    from p2psync.format.url import ArchiveUrl
+    from p2psync.negotiate.origin import Origin
+
+S = TypeVar("S", "ArchiveUrl", "Origin", "ArchiveUrl | Origin")
 
 
 class Transfer(NamedTuple):
@@ -38,6 +42,8 @@ class Transfer(NamedTuple):
     no_check_dest: bool
     json_files: bool
     rules: Sequence[tuple[str, str]] = ()
+    files_from: str | None = None
+    recursive: bool = False
     cvs_exclude: bool = False
     from0: bool = False
     delete_excluded: bool = False
@@ -63,7 +69,7 @@ class Transfer(NamedTuple):
 
     def as_options(self, network: Network) -> TransferOptions:
         """As the client wants them, with whom to ask."""
-        from p2psync.cli.rules import build_filter
+        from p2psync.cli.rules import build_filter, read_names_file
         from p2psync.fetch.options import Compress, Delete
 
         rules = build_filter(
@@ -106,12 +112,26 @@ class Transfer(NamedTuple):
             "timeout": None if self.timeout is None else float(self.timeout),
             "contimeout": float(self.contimeout) or None,
         }
+        if self.files_from is not None and not self.lists_in_archive:
+            made["files_from"] = read_names_file(self.files_from, nul=self.from0)
+        made["recursive"] = self.recursive
         delete = self.delete
         if delete is None and self._says_when_to_delete:
             delete = True
         if delete is not None:
             made["delete"] = Delete.ALL if delete else Delete.NONE
         return made
+
+    @property
+    def lists_in_archive(self) -> bool:
+        """Whether --files-from names a file of the archive."""
+        return self.files_from is not None and self.files_from.startswith(":")
+
+    def base(self, src: S) -> S:
+        """SRC; with a list of names, what is in it."""
+        if self.files_from is None or not src.path:
+            return src
+        return src._replace(inside=True)
 
     @property
     def _says_when_to_delete(self) -> bool:

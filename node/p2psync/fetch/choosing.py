@@ -8,9 +8,10 @@ from p2psync.errors import FormatError
 from p2psync.fetch.put import Chosen, chosen_of
 from p2psync.fetch.wanted import Wanted
 from p2psync.format.head import ArchiveHead
+from p2psync.format.ids import Ref
 from p2psync.format.listing import Entry
 from p2psync.plan.selected import Selecting
-from p2psync.rules.selection import Selection
+from p2psync.rules.selection import Absent, Selection
 from p2psync.state import State
 from p2psync.state.off_loop import off_loop
 from p2psync.state.trees import Tree
@@ -25,17 +26,24 @@ async def choose(
     head: ArchiveHead,
     choice: bytes,
     tree: Tree,
+    previous: Ref | None,
     earlier: Entry | None,
-) -> Wanted | None:
+) -> tuple[Wanted | None, list[Absent]]:
     """``wanted``, a directory, as a ``selection`` leaves it, which ``choice`` names; None where it leaves
-    nothing, not even that directory. ``earlier``: the
-    directory as an earlier snapshot had it, from which the tree was last made complete.
+    nothing, not even that directory. And paths that are listed, and that the archive does not have.
+
+    ``previous``: the snapshot from which the tree was last made complete, and ``earlier`` the directory as
+    that one had it.
     """
     before = chosen_of(tree)
     if before is not None and (before.choice, before.path) != (choice, wanted.path):
         before = None
-    if before is not None and before.snapshot == head.snapshot and state.meta.has(before.root.digest):
-        return wanted._replace(root=before.root, chosen=before)
+    if (
+        before is not None
+        and before.snapshot == head.snapshot == previous
+        and state.meta.has(before.root.digest)
+    ):
+        return wanted._replace(root=before.root, chosen=before), []
     known = None if before is None or earlier is None else (earlier, before.root)
     selecting = Selecting(state, manifest, selection, head.archive)
     try:
@@ -45,6 +53,6 @@ async def choose(
         await off_loop(state.meta.check)
         raise
     if root is None:
-        return None
+        return None, selecting.absent
     chosen = Chosen(head.snapshot, wanted.path, choice, root, root == wanted.root, selection.rules)
-    return wanted._replace(root=root, chosen=chosen)
+    return wanted._replace(root=root, chosen=chosen), selecting.absent

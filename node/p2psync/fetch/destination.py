@@ -242,6 +242,16 @@ def _is_plain_directory(path: bytes, dest: bytes) -> bool:
     return os.path.isdir(path) and (path == dest or not os.path.islink(path))
 
 
+def leave_root(plan: Plan) -> None:
+    """Of a plan for what is listed in an archive: leave alone the mode and time of DEST itself."""
+    for work in plan.dirs:
+        if not work.path:
+            work.retouch = False
+            work.mode = work.mtime_ns = None
+    plan.dirs = [work for work in plan.dirs if work.path or work.changes]
+    plan.dress_root = False
+
+
 def only_the_file(plan: Plan) -> None:
     """Of a plan for a single file: leave alone everything else in the directory that it is in."""
     for work in plan.dirs:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
@@ -22,7 +23,7 @@ from p2psync.events import Teller
 from p2psync.fetch.adopt import ADOPT_BYTES_MAX, adopt
 from p2psync.fetch.ahead import LookAhead, look_ahead
 from p2psync.fetch.choosing import choose
-from p2psync.fetch.destination import Destination, only_the_file
+from p2psync.fetch.destination import Destination, leave_root, only_the_file
 from p2psync.fetch.guards import check_links, check_loss, note_cleared, to_do
 from p2psync.fetch.options import Delete, FetchOptions, FetchSummary
 from p2psync.fetch.room import check_empty, check_limits, check_plan
@@ -41,6 +42,7 @@ from p2psync.plan.compare import Comparison
 from p2psync.plan.deletions import Deletions
 from p2psync.plan.itemized import tell_deletions, tell_plan, tell_ways
 from p2psync.rules.filter import Filter
+from p2psync.rules.selection import Absent, Selection
 from p2psync.sources.finders.discovery import Discovery
 from p2psync.sources.swarm import Swarm
 from p2psync.state import State
@@ -127,7 +129,7 @@ class _Asked(NamedTuple):
     """The snapshot that the tree had when it was last complete."""
     known: Entry | None
     """Its root, as far as that helps."""
-    rules: Filter
+    selection: Selection
 
 
 class Fetch:
@@ -154,6 +156,8 @@ class Fetch:
         self._ahead: LookAhead | None = ahead
         self._kept: int | None = None
         self._made_from_here = 0
+        self._absent: list[Absent] = []
+        """What was listed and is not in the archive."""
         self._told: int | None = None
         self._summary = FetchSummary(options.url.archive)
         self._telling = Telling(self._summary, tell.warn, options)
@@ -291,7 +295,8 @@ class Fetch:
         """Compare, and carry out what differs; True if a newer snapshot should be taken instead. ``whole``:
         the directory that DEST is of the snapshot, whatever is asked for of it.
         """
-        wanted, tree, _, known, rules = asked
+        wanted, tree, _, known, selection = asked
+        rules = selection.rules
         root = wanted.root
         beneath = self.dest.open(create=False)
         if beneath is None and self._options.existing:
@@ -302,6 +307,7 @@ class Fetch:
                     await self._check_space(check_empty, root.totals, self.dest.path)
                     transfer.all_is_missing(root.totals)
                 plan = await self._compare(wanted, known, tree, manifest, beneath, transfer)
+                self._take_list(plan, selection)
                 if plan.removes and self._options.delete != Delete.NONE and not self._options.accept_shrink:
                     await off_loop(partial(check_loss, self._state, tree, plan, head, whole))
                 await self._tell_changes(plan, manifest, beneath)
@@ -337,13 +343,21 @@ class Fetch:
             await off_loop(partial(self.dest.remember, tree, head, wanted, leaves=plan.leaves))
         return False
 
+    def _take_list(self, plan: Plan, selection: Selection) -> None:
+        """What follows for a plan from a list of names."""
+        if not selection.dresses_root:
+            leave_root(plan)
+        for path, _ in self._absent:
+            plan.refused.append(f"{os.fsdecode(path)!r}: the archive has no such name")
+
     async def _tell_of(self, plan: Plan, tree: Tree, beneath: Beneath | None, rules: Filter) -> None:
         """Say what would come of a plan, and leave no trace of it."""
         summary = self._summary
         summary.changed, summary.reused = plan.files, plan.kept_bytes
         summary.touched = sum(len(work.metadata) + len(work.symlinks) + work.retouch for work in plan.dirs)
         summary.missing = [path + b"/" if path else SNAPSHOT_PATH for path in plan.unread]
-        if beneath is not None and not plan.unread:
+        lacks = plan.unread or any(each.below_a_file for each in self._absent)
+        if beneath is not None and not (lacks and not self._options.ignore_errors):
             deletions = Deletions(
                 self._state, tree, beneath, self._options.delete, self._options.max_delete, rules
             )
@@ -374,13 +388,16 @@ class Fetch:
         known = await roots.known(previous)
         if self._options.selects and not wanted.single:
             self._tell.phase("choosing", None, None)
-            chosen = await choose(self._state, manifest, selection, wanted, head, choice, tree, known)
+            chosen, absent = await choose(
+                self._state, manifest, selection, wanted, head, choice, tree, previous, known
+            )
+            self._absent = sorted(absent)
             if chosen is None:
                 return None
             wanted = chosen
             known = None  # The listings are here, and are those of no snapshot.
             check_limits(wanted.root.totals, self._options)
-        return _Asked(wanted, tree, previous, known, selection.rules)
+        return _Asked(wanted, tree, previous, known, selection)
 
     async def _tell_changes(self, plan: Plan, manifest: Manifest, beneath: Beneath | None) -> None:
         if self._told != self._summary.seq:  # Planned anew, it is the rest of the same.
@@ -478,7 +495,8 @@ class Fetch:
                 )
             self._take_result(result, plan)
             # What this file system refuses keeps nothing else from going, as with rsync.
-            removes = not (result.superseded or (self._summary.missing and not self._options.ignore_errors))
+            lacks = self._summary.missing or any(each.below_a_file for each in self._absent)
+            removes = not (result.superseded or (lacks and not self._options.ignore_errors))
             if removes:
                 self._tell.phase("finishing", None, None)
                 await deletions.decide(plan)

@@ -79,6 +79,12 @@ class TransferOptions(Asking, total=False):
     """
     above: bytes
     """Where the directory lies below the one at which rules begin, where `source` does not say it."""
+    files_from: Sequence[PathLike] | None
+    """Paths that alone take part, from the directory that is fetched; None: there is no list. Directories
+    take part as rsync's --files-from has them.
+    """
+    recursive: bool
+    """Of directories in `files_from`, all that is below them takes part."""
     prune_empty_dirs: bool
     """Leave out directories in which there are no files."""
     max_size: int | None
@@ -147,9 +153,14 @@ def options_for(
     usual = Delete.ALL if deletes_excluded else Delete.OWN if mirror else Delete.NONE
     given.setdefault("delete", usual)
     given.pop("rules", None)
+    listed = given.pop("files_from", None)
+    url = source if isinstance(source, ArchiveUrl) else ArchiveUrl.parse(source)
+    if listed is not None:
+        given["names"] = tuple(map(os.fsencode, listed))
+        url = url._replace(inside=bool(url.path))  # As in rsync, names are of what is in it.
     given["filters"] = rules_in(options)
     return FetchOptions(
-        source if isinstance(source, ArchiveUrl) else ArchiveUrl.parse(source),
+        url,
         os.fsencode(dest),
         mirror=mirror,
         mirror_interval=interval,

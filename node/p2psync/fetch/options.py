@@ -19,6 +19,7 @@ from p2psync.format.url import ArchiveUrl, archive_text
 from p2psync.plan.delete import Delete
 from p2psync.plan.receiving import Receiving
 from p2psync.rules.filter import Filter
+from p2psync.rules.names import Names
 from p2psync.rules.selection import Selection
 from p2psync.sources.compress import Compress
 
@@ -79,6 +80,10 @@ class FetchOptions:
     """
     above: bytes = b""
     """Where DEST lies below the directory at which rules begin; `rules_begin` says where they do."""
+    names: tuple[bytes, ...] | None = None
+    """Paths that alone take part (rsync's --files-from); None: there is no list."""
+    recursive: bool = False
+    """Of directories in the list, all that is below them takes part."""
     prune_empty_dirs: bool = False
     """Leave out directories in which there are no files (rsync's --prune-empty-dirs)."""
     max_size: int | None = None
@@ -137,7 +142,11 @@ class FetchOptions:
     @property
     def selects(self) -> bool:
         """Whether there is anything that may leave out a part of the archive."""
-        return self.prune_empty_dirs or any(rule.sender for rule in Filter.parse(self.filters).rules)
+        return (
+            self.prune_empty_dirs
+            or self.names is not None
+            or any(rule.sender for rule in Filter.parse(self.filters).rules)
+        )
 
     @property
     def choice(self) -> bytes:
@@ -158,7 +167,8 @@ class FetchOptions:
         rules = [_protecting(os.fsencode(pattern), begin) for pattern in self.protect]
         made = Filter.parse([*rules, *self.filters])
         made = replace(made, above=begin, source=archive_path, dest=dest.strip(b"/"))
-        return Selection(made, self.prune_empty_dirs)
+        names = None if self.names is None else Names(self.names, recursive=self.recursive)
+        return Selection(made, self.prune_empty_dirs, names)
 
     @property
     def has_source(self) -> bool:
@@ -194,7 +204,7 @@ class FetchOptions:
 
 
 RECEIVING: Final = tuple(name for name in Receiving._fields if name != "above")
-CHOOSING: Final = ("prune_empty_dirs", *RECEIVING)
+CHOOSING: Final = ("names", "recursive", "prune_empty_dirs", *RECEIVING)
 """The fields, beside ``filters``, that say what of the archive is taken."""
 CHOICE_BYTES: Final = 16
 _DEFAULTS: Final = {field.name: field.default for field in fields(FetchOptions)}

@@ -100,6 +100,7 @@ _READ: Final[Mapping[str, Callable[[Any], Any]]] = {
     "bool": _flag,
     "bytes": _octets,
     "tuple[bytes, ...]": _several,
+    "tuple[bytes, ...] | None": lambda value: None if value is None else _several(value),
     "float": lambda value: float(_number(value)),
     "float | None": lambda value: None if value is None else float(_number(value)),
     "int": lambda value: int(_number(value)),

@@ -18,6 +18,7 @@ from p2psync.fetch.expected import Expected, NotHereError, read_listing
 from p2psync.format.ids import chunk_id
 from p2psync.format.limits import SINGLE_CHUNK_MAX
 from p2psync.format.listing import Entry, Kind, Totals, add_totals, without_special_bits
+from p2psync.format.marks import is_part
 from p2psync.format.paths import join, split
 from p2psync.format.recipe import Recipe
 from p2psync.state import FileRow, State
@@ -115,7 +116,7 @@ class Verification:
         """Compare what was asked for; directories that are to be entered go onto the stack."""
         path, entry = self._expected.path, self._expected.entry
         if not path:
-            if entry is not None:
+            if entry is not None and not is_part(entry):
                 self._attributes(b"", entry, Found.of(b"", os.fstat(fd)))
             stack[-1][2].extend(self._directory(fd, b"", entry))
             return
@@ -199,7 +200,7 @@ class Verification:
                 self._pass_over(one.below.bytes, one.below.files)
             elif self._entry(fd, join(path, one.name), one, row):
                 inner.append(one)
-        for name in here if entry is not None else ():
+        for name in here if entry is not None and not is_part(entry) else ():
             self._note(join(path, name), Difference.EXTRA)
         self._found.sort(key=lambda finding: finding.path)
         inner.reverse()

@@ -11,6 +11,10 @@ earlier snapshot, with all that is below it. Nothing is missing there: it is an 
 ``unread``, a key of the snapshot, is how many paths could not be read. ``linked``, another, is how many names
 of files have further names (hard links), which no other place tells of.
 
+``part`` is ``true`` at a directory of which a reader has asked for a part (``plan.selected``): it stands in
+listings that are made where they are used, and a publisher has no use for it. Nothing else is deleted in such
+a one, whoever marked it.
+
 Whoever does not know the marks keeps them, as it keeps all further fields.
 """
 
@@ -26,6 +30,7 @@ INCOMPLETE: Final = "incomplete"
 CARRIED: Final = "carried"
 UNREAD: Final = "unread"
 LINKED: Final = "linked"
+PART: Final = "part"
 NAMES_MAX: Final = 16
 """Names that are told one by one: an entry has 16 KiB, and a listing 2^22 values for all further fields."""
 NAMED_MAX: Final = 1 << 16
@@ -66,6 +71,16 @@ def may_lack(entry: Entry, name: bytes) -> bool:
 def is_carried(entry: Entry) -> bool:
     """Whether this entry, with all below it, stands as it did in an earlier snapshot."""
     return bool(entry.extra) and CARRIED in entry.extra
+
+
+def part(entry: Entry) -> Entry:
+    """``entry``, a directory's, marked as one that has more than its listing."""
+    return entry._replace(extra={**entry.extra, PART: True})
+
+
+def is_part(entry: Entry) -> bool:
+    """Whether this directory has more than its listing says."""
+    return bool(entry.extra) and PART in entry.extra
 
 
 def coarsened(entries: list[Entry]) -> list[Entry]:

@@ -58,6 +58,11 @@ def arguments(
                 f"{origin} names no archive, and rsync itself, which would fetch it, has no "
                 f"--{option.replace('_', '-')}; without that option it does"
             )
+    if options.get("files_from") is not None:
+        raise UsageError(
+            f"{origin} names no archive, and a list of files is not handed on to rsync, which would fetch "
+            "it; run rsync --files-from itself"
+        )
     timeout, contimeout = options.get("timeout"), options.get("contimeout")
     limit, most = options.get("bwlimit"), options.get("max_delete")
     words = ["-rlpt", "--no-motd", f"--timeout={STALL_SECONDS if timeout is None else timeout:.0f}"]

@@ -10,7 +10,7 @@ from p2psync.errors import FormatError, UsageError
 from p2psync.format.ids import Ref
 from p2psync.format.limits import DEPTH_MAX, PATH_MAX
 from p2psync.format.listing import Entry, Kind, check_totals
-from p2psync.format.marks import is_carried, may_lack
+from p2psync.format.marks import is_carried, is_part, may_lack
 from p2psync.format.paths import join, split
 from p2psync.format.reserved import RESERVED_NAMES
 from p2psync.plan.changes import DirWork, Plan
@@ -170,7 +170,7 @@ class DirectoryComparison:
                 left |= self._files.compare(work, position, wanted, there, row, checked, plan)
         plan.leaves |= left
         work.guarded = sorted(name for name in names if carried or may_lack(entry, name))
-        work.extraneous = sorted(names.keys() - work.guarded)
+        work.extraneous = [] if is_part(entry) else sorted(names.keys() - work.guarded)
         if work.changes or work.retouch or not settled:
             plan.dirs.append(work)
         if work.changes or not settled or left or self.stopped:

@@ -24,10 +24,11 @@ from p2psync.format.listing import (
     check_totals,
     encode_listing,
 )
+from p2psync.format.marks import is_part, part
 from p2psync.format.paths import join
 from p2psync.plan.compare import DIRS_AT_ONCE, DIRS_MAX
 from p2psync.plan.listings import Listings
-from p2psync.rules.selection import Selection
+from p2psync.rules.selection import Absent, Selection
 from p2psync.state import State
 from p2psync.state.off_loop import off_loop
 
@@ -69,6 +70,8 @@ class Selecting:
         self._new: dict[Ref, bytes] = {}
         self._new_bytes = 0
         self._root: Entry | None = None
+        self.absent: list[Absent] = []
+        """Listed paths that the archive does not have."""
         self._stopped = False
 
     async def run(self, root: Entry, before: Before | None = None) -> Entry | None:
@@ -116,6 +119,7 @@ class Selecting:
                 continue
             entries = self._listings.listing(one.entry.ref)
             check_totals(one.entry, entries)
+            self.absent += self._selection.absent(one.path, entries)
             chosen = self._selection.choose(one.path, entries)
             found = self._enter(one, [entry for entry in chosen if entry.kind is Kind.DIR])
             if found:
@@ -136,6 +140,11 @@ class Selecting:
                     f"the archive nests directories deeper than {DEPTH_MAX}, or has paths over {PATH_MAX} "
                     "bytes"
                 )
+            if self._selection.is_bare(path):
+                one.made[entry.name] = (
+                    self._made(path, entry, [], []) if self._selection.keeps_empty(path) else None
+                )
+                continue
             was, made = known.get(entry.name, (None, None))
             if was is not None and was.ref == entry.ref and was.totals == entry.totals:
                 one.made[entry.name] = None if made is None else _with_listing(entry, made)
@@ -174,16 +183,24 @@ class Selecting:
                 made.append(inside)
         if not made and not self._selection.keeps_empty(one.path):
             return None
+        return self._made(one.path, one.entry, entries, made)
+
+    def _made(self, path: bytes, entry: Entry, entries: Sequence[Entry], made: list[Entry]) -> Entry:
+        """The directory at ``path`` with what takes part of its entries."""
+        if self._selection.is_part(path):
+            entry = part(entry)
+            if not made:
+                entries = [entry]  # Whatever it has, it is another listing.
         if made == list(entries):
-            return one.entry
+            return entry
         raw = encode_listing(made)
         ref, _ = cut_object(raw)
         self._new[ref] = raw
         self._new_bytes += len(raw)
         if self._new_bytes > KEPT_AT_ONCE:
             self._keep()
-        totals = add_totals(entry.below for entry in made)
-        return one.entry._replace(size=ref.size, digest=ref.digest, totals=totals)
+        totals = add_totals(each.below for each in made)
+        return entry._replace(size=ref.size, digest=ref.digest, totals=totals)
 
     def _done(self, one: _Directory, made: Entry | None) -> None:
         """Hand on what came of a directory, and make those above it that lack nothing any more."""
@@ -204,4 +221,5 @@ class Selecting:
 
 
 def _with_listing(entry: Entry, made: Entry) -> Entry:
+    entry = part(entry) if is_part(made) else entry
     return entry._replace(size=made.size, digest=made.digest, totals=made.totals)

@@ -152,6 +152,10 @@ ENTRIES: Final[dict[tuple[str, ...], Entry]] = {
                 "p2psync fetch p2psync://ID ./copy --include '*/' --include '*.iso' --exclude '*' -m",
             ),
             example(
+                "Fetch what a list names, and see beforehand what that would be:",
+                "p2psync fetch p2psync://ID ./copy --files-from wanted.txt --dry-run",
+            ),
+            example(
                 "From cron, every hour, with mail only if something is wrong:",
                 "40 * * * *  /opt/p2psync/venv/bin/p2psync fetch p2psync://ID /srv/copy",
             ),
