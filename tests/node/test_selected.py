@@ -20,6 +20,7 @@ from p2psync.fetch.verified import verify
 from p2psync.format.ids import Ref
 from p2psync.format.listing import Entry, decode_listing
 from p2psync.format.snapshot import Snapshot
+from p2psync.inventory.holdings import list_holdings
 from p2psync.plan.selected import Selecting
 from p2psync.rules.filter import Filter
 from p2psync.rules.names import Names, read_names
@@ -143,6 +144,15 @@ def test_a_mirror_of_a_part_claims_no_snapshot_and_one_whose_rules_leave_nothing
     assert tree is not None
     assert (tree.snapshot, tree.seq) == (None, world.publisher.head.seq)
     assert "pool/000.deb" in names(world.dest), "what rules leave out is protected by them"
+
+
+def test_what_is_held_of_a_part_is_that_part(world: World) -> None:
+    world.fetch(filters=rules(b"- /pool/"))
+    (held,) = list_holdings(world.state, None)
+    assert (held.files, held.filtered, held.complete) == (3, True, True)
+    world.fetch(filters=rules(b"- .~tmp~"))
+    (held,) = list_holdings(world.state, None)
+    assert (held.files, held.filtered) == (103, False)
 
 
 def test_other_rules_are_another_part_though_nothing_is_looked_at(world: World) -> None:

@@ -117,7 +117,10 @@ def _holding(state: State, tree: Tree, served: Mapping[bytes, int] | None) -> Ho
     head = None if archive is None else state.heads.newest(archive)
     path = tree.options.get(put.PATH, b"") if tree.role != "publish" else b""
     totals = None
-    if path:
+    chosen = put.chosen_of(tree)
+    if chosen is not None and chosen.snapshot == shown:
+        totals = chosen.root.totals
+    elif path:
         row = state.trees.dir_row(tree.id, b"")
         totals = None if row is None or whole is None else row.totals
     elif snapshot is not None:
@@ -139,7 +142,8 @@ def _holding(state: State, tree: Tree, served: Mapping[bytes, int] | None) -> Ho
         behind=head is not None and head.snapshot != shown and (head.epoch, head.seq) > place,
         ended=None if head is None else head.ended,
         unread=0 if snapshot is None else unread_paths(snapshot.extra),
-        filtered=bool(was_published(tree) and tree.options.get(RULES)),
+        filtered=bool(was_published(tree) and tree.options.get(RULES))
+        or (chosen is not None and not chosen.whole),
         at_work=state.place_is_held(tree.path),
         served=False if not public else None if served is None else tree.path in served,
         lost=None if served is None else served.get(tree.path),
