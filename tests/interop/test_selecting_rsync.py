@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from tests.node.differential import OLD, Bench, Outcome
 from tests.node.fetch_world import World
@@ -122,7 +122,6 @@ def asked(draw: st.DrawFn) -> Asked:
     max_examples=CASES,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-    phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
 )
 def test_a_fetch_leaves_what_rsync_leaves(
     world: World, tree: Tree, before: Tree, asked: Asked, below: bytes, age: int
@@ -218,6 +217,8 @@ plain: st.SearchStrategy[Tree] = st.dictionaries(
 def test_a_fetch_of_a_list_leaves_what_rsync_leaves(
     world: World, tree: Tree, before: Tree, names: list[bytes], asked: Asked, recursive: bool, age: int
 ) -> None:
+    if "ignore_existing" in asked.options:
+        assume(not something_stands_where_directories_are_wanted(tree, before))
     words = [*asked.words, *([b"-r"] if recursive else [])]
     ours, theirs = Bench(world).compare(
         tree, before, words, before_ns=age, names=names, recursive=recursive, **asked.options
@@ -225,6 +226,9 @@ def test_a_fetch_of_a_list_leaves_what_rsync_leaves(
     # DEST itself is only given a time where it is listed; else it has that of the moment or keeps its own.
     for outcome in (ours, theirs):
         outcome.tree[b""] = ()
+    if ours.code == theirs.code == 23:
+        ways = list(directories_in_the_way(tree, before))
+        ours, theirs = without(ours, ways), without(theirs, ways)
     if asked.options.keys() & {"omit_dir_times", "modify_window"}:
         ours, theirs = without_directory_times(ours), without_directory_times(theirs)
     assert ours == theirs

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from p2psync.format.listing import Entry, Kind
 from p2psync.format.paths import join
 from p2psync.rules.filter import Filter
-from p2psync.rules.names import NOTHING_LISTED, Names, Share
+from p2psync.rules.names import NOTHING_LISTED, Listed, Names, Share
 
 NO_RULES: Final = Filter()
 
@@ -46,26 +46,31 @@ class Selection(NamedTuple):
         scope = self.rules.scope(path)
         if self.names is None:
             return [entry for entry in entries if not scope.hides(entry.name, entry.kind is Kind.DIR)]
-        listed, share = self.names.at(path)
+        listed, share = self._listed(path)
         all_inside = share is not None and share >= Share.INSIDE
         made: list[Entry] = []
         for entry in entries:
             is_dir = entry.kind is Kind.DIR
             one = listed.inside.get(entry.name)
-            on_the_way = one is not None and one.share is Share.WAY
             # Rules are about what is listed, and not about the way to it.
-            takes_part = (all_inside or (one is not None and not on_the_way)) and not scope.hides(
-                entry.name, is_dir
-            )
-            if takes_part or (on_the_way and is_dir):
+            on_the_way = is_dir and one is not None and bool(one.inside)
+            is_listed = all_inside or (one is not None and one.share > Share.WAY)
+            if on_the_way or (is_listed and not scope.hides(entry.name, is_dir)):
                 made.append(entry)
         return made
 
+    def _listed(self, path: bytes) -> tuple[Listed, Share | None]:
+        """What is listed of a directory, and how much of it takes part, with the rules."""
+        if self.names is None:
+            return NOTHING_LISTED, Share.ALL
+        listed, share = self.names.at(path)
+        if path and listed.inside and self.rules.hidden(path, True):
+            share = Share.WAY
+        return listed, share
+
     def absent(self, path: bytes, entries: Sequence[Entry]) -> Iterator[Absent]:
         """What is listed of the directory at ``path`` and is not among its entries."""
-        listed = NOTHING_LISTED if self.names is None else self.names.at(path)[0]
-        if not listed.inside:
-            return
+        listed, _ = self._listed(path)
         there = {entry.name: entry.kind for entry in entries}
         for name, one in listed.inside.items():
             if name not in there:
@@ -75,16 +80,12 @@ class Selection(NamedTuple):
 
     def is_part(self, path: bytes) -> bool:
         """Whether the directory at ``path`` takes part without what is in it: that is not deleted, then."""
-        if self.names is None:
-            return False
-        share = self.names.at(path)[1]
+        _, share = self._listed(path)
         return share is None or share < Share.INSIDE
 
     def is_bare(self, path: bytes) -> bool:
         """Whether nothing that is in the directory at ``path`` takes part, whatever that is."""
-        if self.names is None:
-            return False
-        listed, share = self.names.at(path)
+        listed, share = self._listed(path)
         return (share is None or share < Share.INSIDE) and not listed.inside
 
     @property
@@ -97,7 +98,7 @@ class Selection(NamedTuple):
         in rsync, what rules protect. One that leads to listed names does with one of them.
         """
         is_dest = not path and not self.rules.above
-        if self.names is not None and self.names.at(path)[1] is Share.WAY and not is_dest:
+        if self._listed(path)[1] is Share.WAY and not is_dest:
             return False
         return not self.prune or is_dest or self.rules.protected(path, True)
 
