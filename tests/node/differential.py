@@ -21,6 +21,7 @@ from tests.node.simulator import MTIME, Link, Tree
 from p2psync.events import Teller
 from p2psync.rsync.command_line import read as read_words
 from p2psync.rsync.wishes import wishes
+from p2psync.rules.names import read_names
 from p2psync.ui.as_rsync import AsRsync
 
 OLD: Final = MTIME - 10**9 * 3600
@@ -134,7 +135,8 @@ class Bench:
             expected = self._outcome(theirs, was, done.returncode, done.stdout)
             self._world.publisher.publish(tree)
             if names is not None:
-                options["names"] = tuple(names)
+                text = Path(os.fsdecode(folder + b"/names")).read_bytes()
+                options["names"] = tuple(read_names(text, nul=True))
             lines = self._planned(ours, below, options)
             summary = self._world.fetch(ours, below, **options)
             return self._outcome(ours, was, summary.exit_code, lines), expected

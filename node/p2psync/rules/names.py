@@ -96,7 +96,7 @@ def read_names(text: bytes, *, nul: bool = False) -> Sequence[bytes]:
     UsageError: there are too many, or one is too long.
     """
     parts = text.split(b"\0") if nul else _LINES.split(text)
-    names = [name for name in parts if name and (nul or name[:1] not in b"#;")]
+    names = [name for name in parts if name and name[:1] not in b"#;"]
     if len(names) > NAMES_MAX:
         raise UsageError(f"the list has {len(names):,} names, and {NAMES_MAX:,} are the most")
     too_long = next((name for name in names if len(name) > PATH_MAX), None)
