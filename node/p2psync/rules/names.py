@@ -85,7 +85,10 @@ class Names:
         for part in path.split(b"/") if path else []:
             at = None if at is None else at.inside.get(part)
             if share is not Share.ALL:
+                in_listed = share is Share.INSIDE
                 share = None if at is None else at.share
+                if in_listed and share is Share.WAY:
+                    share = Share.ITSELF
             elif at is None:
                 break
         return at or NOTHING_LISTED, share
