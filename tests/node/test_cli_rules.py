@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import click
 import pytest
 
+from p2psync.cli.app import program, run
+from p2psync.cli.not_built import REASONS
 from p2psync.cli.rules import build_filter
 from p2psync.errors import FileError, UsageError
 
@@ -40,3 +43,22 @@ def test_a_merge_file_that_is_missing_is_an_error() -> None:
 def test_a_rule_that_is_none_is_an_error() -> None:
     with pytest.raises(UsageError):
         build_filter([("filter", "nonsense")])
+
+
+@pytest.mark.parametrize("command", ["fetch", "mirror"])
+def test_options_of_rsync_that_are_not_there_say_why(command: str, capfd: pytest.CaptureFixture[str]) -> None:
+    offered = {name for param in click_command(command).params for name in param.opts}
+    assert not offered & REASONS.keys()
+    for option in ("--inplace", "-K", "-H", "-avH", "--link-dest=x", "--temp-dir"):
+        assert run([command, option, "p2psync://x", "d"]) == 1
+        assert "is not an option here: " in capfd.readouterr().err
+    assert run([command, "--inplase", "p2psync://x", "d"]) == 1
+    assert "no such option" in capfd.readouterr().err
+    assert run(["ls", "-K", "p2psync://x"]) == 1
+    assert "no such option" in capfd.readouterr().err
+
+
+def click_command(name: str) -> click.Command:
+    found = program.get_command(click.Context(program), name)
+    assert found is not None
+    return found

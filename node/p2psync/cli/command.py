@@ -179,6 +179,18 @@ class Command(Explained):
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return self._parse(ctx, args)
+        except click.NoSuchOption as error:
+            from p2psync.cli.not_built import reason
+            from p2psync.errors import UsageError
+
+            told = reason(error.option_name) if self.name in ("fetch", "mirror") else None
+            if told is None:
+                raise
+            raise UsageError(told) from None
+
+    def _parse(self, ctx: click.Context, args: list[str]) -> list[str]:
         names = {option.name for option in self.params} & set(RULE_OPTIONS)
         if not names:
             return super().parse_args(ctx, args)
