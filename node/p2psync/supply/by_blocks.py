@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final, Generic, NamedTuple, TypeVar
@@ -47,8 +48,8 @@ class Together(NamedTuple, Generic[K]):
     """Bytes of them that old content gave."""
     wrong: int = 0
     """Chunks that had all that they were to be made of, and are others."""
-    is_useless: bool = False
-    """Old content has next to nothing of it."""
+    useless: frozenset[bytes] = frozenset()
+    """Objects, by their digests, of which old content has next to nothing: they are not asked for."""
 
     @property
     def size(self) -> int:
@@ -110,16 +111,15 @@ class ByBlocks:
         began = time.monotonic()
         match, known = await off_loop(partial(_compare, old, chunks, told.rows))
         worked = time.monotonic() - began + told.worked
+        useless = _useless(known)
+        known = [each for each in known if each.want.spans[0].digest not in useless]
         literals = [span for each in known for span in each.literals]
-        size = sum(each.want.size for each in known)
-        if USELESS * (size - sum(span.length for span in literals)) < size:
-            return Together([], 0, is_useless=True)
         waited, received = told.waited, told.received
         rows: list[memoryview | None] = []
         if literals:
             came = await self._ask(member, literals, lambda delta: delta.packed(literals))
             if came is None:
-                return Together([], 0)
+                return Together([], 0, useless=useless)
             rows = came.rows
             waited += came.waited
             worked += came.worked
@@ -131,7 +131,7 @@ class ByBlocks:
             self._without.add(member.name)
         self._swarm.succeeded(member, made.size - made.given, waited + worked)
         self._judge(made.size, received, waited, worked)
-        return made
+        return made._replace(useless=useless)
 
     def _judge(self, size: int, received: int, waited: float, worked: float) -> None:
         """Whether it goes on: ``size`` bytes were put together with ``received`` ones, in so many seconds."""
@@ -212,6 +212,17 @@ def _compare(
             break
         known.append(_Known(want, blocks, literals))
     return match, known
+
+
+def _useless(known: Sequence[_Known[K]]) -> frozenset[bytes]:
+    """Objects of which old content has less than one part in ``USELESS``."""
+    sizes: Counter[bytes] = Counter()
+    literals: Counter[bytes] = Counter()
+    for want, _, parts in known:
+        digest = want.spans[0].digest
+        sizes[digest] += want.size
+        literals[digest] += sum(span.length for span in parts)
+    return frozenset(digest for digest, size in sizes.items() if USELESS * (size - literals[digest]) < size)
 
 
 def _put(

@@ -25,6 +25,11 @@ GROUP_BYTES: Final = 4 << 20
 held. Half of it is enough to begin.
 """
 GROUP_GAPS: Final = 1024
+PROBED_MIN: Final = 1 << 20
+PROBE_BYTES: Final = 128 << 10
+"""Bytes of a file from which on its beginning is tried alone first, and how much that is: cutting a large
+file into blocks is work for the source, and in vain where all of it is new.
+"""
 
 T = TypeVar("T")
 
@@ -47,7 +52,8 @@ class Matching:
         self._local = local
         self._disk = disk
         self._arena = arena
-        self._useless: set[Job] = set()
+        self._useless: set[bytes] = set()
+        """Digests of files of which their older versions have next to nothing."""
 
     @property
     def on(self) -> bool:
@@ -64,18 +70,26 @@ class Matching:
         """What is missing of some jobs, beside the older content that stands there, in parts that are put
         together at once.
         """
-        left = self._gaps(jobs)
-        while self.on and (group := await self._work(partial(_some, left))):
-            yield group
+        for size, some in ((PROBE_BYTES, True), (GROUP_BYTES // 2, False)):
+            left = self._gaps(jobs, size, probing=some)
+            while self.on and (group := await self._work(partial(_some, left))):
+                yield group
 
-    def _gaps(self, jobs: Sequence[Job]) -> Iterator[Gap]:
+    def _gaps(self, jobs: Sequence[Job], size: int, *, probing: bool) -> Iterator[Gap]:
+        """``probing``: the beginnings alone of large files that have no chunk in common with their older
+        versions, which may be others altogether.
+        """
         for job in jobs:
             old = self._older(job)
             if old is None or not job.left or job.size < FILE_MIN:
                 continue
-            for gap in gaps(self._local, job, old, GROUP_BYTES // 2):
+            if probing and (job.size < PROBED_MIN or job.left < job.chunks):
+                continue
+            for gap in gaps(self._local, job, old, size):
+                if job.digest in self._useless:
+                    break
                 yield gap
-                if job in self._useless:
+                if probing:
                     break
 
     def _older(self, job: Job) -> bytes | None:
@@ -91,8 +105,7 @@ class Matching:
         made = await self._by_blocks.make(
             [gap.old for gap in group], wanted, self._arena[begin : begin + size]
         )
-        if made.is_useless:
-            self._useless.update(gap.job for gap in group if 4 * gap.size > GROUP_BYTES)
+        self._useless |= made.useless
         pieces = [
             Piece(want.key.job, want.key.number, begin + position, want.size)
             for want, position in made.chunks
