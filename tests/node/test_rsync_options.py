@@ -27,6 +27,7 @@ VALUES = {
     "filter": "- x",
     "exclude-from": __file__,
     "include-from": __file__,
+    "files-from": __file__,
 }
 NOTHING: Mapping[str, str] = {}
 SRC = "rsync://host.example/pub/dir/"
@@ -231,6 +232,11 @@ def test_an_option_that_p2p_has_leaves_it_a_fetch(option: Option) -> None:
         ["-a", "--port=8873", SRC, "."],
         ["-a6", "rsync://192.0.2.1/pub", "."],
         ["-a4", "rsync://[2001:db8::1]/pub", "."],
+        ["-a", "--files-from=:list", SRC, "."],
+        ["-a", "--files-from=-", SRC, "."],
+        ["-a", f"--files-from={__file__}", "--delete", SRC, "."],
+        ["-a", f"--files-from={__file__}", "--no-relative", SRC, "."],
+        ["-a", f"--files-from={__file__}", SRC.rstrip("/"), "."],
         ["-a", "--timeout=x", SRC, "."],
         ["-a", "--bwlimit=x", SRC, "."],
         ["-a", "--max-delete=-2", SRC, "."],

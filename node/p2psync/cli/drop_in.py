@@ -155,6 +155,8 @@ def _places(line: CommandLine) -> tuple[Origin, str]:
         if "://" in src:
             raise NotRead("--port beside a URL")
         origin = origin._replace(port=_number(line, "port"))
+    if "files-from" in line.values and origin.name:
+        raise NotRead("names of a list begin in a directory, and SRC has no slash at its end")
     if "dry-run" in line.on and origin.name and not os.path.isdir(dest):
         raise NotRead("DEST would have to be made to say what would be done")
     _check_dest(dest, mkpath="mkpath" in line.on)
@@ -208,7 +210,25 @@ def _transfer(line: CommandLine) -> TransferOptions:
             raise NotRead(f"--{name}: {error}") from error
     if "modify-window" in line.values:
         more["modify_window"] = _number(line, "modify-window")
+    if "files-from" in line.values:
+        more |= _listed(line)
     return cast("TransferOptions", made | more)
+
+
+def _listed(line: CommandLine) -> dict[str, Any]:
+    """What a list of names asks for: directories without what is in them, unless -r says so itself."""
+    from p2psync.cli.rules import read_names_file
+
+    name = line.values["files-from"]
+    if ":" in name.partition("/")[0]:
+        raise NotRead(f"its list {name!r} is on the server")
+    if line.on.intersection(DELETING):
+        raise NotRead("it deletes beside a list of names")
+    if line.off.intersection(("relative", "dirs")):
+        raise NotRead("its list has names without their directories")
+    _check_file(os.fsencode(name))
+    names = read_names_file(name, nul="from0" in line.on)
+    return {"files_from": names, "recursive": ("recursive", "") in line.said}
 
 
 def _rules(line: CommandLine) -> Filter:
@@ -231,9 +251,15 @@ def _rules(line: CommandLine) -> Filter:
 
 
 def _read(name: bytes) -> bytes:
-    """The text of a file of rules. What can be read only once is left to rsync, which may have to."""
+    """The text of a file of rules."""
     from p2psync.cli.rules import read_rule_file
 
+    _check_file(name)
+    return read_rule_file(name)
+
+
+def _check_file(name: bytes) -> None:
+    """What can be read only once is left to rsync, which may have to. Raises NotRead."""
     try:
         is_regular = stat.S_ISREG(os.stat(name).st_mode)
     except OSError:
@@ -242,7 +268,6 @@ def _read(name: bytes) -> bytes:
         raise NotRead(
             f"its rules are in {os.fsdecode(name)!r}, which is no regular file, or behind a link of others"
         )
-    return read_rule_file(name)
 
 
 def _by_others(path: str) -> bool:

@@ -138,6 +138,7 @@ async def _pull(common: Common, network: Network, pull: Pull, out: Output) -> in
             out.warn,
             prefix=pull.origin.name + b"/" if pull.origin.name else b"",
             utf8=has_utf8(environment()),
+            has_root="files_from" not in pull.options,
         )
         told.begin(created)
         if settled.has_folder:
@@ -158,7 +159,12 @@ async def _pull(common: Common, network: Network, pull: Pull, out: Output) -> in
             lacking = len(summary.missing) + len(summary.failed)
             out.warn(f"{count(lacking, 'path')} could not be had or put in place; run it again")
         code = summary.exit_code
-        if settled.has_folder and not (code or pull.wishes.dry_run) and not _hides(pull, os.fsencode(FOLDER)):
+        is_listed = "files_from" in pull.options
+        if (
+            settled.has_folder
+            and not (code or pull.wishes.dry_run or is_listed)
+            and not _hides(pull, os.fsencode(FOLDER))
+        ):
             said = await client.copy_static(pull.origin, settled.url, settled.dest, **pull.options)
             code = PartialError.exit_code if said else 0
         told.end(Totals(summary.sent, summary.received), code)

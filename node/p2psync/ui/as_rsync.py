@@ -47,7 +47,8 @@ class Totals(NamedTuple):
 
 class AsRsync:
     """Hears the events of one fetch. ``prefix``: what names begin with, "" where the content of SRC is
-    fetched. ``utf8``: the user's locale. ``warn`` hears what is wrong.
+    fetched. ``utf8``: the user's locale. ``has_root``: DEST itself takes part, as it does without a list of
+    names. ``warn`` hears what is wrong.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class AsRsync:
         *,
         prefix: bytes = b"",
         utf8: bool = True,
+        has_root: bool = True,
     ) -> None:
         self._wishes = wishes
         self._out = out
@@ -66,6 +68,7 @@ class AsRsync:
         self._warn = warn
         self._prefix = prefix
         self._utf8 = utf8
+        self._roots = int(has_root)
         self._started = time.time()
         self._whole = Whole(0, 0, 0, 0, 0)
         self._created: str | None = None
@@ -122,6 +125,8 @@ class AsRsync:
             self._warn(event.text)
 
     def _change(self, change: Changing) -> None:
+        if not (change.path or self._roots):
+            return
         if change.is_new:
             self._made[_KINDS[change.kind]] += 1
         if change.is_update:
@@ -180,8 +185,8 @@ class AsRsync:
         return f"(xfr#{self._done}, to-chk={left}/{self._count()})"
 
     def _count(self) -> int:
-        """All names, DEST itself among them."""
-        return self._whole.files + self._whole.dirs + self._whole.links + 1
+        """All names, DEST itself among them where it takes part."""
+        return self._whole.files + self._whole.dirs + self._whole.links + self._roots
 
     # As it ends.
 
@@ -218,7 +223,7 @@ class AsRsync:
     def _statistics(self, totals: Totals, size: int) -> list[str]:
         human = self._wishes.human
         whole = self._whole
-        there = Counter({"reg": whole.files, "dir": whole.dirs + 1, "link": whole.links})
+        there = Counter({"reg": whole.files, "dir": whole.dirs + self._roots, "link": whole.links})
         literal = min(self._literal, self._updated_bytes)
         matched = 0 if self._wishes.dry_run else self._updated_bytes - literal
         return [
