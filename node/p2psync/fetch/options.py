@@ -21,7 +21,7 @@ from p2psync.plan.receiving import Receiving
 from p2psync.rules.filter import Filter
 from p2psync.rules.names import Names
 from p2psync.rules.selection import Selection
-from p2psync.sources.compress import Compress
+from p2psync.sources.compress import Compress, Gains
 
 if TYPE_CHECKING:
     from p2psync.sources.finders.search import Search
@@ -198,6 +198,7 @@ class FetchOptions:
             connect_timeout=self.contimeout or CONNECT_TIMEOUT,
             idle_timeout=min(self.timeout or IDLE_TIMEOUT, IDLE_TIMEOUT),
             compress=self.compress,
+            gains=Gains(),
         )
         given = (*self.sources, *self.url.peers, *self.url.webs)
         return Search(self.url.archive, settings, given, self.require_fresh)

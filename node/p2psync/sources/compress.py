@@ -26,26 +26,33 @@ class Compress(StrEnum):
     """Wherever it saves bytes."""
 
 
+class Gains:
+    """What compressing has gained of late, from all sources of a fetch: what they have is the same."""
+
+    def __init__(self) -> None:
+        self.skip = 0
+        """Answers that come plainly, since the last ones were hardly shorter."""
+        self.skipped = 1
+
+
 class Packing:
     """Whether the next answer of one source is to come compressed. Pure. One thread asks and another one
-    tells; each step is a plain assignment.
+    tells; each step is a plain assignment, and one that is lost costs an answer that is compressed in vain.
     """
 
-    def __init__(self, compress: Compress) -> None:
+    def __init__(self, compress: Compress, gains: Gains | None = None) -> None:
         self._compress = compress
+        self._gains = gains or Gains()
         self._rate = 0.0
         """Bytes a second that came over the wire, smoothed; 0 as long as nothing has."""
-        self._skip = 0
-        """Answers that come plainly, since the last ones were hardly shorter."""
-        self._skipped = 1
 
     def wanted(self) -> bool:
         """Whether it is, by what came so far. Of what cannot be compressed less and less is tried."""
         slow = 0 < self._rate < SLOW or self._compress is Compress.MAX
         if self._compress is Compress.OFF or not slow:
             return False
-        if self._skip:
-            self._skip -= 1
+        if self._gains.skip:
+            self._gains.skip -= 1
             return False
         return True
 
@@ -54,9 +61,9 @@ class Packing:
         rate = received / max(seconds, 1e-6)
         self._rate = rate if not self._rate else self._rate + RATE_WEIGHT * (rate - self._rate)
         if packed and received > GAIN_MIN * size:
-            self._skip = self._skipped = min(2 * self._skipped, SKIP_MAX)
+            self._gains.skip = self._gains.skipped = min(2 * self._gains.skipped, SKIP_MAX)
         elif packed:
-            self._skipped = 1
+            self._gains.skipped = 1
 
     def refused(self) -> None:
         """The source does not compress."""

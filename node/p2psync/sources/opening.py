@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from p2psync.errors import FormatError, NetworkError
 from p2psync.network.server import CONNECT_TIMEOUT, IDLE_TIMEOUT, Server, is_root
-from p2psync.sources.compress import Compress
+from p2psync.sources.compress import Compress, Gains, Packing
 from p2psync.sources.http.bulk import BulkThread
 from p2psync.sources.http.dialect import Dialect
 from p2psync.sources.http.pool import Settings
@@ -38,6 +38,8 @@ class SourceSettings(NamedTuple):
     ssl_context: ssl.SSLContext | None = None
     """In place of the default one, which verifies certificates and names."""
     compress: Compress = Compress.OFF
+    gains: Gains | None = None
+    """What compressing has gained of late."""
 
 
 class OpenSource:
@@ -225,7 +227,7 @@ def open_source(name: str, settings: SourceSettings) -> OpenSource | WebSource |
             connect_timeout=settings.connect_timeout,
             idle_timeout=settings.idle_timeout,
             ssl_context=settings.ssl_context,
-            compress=settings.compress,
+            packing=Packing(settings.compress, settings.gains),
         )
 
     def node() -> OpenSource:

@@ -27,8 +27,8 @@ held. Half of it is enough to begin.
 GROUP_GAPS: Final = 1024
 PROBED_MIN: Final = 1 << 20
 PROBE_BYTES: Final = 128 << 10
-"""Bytes of a file from which on its beginning is tried alone first, and how much that is: cutting a large
-file into blocks is work for the source, and in vain where all of it is new.
+"""Bytes of a file from which on its beginning is tried alone first, and how much that is: cutting large files
+into blocks is work for both ends, and in vain where all is new.
 """
 
 T = TypeVar("T")
@@ -70,12 +70,12 @@ class Matching:
         """What is missing of some jobs, beside the older content that stands there, in parts that are put
         together at once.
         """
-        for size, some in ((PROBE_BYTES, True), (GROUP_BYTES // 2, False)):
-            left = self._gaps(jobs, size, probing=some)
+        for probing in (True, False):
+            left = self._gaps(jobs, probing=probing)
             while self.on and (group := await self._work(partial(_some, left))):
                 yield group
 
-    def _gaps(self, jobs: Sequence[Job], size: int, *, probing: bool) -> Iterator[Gap]:
+    def _gaps(self, jobs: Sequence[Job], *, probing: bool) -> Iterator[Gap]:
         """``probing``: the beginnings alone of large files that have no chunk in common with their older
         versions, which may be others altogether.
         """
@@ -85,7 +85,12 @@ class Matching:
                 continue
             if probing and (job.size < PROBED_MIN or job.left < job.chunks):
                 continue
-            for gap in gaps(self._local, job, old, size):
+            found = (
+                gaps(self._local, job, old, PROBE_BYTES, 4 * PROBE_BYTES, PROBE_BYTES)
+                if probing
+                else gaps(self._local, job, old, GROUP_BYTES // 2)
+            )
+            for gap in found:
                 if job.digest in self._useless:
                     break
                 yield gap

@@ -65,9 +65,11 @@ class Want(NamedTuple, Generic[K]):
         return sum(span.length for span in self.spans)
 
 
-def gaps(local: LocalChunks, job: Job, path: bytes, size: int) -> Iterator[Gap]:
+def gaps(
+    local: LocalChunks, job: Job, path: bytes, size: int, old_max: int = OLD_MAX, slack: int = SLACK
+) -> Iterator[Gap]:
     """The missing chunks of a job that replaces the file at ``path``, at most ``size`` bytes (but one chunk)
-    in each gap. Blocks.
+    in each gap, with ``old_max`` bytes of the old file at most, which may have moved by ``slack``. Blocks.
     """
     fd = local.open_old(path)
     if fd is None:
@@ -87,11 +89,11 @@ def gaps(local: LocalChunks, job: Job, path: bytes, size: int) -> Iterator[Gap]:
             while rest is not None:
                 some, rest = rest.split(size)
                 low, high = begin, end
-                if end - begin > OLD_MAX:
-                    low = max(begin, begin + some.offset - start - SLACK)
-                    high = min(end, low + some.size + 2 * SLACK)
+                if end - begin > old_max:
+                    low = max(begin, begin + some.offset - start - slack)
+                    high = min(end, low + some.size + 2 * slack)
                 if low < high:
-                    yield Gap(job, some.first, some.last, os.pread(fd, min(high - low, OLD_MAX), low))
+                    yield Gap(job, some.first, some.last, os.pread(fd, min(high - low, old_max), low))
     except OSError:
         return
     finally:

@@ -47,7 +47,7 @@ class BulkThread:
         limiter: shared with other sources.
         connect_timeout, idle_timeout: seconds.
         ssl_context: in place of the default one, which verifies certificates and names.
-        compress: when answers are asked for compressed.
+        packing: says when answers are asked for compressed; None: never.
     """
 
     def __init__(
@@ -60,9 +60,9 @@ class BulkThread:
         connect_timeout: float = CONNECT_TIMEOUT,
         idle_timeout: float = IDLE_TIMEOUT,
         ssl_context: ssl.SSLContext | None = None,
-        compress: Compress = Compress.OFF,
+        packing: Packing | None = None,
     ) -> None:
-        self._packing = Packing(compress)
+        self._packing = packing or Packing(Compress.OFF)
         self._server = server
         self._dialect = dialect
         self._memory = memory
