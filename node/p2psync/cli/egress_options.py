@@ -25,12 +25,12 @@ def egress_options(function: F) -> Callable[..., Any]:
         udp: bool | None,
         **others: Any,
     ) -> Any:
-        from p2psync.network.egress import egress_of, leave_by
+        from p2psync.network.egress import egress_of, leaving_by
 
         way = egress_of(proxy=proxy, no_proxy=no_proxy, ca_file=ca_file, udp=udp)
         way.check()
-        leave_by(way)
-        return function(*args, **others)
+        with leaving_by(way):
+            return function(*args, **others)
 
     options = [
         click.option(

@@ -195,11 +195,6 @@ def egress() -> Egress:
     return _of_environment(*(os.environ.get(name) for name in names))
 
 
-def leave_by(way: Egress) -> None:
-    """From now on, in this context and those that are made from it: `egress` is this one."""
-    _CHOSEN.set(way)
-
-
 @contextlib.contextmanager
 def leaving_by(way: Egress | None) -> Iterator[None]:
     """Within the block `egress` is this one; None: as it was."""
