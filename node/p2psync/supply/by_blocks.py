@@ -90,14 +90,18 @@ class ByBlocks:
         self._size = self._received = 0
         self._waited = self._worked = 0.0
 
-    async def make(self, old: Sequence[bytes], wants: Sequence[Want[K]], room: memoryview) -> Together[K]:
-        """Put together in ``room`` as many of the chunks, from the first on, as can be."""
+    async def make(
+        self, old: Sequence[bytes], wants: Sequence[Want[K]], room: memoryview, *, whole: bool = False
+    ) -> Together[K]:
+        """Put together in ``room`` as many of the chunks, from the first on, as can be. ``whole``: also what
+        has next to nothing of old content, for whom no other way compresses.
+        """
         chunks = _fitting(wants, len(room))
         spans = [span for want in chunks for span in want.spans]
         for member in self._able(chunks):
             told = await self._ask(member, spans, lambda delta: delta.blocks(spans))
             if told is not None:
-                return await self._make_from(member, old, chunks, told, room)
+                return await self._make_from(member, old, chunks, told, room, whole=whole)
         return Together([], 0)
 
     async def _make_from(
@@ -107,11 +111,13 @@ class ByBlocks:
         chunks: Sequence[Want[K]],
         told: _Answer[list[Block]],
         room: memoryview,
+        *,
+        whole: bool,
     ) -> Together[K]:
         began = time.monotonic()
         match, known = await off_loop(partial(_compare, old, chunks, told.rows))
         worked = time.monotonic() - began + told.worked
-        useless = _useless(known)
+        useless = frozenset[bytes]() if whole else _useless(known)
         known = [each for each in known if each.want.spans[0].digest not in useless]
         literals = [span for each in known for span in each.literals]
         waited, received = told.waited, told.received

@@ -175,7 +175,7 @@ class Manifest:
             return ()
         room = memoryview(bytearray(sum(ref.size for ref in refs)))
         wants = [Want(ref, ref.digest, spans_of(ref.digest, 0, ref.size)) for ref in refs]
-        made = await self._by_blocks.make(old, wants, room)
+        made = await self._by_blocks.make(old, wants, room, whole=True)
         good = {want.key: bytes(room[at : at + want.size]) for want, at in made.chunks}
         await off_loop(partial(self._state.meta.put_many, list(good.items()), archive=self._archive))
         return good.keys()
@@ -198,7 +198,7 @@ class Manifest:
                 begin = recipe.offsets[index]
                 wants.append(Want(index, digest, spans_of(ref.digest, begin, begin + length)))
             room = memoryview(bytearray(min(sum(want.size for want in wants), BATCH_BYTES)))
-            came = await self._by_blocks.make(old, wants, room)
+            came = await self._by_blocks.make(old, wants, room, whole=True)
             for want, at in came.chunks:
                 begin = recipe.offsets[want.key]
                 made[begin : begin + want.size] = room[at : at + want.size]
