@@ -5,7 +5,6 @@ through.
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import tempfile
 from pathlib import Path
@@ -13,11 +12,17 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from tests.node.wire_support import program
 
 from p2psync.rules.filter import Filter
 from p2psync.rules.parse import Outside
 
-pytestmark = pytest.mark.skipif(shutil.which("rsync") is None, reason="rsync is not installed")
+
+@pytest.fixture(autouse=True)
+def rsync() -> None:
+    """It judges."""
+    program("rsync", "rsync")
+
 
 # One tree for all examples: building one per example would cost more than the comparison.
 NAMES = (b"a", b"b", b"ab", b"a.c", b"ab.c", b".x", b"a b", b"[", b"a*", b"\\", b"-a", b"a-", b"\xff", b"_a")

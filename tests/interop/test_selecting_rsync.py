@@ -8,7 +8,6 @@ code.
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -19,12 +18,18 @@ from hypothesis import strategies as st
 from tests.node.differential import OLD, Bench, Outcome
 from tests.node.fetch_world import World
 from tests.node.simulator import MTIME, Link, Tree
+from tests.node.wire_support import program
 
 from p2psync.fetch.options import Delete
 from p2psync.rules.filter import Filter
 from p2psync.rules.parse import Outside
 
-pytestmark = pytest.mark.skipif(shutil.which("rsync") is None, reason="rsync is not installed")
+
+@pytest.fixture(autouse=True)
+def rsync() -> None:
+    """It judges."""
+    program("rsync", "rsync")
+
 
 CASES = int(os.environ.get("P2PSYNC_CASES", "100"))
 
